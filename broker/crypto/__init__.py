@@ -1,0 +1,3 @@
+"""Sign, seal, lock: pure functions over bytes."""
+
+__all__: list[str] = []

@@ -1,0 +1,188 @@
+"""HPKE to a post-quantum hybrid key: RFC 9180 base mode, ML-KEM-768 with X25519.
+
+HPKE's one-shot interface here has no additional data, so ``info`` binds every seal to its place:
+
+    info = "ftf-broker/v1/" | use | "\\n" | fields
+
+    use           fields
+    statement     genesis, H(topic), u32(partition), u32(epoch)
+    member-share  context
+    release       context, intake key_id
+    seed          genesis, H(channel name), u32(epoch), H("metadata" | "content" | "access"), recipient key_id
+    answer        digest of the request
+    storage       genesis, H(label)                     (the KAS's own key store, never on a log)
+
+Sealed bytes are enc (1120) then ciphertext.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256, shake_256
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
+
+from broker.errors import OpenError
+
+__all__ = [
+    "PUBLIC_BYTES",
+    "SEALED_OVERHEAD",
+    "SEED_BYTES",
+    "ReceivingKey",
+    "answer_info",
+    "check_receiving_public",
+    "epoch_key",
+    "member_share_info",
+    "open_sealed",
+    "receiving_key_id",
+    "release_info",
+    "seal",
+    "seed_info",
+    "statement_info",
+    "storage_info",
+]
+
+PUBLIC_BYTES = 1184 + 32
+SEALED_OVERHEAD = 1120 + 16
+SEED_BYTES = 32
+
+_SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+_PREFIX = b"ftf-broker/v1/"
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+def statement_info(genesis: bytes, topic: str, partition: int, epoch: int) -> bytes:
+    """Binds a sealed manifest to its coalition, topic, partition and epoch."""
+    return b"".join(
+        (_PREFIX, b"statement\n", genesis, sha256(topic.encode()).digest(), _u32(partition), _u32(epoch))
+    )
+
+
+def member_share_info(context: bytes) -> bytes:
+    """Binds a member share to its batch."""
+    return _PREFIX + b"member-share\n" + context
+
+
+def release_info(context: bytes, intake_key_id: bytes) -> bytes:
+    """Binds a release secret to its batch and intake key."""
+    return _PREFIX + b"release\n" + context + intake_key_id
+
+
+def seed_info(genesis: bytes, channel: str, epoch: int, use: str, recipient_key_id: bytes) -> bytes:
+    """Binds an epoch seed to its channel, epoch, use (metadata, content, access) and recipient."""
+    return b"".join(
+        (
+            _PREFIX,
+            b"seed\n",
+            genesis,
+            sha256(channel.encode()).digest(),
+            _u32(epoch),
+            sha256(use.encode()).digest(),
+            recipient_key_id,
+        )
+    )
+
+
+def answer_info(request_digest: bytes) -> bytes:
+    """Binds an answer to its request."""
+    return _PREFIX + b"answer\n" + request_digest
+
+
+def storage_info(genesis: bytes, label: str) -> bytes:
+    """Binds a key that the key access service keeps for itself to what it is."""
+    return _PREFIX + b"storage\n" + genesis + sha256(label.encode()).digest()
+
+
+def receiving_key_id(public: bytes) -> bytes:
+    """The id of a hybrid public key: 32 bytes, never shortened."""
+    return sha256(b"mlkem768-x25519\n" + public).digest()
+
+
+@lru_cache(maxsize=4096)
+def _load(public: bytes) -> MLKEM768X25519PublicKey:
+    if len(public) != PUBLIC_BYTES:
+        raise OpenError(f"hybrid public key of {len(public)} bytes, expected {PUBLIC_BYTES}")
+    try:
+        return MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(public[:1184]),
+            X25519PublicKey.from_public_bytes(public[1184:]),
+        )
+    except ValueError:
+        raise OpenError("hybrid public key is malformed") from None
+
+
+def check_receiving_public(public: bytes) -> bytes:
+    """Return the hybrid public key if something can be sealed to it; else OpenError.
+
+    A trial seal finds what loading does not, such as an X25519 half of small order (RFC 7748, 6.1).
+    """
+    seal(public, b"", b"ftf-broker/v1/check\n")
+    return public
+
+
+def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
+    """Seal to a hybrid public key; OpenError where the key cannot be used."""
+    try:
+        return _SUITE.encrypt(plaintext, _load(public), info=info)
+    except (ValueError, InvalidTag):
+        raise OpenError("cannot seal to this hybrid public key") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReceivingKey:
+    """A private ML-KEM-768 and X25519 key that opens what was sealed to it."""
+
+    mlkem: MLKEM768PrivateKey
+    x25519: X25519PrivateKey
+    hybrid: MLKEM768X25519PrivateKey
+    public: bytes
+    key_id: bytes
+
+    @classmethod
+    def of(cls, mlkem: MLKEM768PrivateKey, x25519: X25519PrivateKey) -> ReceivingKey:
+        """The receiving key made of its two halves."""
+        public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+        hybrid = MLKEM768X25519PrivateKey(mlkem, x25519)
+        return cls(mlkem, x25519, hybrid, public, receiving_key_id(public))
+
+    @classmethod
+    def generate(cls) -> ReceivingKey:
+        """A fresh key."""
+        return cls.of(MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
+
+
+def open_sealed(key: ReceivingKey, sealed: bytes, info: bytes) -> bytes:
+    """Open what was sealed to this key for this place; OpenError for anything else."""
+    if len(sealed) < SEALED_OVERHEAD:
+        raise OpenError(f"sealed bytes are too short: {len(sealed)}")
+    try:
+        return _SUITE.decrypt(sealed, key.hybrid, info=info)
+    except (InvalidTag, ValueError):
+        raise OpenError("seal does not open with this key for this place") from None
+
+
+def epoch_key(seed: bytes) -> ReceivingKey:
+    """The key pair of an epoch from its 32-byte seed.
+
+    SHAKE256(seed, 96) = 64 bytes ML-KEM seed (d, z) then 32 bytes X25519, as X-Wing derives them.
+    """
+    if len(seed) != SEED_BYTES:
+        raise OpenError(f"epoch seed of {len(seed)} bytes, expected {SEED_BYTES}")
+    expanded = shake_256(seed).digest(96)
+    return ReceivingKey.of(
+        MLKEM768PrivateKey.from_seed_bytes(expanded[:64]), X25519PrivateKey.from_private_bytes(expanded[64:])
+    )

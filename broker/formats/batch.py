@@ -1,0 +1,347 @@
+"""A batch on the wire: one signed, sealed manifest and its locked bodies.
+
+    manifest message   key manifest_id            value 0x01 | u32(epoch) | tag (16) | sealed
+    sealed plaintext   u32(length) | Avro{Signed, Entries} | zeros to a multiple of 256
+    tag                first 16 bytes of HMAC-SHA-256(admit, H(topic) | u32(partition) | u32(epoch)
+                       | manifest_id | sealed)
+    body message       key manifest_id | u32(i)   value 0x02 | ciphertext
+    entry i            salt | record_id | digest | commitment | release_check | Avro(terms)
+    entries_root       RFC 6962 tree hash over the entries
+    batch_id           H(content of the manifest)
+
+Pure: whoever builds draws manifest_id, member_share, release_secret and salts, and passes them in.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from broker.crypto.lock import context_of, lock_bodies, locked_size
+from broker.crypto.merkle import root_of_leaves
+from broker.crypto.seal import (
+    SEALED_OVERHEAD,
+    ReceivingKey,
+    member_share_info,
+    open_sealed,
+    release_info,
+    seal,
+    statement_info,
+)
+from broker.crypto.sign import SigningKey
+from broker.errors import FormatError, UsageError
+from broker.formats.manifest import (
+    Entries,
+    Header,
+    KeySignature,
+    ManifestPlaintext,
+    RecordManifest,
+    Sealed,
+    Signed,
+    Terms,
+    TermsLeaf,
+)
+from broker.formats.protocol import decode, encode
+
+__all__ = [
+    "MANIFEST_KIND",
+    "MAX_BATCH_BYTES",
+    "MAX_RECORDS",
+    "Batch",
+    "Envelope",
+    "EpochAccess",
+    "Intake",
+    "Item",
+    "OpenedManifest",
+    "Secrets",
+    "batch_bytes",
+    "body_message_key",
+    "build_batch",
+    "entry_bytes",
+    "leaf_hashes",
+    "manifest_tag",
+    "open_manifest",
+    "parse_envelope",
+    "sign_content",
+]
+
+MAX_RECORDS = 256
+MAX_BATCH_BYTES = 1_000_000
+MESSAGE_OVERHEAD = 80
+"""Bytes that the log may add to each message, bounded generously."""
+
+MANIFEST_KIND = 0x01
+_MANIFEST_BLOCK = 256
+_TAG_BYTES = 16
+_HEAD_BYTES = 1 + 4 + _TAG_BYTES
+_COLUMNS = (("salts", 16), ("record_ids", 16), ("digests", 32), ("commitments", 32), ("release_checks", 32))
+_ENTRY_FIXED_BYTES = 16 + 16 + 32 + 32 + 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochAccess:
+    """The public side of the key that manifests are sealed to, and the admit key for their tags."""
+
+    public: bytes
+    admit: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """The KAS's intake key of the day."""
+
+    key_id: bytes
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One record as it goes into a batch: its id, its terms and its encoded body."""
+
+    record_id: bytes
+    terms: Terms
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Secrets:
+    """What a batch draws anew; forgotten when the append is settled."""
+
+    manifest_id: bytes
+    member_share: bytes
+    release_secret: bytes
+
+    @classmethod
+    def draw(cls) -> Secrets:
+        """Fresh randomness for one batch, built once."""
+        return cls(
+            manifest_id=secrets.token_bytes(16),
+            member_share=secrets.token_bytes(32),
+            release_secret=secrets.token_bytes(32),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A batch ready to append: ``messages`` are (key, value) pairs, the manifest first."""
+
+    batch_id: bytes
+    manifest: RecordManifest
+    messages: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A manifest message before anything is opened."""
+
+    manifest_id: bytes
+    epoch: int
+    tag: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedManifest:
+    """A manifest whose form is right and whose entries are bound; its signature is not yet judged."""
+
+    batch_id: bytes
+    signed: Signed
+    manifest: RecordManifest
+    entries: Entries
+
+
+def sign_content(key: SigningKey, kind: str, genesis: bytes, content: bytes) -> Signed:
+    """A statement with one signature."""
+    return Signed(
+        kind=kind,
+        content=content,
+        signatures=(KeySignature(key_id=key.key_id, signature=key.sign(kind, genesis, content)),),
+    )
+
+
+def body_message_key(manifest_id: bytes, index: int) -> bytes:
+    """The key of body message ``index``."""
+    return manifest_id + index.to_bytes(4, "big")
+
+
+def manifest_tag(
+    admit: bytes, topic: str, partition: int, epoch: int, manifest_id: bytes, sealed: bytes
+) -> bytes:
+    """The tag by which members drop an outsider's garbage for a microsecond each."""
+    place = sha256(topic.encode()).digest() + partition.to_bytes(4, "big") + epoch.to_bytes(4, "big")
+    return hmac.digest(admit, b"".join((place, manifest_id, sealed)), "sha256")[:_TAG_BYTES]
+
+
+def batch_bytes(body_sizes: Sequence[int], terms_bytes: int, member_seals: int) -> int:
+    """An upper bound of a batch's size as the log counts it, for deciding when a batch is full."""
+    count = len(body_sizes)
+    manifest = 1024 + member_seals * (SEALED_OVERHEAD + 96) + 2 * SEALED_OVERHEAD
+    manifest += count * (_ENTRY_FIXED_BYTES + 1) + terms_bytes + _MANIFEST_BLOCK
+    return manifest + (count + 1) * (MESSAGE_OVERHEAD + 20) + sum(locked_size(size) for size in body_sizes)
+
+
+def entry_bytes(entries: Entries, index: int) -> bytes:
+    """Entry ``index`` as it is hashed into the entries root."""
+    columns = [getattr(entries, name)[index * size : (index + 1) * size] for name, size in _COLUMNS]
+    return b"".join(columns) + encode(TermsLeaf(terms=entries.terms[entries.term_of[index]]))
+
+
+def leaf_hashes(entries: Entries) -> list[bytes]:
+    """The leaf hashes of the entries; the columns must have been checked."""
+    encoded = [encode(TermsLeaf(terms=terms)) for terms in entries.terms]
+    salts, ids = entries.salts, entries.record_ids
+    digests, commitments, checks = entries.digests, entries.commitments, entries.release_checks
+    digest = sha256
+    hashes = []
+    for i, term in enumerate(entries.term_of):
+        a, b = i * 16, i * 32
+        parts = (b"\0", salts[a : a + 16], ids[a : a + 16], digests[b : b + 32], commitments[b : b + 32])
+        hashes.append(digest(b"".join((*parts, checks[b : b + 32], encoded[term]))).digest())
+    return hashes
+
+
+def _columns(items: Sequence[Item]) -> tuple[tuple[Terms, ...], bytes]:
+    places: dict[Terms, int] = {}
+    term_of = bytes(places.setdefault(item.terms, len(places)) for item in items)
+    return tuple(places), term_of
+
+
+def build_batch(
+    *,
+    genesis: bytes,
+    header: Header,
+    record_type: str,
+    schema: bytes,
+    items: Sequence[Item],
+    key: SigningKey,
+    epoch: EpochAccess,
+    members: Sequence[tuple[bytes, bytes]],
+    intake: Intake | None,
+    draw: Secrets,
+) -> Batch:
+    """Lock, sign and seal a batch. A retry appends these bytes; a batch built anew draws its secrets anew.
+
+    ``members`` are (key_id, public) of the content key, or of each authority named by releasable_to.
+    Without ``intake`` (the access log) the release secret is not sealed to anybody.
+    """
+    if not 1 <= len(items) <= MAX_RECORDS:
+        raise UsageError(f"batch of {len(items)} records, expected 1 to {MAX_RECORDS}")
+    context = context_of(
+        genesis, header.topic, header.partition, header.epoch, header.issuer, draw.manifest_id
+    )
+    locked = lock_bodies(context, draw.member_share, draw.release_secret, [item.body for item in items])
+    terms, term_of = _columns(items)
+    entries = Entries(
+        salts=secrets.token_bytes(16 * len(items)),
+        record_ids=b"".join(item.record_id for item in items),
+        digests=b"".join(body.digest for body in locked),
+        commitments=b"".join(body.commitment for body in locked),
+        release_checks=b"".join(body.release_check for body in locked),
+        terms=terms,
+        term_of=term_of,
+    )
+    info = member_share_info(context)
+    release_seal = b""
+    if intake is not None:
+        release_seal = seal(intake.public, draw.release_secret, release_info(context, intake.key_id))
+    manifest = RecordManifest(
+        header=header,
+        manifest_id=draw.manifest_id,
+        record_type=record_type,
+        schema=schema,
+        member_seals=tuple(
+            Sealed(key_id=key_id, sealed=seal(public, draw.member_share, info)) for key_id, public in members
+        ),
+        intake_key_id=intake.key_id if intake else bytes(32),
+        release_seal=release_seal,
+        count=len(items),
+        entries_root=root_of_leaves(leaf_hashes(entries)),
+    )
+    content = encode(manifest)
+    signed = sign_content(key, "manifest", genesis, content)
+    value = _seal_manifest(ManifestPlaintext(signed=signed, entries=entries), genesis, header, draw, epoch)
+    bodies = ((body_message_key(draw.manifest_id, i), body.value) for i, body in enumerate(locked))
+    return Batch(
+        batch_id=sha256(content).digest(), manifest=manifest, messages=((draw.manifest_id, value), *bodies)
+    )
+
+
+def _seal_manifest(
+    plain: ManifestPlaintext, genesis: bytes, header: Header, draw: Secrets, epoch: EpochAccess
+) -> bytes:
+    avro = encode(plain)
+    size = 4 + len(avro)
+    padded = b"".join((len(avro).to_bytes(4, "big"), avro, bytes(-size % _MANIFEST_BLOCK)))
+    place = (header.topic, header.partition, header.epoch)
+    sealed = seal(epoch.public, padded, statement_info(genesis, *place))
+    tag = manifest_tag(epoch.admit, *place, draw.manifest_id, sealed)
+    return b"".join((bytes((MANIFEST_KIND,)), header.epoch.to_bytes(4, "big"), tag, sealed))
+
+
+def parse_envelope(key: bytes | None, value: bytes | None) -> Envelope | None:
+    """The parts of a manifest message, or None where the message cannot be one."""
+    if key is None or value is None or len(key) != 16 or value[:1] != b"\x01":
+        return None
+    if not _HEAD_BYTES + SEALED_OVERHEAD + _MANIFEST_BLOCK <= len(value) <= MAX_BATCH_BYTES:
+        return None
+    return Envelope(
+        manifest_id=key,
+        epoch=int.from_bytes(value[1:5], "big"),
+        tag=value[5:_HEAD_BYTES],
+        sealed=value[_HEAD_BYTES:],
+    )
+
+
+def open_manifest(
+    envelope: Envelope, *, genesis: bytes, topic: str, partition: int, key: ReceivingKey
+) -> OpenedManifest:
+    """Open an admitted manifest and check its form; the tag was checked, the signature is judged later.
+
+    (1) the seal opens for this place, (2) the padding is the least that fits, (3) the Avro is
+    strict, (4) it is a manifest, (5) its header and id name this place and message, (6) counts and
+    columns agree, (7) the entries hash to the root. OpenError or FormatError says which failed.
+    """
+    info = statement_info(genesis, topic, partition, envelope.epoch)
+    padded = open_sealed(key, envelope.sealed, info)  # (1)
+    length = int.from_bytes(padded[:4], "big")
+    size = 4 + length
+    if size + -size % _MANIFEST_BLOCK != len(padded) or any(padded[size:]):
+        raise FormatError("padding of the manifest is wrong")  # (2)
+    plain = decode(ManifestPlaintext, padded[4:size])  # (3)
+    if plain.signed.kind != "manifest":
+        raise FormatError(f"kind '{plain.signed.kind[:40]}', expected 'manifest'")  # (4)
+    manifest = decode(RecordManifest, plain.signed.content)
+    header = manifest.header
+    if (header.topic, header.partition, header.epoch) != (topic, partition, envelope.epoch):
+        raise FormatError("header names another place")  # (5)
+    if manifest.manifest_id != envelope.manifest_id:
+        raise FormatError("manifest_id differs from the message's key")
+    _check_columns(manifest, plain.entries)  # (6)
+    if root_of_leaves(leaf_hashes(plain.entries)) != manifest.entries_root:
+        raise FormatError("entries do not hash to the entries root")  # (7)
+    return OpenedManifest(
+        batch_id=sha256(plain.signed.content).digest(),
+        signed=plain.signed,
+        manifest=manifest,
+        entries=plain.entries,
+    )
+
+
+def _check_columns(manifest: RecordManifest, entries: Entries) -> None:
+    count = manifest.count
+    if not 1 <= count <= MAX_RECORDS:
+        raise FormatError(f"{count} records, expected 1 to {MAX_RECORDS}")
+    if len(manifest.member_seals) > 128:
+        raise FormatError(f"{len(manifest.member_seals)} member seals, at most 128")
+    for name, size in _COLUMNS:
+        if len(getattr(entries, name)) != count * size:
+            raise FormatError(f"column '{name}' does not hold {count} entries")
+    if len(entries.term_of) != count:
+        raise FormatError(f"column 'term_of' does not hold {count} entries")
+    # each distinct one once, in order of first use: one encoding for one meaning
+    first_use = tuple(dict.fromkeys(entries.term_of))
+    if first_use != tuple(range(len(entries.terms))) or len(set(entries.terms)) != len(entries.terms):
+        raise FormatError("terms are not each distinct one once, in order of first use")
