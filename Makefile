@@ -1,9 +1,13 @@
 # GNU make 3.81 (macOS) and a POSIX shell are enough. `make` alone says what there is to do.
 
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+
+# PYTHON may also come from the environment; the others only from the command line, as in `make demo DIR=/tmp/demo`.
 PYTHON ?= python3
-VENV   ?= .venv
-DIR    ?= demo
-ARGS   ?=
+VENV = .venv
+DIR = demo
+ARGS =
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -100,10 +104,10 @@ $(VENV)/.tools: $(VENV)/.dependencies requirements/dev.txt
 
 $(VENV)/.installed: $(VENV)/.dependencies $(VENV)/.sources $(SOURCES)
 	@echo 'building and installing ftf-broker' >&2
-	@rm -rf build/wheel
+	@rm -rf build/wheel && touch $@.new
 	@$(PIP) wheel --no-index --no-deps --no-build-isolation --wheel-dir build/wheel .
 	@$(PIP) install --no-index --no-deps --force-reinstall build/wheel/ftf_broker-*.whl
-	@touch $@
+	@mv $@.new $@ # dated from before the build: an edit made meanwhile counts
 
 $(VENV)/.sources: $(VENV)/.created FORCE
 	@printf '%s\n' $(SOURCES) >$@.new

@@ -35,6 +35,10 @@ HOUSE: tuple[frozenset[str], ...] = (
 # Neighbours that may know each other: (who imports, what). An entry names a module and all below it.
 NEIGHBOURS: frozenset[tuple[str, str]] = frozenset(
     {
+        (
+            "formats",
+            "crypto",
+        ),  # a batch is put together from signatures, seals and locks, which know no format
         ("audit", "access.policy"),  # replay decides again, with the very function that decided
         ("access", "exchange"),  # the access log is published as records are
         ("exchange", "access.client"),  # a subscriber asks for access through this interface
