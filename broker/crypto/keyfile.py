@@ -44,10 +44,23 @@ def write_private(path: Path, data: bytes) -> None:
         ) from None
     except OSError as error:
         raise KeyFileError(f"cannot write '{path}': {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(path.parent)
+    except OSError as error:
+        path.unlink(missing_ok=True)  # half a key is no key, and would bar the next attempt
+        raise KeyFileError(f"cannot write '{path}': {error.strerror}") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the name is durable only when its folder is
+    finally:
+        os.close(descriptor)
 
 
 def read_private(path: Path) -> bytes:
@@ -56,7 +69,8 @@ def read_private(path: Path) -> bytes:
     The check is made on the opened file, so that exchanging the path between check and read gains nothing.
     """
     try:
-        with path.open("rb") as file:
+        # O_NONBLOCK: a named pipe in the file's place would otherwise be waited for.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise KeyFileError(f"'{path}' is no regular file")

@@ -35,6 +35,8 @@ __all__ = [
     "BODY_BLOCK",
     "BODY_KIND",
     "MAX_BODY_BYTES",
+    "MAX_BODY_VALUE_BYTES",
+    "SHARE_BYTES",
     "LockedBody",
     "body_key",
     "check_release_share",
@@ -51,6 +53,10 @@ BODY_KIND = b"\x02"
 BODY_BLOCK = 512
 MAX_BODY_BYTES = 32 * 1024
 """Largest body before padding."""
+MAX_BODY_VALUE_BYTES = 1 + 4 + MAX_BODY_BYTES + -(4 + MAX_BODY_BYTES) % BODY_BLOCK + 16
+"""Largest value of a body message."""
+SHARE_BYTES = 32
+"""A member share, a release secret, a release share, a body's key."""
 
 _NONCE = bytes(12)
 _RELEASE = b"ftf-broker/v1/release"
@@ -62,6 +68,11 @@ _OPAD = bytes(x ^ 0x5C for x in range(256))
 _U32 = tuple(i.to_bytes(4, "big") for i in range(256))
 
 
+def _hmac_key(key: bytes) -> bytes:
+    """RFC 2104, section 2: a key longer than the block of 64 bytes is hashed first."""
+    return (sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+
+
 class _Expand:
     """HKDF-Expand of one block under one key, RFC 5869: a single HMAC with its key schedule kept.
 
@@ -71,7 +82,7 @@ class _Expand:
     __slots__ = ("_inner", "_outer")
 
     def __init__(self, key: bytes) -> None:
-        padded = key.ljust(64, b"\0")
+        padded = _hmac_key(key)
         self._inner = sha256(padded.translate(_IPAD))
         self._outer = sha256(padded.translate(_OPAD))
 
@@ -83,8 +94,8 @@ class _Expand:
 
 
 def _extract(salt: bytes, ikm: bytes) -> bytes:
-    """HKDF-Extract is HMAC(salt, ikm), RFC 5869, 2.2; 64-byte blocks, salts of 32 bytes or none."""
-    padded = salt.ljust(64, b"\0")
+    """HKDF-Extract is HMAC(salt, ikm), RFC 5869, 2.2."""
+    padded = _hmac_key(salt)
     inner = sha256(padded.translate(_IPAD) + ikm).digest()
     return sha256(padded.translate(_OPAD) + inner).digest()
 
@@ -92,6 +103,25 @@ def _extract(salt: bytes, ikm: bytes) -> bytes:
 def hkdf_sha256(ikm: bytes, *, salt: bytes, info: bytes) -> bytes:
     """32 bytes of HKDF-SHA-256, RFC 5869."""
     return _Expand(_extract(salt, ikm)).block(info)
+
+
+def _share(share: bytes, what: str) -> bytes:
+    # HMAC takes a key of any length, and pads: without this check k and k | 0x00 would be one key.
+    if len(share) != SHARE_BYTES:
+        raise OpenError(f"{what} of {len(share)} bytes, expected {SHARE_BYTES}")
+    return share
+
+
+def _place(index: int) -> bytes:
+    if not 0 <= index < len(_U32):  # _U32[-1] would be the last one
+        raise FormatError(f"record {index} is not within 0 to {len(_U32) - 1}")
+    return _U32[index]
+
+
+def _u32(number: int) -> bytes:
+    if not 0 <= number < 2**32:  # a signed header may say -1
+        raise FormatError(f"{number} is not within 0 to 4294967295")
+    return number.to_bytes(4, "big")
 
 
 def context_of(
@@ -102,8 +132,8 @@ def context_of(
         b"ftf-broker/v1/context",
         genesis,
         sha256(topic.encode()).digest(),
-        partition.to_bytes(4, "big"),
-        epoch.to_bytes(4, "big"),
+        _u32(partition),
+        _u32(epoch),
         sha256(issuer.encode()).digest(),
         manifest_id,
     )
@@ -111,19 +141,19 @@ def context_of(
 
 
 def release_share(context: bytes, release_secret: bytes, index: int) -> bytes:
-    """The release share of one record."""
-    return _Expand(release_secret).block(_RELEASE + context + _U32[index])
+    """The release share of one record; OpenError for a secret that is none."""
+    return release_shares(context, release_secret, (index,))[0]
 
 
 def release_shares(context: bytes, release_secret: bytes, indexes: Sequence[int]) -> list[bytes]:
-    """The release shares of some records of a batch."""
-    block, label = _Expand(release_secret).block, _RELEASE + context
-    return [block(label + _U32[i]) for i in indexes]
+    """The release shares of some records of a batch; OpenError for a secret that is none."""
+    block, label = _Expand(_share(release_secret, "release secret")).block, _RELEASE + context
+    return [block(label + _place(i)) for i in indexes]
 
 
 def check_release_share(context: bytes, index: int, share: bytes, release_check: bytes) -> bytes:
     """Return the share if it is the one the issuer signed for; else OpenError."""
-    if sha256(_CHECK + context + _U32[index] + share).digest() != release_check:
+    if sha256(_CHECK + context + _place(index) + _share(share, "release share")).digest() != release_check:
         raise OpenError(f"release share of record {index} does not fit its release check")
     return share
 
@@ -162,6 +192,8 @@ def lock_bodies(
     """Lock the bodies of one batch; each at most MAX_BODY_BYTES, at most 256 of them."""
     if not 1 <= len(bodies) <= 256:
         raise UsageError(f"batch of {len(bodies)} bodies, expected 1 to 256")
+    if not len(member_share) == len(release_secret) == SHARE_BYTES:
+        raise UsageError(f"member share and release secret are {SHARE_BYTES} bytes each")
     share_of, key_of = _Expand(release_secret).block, _Expand(_extract(context, member_share)).block
     release_label, check_label = _RELEASE + context, _CHECK + context
     digest = hashlib.sha256
@@ -185,8 +217,9 @@ def lock_bodies(
 
 
 def body_key(context: bytes, member_share: bytes, index: int, share: bytes) -> bytes:
-    """key_i, from both shares."""
-    return _Expand(_extract(context, member_share)).block(_BODY + _U32[index] + share)
+    """key_i, from both shares; OpenError for a share that is none."""
+    prk = _extract(context, _share(member_share, "member share"))
+    return _Expand(prk).block(_BODY + _place(index) + _share(share, "release share"))
 
 
 def unlock(key: bytes, index: int, value: bytes, commitment: bytes) -> bytes:
@@ -195,10 +228,11 @@ def unlock(key: bytes, index: int, value: bytes, commitment: bytes) -> bytes:
     (1) the value is a body message, (2) AES-GCM opens it, (3) the commitment fits, (4) the padding
     is the least that fits.
     """
-    if value[:1] != BODY_KIND or len(value) < 1 + BODY_BLOCK + 16:
+    size = len(value)
+    if value[:1] != BODY_KIND or not 1 + BODY_BLOCK + 16 <= size <= MAX_BODY_VALUE_BYTES:
         raise FormatError(f"message of record {index} is no body")
     try:
-        plaintext = AESGCM(key).decrypt(_NONCE, value[1:], None)
+        plaintext = AESGCM(_share(key, "key of the body")).decrypt(_NONCE, value[1:], None)
     except InvalidTag:
         raise OpenError(f"record {index} does not unlock with its two shares") from None
     if sha256(_COMMITMENT + key + plaintext).digest() != commitment:

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.hpke import (
     Suite,
 )
 
-from broker.errors import OpenError
+from broker.errors import FormatError, OpenError
 
 __all__ = [
     "PUBLIC_BYTES",
@@ -62,6 +62,8 @@ _PREFIX = b"ftf-broker/v1/"
 
 
 def _u32(number: int) -> bytes:
+    if not 0 <= number < 2**32:  # a signed statement may say -1
+        raise FormatError(f"{number} is not within 0 to 4294967295")
     return number.to_bytes(4, "big")
 
 

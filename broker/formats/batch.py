@@ -45,6 +45,7 @@ from broker.formats.manifest import (
     TermsLeaf,
 )
 from broker.formats.protocol import decode, encode
+from broker.formats.terms import RecordTerms
 
 __all__ = [
     "MANIFEST_KIND",
@@ -70,6 +71,8 @@ __all__ = [
 
 MAX_RECORDS = 256
 MAX_BATCH_BYTES = 1_000_000
+MAX_MEMBER_SEALS = 128
+MAX_TARGETS = 256
 MESSAGE_OVERHEAD = 80
 """Bytes that the log may add to each message, bounded generously."""
 
@@ -203,6 +206,10 @@ def leaf_hashes(entries: Entries) -> list[bytes]:
     return hashes
 
 
+def _targets(terms: Terms) -> int:
+    return len(terms.targets) if isinstance(terms, RecordTerms) else 0
+
+
 def _columns(items: Sequence[Item]) -> tuple[tuple[Terms, ...], bytes]:
     places: dict[Terms, int] = {}
     term_of = bytes(places.setdefault(item.terms, len(places)) for item in items)
@@ -229,6 +236,12 @@ def build_batch(
     """
     if not 1 <= len(items) <= MAX_RECORDS:
         raise UsageError(f"batch of {len(items)} records, expected 1 to {MAX_RECORDS}")
+    if not 1 <= len(members) <= MAX_MEMBER_SEALS:
+        raise UsageError(f"batch sealed to {len(members)} keys, expected 1 to {MAX_MEMBER_SEALS}")
+    if any(len(item.record_id) != 16 for item in items):
+        raise UsageError("a record id is 16 bytes")
+    if (targets := sum(_targets(item.terms) for item in items)) > MAX_TARGETS:
+        raise UsageError(f"batch with {targets} targets, at most {MAX_TARGETS}")
     context = context_of(
         genesis, header.topic, header.partition, header.epoch, header.issuer, draw.manifest_id
     )
@@ -264,9 +277,10 @@ def build_batch(
     signed = sign_content(key, "manifest", genesis, content)
     value = _seal_manifest(ManifestPlaintext(signed=signed, entries=entries), genesis, header, draw, epoch)
     bodies = ((body_message_key(draw.manifest_id, i), body.value) for i, body in enumerate(locked))
-    return Batch(
-        batch_id=sha256(content).digest(), manifest=manifest, messages=((draw.manifest_id, value), *bodies)
-    )
+    messages = ((draw.manifest_id, value), *bodies)
+    if (size := sum(len(key) + len(value) for key, value in messages)) > MAX_BATCH_BYTES:
+        raise UsageError(f"batch of {size} bytes, at most {MAX_BATCH_BYTES}")
+    return Batch(batch_id=sha256(content).digest(), manifest=manifest, messages=messages)
 
 
 def _seal_manifest(
@@ -301,8 +315,9 @@ def open_manifest(
     """Open an admitted manifest and check its form; the tag was checked, the signature is judged later.
 
     (1) the seal opens for this place, (2) the padding is the least that fits, (3) the Avro is
-    strict, (4) it is a manifest, (5) its header and id name this place and message, (6) counts and
-    columns agree, (7) the entries hash to the root. OpenError or FormatError says which failed.
+    strict, (4) it is a manifest with one signature, (5) its header and id name this place and
+    message, (6) counts and columns agree, (7) the entries hash to the root. OpenError or
+    FormatError says which failed.
     """
     info = statement_info(genesis, topic, partition, envelope.epoch)
     padded = open_sealed(key, envelope.sealed, info)  # (1)
@@ -312,7 +327,9 @@ def open_manifest(
         raise FormatError("padding of the manifest is wrong")  # (2)
     plain = decode(ManifestPlaintext, padded[4:size])  # (3)
     if plain.signed.kind != "manifest":
-        raise FormatError(f"kind '{plain.signed.kind[:40]}', expected 'manifest'")  # (4)
+        raise FormatError(f"kind {plain.signed.kind[:40]!r}, expected 'manifest'")  # (4)
+    if len(plain.signed.signatures) != 1:
+        raise FormatError(f"manifest with {len(plain.signed.signatures)} signatures, expected 1")
     manifest = decode(RecordManifest, plain.signed.content)
     header = manifest.header
     if (header.topic, header.partition, header.epoch) != (topic, partition, envelope.epoch):
@@ -334,8 +351,8 @@ def _check_columns(manifest: RecordManifest, entries: Entries) -> None:
     count = manifest.count
     if not 1 <= count <= MAX_RECORDS:
         raise FormatError(f"{count} records, expected 1 to {MAX_RECORDS}")
-    if len(manifest.member_seals) > 128:
-        raise FormatError(f"{len(manifest.member_seals)} member seals, at most 128")
+    if not 1 <= len(manifest.member_seals) <= MAX_MEMBER_SEALS:
+        raise FormatError(f"{len(manifest.member_seals)} member seals, expected 1 to {MAX_MEMBER_SEALS}")
     for name, size in _COLUMNS:
         if len(getattr(entries, name)) != count * size:
             raise FormatError(f"column '{name}' does not hold {count} entries")
@@ -345,3 +362,5 @@ def _check_columns(manifest: RecordManifest, entries: Entries) -> None:
     first_use = tuple(dict.fromkeys(entries.term_of))
     if first_use != tuple(range(len(entries.terms))) or len(set(entries.terms)) != len(entries.terms):
         raise FormatError("terms are not each distinct one once, in order of first use")
+    if sum(_targets(entries.terms[term]) for term in entries.term_of) > MAX_TARGETS:
+        raise FormatError(f"more than {MAX_TARGETS} targets")

@@ -113,5 +113,5 @@ def decode_content(signed: Signed) -> Any:
     """The content of a signed statement, as the class of its kind; FormatError if the kind is unknown."""
     cls = KINDS.get(signed.kind)
     if cls is None:
-        raise FormatError(f"unknown kind of statement '{signed.kind[:40]}'")
+        raise FormatError(f"unknown kind of statement {signed.kind[:40]!r}")
     return decode(cls, signed.content)
