@@ -300,7 +300,7 @@ def _write_encoder(source: _Source, shape: Shape) -> None:
 def _joined(parts: list[str]) -> str:
     if not parts:
         return "b''"
-    return " + ".join(parts) if len(parts) < 3 else f"join(({', '.join(parts)}))"
+    return " + ".join(parts) if len(parts) < 4 else f"join(({', '.join(parts)}))"
 
 
 def _encode(source: _Source, shape: Shape, v: str, path: _Path) -> list[str]:

@@ -90,6 +90,13 @@ def test_a_later_folder_may_use_the_types_of_an_earlier(folder: Path, tmp_path: 
     assert store.topics == ("reports", "sightings")
 
 
+def test_folders_may_not_disagree_on_a_type(folder: Path, tmp_path: Path) -> None:
+    """A type that two folders define is refused, whichever would win."""
+    write(tmp_path / "mine/types/sex.avsc", SEX)
+    with pytest.raises(UsageError, match=r"mine.*'x\.types\.Sex' is defined twice"):
+        SchemaStore.load(folder, tmp_path / "mine")
+
+
 def test_a_type_without_namespace_stays_without(tmp_path: Path) -> None:
     """A type does not take the namespace of the record that it is put into."""
     types = {"Bare": {"type": "fixed", "name": "Bare", "size": 2}}
