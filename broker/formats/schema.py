@@ -189,7 +189,9 @@ def _protocol_types() -> Mapping[str, Schema]:
 
 
 def protocol_schema(name: str) -> Schema:
-    """The self-contained schema ``schemas/protocol/<name>.avsc``."""
+    """The self-contained schema ``schemas/protocol/<name>.avsc``, or of a type that others are made of."""
+    if (shared := _protocol_types().get(f"ftf.protocol.{name}")) is not None:
+        return resolve(shared, {key: one for key, one in _protocol_types().items() if one is not shared})
     return _load(schemas_folder() / "protocol" / f"{name}.avsc", _protocol_types())
 
 
