@@ -1,0 +1,3 @@
+"""Publishing to and subscribing from a log."""
+
+__all__: list[str] = []

@@ -1,0 +1,47 @@
+"""The keys of one participant, and what they open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from broker.crypto.seal import ReceivingKey
+from broker.crypto.sign import SigningKey
+from broker.directory import Directory, EpochKey, Use, epoch_key_of
+from broker.errors import OpenError
+
+__all__ = ["Keyring"]
+
+
+@dataclass(slots=True)
+class Keyring:
+    """A participant's name and private keys; opens its epoch seeds once and keeps what they give.
+
+    ``broken`` lists the (channel, epoch, use) whose seeds do not give the directory's public keys:
+    reason to complain (the statement is ``channel-keys-complained``).
+    """
+
+    name: str
+    signing: SigningKey
+    receiving: dict[bytes, ReceivingKey]
+    broken: set[tuple[str, int, Use]] = field(default_factory=set)
+    _epochs: dict[tuple[str, int, Use], EpochKey] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, signing: SigningKey, receiving: Iterable[ReceivingKey]) -> Keyring:
+        """The keyring with these keys."""
+        return cls(name, signing, {key.key_id: key for key in receiving})
+
+    def epoch_key(self, directory: Directory, channel: str, epoch: int, use: Use) -> EpochKey | None:
+        """Our key for this use of an epoch; None where we were no recipient, or its seed is broken."""
+        place = (channel, epoch, use)
+        found = self._epochs.get(place)
+        if found is None:
+            try:
+                found = epoch_key_of(directory, channel, epoch, use, self.name, self.receiving)
+            except OpenError:
+                self.broken.add(place)
+                return None
+            if found is not None:
+                self._epochs[place] = found
+        return found

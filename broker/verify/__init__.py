@@ -1,0 +1,3 @@
+"""From the messages of a partition to verified batches and named violations: pure."""
+
+__all__: list[str] = []

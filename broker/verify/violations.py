@@ -1,0 +1,81 @@
+"""What a reader reports when a log says something it must not.
+
+A violation names its place; ``caused_by`` is the place of the violation that it follows from, so
+that one manipulation is one root with its consequences, however much it breaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+__all__ = ["Kind", "Place", "Violation"]
+
+
+class Kind(StrEnum):
+    """The closed list of violations."""
+
+    # the directory
+    DIRECTORY_STATEMENT = "directory-statement"
+    DIRECTORY_ROLLBACK = "directory-rollback"
+    # framing of a partition
+    OFFSET_MISSING = "offset-missing"
+    UNACCOUNTED = "unaccounted"
+    BODY_ALTERED = "body-altered"
+    BODY_MISPLACED = "body-misplaced"
+    BATCH_VOID = "batch-void"
+    BATCH_UNFINISHED = "batch-unfinished"
+    # manifests
+    MANIFEST_COPIED = "manifest-copied"
+    MANIFEST_MALFORMED = "manifest-malformed"
+    MANIFEST_SIGNATURE = "manifest-signature"
+    EPOCH_UNKNOWN = "epoch-unknown"
+    EPOCH_SUPERSEDED = "epoch-superseded"
+    VIEW_UNKNOWN = "view-unknown"
+    NOT_ENTITLED = "not-entitled"
+    TERMS_INVALID = "terms-invalid"
+    # streams
+    STREAM_GAP = "stream-gap"
+    STREAM_FORK = "stream-fork"
+    STREAM_REPLAYED = "stream-replayed"
+    STREAM_CLOSED = "stream-closed"
+    # records, seen by who unlocks them
+    SCHEMA_MISMATCH = "schema-mismatch"
+    MEMBER_SEAL = "member-seal"
+    RELEASE_SHARE = "release-share"
+    BODY_LOCKED = "body-locked"
+    RECORD_INVALID = "record-invalid"
+    # the key access service
+    RECEIPT_INVALID = "receipt-invalid"
+    RECEIPT_WITHOUT_ENTRY = "receipt-without-entry"
+    # the access log
+    NOT_COLLECTED = "not-collected"
+    COLLECTION_WRONG = "collection-wrong"
+    ACCESS_REQUEST = "access-request"
+    ACCESS_RECORD = "access-record"
+    ACCESS_POSITIONS = "access-positions"
+    ACCESS_DECISION = "access-decision"
+    LATE_ENTRY = "late-entry"
+
+
+class Place(NamedTuple):
+    """A message of a log, by logical topic."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One thing that is wrong, or ``count`` consecutive ones from ``place`` on."""
+
+    kind: Kind
+    place: Place
+    detail: str
+    count: int = 1
+    caused_by: Place | None = None
