@@ -7,7 +7,7 @@
 from broker.directory.apply import DirectoryMessage, fold
 from broker.directory.channel import Channel, Epoch, Use
 from broker.directory.directory import Authority, Directory
-from broker.directory.epochs import EpochKey, complaint, epoch_keys, open_seed
+from broker.directory.epochs import EpochKey, complaint, epoch_key_of, epoch_keys, open_seed
 from broker.directory.history import HighWater, History, check_high_water
 from broker.directory.make import (
     authority_header,
@@ -56,6 +56,7 @@ __all__ = [
     "confirm_channel_keys",
     "countersign",
     "directory_message",
+    "epoch_key_of",
     "epoch_keys",
     "fold",
     "grant_epoch",

@@ -20,7 +20,7 @@ from broker.directory.make import header_for
 from broker.errors import NotEntitled, OpenError
 from broker.formats.statements import ChannelKeysComplained, SealedSeed
 
-__all__ = ["EpochKey", "admit_key", "complaint", "epoch_keys", "open_seed"]
+__all__ = ["EpochKey", "admit_key", "complaint", "epoch_key_of", "epoch_keys", "open_seed"]
 
 ReceivingKeys = Mapping[bytes, ReceivingKey]
 """The receiving keys that somebody holds, retired ones too, by key id."""
@@ -83,23 +83,30 @@ def _open(
     return seed
 
 
+def epoch_key_of(
+    directory: Directory, channel: str, epoch: int, use: Use, name: str, receiving_keys: ReceivingKeys
+) -> EpochKey | None:
+    """The key for one use of this epoch; None and OpenError as ``open_seed`` has them."""
+    seed = open_seed(directory, channel, epoch, use, name, receiving_keys)
+    if seed is None:
+        return None
+    return EpochKey(
+        channel=channel,
+        epoch=epoch,
+        use=use,
+        key=epoch_key(seed),
+        admit=admit_key(seed, directory.genesis),
+        seed=seed,
+    )
+
+
 def epoch_keys(
     directory: Directory, channel: str, epoch: int, name: str, receiving_keys: ReceivingKeys
 ) -> dict[Use, EpochKey]:
     """The keys of this epoch that ``name`` can open; OpenError, which calls for a complaint, for junk."""
-    keys: dict[Use, EpochKey] = {}
-    for use in get_args(Use):
-        seed = open_seed(directory, channel, epoch, use, name, receiving_keys)
-        if seed is not None:
-            keys[use] = EpochKey(
-                channel=channel,
-                epoch=epoch,
-                use=use,
-                key=epoch_key(seed),
-                admit=admit_key(seed, directory.genesis),
-                seed=seed,
-            )
-    return keys
+    uses: tuple[Use, ...] = get_args(Use)
+    found = {use: epoch_key_of(directory, channel, epoch, use, name, receiving_keys) for use in uses}
+    return {use: key for use, key in found.items() if key is not None}
 
 
 def complaint(
