@@ -67,7 +67,7 @@ class Streams:
     def judge(self, header: Header, digest: bytes, offset: int) -> Step:
         """What this statement means for its stream; nothing changes yet."""
         key = (header.issuer, header.epoch, header.stream)
-        head = self._heads.get(header.issuer, {}).get(key)
+        head = self.head(key)
         sequence, previous = header.sequence, header.previous
         if sequence < 0:
             return Step(None, False, Kind.STREAM_REPLAYED, f"sequence {sequence}")
@@ -101,7 +101,8 @@ class Streams:
 
     def head(self, key: StreamKey) -> Head | None:
         """The open head of a stream."""
-        return self._heads.get(key[0], {}).get(key)
+        heads = self._heads.get(key[0])
+        return None if heads is None else heads.get(key)
 
     def put(self, key: StreamKey, head: Head | None) -> StreamKey | None:
         """Set or remove a head; the key of the head that had to close for it, if one had to."""
