@@ -3,9 +3,10 @@
 Beside its Avro type a field may declare: ``pattern`` (whole string), ``codes`` (a list of
 ``schemas/codes/``), ``format`` (``partial-date``), ``maxLength``, ``minItems``, ``maxItems``, ``unique``,
 ``minimum``, ``maximum``, ``mustBe``, ``expected`` (words for messages), ``treatAs`` (for rules),
-``freeText``. On an array, what is about strings holds for its items. An enum may declare ``refused``:
-symbols that exist for the evolution of schemas only. A string that declares nothing of this would be
-free text, and a schema with free text outside the handling note is refused: names would end up there.
+``random`` (a UUID that is no hash of a name), ``freeText``. On an array, what is about strings holds for
+its items. An enum may declare ``refused``: symbols that exist for the evolution of schemas only. A string
+that declares nothing of this would be free text, and a schema with free text outside the handling note is
+refused: names would end up there.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from broker.formats.values import (
     check_whole,
     wrong,
 )
-from broker.formats.words import choice, join_path, nearest, show
+from broker.formats.words import choice, field_name, join_path, nearest, show
 
 __all__ = ["NOTE", "BodyCheck", "compile_body", "to_json_value"]
 
@@ -67,6 +68,7 @@ _FIELD_WORDS = frozenset(
         "expected",
         "treatAs",
         "freeText",
+        "random",
     )
 )
 _TYPE_WORDS = frozenset(
@@ -154,7 +156,7 @@ class _Compiler:
     def _primitive(self, kind: str, schema: FieldSchema, hints: FieldSchema, where: str) -> Check:
         match kind, schema.get("logicalType"):
             case "string", "uuid":
-                return check_uuid
+                return check_uuid(is_random=hints.get("random", False))
             case "string", _:
                 return self._string(hints, where)
             case "long", "timestamp-micros":
@@ -301,7 +303,7 @@ def _unknown_fields(
     unknown = [name for name in value if name not in known]
     for name in unknown[:MAX_UNKNOWN_FIELDS]:
         words = f"is no field of this record{nearest(name, listed)}, expected it to be left out"
-        problems.append((name if isinstance(name, str) and name.isidentifier() else show(name), words))
+        problems.append((field_name(name), words))
     if len(unknown) > MAX_UNKNOWN_FIELDS:
         problems.append(("", f"has {len(unknown) - MAX_UNKNOWN_FIELDS} more unknown fields"))
 

@@ -22,7 +22,7 @@ from broker.formats.terms import (
     Target,
     Tlp,
 )
-from broker.formats.words import choice, join_path, nearest, said, show
+from broker.formats.words import choice, field_name, join_path, nearest, said
 
 __all__ = ["as_terms", "check_retention", "flat_terms", "parse_terms", "terms_to_json"]
 
@@ -235,6 +235,5 @@ def _list(value: object, most: int, path: str, what: str, problems: list[Problem
 
 def _only(value: Mapping[Any, object], known: tuple[str, ...], path: str, problems: list[Problem]) -> None:
     for name in [name for name in value if name not in known][:16]:
-        field = name if isinstance(name, str) and name.isidentifier() else show(name)
         words = f"is no field of {path}{nearest(name, known)}, expected it to be left out"
-        problems.append((join_path(path, field), words))
+        problems.append((join_path(path, field_name(name)), words))

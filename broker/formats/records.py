@@ -25,7 +25,7 @@ from broker.formats.json_terms import as_terms, check_retention, flat_terms, par
 from broker.formats.rules import EPOCH, Circumstances, Problem
 from broker.formats.schema import RecordSchema, SchemaStore, default_store
 from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
-from broker.formats.words import choice, join_path, nearest, said, show
+from broker.formats.words import choice, field_name, join_path, nearest, said
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -101,7 +101,7 @@ def from_json(
     retention; ``new_id`` makes the id of a record that brings none.
     """
     if not isinstance(obj, dict):
-        raise RecordInvalid((said("a record", "is an object", obj),))
+        raise RecordInvalid((f"record: {said('is no object', 'an object with named fields', obj)}",))
     problems: list[Problem] = []
     _check_names(obj, problems)
     schema = _schema_of(record_type, obj, store, problems)
@@ -182,9 +182,8 @@ def check_received(
 
 def _check_names(obj: dict[Any, Any], problems: list[Problem]) -> None:
     for name in [name for name in obj if name not in _FIELDS][:16]:
-        field = name if isinstance(name, str) and name.isidentifier() else show(name)
         problems.append(
-            (field, f"is no field of a record{nearest(name, _FIELDS)}, expected it to be left out")
+            (field_name(name), f"is no field of a record{nearest(name, _FIELDS)}, expected it to be left out")
         )
 
 

@@ -94,14 +94,28 @@ def check_partial_date(value: Any, problems: list[Problem], around: Circumstance
     )
 
 
-def check_uuid(value: Any, problems: list[Problem], around: Circumstances) -> Any:
-    if isinstance(value, str) and len(value) == 36:
-        try:
-            if (canonical := str(UUID(value))) == value.lower():
-                return canonical
-        except ValueError:
-            pass
-    return wrong(problems, "is no UUID", "such as 6f9619ff-8b86-4011-b42d-00cf4fc964ff", value)
+def check_uuid(*, is_random: bool) -> Check:
+    """``is_random`` refuses versions 3 and 5, which are hashes of names: a dictionary finds the names."""
+
+    def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
+        found = _uuid(value)
+        if found is None:
+            return wrong(problems, "is no UUID", "such as 6f9619ff-8b86-4011-b42d-00cf4fc964ff", value)
+        if is_random and found.version in (3, 5):
+            return wrong(problems, "is the hash of a name", "a random UUID (RFC 9562 version 4)", value)
+        return str(found)
+
+    return check
+
+
+def _uuid(value: object) -> UUID | None:
+    if not isinstance(value, str) or len(value) != 36:
+        return None
+    try:
+        found = UUID(value)
+    except ValueError:
+        return None
+    return found if str(found) == value.lower() else None
 
 
 def check_note(longest: int) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["choice", "join_path", "nearest", "said", "show"]
+__all__ = ["choice", "field_name", "join_path", "nearest", "said", "show"]
 
 MAX_SHOWN = 60
 """Characters of a wrong value that a message repeats."""
@@ -54,6 +54,12 @@ def nearest(value: object, known: Sequence[str]) -> str:
     upper = {word.upper(): word for word in known}
     near = get_close_matches(value.upper().replace(" ", "_").replace("-", "_"), upper, n=1, cutoff=0.6)
     return f" (did you mean {upper[near[0]]}?)" if near else ""
+
+
+def field_name(name: object) -> str:
+    """A name that came from outside, as a path shows it: as it is where that is short and plain."""
+    plain = isinstance(name, str) and len(name) <= MAX_SHOWN and name.isascii() and name.isidentifier()
+    return str(name) if plain else show(name)
 
 
 def join_path(name: str, rest: str) -> str:
