@@ -1,0 +1,701 @@
+"""A second reader, written from ``schemas/README.md`` alone: if it agrees, the specification suffices.
+
+It imports the standard library, `cryptography` and `fastavro`, and nothing of the broker. It is written to
+be read beside the specification, not to be fast: trees are recursive, points are multiplied out.
+
+    decoder.py VECTORS.json ...     judges files of vectors and says where it disagrees
+"""
+
+from __future__ import annotations
+
+import hmac
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256, shake_256
+from pathlib import Path
+from typing import Any, NoReturn
+
+import fastavro
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hpke
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+__all__ = ["Invalid", "judge", "read_example"]
+
+SCHEMAS = Path(__file__).parents[2] / "schemas" / "protocol"
+LABEL = b"ftf-broker/v1/"
+ZERO = bytes(32)
+MAX_BODY, MAX_VALUE = 32_768, 1_000_000
+
+Json = dict[str, Any]  # what a JSON file or fastavro says; the checks below are what makes it more
+
+
+class Invalid(Exception):
+    """A check of the specification failed; its name is the message."""
+
+
+def fail(check: str) -> NoReturn:
+    raise Invalid(check)
+
+
+def h(*parts: bytes) -> bytes:
+    return sha256(b"".join(parts)).digest()
+
+
+def u32(number: int, check: str) -> bytes:
+    if not 0 <= number < 2**32:
+        fail(check)
+    return number.to_bytes(4, "big")
+
+
+def hkdf_extract(salt: bytes, ikm: bytes) -> bytes:
+    return hmac.digest(salt, ikm, "sha256")
+
+
+def hkdf_expand(prk: bytes, info: bytes) -> bytes:
+    return hmac.digest(prk, info + b"\x01", "sha256")
+
+
+# --- Avro
+
+
+@cache
+def _types() -> dict[str, Json]:
+    found = [json.loads(path.read_text()) for path in (SCHEMAS / "types").glob("*.avsc")]
+    return {f"{one['namespace']}.{one['name']}": one for one in found}
+
+
+def _self_contained(schema: Any, seen: set[str]) -> Any:
+    """Each first mention of a shared type replaced by its definition; logical types left out."""
+    if isinstance(schema, list):
+        return [_self_contained(branch, seen) for branch in schema]
+    if isinstance(schema, str):
+        if schema in seen or schema not in _types():
+            return schema
+        seen.add(schema)
+        return _self_contained(_types()[schema], seen)
+    inlined = {key: value for key, value in schema.items() if key != "logicalType"}
+    if inlined["type"] == "record":
+        seen.add(f"{inlined.get('namespace', '')}.{inlined['name']}")
+        fields = [field | {"type": _self_contained(field["type"], seen)} for field in inlined["fields"]]
+        return inlined | {"fields": fields}
+    if inlined["type"] == "array":
+        return inlined | {"items": _self_contained(inlined["items"], seen)}
+    return inlined if inlined["type"] in ("enum", "fixed") else inlined["type"]
+
+
+@cache
+def protocol(name: str) -> Any:
+    """The schema of a protocol type."""
+    path = SCHEMAS / f"{name}.avsc"
+    schema = json.loads(path.read_text()) if path.exists() else f"ftf.protocol.{name}"
+    return _self_contained(schema, set())
+
+
+def canonical(schema: Any) -> bytes:
+    return json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def decode(schema: Any, data: bytes) -> Any:
+    """Strict Avro: all bytes consumed, and encoding the value again gives the same bytes."""
+    stream = io.BytesIO(data)
+    try:
+        parsed = fastavro.parse_schema(schema)
+        value = fastavro.schemaless_reader(
+            stream, parsed, None, return_record_name=True, return_record_name_override=True
+        )
+        again = io.BytesIO()
+        if stream.read(1) or not fastavro.validate(value, parsed, raise_errors=False, strict=True):
+            fail("avro")
+        fastavro.schemaless_writer(again, parsed, value, strict=True)
+    except Exception:  # noqa: BLE001 - fastavro raises a dozen kinds of them on hostile bytes
+        fail("avro")
+    if again.getvalue() != data:
+        fail("avro")
+    return value
+
+
+def encode(schema: Any, value: Any) -> bytes:
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), value, strict=True)
+    return stream.getvalue()
+
+
+# --- Keys and signatures
+
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+KINDS = {
+    "genesis": "Genesis",
+    "authority-rotated": "AuthorityRotated",
+    "agency-admitted": "AgencyAdmitted",
+    "agency-suspended": "AgencySuspended",
+    "agency-reinstated": "AgencyReinstated",
+    "key-added": "KeyAdded",
+    "key-retired": "KeyRetired",
+    "key-revoked": "KeyRevoked",
+    "channel-opened": "ChannelOpened",
+    "channel-closed": "ChannelClosed",
+    "member-joined": "MemberJoined",
+    "member-left": "MemberLeft",
+    "auditor-appointed": "AuditorAppointed",
+    "auditor-dismissed": "AuditorDismissed",
+    "service-key-announced": "ServiceKeyAnnounced",
+    "channel-keys-published": "ChannelKeysPublished",
+    "channel-keys-confirmed": "ChannelKeysConfirmed",
+    "channel-keys-complained": "ChannelKeysComplained",
+    "epoch-granted": "EpochGranted",
+    "manifest": "RecordManifest",
+    "access-request": "AccessRequest",
+    "receipt": "Receipt",
+    "collection-query": "CollectionQuery",
+    "collection-answer": "CollectionAnswer",
+}
+
+
+def key_id(algorithm: str, public: bytes) -> bytes:
+    return h(algorithm.encode() + b"\n", public)
+
+
+def signing_public(public: bytes) -> bytes:
+    """(1) 32 bytes, (2) y below p, (3) a point of the curve, (4) eight times it is not the neutral one."""
+    if len(public) != 32:
+        fail("public-key")
+    number = int.from_bytes(public, "little")
+    y, sign = number % 2**255, number >> 255
+    if y >= P:
+        fail("public-key")
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    if (x * x - square) % P:
+        x = x * pow(2, (P - 1) // 4, P) % P
+    if (x * x - square) % P or (x == 0 and sign):
+        fail("public-key")
+    x = P - x if x % 2 != sign else x
+    for _ in range(3):
+        x, y = _double(x, y)
+    if (x, y) == (0, 1):
+        fail("public-key")
+    return public
+
+
+def _double(x: int, y: int) -> tuple[int, int]:
+    product = D * x * x * y * y
+    return 2 * x * y * pow(1 + product, -1, P) % P, (y * y + x * x) * pow(1 - product, -1, P) % P
+
+
+def verify(public: bytes, kind: str, genesis: bytes, content: bytes, signature: bytes) -> None:
+    if not re.fullmatch("[a-z-]+", kind):
+        fail("kind")
+    signing_public(public)
+    try:
+        key = Ed25519PublicKey.from_public_bytes(public)
+        key.verify(signature, LABEL + kind.encode() + b"\n" + genesis + content)
+    except (InvalidSignature, ValueError):
+        fail("signature")
+
+
+def verify_signed(signed: Json, genesis: bytes, publics: Sequence[bytes]) -> Any:
+    """The content of a statement that distinct keys, all among ``publics``, have signed."""
+    if signed["kind"] not in KINDS:
+        fail("kind")
+    content = decode(protocol(KINDS[signed["kind"]]), signed["content"])
+    known = {key_id("ed25519", public): public for public in publics}
+    ids = [one["key_id"] for one in signed["signatures"]]
+    if not ids or len(set(ids)) != len(ids) or not set(ids) <= known.keys():
+        fail("signer")
+    for one in signed["signatures"]:
+        verify(known[one["key_id"]], signed["kind"], genesis, signed["content"], one["signature"])
+    return content
+
+
+# --- Seal
+
+SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """A private key of both halves."""
+
+    mlkem: MLKEM768PrivateKey
+    x25519: X25519PrivateKey
+
+    @classmethod
+    def of(cls, mlkem_seed: bytes, x25519: bytes) -> Hybrid:
+        return cls(
+            MLKEM768PrivateKey.from_seed_bytes(mlkem_seed), X25519PrivateKey.from_private_bytes(x25519)
+        )
+
+    @classmethod
+    def of_epoch(cls, seed: bytes) -> Hybrid:
+        if len(seed) != 32:
+            fail("seed-length")
+        expanded = shake_256(seed).digest(96)
+        return cls.of(expanded[:64], expanded[64:])
+
+    @property
+    def public(self) -> bytes:
+        return self.mlkem.public_key().public_bytes_raw() + self.x25519.public_key().public_bytes_raw()
+
+    @property
+    def key_id(self) -> bytes:
+        return key_id("mlkem768-x25519", self.public)
+
+    def open(self, sealed: bytes, info: bytes) -> bytes:
+        if len(sealed) < 1136:
+            fail("seal")
+        try:
+            return SUITE.decrypt(sealed, hpke.MLKEM768X25519PrivateKey(self.mlkem, self.x25519), info=info)
+        except (InvalidTag, ValueError):
+            fail("seal")
+
+
+def hybrid_public(public: bytes) -> bytes:
+    """(1) 1216 bytes, (2) both halves are keys, (3) a seal to them is possible."""
+    if len(public) != 1216:
+        fail("public-key")
+    try:
+        key = hpke.MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(public[:1184]),
+            X25519PublicKey.from_public_bytes(public[1184:]),
+        )
+        SUITE.encrypt(b"", key, info=b"")
+    except (InvalidTag, ValueError):
+        fail("public-key")
+    return public
+
+
+def seal_info(use: str, fields: Mapping[str, Any]) -> bytes:
+    """``"ftf-broker/v1/" | use | "\\n" | fields``."""
+    match use:
+        case "statement":
+            place = u32(fields["partition"], "seal") + u32(fields["epoch"], "seal")
+            parts = fields["genesis"] + h(fields["topic"].encode()) + place
+        case "member-share":
+            parts = fields["context"]
+        case "release":
+            parts = fields["context"] + fields["intake_key_id"]
+        case "seed":
+            place = fields["genesis"] + h(fields["channel"].encode()) + u32(fields["epoch"], "seal")
+            parts = place + h(fields["key"].encode()) + fields["recipient_key_id"]
+        case "answer":
+            parts = fields["request_digest"]
+        case _:
+            raise ValueError(use)
+    return LABEL + use.encode() + b"\n" + bytes(parts)
+
+
+def admit_key(seed: bytes, genesis: bytes) -> bytes:
+    return hkdf_expand(hkdf_extract(genesis, seed), LABEL + b"admit")
+
+
+# --- Lock
+
+
+def context_of(
+    genesis: bytes, topic: str, partition: int, epoch: int, issuer: str, manifest_id: bytes
+) -> bytes:
+    place = u32(partition, "context") + u32(epoch, "context")
+    return h(LABEL + b"context", genesis, h(topic.encode()), place, h(issuer.encode()), manifest_id)
+
+
+def _index(index: int) -> bytes:
+    return index.to_bytes(4, "big") if 0 <= index < 256 else fail("index")
+
+
+def _share(share: bytes) -> bytes:
+    return share if len(share) == 32 else fail("share-length")
+
+
+def release_share(context: bytes, release_secret: bytes, index: int) -> bytes:
+    return hkdf_expand(_share(release_secret), LABEL + b"release" + context + _index(index))
+
+
+def body_key(context: bytes, member_share: bytes, index: int, share: bytes) -> bytes:
+    prk = hkdf_extract(context, _share(member_share))
+    return hkdf_expand(prk, LABEL + b"body" + _index(index) + _share(share))
+
+
+def unlock(
+    *,
+    context: bytes,
+    index: int,
+    member_share: bytes,
+    share: bytes,
+    release_check: bytes,
+    digest: bytes,
+    commitment: bytes,
+    value: bytes,
+) -> bytes:
+    """The checks of a body, in the order of the specification."""
+    if h(value) != digest:
+        fail("digest")
+    if value[:1] != b"\x02" or not 529 <= len(value) <= 33_297:
+        fail("body-form")
+    if h(LABEL + b"release-check", context, _index(index), _share(share)) != release_check:
+        fail("release-check")
+    key = body_key(context, member_share, index, share)
+    try:
+        plaintext = AESGCM(key).decrypt(bytes(12), value[1:], None)
+    except InvalidTag:
+        fail("unlock")
+    if h(LABEL + b"commitment", key, plaintext) != commitment:
+        fail("commitment")
+    return unpad(plaintext, 512, "body-padding", MAX_BODY)
+
+
+def unpad(plaintext: bytes, block: int, check: str, most: int) -> bytes:
+    """``u32(length) | content | zeros``, and no block more than is needed."""
+    end = 4 + int.from_bytes(plaintext[:4], "big")
+    if end - 4 > most or (end + block - 1) // block * block != len(plaintext) or any(plaintext[end:]):
+        fail(check)
+    return plaintext[4:end]
+
+
+# --- Trees
+
+
+def tree_hash(entries: Sequence[bytes]) -> bytes:
+    """RFC 6962, section 2.1."""
+    if len(entries) == 1:
+        return h(b"\x00", entries[0])
+    k = _split(len(entries))
+    return h(b"\x01", tree_hash(entries[:k]), tree_hash(entries[k:]))
+
+
+def _split(n: int) -> int:
+    return 1 << (n - 1).bit_length() - 1
+
+
+def root_of_path(entry: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
+    """The root that a path leads to: RFC 6962, section 2.1.1, read backwards."""
+    if not 0 <= index < count or (count == 1) != (not path):
+        fail("inclusion")
+    if count == 1:
+        return h(b"\x00", entry)
+    k, sibling = _split(count), path[-1]
+    if index < k:
+        return h(b"\x01", root_of_path(entry, index, k, path[:-1]), sibling)
+    return h(b"\x01", sibling, root_of_path(entry, index - k, count - k, path[:-1]))
+
+
+# --- Manifest
+
+COLUMNS = {
+    "salts": 16,
+    "record_ids": 16,
+    "digests": 32,
+    "commitments": 32,
+    "release_checks": 32,
+    "term_of": 1,
+}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest that passed every check, its entries as they are hashed."""
+
+    batch_id: bytes
+    content: Json
+    entries: tuple[bytes, ...]
+    columns: Json
+
+
+def open_manifest(
+    key: bytes, value: bytes, *, genesis: bytes, topic: str, partition: int, seed: bytes, signer: bytes
+) -> Manifest:
+    """The checks of a manifest message, in the order of the specification."""
+    if len(key) != 16 or value[:1] != b"\x01" or not 21 + 1136 + 256 <= len(value) <= MAX_VALUE:
+        fail("form")
+    epoch, tag, sealed = int.from_bytes(value[1:5], "big"), value[5:21], value[21:]
+    place = h(topic.encode()) + u32(partition, "form") + u32(epoch, "form")
+    expected = hmac.digest(admit_key(seed, genesis), place + key + sealed, "sha256")[:16]
+    if not hmac.compare_digest(tag, expected):
+        fail("tag")
+    fields = {"genesis": genesis, "topic": topic, "partition": partition, "epoch": epoch}
+    padded = Hybrid.of_epoch(seed).open(sealed, seal_info("statement", fields))
+    plain = decode(protocol("ManifestPlaintext"), unpad(padded, 256, "padding", MAX_VALUE))
+    signed, columns = plain["signed"], plain["entries"]
+    if signed["kind"] != "manifest":
+        fail("kind")
+    if len(signed["signatures"]) != 1:
+        fail("signatures")
+    content = decode(protocol("RecordManifest"), signed["content"])
+    header = content["header"]
+    if (header["topic"], header["partition"], header["epoch"]) != (topic, partition, epoch):
+        fail("header")
+    if content["manifest_id"] != key:
+        fail("manifest-id")
+    entries = tuple(_entries(content, columns))
+    if tree_hash(entries) != content["entries_root"]:
+        fail("entries-root")
+    verify_signed(signed, genesis, [signer])
+    return Manifest(h(signed["content"]), content, entries, columns)
+
+
+def _entries(content: Json, columns: Json) -> Iterator[bytes]:
+    count = content["count"]
+    if not 1 <= count <= 256:
+        fail("count")
+    if not 1 <= len(content["member_seals"]) <= 128:
+        fail("member-seals")
+    if any(len(columns[name]) != count * size for name, size in COLUMNS.items()):
+        fail("columns")
+    leaves = [encode(protocol("TermsLeaf"), {"terms": terms}) for terms in columns["terms"]]
+    used = list(dict.fromkeys(columns["term_of"]))
+    if used != list(range(len(leaves))) or len(set(leaves)) != len(leaves):
+        fail("terms")
+    targets = [len(terms.get("targets", ())) if name.endswith(".RecordTerms") else 0
+               for name, terms in columns["terms"]]  # fmt: skip
+    if sum(targets[place] for place in columns["term_of"]) > 256:
+        fail("targets")
+    for i in range(count):
+        fixed = [columns[name][i * size : (i + 1) * size] for name, size in list(COLUMNS.items())[:5]]
+        yield b"".join(fixed) + leaves[columns["term_of"][i]]
+
+
+# --- The live example
+
+
+def read_example(example: Json) -> Json:
+    """Everything that the example's keys open, found again from its messages alone."""
+    keys, values = example["keys"], [bytes.fromhex(one["value"]) for one in example["messages"]]
+    authority = [_ed25519(seed) for seed in keys["authority"]]
+    issuer, kas = _ed25519(keys["issuer_signing"]), _ed25519(keys["kas_signing"])
+    founding = decode(protocol("Signed"), bytes.fromhex(example["genesis_message"]["value"]))
+    genesis = h(founding["content"])
+    founded = verify_signed(founding, ZERO, authority)
+    if founded["authority_keys"] != authority or len(founding["signatures"]) < founded["threshold"]:
+        fail("genesis")
+    appended_at = int(example["genesis_message"]["appended_at"]).to_bytes(8, "big")
+    head = h(ZERO, appended_at, h(bytes.fromhex(example["genesis_message"]["value"])))
+
+    metadata_seed = bytes.fromhex(keys["metadata_seed"])
+    content_key = Hybrid.of_epoch(bytes.fromhex(keys["content_seed"]))
+    intake = Hybrid.of(*map(bytes.fromhex, (keys["intake"]["mlkem_seed"], keys["intake"]["x25519"])))
+    receiving = Hybrid.of(*map(bytes.fromhex, keys["issuer_receiving"].values()))
+    message_key = bytes.fromhex(example["messages"][0]["key"])
+    topic, partition = example["topic"], example["partition"]
+    manifest = open_manifest(
+        message_key,
+        values[0],
+        genesis=genesis,
+        topic=topic,
+        partition=partition,
+        seed=metadata_seed,
+        signer=issuer,
+    )
+    header = manifest.content["header"]
+    if (header["directory_size"], header["directory_head"]) != (1, head):
+        fail("directory-head")
+    schema = json.loads(example["schema"])
+    if h(canonical(schema)) != manifest.content["schema"]:
+        fail("schema")
+
+    context = context_of(genesis, topic, partition, header["epoch"], header["issuer"], message_key)
+    (member_seal,) = manifest.content["member_seals"]
+    if (member_seal["key_id"], manifest.content["intake_key_id"]) != (content_key.key_id, intake.key_id):
+        fail("recipients")
+    member_share = content_key.open(member_seal["sealed"], seal_info("member-share", {"context": context}))
+    fields = {"context": context, "intake_key_id": intake.key_id}
+    secret = intake.open(manifest.content["release_seal"], seal_info("release", fields))
+
+    count, cells = manifest.content["count"], _cells(manifest.columns)
+    shares = [release_share(context, secret, i) for i in range(count)]
+    plaintexts = []
+    for i in range(count):
+        if bytes.fromhex(example["messages"][i + 1]["key"]) != message_key + _index(i):
+            fail("body-key")
+        body = unlock(
+            context=context,
+            index=i,
+            member_share=member_share,
+            share=shares[i],
+            release_check=cells["release_checks"][i],
+            digest=cells["digests"][i],
+            commitment=cells["commitments"][i],
+            value=values[i + 1],
+        )
+        if decode(_without_logical_types(schema), body) != example["bodies"][i]:
+            fail("body")
+        plaintexts.append(body)
+    found: Json = _hex(
+        {
+            "genesis": genesis,
+            "authority_key_ids": [key_id("ed25519", one) for one in authority],
+            "issuer_signing_key_id": key_id("ed25519", issuer),
+            "issuer_receiving_key_id": receiving.key_id,
+            "metadata_key_id": Hybrid.of_epoch(metadata_seed).key_id,
+            "content_key_id": content_key.key_id,
+            "access_key_id": Hybrid.of_epoch(bytes.fromhex(keys["access_seed"])).key_id,
+            "intake_key_id": intake.key_id,
+            "kas_signing_key_id": key_id("ed25519", kas),
+            "directory_head": head,
+            "admit": admit_key(metadata_seed, genesis),
+            "schema": manifest.content["schema"],
+            "manifest_id": message_key,
+            "tag": values[0][5:21],
+            "context": context,
+            "batch_id": manifest.batch_id,
+            "entries_root": manifest.content["entries_root"],
+            "member_share": member_share,
+            "release_secret": secret,
+            **cells,
+            "release_shares": shares,
+            "body_keys": [body_key(context, member_share, i, shares[i]) for i in range(count)],
+            "plaintexts": plaintexts,
+        }
+    )
+    return found
+
+
+def _cells(columns: Json) -> dict[str, list[bytes]]:
+    return {
+        name: [columns[name][at : at + size] for at in range(0, len(columns[name]), size)]
+        for name, size in list(COLUMNS.items())[:5]
+    }
+
+
+def _ed25519(seed: str) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seed)).public_key().public_bytes_raw()
+
+
+def _without_logical_types(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {k: _without_logical_types(v) for k, v in schema.items() if k != "logicalType"}
+    return [_without_logical_types(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _hex(value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.hex()
+        case dict():
+            return {key: _hex(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_hex(one) for one in value]
+    return value
+
+
+# --- Vectors
+
+_BYTES = re.compile("(?:[0-9a-f]{2})*")
+_TEXT = frozenset(("kind", "topic", "channel", "issuer", "use"))
+
+
+def given_bytes(value: Any, name: str = "") -> Any:
+    """The input of a vector: hex is bytes, save where the field is text."""
+    if isinstance(value, dict):
+        text = "recipient_key_id" in value  # in the fields of a seed, `key` is a word
+        return {k: one if text and k == "key" else given_bytes(one, k) for k, one in value.items()}
+    if isinstance(value, list):
+        return [given_bytes(one) for one in value]
+    return bytes.fromhex(value) if isinstance(value, str) and name not in _TEXT else value
+
+
+def judge(area: str, given: Json) -> Json:
+    """What this reader makes of one vector: what it read, as hex; Invalid names the check that failed."""
+    if area == "avro":
+        schema = protocol(given["type"]) if "type" in given else given["schema"]
+        return {"value": _hex(decode(schema, bytes.fromhex(given["data"])))}
+    found: Json = _hex(_JUDGES[area](given_bytes(given)))
+    return found
+
+
+def _judge_sign(one: Json) -> Json:
+    verify(one["public"], one["kind"], one["genesis"], one["content"], one["signature"])
+    return {"key_id": key_id("ed25519", one["public"])}
+
+
+def _judge_signed(one: Json) -> Json:
+    signed = decode(protocol("Signed"), one["signed"])
+    verify_signed(signed, one["genesis"], one["publics"])
+    return {"digest": h(signed["content"])}
+
+
+def _judge_keys(one: Json) -> Json:
+    if "public" in one:
+        return {"key_id": key_id("mlkem768-x25519", hybrid_public(one["public"]))}
+    key = Hybrid.of_epoch(one["seed"])
+    admit = admit_key(one["seed"], one["genesis"])
+    return {"public_sha256": h(key.public), "key_id": key.key_id, "admit": admit}
+
+
+def _judge_seal(one: Json) -> Json:
+    key = Hybrid.of(one["mlkem_seed"], one["x25519"])
+    return {"plaintext": key.open(one["sealed"], seal_info(one["use"], one["fields"]))}
+
+
+def _judge_release(one: Json) -> Json:
+    return {"release_share": release_share(one["context"], one["release_secret"], one["index"])}
+
+
+def _judge_lock(one: Json) -> Json:
+    place = [one[name] for name in ("genesis", "topic", "partition", "epoch", "issuer", "manifest_id")]
+    context = context_of(*place)
+    entry = {name: one[name] for name in ("index", "member_share", "release_check", "digest", "commitment")}
+    body = unlock(context=context, share=one["release_share"], value=one["value"], **entry)
+    return {"body": body, "context": context}
+
+
+def _judge_manifest(one: Json) -> Json:
+    value = one["value"].ljust(one.pop("fill_to", 0), b"\0")
+    manifest = open_manifest(one.pop("key"), value, **{k: v for k, v in one.items() if k != "value"})
+    content = manifest.content
+    root = content["entries_root"]
+    return {"batch_id": manifest.batch_id, "count": content["count"], "entries_root": root}
+
+
+def _judge_merkle(one: Json) -> Json:
+    if root_of_path(one["entry"], one["index"], one["count"], one["path"]) != one["root"]:
+        fail("inclusion")
+    return {}
+
+
+def _judge_details(one: Json) -> Json:
+    if h(LABEL + b"details", one["details"]) != one["commitment"]:
+        fail("commitment")
+    decode(protocol("AccessDetails"), one["details"])
+    return {}
+
+
+_JUDGES = {
+    "sign": _judge_sign,
+    "signed": _judge_signed,
+    "keys": _judge_keys,
+    "seal": _judge_seal,
+    "release": _judge_release,
+    "lock": _judge_lock,
+    "manifest": _judge_manifest,
+    "merkle": _judge_merkle,
+    "details": _judge_details,
+}
+
+
+def main(paths: Sequence[str]) -> int:
+    """Judge files of vectors; the exit code says whether this reader agrees with all of them."""
+    wrong = 0
+    for path in paths:
+        vectors = json.loads(Path(path).read_text())
+        for case in vectors["cases"]:
+            try:
+                found = "valid" if judge(vectors["area"], case["input"]) is not None else ""
+            except Invalid as failed:
+                found = str(failed)
+            if found != case["expect"]:
+                wrong += 1
+                print(f"{vectors['area']} {case['name']}: expected {case['expect']}, found {found}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,352 @@
+"""Vectors of manifest messages: admitted, opened, checked, and whose signature they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+from broker.crypto.merkle import root_of_leaves
+from broker.crypto.seal import epoch_key, seal, statement_info
+from broker.formats.access import AccessBody, AccessRequest
+from broker.formats.batch import (
+    Item,
+    OpenedManifest,
+    Secrets,
+    build_batch,
+    leaf_hashes,
+    manifest_tag,
+    open_manifest,
+    parse_envelope,
+    sign_content,
+)
+from broker.formats.manifest import (
+    AccessTerms,
+    Entries,
+    ManifestPlaintext,
+    Operation,
+    Positions,
+    RecordItem,
+    RecordManifest,
+    RecordOutcome,
+    Sealed,
+    Signed,
+    TopicEnd,
+    Verdict,
+)
+from broker.formats.protocol import encode
+from broker.formats.schema import protocol_schema, schema_id
+from broker.formats.terms import Purpose, RecordTerms, Target
+from vectors.cases import Case, fails, flip, valid
+from vectors.coalition import (
+    ACCESS,
+    ACCESS_SEED,
+    CONTENT,
+    EPOCH,
+    GENESIS,
+    GENESIS_HEAD,
+    KAS,
+    METADATA,
+    METADATA_SEED,
+    PARTITION,
+    POLICE,
+    TOPIC,
+    ZERO,
+    admit_key,
+    epoch_access,
+    header,
+    intake_of,
+    record_terms,
+)
+
+__all__ = ["cases"]
+
+_SECRETS = Secrets(manifest_id=b"\x61" * 16, member_share=b"\x62" * 32, release_secret=b"\x63" * 32)
+_SCHEMA = b"\x64" * 32
+_Given = dict[str, object]
+
+
+def _given(key: bytes, value: bytes, **changed: object) -> _Given:
+    given: _Given = {
+        "key": key,
+        "value": value,
+        "genesis": GENESIS,
+        "topic": TOPIC,
+        "partition": PARTITION,
+        "seed": METADATA_SEED,
+        "signer": POLICE.public,
+    }
+    return given | changed
+
+
+def _items(count: int, kinds: int = 2) -> list[Item]:
+    terms = [record_terms(erase_by=21_915 + i) for i in range(kinds)]
+    return [Item(record_id=i.to_bytes(16, "big"), terms=terms[i % kinds], body=b"body") for i in range(count)]
+
+
+def _batch(count: int, kinds: int = 2) -> tuple[bytes, bytes]:
+    batch = build_batch(
+        genesis=GENESIS,
+        header=header(),
+        record_type="ReturnEvent",
+        schema=_SCHEMA,
+        items=_items(count, kinds),
+        key=POLICE,
+        epoch=epoch_access(),
+        members=[(CONTENT.key_id, CONTENT.public)],
+        intake=intake_of(),
+        draw=_SECRETS,
+    )
+    return batch.messages[0]
+
+
+def _opened(key: bytes, value: bytes) -> OpenedManifest:
+    envelope = parse_envelope(key, value)
+    if envelope is None:
+        raise ValueError("not a manifest message")
+    return open_manifest(envelope, genesis=GENESIS, topic=TOPIC, partition=PARTITION, key=METADATA)
+
+
+_KEY, _VALUE = _batch(3)
+_OPENED = _opened(_KEY, _VALUE)
+
+
+def _message(padded: bytes, *, topic: str = TOPIC, partition: int = PARTITION, epoch: int = EPOCH) -> bytes:
+    """A sealed and admitted manifest message around any plaintext, as a malicious member can make it."""
+    info = statement_info(GENESIS, topic, partition, epoch)
+    sealed = seal(epoch_key(METADATA_SEED).public, padded, info)
+    tag = manifest_tag(admit_key(METADATA_SEED), topic, partition, epoch, _KEY, sealed)
+    return b"\x01" + epoch.to_bytes(4, "big") + tag + sealed
+
+
+def _pad(avro: bytes) -> bytes:
+    return len(avro).to_bytes(4, "big") + avro + bytes(-(4 + len(avro)) % 256)
+
+
+def _forged(
+    *,
+    entries: Entries = _OPENED.entries,
+    change: Callable[[RecordManifest], RecordManifest] = lambda manifest: manifest,
+    rehash: bool = False,
+) -> bytes:
+    """The message of a manifest changed at will by its issuer, and signed and sealed as it should be."""
+    manifest = change(_OPENED.manifest)
+    if rehash:
+        manifest = replace(manifest, entries_root=root_of_leaves(leaf_hashes(entries)))
+    signed = sign_content(POLICE, "manifest", GENESIS, encode(manifest))
+    return _message(_pad(encode(ManifestPlaintext(signed=signed, entries=entries))))
+
+
+def _with_signed(signed: Signed) -> bytes:
+    return _message(_pad(encode(ManifestPlaintext(signed=signed, entries=_OPENED.entries))))
+
+
+def _good() -> list[Case]:
+    cases = []
+    for name, count, kinds in (("one", 1, 1), ("three", 3, 2), ("most", 256, 3)):
+        key, value = _batch(count, kinds)
+        opened = _opened(key, value)
+        output = {"batch_id": opened.batch_id, "count": count, "entries_root": opened.manifest.entries_root}
+        cases.append(valid(name, f"a manifest of {count} records", _given(key, value), output))
+    return [*cases, _access_entry()]
+
+
+def _access_entry() -> Case:
+    request = AccessRequest(
+        issuer="XAA:police",
+        issued_at=1_767_312_000_000_000,
+        directory_size=1,
+        directory_head=GENESIS_HEAD,
+        nonce=b"\x71" * 16,
+        operation=Operation.CONSULTATION,
+        channel="xaa-xbb",
+        items=(RecordItem(topic=TOPIC, offset=0, batch_id=_OPENED.batch_id, indexes=b"\0\1"),),
+        purpose=Purpose.INVESTIGATION,
+        mandate_ref=None,
+        details_commitment=b"\x72" * 32,
+    )
+    terms = AccessTerms(
+        request=sign_content(POLICE, "access-request", GENESIS, encode(request)),
+        outcomes=(RecordOutcome(item=0, indexes=b"\0\1", verdict=Verdict.ALLOWED, reason=None),),
+        positions=Positions(
+            directory_size=1,
+            directory_head=GENESIS_HEAD,
+            ends=(TopicEnd(topic=TOPIC, end=4),),
+            access_end=0,
+        ),
+    )
+    batch = build_batch(
+        genesis=GENESIS,
+        header=header(topic="access", issuer="kas"),
+        record_type="AccessBody",
+        schema=schema_id(protocol_schema("AccessBody")),
+        items=[Item(record_id=bytes(16), terms=terms, body=encode(AccessBody(details=None)))],
+        key=KAS,
+        epoch=epoch_access(ACCESS_SEED),
+        members=[(ACCESS.key_id, ACCESS.public)],
+        intake=None,
+        draw=_SECRETS,
+    )
+    key, value = batch.messages[0]
+    given = _given(key, value, topic="access", seed=ACCESS_SEED, signer=KAS.public)
+    output = {"batch_id": batch.batch_id, "count": 1, "entries_root": batch.manifest.entries_root}
+    return valid(
+        "access-entry", "an access entry: the signed request, whole, and the decision", given, output
+    )
+
+
+def _bad(
+    name: str, what: str, check: str, value: bytes, error: str = "FormatError", **changed: object
+) -> Case:
+    return fails(name, what, _given(_KEY, value) | changed, check, error)
+
+
+def _outside() -> list[Case]:
+    """What is refused before anything is opened, and what does not open."""
+    retagged = _retagged
+    return [
+        _bad("empty", "a value of no bytes", "form", b""),
+        _bad("form-kind", "a value that begins with 03", "form", b"\x03" + _VALUE[1:]),
+        _bad("form-short", "a value that cannot hold a seal", "form", _VALUE[:1400]),
+        _bad("form-long", "a value of a million bytes and one", "form", _VALUE[:21], fill_to=1_000_001),
+        _bad("form-key", "a key of 15 bytes", "form", _VALUE, key=_KEY[:-1]),
+        _bad("form-body-key", "the key of a body", "form", _VALUE, key=_KEY + bytes(4)),
+        _bad("tag-changed", "a bit of the tag changed", "tag", flip(_VALUE, 5)),
+        _bad("tag-sealed-changed", "a bit of the seal changed", "tag", flip(_VALUE)),
+        _bad("tag-outsider", "tagged by who lacks the epoch's seed", "tag", retagged(b"\x99" * 32)),
+        _bad("tag-manifest-id", "appended under another manifest_id", "tag", _VALUE, key=b"\x99" * 16),
+        _bad("tag-topic", "copied to another topic", "tag", _VALUE, topic="relocation"),
+        _bad("tag-partition", "copied to another partition", "tag", _VALUE, partition=8),
+        _bad("tag-epoch", "the epoch in the envelope changed", "tag", b"\x01\0\0\0\x04" + _VALUE[5:]),
+        _bad("tag-genesis", "replayed into another coalition", "tag", _VALUE, genesis=bytes(32)),
+        _bad("seal-topic", "moved to another topic, with the tag made anew", "seal",
+             retagged(topic="relocation"), "OpenError", topic="relocation"),
+        _bad("seal-partition", "moved to another partition, with the tag made anew", "seal",
+             retagged(partition=8), "OpenError", partition=8),
+        _bad("seal-epoch", "moved to another epoch, with the tag made anew", "seal", retagged(epoch=4),
+             "OpenError"),
+        _bad("seal-changed", "a bit of the seal changed, with the tag made anew", "seal",
+             retagged(sealed=flip(_VALUE[21:])), "OpenError"),
+        _bad("seal-truncated", "a byte of the seal cut, with the tag made anew", "seal",
+             retagged(sealed=_VALUE[21:-1]), "OpenError"),
+    ]  # fmt: skip
+
+
+def _retagged(
+    admit: bytes | None = None,
+    *,
+    topic: str = TOPIC,
+    partition: int = PARTITION,
+    epoch: int = EPOCH,
+    sealed: bytes = _VALUE[21:],
+) -> bytes:
+    tag = manifest_tag(admit or admit_key(METADATA_SEED), topic, partition, epoch, _KEY, sealed)
+    return b"\x01" + epoch.to_bytes(4, "big") + tag + sealed
+
+
+def _inside() -> list[Case]:
+    """What opens and is not what it should be."""
+    avro = encode(ManifestPlaintext(signed=_OPENED.signed, entries=_OPENED.entries))
+    padded = _pad(avro)
+    signed = _OPENED.signed
+    content = signed.content
+    as_receipt = sign_content(POLICE, "receipt", GENESIS, content)
+    longer = sign_content(POLICE, "manifest", GENESIS, content + b"\0")
+    by_kas = sign_content(KAS, "manifest", GENESIS, content)
+    wrong = replace(signed.signatures[0], signature=flip(signed.signatures[0].signature))
+    elsewhere = sign_content(POLICE, "manifest", bytes(32), content)
+    assert not padded[-1], "the padding cases change its last byte"
+    return [
+        _bad("padding-not-zero", "a one at the end of the padding", "padding", _message(flip(padded))),
+        _bad("padding-too-long", "a block more than is needed", "padding", _message(padded + bytes(256))),
+        _bad("padding-no-block", "a byte more than is needed", "padding", _message(padded + b"\0")),
+        _bad("padding-length-beyond", "a length beyond the end", "padding",
+             _message(len(padded).to_bytes(4, "big") + padded[4:])),
+        _bad("padding-length-huge", "a length of 4 GB", "padding", _message(b"\xff" * 4 + padded[4:])),
+        _bad("avro-trailing", "a byte behind the Avro", "avro", _message(_pad(avro + b"\0"))),
+        _bad("avro-truncated", "the last byte of the Avro cut", "avro", _message(_pad(avro[:-1]))),
+        _bad("avro-empty", "a length of zero", "avro", _message(_pad(b""))),
+        _bad("avro-content-trailing", "a byte behind the signed content", "avro", _with_signed(longer)),
+        _bad("kind", "the content signed as a receipt", "kind", _with_signed(as_receipt)),
+        _bad("signatures-none", "no signature", "signatures", _with_signed(replace(signed, signatures=()))),
+        _bad("signatures-two", "two signatures", "signatures",
+             _with_signed(replace(signed, signatures=signed.signatures * 2))),
+        _bad("header-topic", "opened by a member and sealed anew for another topic", "header",
+             _message(padded, topic="relocation"), topic="relocation"),
+        _bad("header-partition", "opened by a member and sealed anew for another partition", "header",
+             _message(padded, partition=8), partition=8),
+        _bad("header-epoch", "opened by a member and sealed anew under another epoch", "header",
+             _message(padded, epoch=4)),
+        _bad("header-epoch-negative", "a header whose epoch is -1", "header",
+             _forged(change=lambda m: replace(m, header=header(epoch=-1)))),
+        _bad("manifest-id", "a manifest_id that is not the message's key", "manifest-id",
+             _forged(change=lambda m: replace(m, manifest_id=b"\x99" * 16))),
+        _bad("signature-changed", "a bit of the signature changed", "signature",
+             _with_signed(replace(signed, signatures=(wrong,))), "SignatureInvalid"),
+        _bad("signature-other-coalition", "signed for another coalition", "signature",
+             _with_signed(elsewhere), "SignatureInvalid"),
+        _bad("signer", "signed by a key that is not the issuer's", "signer", _with_signed(by_kas),
+             "SignatureInvalid"),
+        *_columns(),
+    ]  # fmt: skip
+
+
+def _columns() -> list[Case]:
+    """Entries that do not fit each other or their manifest."""
+    entries = _OPENED.entries
+    first, second = entries.terms
+    aimed = replace(
+        cast("RecordTerms", first),
+        targets=tuple(Target(batch_id=bytes(32), index=i) for i in range(129)),
+    )
+    seal_of_none = Sealed(key_id=ZERO, sealed=b"")
+
+    def forged(name: str, what: str, check: str, changed: Entries, *, rehash: bool = False) -> Case:
+        return _bad(name, what, check, _forged(entries=changed, rehash=rehash))
+
+    def counted(name: str, count: int, check: str) -> Case:
+        return _bad(name, f"a count of {count}", check, _forged(change=lambda m: replace(m, count=count)))
+
+    def sealed_to(name: str, keys: int) -> Case:
+        value = _forged(change=lambda m: replace(m, member_seals=(seal_of_none,) * keys))
+        return _bad(name, f"{keys} member seals", "member-seals", value)
+
+    swapped = entries.digests[32:64] + entries.digests[:32] + entries.digests[64:]
+    return [
+        counted("count-0", 0, "count"),
+        counted("count-257", 257, "count"),
+        counted("count-negative", -1, "count"),
+        counted("count-less", 2, "columns"),
+        counted("count-more", 4, "columns"),
+        sealed_to("member-seals-none", 0),
+        sealed_to("member-seals-129", 129),
+        *(
+            forged(f"column-{name.replace('_', '-')}", f"a byte cut from {name}", "columns",
+                   replace(entries, **{name: getattr(entries, name)[:-1]}))
+            for name in ("salts", "record_ids", "digests", "commitments", "release_checks", "term_of")
+        ),
+        forged("terms-order", "terms not in order of first use", "terms",
+               replace(entries, terms=(second, first), term_of=b"\1\0\1"), rehash=True),
+        forged("terms-twice", "the same terms twice", "terms",
+               replace(entries, terms=(first, first), term_of=b"\0\1\0"), rehash=True),
+        forged("terms-unused", "terms of no record", "terms",
+               replace(entries, terms=(first, second), term_of=b"\0\0\0"), rehash=True),
+        forged("terms-beyond", "a record whose terms are not there", "terms",
+               replace(entries, term_of=b"\0\1\2")),
+        forged("terms-none", "no terms", "terms", replace(entries, terms=())),
+        forged("targets", "two records with 129 targets each", "targets",
+               replace(entries, terms=(aimed, second), term_of=b"\0\1\0"), rehash=True),
+        forged("root-digests", "the digests of two records exchanged", "entries-root",
+               replace(entries, digests=swapped)),
+        forged("root-terms", "the terms of two records exchanged", "entries-root",
+               replace(entries, term_of=b"\0\1\1")),
+        forged("root-salt", "a bit of a salt changed", "entries-root",
+               replace(entries, salts=flip(entries.salts))),
+        _bad("root-exchanged", "a root of other entries", "entries-root",
+             _forged(change=lambda m: replace(m, entries_root=bytes(32)))),
+    ]  # fmt: skip
+
+
+def cases() -> list[Case]:
+    """Every case of a manifest message."""
+    return _good() + _outside() + _inside()

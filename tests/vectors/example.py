@@ -1,0 +1,164 @@
+"""The live example of the specification: one coalition, one manifest, two bodies, every key given."""
+
+from __future__ import annotations
+
+from broker.crypto.lock import body_key, context_of, release_shares
+from broker.crypto.seal import member_share_info, open_sealed
+from broker.formats.batch import Batch, Item, Secrets, build_batch, open_manifest, parse_envelope
+from broker.formats.records import new_record_id
+from broker.formats.schema import RecordSchema, canonical, default_store
+from broker.formats.terms import Purpose
+from vectors.cases import Case
+from vectors.coalition import (
+    ACCESS,
+    AUTHORITY,
+    CONTENT,
+    EPOCH,
+    GENESIS,
+    GENESIS_APPENDED_AT,
+    GENESIS_HEAD,
+    GENESIS_SIGNED,
+    INTAKE,
+    ISSUER,
+    KAS,
+    METADATA,
+    METADATA_SEED,
+    PARTITION,
+    POLICE,
+    POLICE_RECEIVING,
+    TOPIC,
+    admit_key,
+    epoch_access,
+    header,
+    intake_of,
+    record_terms,
+)
+
+__all__ = ["example", "quoted"]
+
+
+def _body(ref: str, age_band: str, category: str) -> dict[str, object]:
+    child = {"authority": "XBB:youth", "best_interests": "IN_PROGRESS"} if age_band == "CHILD" else None
+    return {
+        "subject": {"ref": ref, "category": category, "age_band": age_band, "sex": "F"},
+        "evaluation": {"source": "A", "information": 1, "basis": "FACT", "lawful_collection": True},
+        "legal_basis": {"kind": "UNSC_RESOLUTION", "citation": "UNSC:2396(2017)"},
+        "use_limits": ["NO_DEATH_PENALTY_OR_CIDT"],
+        "external_refs": [],
+        "handling_note": None,
+        "stage": "ARRIVED",
+        "modality": "STATE_REPATRIATION",
+        "event_date": "2026-01-01",
+        "from_place": "M49:145",
+        "to_place": "XBB",
+        "nationalities": ["XAA"],
+        "custody": "CARE",
+        "receiving_authority": "XBB:youth",
+        "travel_document": None,
+        "group_ref": "0b5cbf0e-7d5e-4e61-9d5c-0c8e1d6b7a55",
+        "child_protection": child,
+        "relatives": [],
+    }
+
+
+_BODIES = (
+    _body("6f1f3a52-3c55-4b1e-8a57-1f0e5d7a9c01", "ADULT", "OTHER_PARTY"),
+    _body("6f1f3a52-3c55-4b1e-8a57-1f0e5d7a9c02", "CHILD", "VICTIM"),
+)
+
+
+def _batch(schema: RecordSchema) -> tuple[Batch, tuple[bytes, ...]]:
+    encoded = tuple(schema.codec.encode(body) for body in _BODIES)
+    purposes = (Purpose.INVESTIGATION, Purpose.CHILD_PROTECTION)
+    batch = build_batch(
+        genesis=GENESIS,
+        header=header(),
+        record_type=schema.record_type,
+        schema=schema.id,
+        items=[
+            Item(record_id=new_record_id(), terms=record_terms(purpose=purpose), body=body)
+            for purpose, body in zip(purposes, encoded, strict=True)
+        ],
+        key=POLICE,
+        epoch=epoch_access(),
+        members=[(CONTENT.key_id, CONTENT.public)],
+        intake=intake_of(),
+        draw=Secrets.draw(),
+    )
+    return batch, encoded
+
+
+def example() -> Case:
+    """The example: what is given, and what a reader who holds every key must find."""
+    schema = default_store().current("ReturnEvent")
+    batch, encoded = _batch(schema)
+    (key, value), *bodies = batch.messages
+    envelope = parse_envelope(key, value)
+    if envelope is None:
+        raise ValueError("the example is no manifest")
+    opened = open_manifest(envelope, genesis=GENESIS, topic=TOPIC, partition=PARTITION, key=METADATA)
+    context = context_of(GENESIS, TOPIC, PARTITION, EPOCH, ISSUER, key)
+    member_share = open_sealed(CONTENT, opened.manifest.member_seals[0].sealed, member_share_info(context))
+    secret = open_sealed(
+        INTAKE, opened.manifest.release_seal, b"ftf-broker/v1/release\n" + context + INTAKE.key_id
+    )
+    shares = release_shares(context, secret, (0, 1))
+    entries = opened.entries
+    return {
+        "keys": {
+            "authority": ["a1" * 32, "a2" * 32, "a3" * 32],
+            "issuer_signing": "b1" * 32,
+            "issuer_receiving": {"mlkem_seed": "b2" * 64, "x25519": "b2" * 32},
+            "metadata_seed": "c1" * 32,
+            "content_seed": "c2" * 32,
+            "access_seed": "c3" * 32,
+            "intake": {"mlkem_seed": "d1" * 64, "x25519": "d1" * 32},
+            "kas_signing": "d2" * 32,
+        },
+        "genesis_message": {"value": GENESIS_SIGNED.hex(), "appended_at": GENESIS_APPENDED_AT},
+        "topic": TOPIC,
+        "partition": PARTITION,
+        "schema": canonical(schema.schema).decode(),
+        "messages": [{"key": k.hex(), "value": v.hex()} for k, v in (batch.messages[0], *bodies)],
+        "bodies": list(_BODIES),
+        "found": {
+            "genesis": GENESIS.hex(),
+            "authority_key_ids": [one.key_id.hex() for one in AUTHORITY],
+            "issuer_signing_key_id": POLICE.key_id.hex(),
+            "issuer_receiving_key_id": POLICE_RECEIVING.key_id.hex(),
+            "metadata_key_id": METADATA.key_id.hex(),
+            "content_key_id": CONTENT.key_id.hex(),
+            "access_key_id": ACCESS.key_id.hex(),
+            "intake_key_id": INTAKE.key_id.hex(),
+            "kas_signing_key_id": KAS.key_id.hex(),
+            "directory_head": GENESIS_HEAD.hex(),
+            "admit": admit_key(METADATA_SEED).hex(),
+            "schema": schema.id.hex(),
+            "manifest_id": key.hex(),
+            "tag": envelope.tag.hex(),
+            "context": context.hex(),
+            "batch_id": batch.batch_id.hex(),
+            "entries_root": opened.manifest.entries_root.hex(),
+            "member_share": member_share.hex(),
+            "release_secret": secret.hex(),
+            "salts": [entries.salts[i * 16 : i * 16 + 16].hex() for i in (0, 1)],
+            "record_ids": [entries.record_ids[i * 16 : i * 16 + 16].hex() for i in (0, 1)],
+            "digests": [entries.digests[i * 32 : i * 32 + 32].hex() for i in (0, 1)],
+            "commitments": [entries.commitments[i * 32 : i * 32 + 32].hex() for i in (0, 1)],
+            "release_checks": [entries.release_checks[i * 32 : i * 32 + 32].hex() for i in (0, 1)],
+            "release_shares": [share.hex() for share in shares],
+            "body_keys": [body_key(context, member_share, i, shares[i]).hex() for i in (0, 1)],
+            "plaintexts": [body.hex() for body in encoded],
+        },
+    }
+
+
+def quoted(found: dict[str, object]) -> str:
+    """The lines that the specification quotes."""
+    lines = []
+    for name, value in found.items():
+        values = value if isinstance(value, list) else [value]
+        for number, one in enumerate(values):
+            label = f"{name}[{number}]" if isinstance(value, list) else name
+            lines.append(f"{label:<26} {one}")
+    return "\n".join(lines)

@@ -1,0 +1,213 @@
+"""The broker reads every vector as the vectors say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from broker.crypto.lock import body_key, check_release_share, context_of, hkdf_sha256, release_share, unlock
+from broker.crypto.merkle import verify_inclusion
+from broker.crypto.seal import (
+    ReceivingKey,
+    answer_info,
+    check_receiving_public,
+    epoch_key,
+    member_share_info,
+    open_sealed,
+    receiving_key_id,
+    release_info,
+    seed_info,
+    statement_info,
+)
+from broker.crypto.sign import signing_key_id, verify
+from broker.errors import BrokerError, FormatError, OpenError, SignatureInvalid
+from broker.formats.access import AccessDetails
+from broker.formats.avro import compile_schema
+from broker.formats.batch import manifest_tag, open_manifest, parse_envelope
+from broker.formats.manifest import Signed
+from broker.formats.protocol import decode, decode_content
+from broker.formats.schema import protocol_schema
+
+HERE = Path(__file__).parent
+TEXT = frozenset(("kind", "topic", "channel", "issuer", "use"))
+Given = dict[str, Any]  # JSON: each reader below knows what its area holds
+
+
+def _load() -> list[tuple[str, Given]]:
+    files = [json.loads(path.read_text()) for path in sorted(HERE.glob("*.json"))]
+    return [(file["area"], case) for file in files if "area" in file for case in file["cases"]]
+
+
+VECTORS = _load()
+
+
+def _bytes(given: Given) -> Given:
+    def convert(name: str, value: object) -> object:
+        match value:
+            case str() if name not in TEXT:
+                return bytes.fromhex(value)
+            case list():
+                return [convert("", item) for item in value]
+        return value
+
+    return {name: convert(name, value) for name, value in given.items()}
+
+
+def _avro(given: Given) -> Given:
+    schema = protocol_schema(given["type"]) if "type" in given else given["schema"]
+    return {"value": compile_schema(schema).decode(bytes.fromhex(given["data"]))}
+
+
+def _sign(given: Given) -> Given:
+    one = _bytes(given)
+    verify(one["public"], one["kind"], one["genesis"], one["content"], one["signature"])
+    return {"key_id": signing_key_id(one["public"])}
+
+
+def _signed(given: Given) -> Given:
+    one = _bytes(given)
+    signed = decode(Signed, one["signed"])
+    decode_content(signed)
+    known = {signing_key_id(public): public for public in one["publics"]}
+    ids = [signature.key_id for signature in signed.signatures]
+    if not ids or len(set(ids)) < len(ids) or not known.keys() >= set(ids):  # the directory's rule
+        raise SignatureInvalid("not signed by distinct keys that may")
+    for signature in signed.signatures:
+        verify(known[signature.key_id], signed.kind, one["genesis"], signed.content, signature.signature)
+    return {"digest": sha256(signed.content).digest()}
+
+
+def _keys(given: Given) -> Given:
+    one = _bytes(given)
+    if "public" in one:
+        return {"key_id": receiving_key_id(check_receiving_public(one["public"]))}
+    key = epoch_key(one["seed"])
+    admit = hkdf_sha256(one["seed"], salt=one["genesis"], info=b"ftf-broker/v1/admit")
+    return {"public_sha256": sha256(key.public).digest(), "key_id": key.key_id, "admit": admit}
+
+
+def _info(use: str, fields: Given) -> bytes:
+    key = fields.get("key")
+    one = _bytes({name: value for name, value in fields.items() if name != "key"})
+    match use:
+        case "statement":
+            return statement_info(one["genesis"], one["topic"], one["partition"], one["epoch"])
+        case "member-share":
+            return member_share_info(one["context"])
+        case "release":
+            return release_info(one["context"], one["intake_key_id"])
+        case "seed":
+            return seed_info(one["genesis"], one["channel"], one["epoch"], str(key), one["recipient_key_id"])
+        case "answer":
+            return answer_info(one["request_digest"])
+    raise ValueError(use)
+
+
+def _seal(given: Given) -> Given:
+    mlkem = MLKEM768PrivateKey.from_seed_bytes(bytes.fromhex(given["mlkem_seed"]))
+    key = ReceivingKey.of(mlkem, X25519PrivateKey.from_private_bytes(bytes.fromhex(given["x25519"])))
+    info = _info(given["use"], given["fields"])
+    return {"plaintext": open_sealed(key, bytes.fromhex(given["sealed"]), info)}
+
+
+def _release(given: Given) -> Given:
+    one = _bytes(given)
+    return {"release_share": release_share(one["context"], one["release_secret"], one["index"])}
+
+
+def _lock(given: Given) -> Given:
+    one = _bytes(given)
+    place = (one[name] for name in ("genesis", "topic", "partition", "epoch", "issuer", "manifest_id"))
+    context, index = context_of(*place), one["index"]
+    if sha256(one["value"]).digest() != one["digest"]:  # the reader of a partition's rule
+        raise FormatError("not the body that the entry names")
+    share = check_release_share(context, index, one["release_share"], one["release_check"])
+    key = body_key(context, one["member_share"], index, share)
+    return {"body": unlock(key, index, one["value"], one["commitment"]), "context": context}
+
+
+def _manifest(given: Given) -> Given:
+    one = _bytes(given)
+    genesis, topic, partition = one["genesis"], one["topic"], one["partition"]
+    envelope = parse_envelope(one["key"], one["value"].ljust(one.get("fill_to", 0), b"\0"))
+    if envelope is None:
+        raise FormatError("not a manifest message")
+    admit = hkdf_sha256(one["seed"], salt=genesis, info=b"ftf-broker/v1/admit")
+    if (
+        manifest_tag(admit, topic, partition, envelope.epoch, envelope.manifest_id, envelope.sealed)
+        != envelope.tag
+    ):  # the reader of a partition's rule
+        raise FormatError("not admitted")
+    opened = open_manifest(
+        envelope, genesis=genesis, topic=topic, partition=partition, key=epoch_key(one["seed"])
+    )
+    (signature,) = opened.signed.signatures
+    if signature.key_id != signing_key_id(one["signer"]):  # the directory's rule
+        raise SignatureInvalid("not the issuer's key")
+    verify(one["signer"], opened.signed.kind, genesis, opened.signed.content, signature.signature)
+    manifest = opened.manifest
+    return {
+        "batch_id": opened.batch_id,
+        "count": manifest.count,
+        "entries_root": manifest.entries_root,
+    }
+
+
+def _merkle(given: Given) -> Given:
+    one = _bytes(given)
+    verify_inclusion(one["entry"], one["index"], one["count"], one["path"], one["root"])
+    return {}
+
+
+def _details(given: Given) -> Given:
+    one = _bytes(given)
+    if sha256(b"ftf-broker/v1/details" + one["details"]).digest() != one["commitment"]:
+        raise OpenError("details are not what was committed to")
+    decode(AccessDetails, one["details"])
+    return {}
+
+
+READERS: dict[str, Callable[[Given], Given]] = {
+    "avro": _avro,
+    "sign": _sign,
+    "signed": _signed,
+    "keys": _keys,
+    "seal": _seal,
+    "release": _release,
+    "lock": _lock,
+    "manifest": _manifest,
+    "merkle": _merkle,
+    "details": _details,
+}
+
+
+def _hex(value: object) -> object:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+@pytest.mark.parametrize(("area", "case"), VECTORS, ids=[f"{area}-{case['name']}" for area, case in VECTORS])
+def test_vector(area: str, case: Given) -> None:
+    """The broker accepts what is valid, and refuses the rest with the error that the vector names."""
+    if case["expect"] == "valid":
+        found = {name: _hex(value) for name, value in READERS[area](case["input"]).items()}
+        assert {name: found[name] for name in case.get("output", {})} == case.get("output", {})
+        return
+    with pytest.raises(BrokerError) as raised:
+        READERS[area](case["input"])
+    assert type(raised.value).__name__ == case["error"]
+
+
+def test_every_area_has_both() -> None:
+    """Every area is read, with valid and with invalid cases, and no two cases have one name."""
+    for area in READERS:
+        cases = [case for found, case in VECTORS if found == area]
+        assert {case["expect"] == "valid" for case in cases} == {True, False}, area
+        assert len({case["name"] for case in cases}) == len(cases), area
+    assert {area for area, _ in VECTORS} == READERS.keys()
