@@ -134,7 +134,7 @@ def agency_reinstated(case: Case, statement: AgencyReinstated) -> Directory:
 def _agency(directory: Directory, name: str) -> Party:
     agency = directory.agency(name)
     if agency is None:
-        raise NotEntitled(f"there is no agency '{name}'")
+        raise NotEntitled(f"there is no agency {name[:80]!r}")
     return agency
 
 
@@ -182,12 +182,12 @@ def auditor_dismissed(case: Case, statement: AuditorDismissed) -> Directory:
     check_issuer(statement.header, AUTHORITY)
     name = statement.auditor
     if case.before.auditor(name) is None:
-        raise NotEntitled(f"there is no auditor '{name}'")
+        raise NotEntitled(f"there is no auditor {name[:80]!r}")
     party = known_party(case.before, name)
     channels = _channels(case.before, statement.channels)
     for channel in channels:
         if name not in case.before.channels[channel].auditors:
-            raise NotEntitled(f"'{name}' is no auditor of '{channel}'")
+            raise NotEntitled(f"{name[:80]!r} is no auditor of {channel[:80]!r}")
     case.signed_by_authority()
     after = case.before
     if not channels:
@@ -202,7 +202,7 @@ def _channels(directory: Directory, names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         channel = directory.channels.get(name)
         if channel is None:
-            raise NotEntitled(f"there is no channel '{name}'")
+            raise NotEntitled(f"there is no channel {name[:80]!r}")
         if not channel.is_open:
             raise NotEntitled(f"channel '{name}' is closed")
     return names

@@ -65,7 +65,7 @@ class Case:
         self._require(signers, required)
         own = signers & keys.keys() - required.keys()
         if not own:
-            raise SignatureInvalid(f"no signature by an active key of '{name}' on '{self.signed.kind}'")
+            raise SignatureInvalid(f"no signature by an active key of {name[:80]!r} on '{self.signed.kind}'")
         return own
 
     def signers(self, allowed: Mapping[bytes, bytes]) -> frozenset[bytes]:
@@ -96,7 +96,7 @@ def known_party(directory: Directory, name: str) -> Party:
     """The party of this name, if there is one that is not suspended."""
     party = directory.parties.get(name)
     if party is None:
-        raise NotEntitled(f"nobody in the directory is called '{name}'")
+        raise NotEntitled(f"nobody in the directory is called {name[:80]!r}")
     if party.suspended:
         raise NotEntitled(f"'{name}' is suspended")
     return party
@@ -107,7 +107,10 @@ def check_header(before: Directory, header: Header, digest: bytes) -> None:
     # (1)
     place = (header.topic, header.partition, header.epoch, header.stream, header.sequence)
     if place != (TOPIC, 0, -1, NO_STREAM, 0):
-        raise FormatError(f"a directory statement stands in 'directory', 0, -1, not in {place[:3]!r}")
+        where = f"{header.topic[:80]!r}, {header.partition}, {header.epoch}"
+        raise FormatError(
+            f"a directory statement stands in 'directory', 0, -1, outside streams, not in {where}"
+        )
     # (2)
     if not 0 <= header.directory_size <= before.size:
         raise NotEntitled(
@@ -127,13 +130,13 @@ def check_header(before: Directory, header: Header, digest: bytes) -> None:
 def check_issuer(header: Header, expected: str) -> None:
     """Raise unless the header names this issuer."""
     if header.issuer != expected:
-        raise NotEntitled(f"issuer is '{header.issuer}', expected '{expected}'")
+        raise NotEntitled(f"issuer is {header.issuer[:80]!r}, expected {expected[:80]!r}")
 
 
 def check_name(name: str, pattern: re.Pattern[str], what: str) -> str:
     """Return the name if all of it matches; else FormatError."""
     if not pattern.fullmatch(name):
-        raise FormatError(f"'{name[:80]}' is no name of {what}")
+        raise FormatError(f"{name[:80]!r} is no name of {what}")
     return name
 
 

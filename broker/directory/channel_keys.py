@@ -50,7 +50,7 @@ def channel_keys_published(case: Case, statement: ChannelKeysPublished) -> Direc
     before, publisher = case.before, statement.header.issuer
     channel = open_channel(before, statement.channel)
     if publisher not in channel.members:
-        raise NotEntitled(f"'{publisher}' is no member of '{channel.name}'")
+        raise NotEntitled(f"{publisher[:80]!r} is no member of '{channel.name}'")
     known_party(before, publisher)
     if statement.epoch != channel.newest_published + 1:
         raise NotEntitled(f"epoch {statement.epoch}, expected {channel.newest_published + 1}")
@@ -158,7 +158,7 @@ def channel_keys_complained(case: Case, statement: ChannelKeysComplained) -> Dir
     epoch = _newest(channel, statement.epoch)
     check_text(statement.detail, "detail")
     if not epoch.is_recipient(name):
-        raise NotEntitled(f"'{name}' is no recipient of epoch {epoch.number} of '{channel.name}'")
+        raise NotEntitled(f"{name[:80]!r} is no recipient of epoch {epoch.number} of '{channel.name}'")
     if name not in {*channel.members, *channel.auditors, before.kas_name}:
         raise NotEntitled(f"'{name}' has no part in '{channel.name}' any more")
     if epoch.complained:
@@ -199,7 +199,7 @@ def epoch_granted(case: Case, statement: EpochGranted) -> Directory:
     before, granter = case.before, statement.header.issuer
     channel = open_channel(before, statement.channel)
     if granter not in channel.members:
-        raise NotEntitled(f"'{granter}' is no member of '{channel.name}'")
+        raise NotEntitled(f"{granter[:80]!r} is no member of '{channel.name}'")
     known_party(before, granter)
     epoch = channel.epochs.get(statement.epoch)
     if epoch is None:

@@ -48,7 +48,7 @@ def open_channel(directory: Directory, name: str) -> Channel:
     """The channel of this name if it is open; else NotEntitled."""
     channel = directory.channels.get(name)
     if channel is None:
-        raise NotEntitled(f"there is no channel '{name}'")
+        raise NotEntitled(f"there is no channel {name[:80]!r}")
     if not channel.is_open:
         raise NotEntitled(f"channel '{name}' is closed")
     return channel
@@ -100,11 +100,11 @@ def _check_members(directory: Directory, statement: ChannelOpened) -> None:
     _distinct(statement.auditors, "auditor")
     for name in statement.members:
         if directory.agency(name) is None:
-            raise NotEntitled(f"there is no agency '{name}'")
+            raise NotEntitled(f"there is no agency {name[:80]!r}")
         known_party(directory, name)
     for name in statement.auditors:
         if directory.auditor(name) is None:
-            raise NotEntitled(f"there is no auditor '{name}'")
+            raise NotEntitled(f"there is no auditor {name[:80]!r}")
         known_party(directory, name)
 
 
@@ -133,9 +133,9 @@ def _check_terms(statement: ChannelOpened) -> None:
 def _check_mandate(mandate: Mandate, statement: ChannelOpened) -> None:
     check_name(mandate.ref, _MANDATE_REF, "a mandate")
     if mandate.agency not in statement.members:
-        raise FormatError(f"mandate '{mandate.ref}' is for '{mandate.agency}', which is no member")
+        raise FormatError(f"mandate {mandate.ref[:80]!r} is for {mandate.agency[:80]!r}, which is no member")
     if not mandate.purposes or not set(mandate.purposes) <= set(statement.purposes):
-        raise FormatError(f"mandate '{mandate.ref}' is for purposes that the channel does not allow")
+        raise FormatError(f"mandate {mandate.ref[:80]!r} is for purposes that the channel does not allow")
     _distinct(mandate.purposes, "purpose")
 
 
@@ -160,7 +160,7 @@ def member_joined(case: Case, statement: MemberJoined) -> Directory:
     if channel.kind is not ChannelKind.MULTILATERAL:
         raise NotEntitled(f"channel '{channel.name}' is bilateral: nobody joins it")
     if before.agency(joiner) is None:
-        raise NotEntitled(f"there is no agency '{joiner}'")
+        raise NotEntitled(f"there is no agency {joiner[:80]!r}")
     if joiner in channel.members:
         raise NotEntitled(f"'{joiner}' is a member of '{channel.name}' already")
     if len(channel.members) >= MAX_MEMBERS:
@@ -175,7 +175,7 @@ def _check_consent(case: Case, channel: Channel, joiner: str) -> None:
     allowed = {key_id: public for own in keys.values() for key_id, public in own.items()}
     signers = case.signers(allowed)
     if not signers & keys[joiner].keys():
-        raise SignatureInvalid(f"no signature by an active key of the joiner '{joiner}'")
+        raise SignatureInvalid(f"no signature by an active key of the joiner {joiner[:80]!r}")
     missing = [name for name in asked if not signers & keys[name].keys()]
     needed = len(asked) if channel.joining is JoiningRule.ALL else len(asked) // 2 + 1
     if not asked or len(asked) - len(missing) < needed:
@@ -188,7 +188,7 @@ def member_left(case: Case, statement: MemberLeft) -> Directory:
     """By the agency itself, or by the authority."""
     channel = open_channel(case.before, statement.channel)
     if statement.agency not in channel.members:
-        raise NotEntitled(f"'{statement.agency}' is no member of '{channel.name}'")
+        raise NotEntitled(f"{statement.agency[:80]!r} is no member of '{channel.name}'")
     if statement.header.issuer == AUTHORITY:
         case.signed_by_authority()
     else:

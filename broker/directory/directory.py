@@ -104,10 +104,10 @@ class Directory:
         """The public key by which ``issuer`` may sign now; else NotEntitled, which says what is wrong."""
         party = self.parties.get(issuer)
         if party is None:
-            raise NotEntitled(f"nobody in the directory is called '{issuer}'")
+            raise NotEntitled(f"nobody in the directory is called {issuer[:80]!r}")
         key = party.keys.get(key_id)
         if key is None or key.use is not KeyUse.SIGNING:
-            raise NotEntitled(f"{key_id.hex()} is no signing key of '{issuer}'")
+            raise NotEntitled(f"{key_id.hex()} is no signing key of {issuer[:80]!r}")
         if key.state is not KeyState.ACTIVE:
             raise NotEntitled(f"signing key {key_id.hex()} of '{issuer}' is {key.state.lower()}")
         if party.suspended:
@@ -167,7 +167,7 @@ class Directory:
         """
         channel = self.channels.get(channel_name)
         if channel is None:
-            raise NotEntitled(f"there is no channel '{channel_name}'")
+            raise NotEntitled(f"there is no channel {channel_name[:80]!r}")
         names: set[str] = set()
         if use in ("metadata", "content"):
             names |= channel.members

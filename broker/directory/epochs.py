@@ -120,7 +120,7 @@ def complaint(
 def _epoch(directory: Directory, channel: str, number: int) -> Epoch:
     found = directory.channel(channel)
     if found is None:
-        raise NotEntitled(f"there is no channel '{channel}'")
+        raise NotEntitled(f"there is no channel {channel[:80]!r}")
     epoch = found.epochs.get(number)
     if epoch is None:
         raise NotEntitled(f"channel '{channel}' has no epoch {number}")

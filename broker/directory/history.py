@@ -9,7 +9,10 @@ from broker.directory.apply import DirectoryMessage, fold
 from broker.directory.directory import Directory
 from broker.errors import NotEntitled, PeerError
 
-__all__ = ["HighWater", "History", "check_high_water"]
+__all__ = ["CLOCK_TOLERANCE_US", "HighWater", "History", "check_append_time", "check_high_water"]
+
+CLOCK_TOLERANCE_US = 10 * 60 * 1_000_000
+"""How far a log's clock may be from that of who follows it live."""
 
 
 class History:
@@ -82,3 +85,18 @@ def check_high_water(history: History, mark: HighWater) -> HighWater:
             hint="somebody shows you another directory: do not go on, ask the authority",
         )
     return HighWater(size=history.size, head=history.latest.head)
+
+
+def check_append_time(appended_at: int, *, ended_at: int, now: int) -> None:
+    """Raise NotEntitled where the log's clock is wrong for a message that arrived while we followed it.
+
+    ``ended_at`` is when we last saw the log end before this message, ``now`` our clock. The 72 hours
+    run by append time, which is the operator's word; for who follows live it cannot be dated back, nor
+    the clock be put forward, by more than the tolerance. To stop is the only safe answer: to judge by
+    another time than everybody who replays would split the directory in two.
+    """
+    if not ended_at - CLOCK_TOLERANCE_US <= appended_at <= now + CLOCK_TOLERANCE_US:
+        raise NotEntitled(
+            f"a directory message says it was appended at {appended_at}, expected {ended_at} to {now}",
+            hint="the log's clock or this one is wrong: do not go on before it is known which",
+        )

@@ -87,7 +87,7 @@ def key_added(case: Case, statement: KeyAdded) -> Directory:
     before, name = case.before, statement.agency
     party = before.agency(name) or before.auditor(name)
     if party is None:
-        raise NotEntitled(f"there is no agency or auditor '{name}'")
+        raise NotEntitled(f"there is no agency or auditor {name[:80]!r}")
     if statement.use is KeyUse.INTAKE:
         raise FormatError(f"'{name}' is no key access service and takes nothing in")
     key = new_key(before, statement.public_key, statement.use, now=case.now)
@@ -124,7 +124,7 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
     before, name = case.before, statement.agency
     party = before.parties.get(name)
     if party is None:
-        raise NotEntitled(f"nobody in the directory is called '{name}'")
+        raise NotEntitled(f"nobody in the directory is called {name[:80]!r}")
     key = _key(party, statement.key_id)
     if not 0 <= statement.since <= before.size:
         raise FormatError(f"since {statement.since} is no size of a directory of {before.size}")
@@ -136,7 +136,7 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
         check_issuer(statement.header, name)
         itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
         if not case.signers({**case.active_keys(name), **itself}):
-            raise SignatureInvalid(f"no signature by a key of '{name}' on 'key-revoked'")
+            raise SignatureInvalid(f"no signature by a key of {name[:80]!r} on 'key-revoked'")
     return _fall(before, party, replace(key, state=KeyState.REVOKED, untrusted_from=statement.since))
 
 
@@ -229,8 +229,8 @@ def _intake_announced(case: Case, statement: ServiceKeyAnnounced) -> Directory:
     if day is None:
         raise FormatError("an intake key has a day")
     today = case.now // DAY_US
-    if not today <= day <= today + INTAKE_DAYS_AHEAD:
-        raise NotEntitled(f"intake key for day {day}, expected {today} to {today + INTAKE_DAYS_AHEAD}")
+    if not today - 1 <= day <= today + INTAKE_DAYS_AHEAD:  # yesterday: it may be signed before midnight
+        raise NotEntitled(f"intake key for day {day}, expected {today - 1} to {today + INTAKE_DAYS_AHEAD}")
     if (name, day) in before.intake_days:
         raise NotEntitled(f"'{name}' has announced an intake key for day {day} already")
     vouchers = case.signed_by_party(name)

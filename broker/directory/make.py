@@ -111,7 +111,7 @@ def make_channel_keys(
     """The next epoch of a channel, its keys drawn afresh and sealed to exactly the current recipients."""
     found = directory.channel(channel)
     if found is None:
-        raise UsageError(f"there is no channel '{channel}'")
+        raise UsageError(f"there is no channel {channel[:80]!r}")
     epoch = found.newest_published + 1
     metadata_key, metadata_seeds = _fresh_seeds(directory, channel, epoch, "metadata")
     content_key, content_seeds = _fresh_seeds(directory, channel, epoch, "content")
@@ -164,7 +164,7 @@ def grant_epoch(
             return ()
         found = [one for one in directory.recipients(channel, use) if one.name == recipient]
         if not found:
-            raise UsageError(f"'{recipient}' is no recipient of {use} seeds of '{channel}'")
+            raise UsageError(f"{recipient[:80]!r} is no recipient of {use} seeds of {channel[:80]!r}")
         return seal_seed(directory, channel, epoch, use, seed, found)
 
     return EpochGranted(

@@ -10,6 +10,7 @@ The clock is explicit: one second for each statement, and ``advance`` for more.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import SigningKey
 from broker.directory import (
+    AUTHORITY,
     Directory,
     EpochKey,
     History,
@@ -28,6 +30,7 @@ from broker.directory import (
     directory_message,
     drafts,
     epoch_keys,
+    header_for,
     make_channel_keys,
     sign_statement,
 )
@@ -44,6 +47,7 @@ __all__ = [
     "BORDER",
     "CARE",
     "DAY_US",
+    "DIRECTORY",
     "HOUR_US",
     "JUSTICE",
     "KAS",
@@ -65,6 +69,8 @@ AUDITOR, KAS, NOTARY = "auditor", "kas", "notary"
 
 RECORD_TYPES = ("EmergenceReport", "JusticeMeasure", "RehabilitationEvent", "RelocationEvent", "ReturnEvent")
 PURPOSES: tuple[Purpose, ...] = tuple(sorted(LED_PURPOSES | WELFARE_PURPOSES))
+
+DIRECTORY = Partition("directory", 0)
 
 HOUR_US = 3600 * 1_000_000
 DAY_US = 24 * HOUR_US
@@ -96,25 +102,31 @@ class Coalition:
     intake: dict[int, ReceivingKey] = field(default_factory=dict)
     """The intake keys by day."""
     messages: list[StoredMessage] = field(default_factory=list)
-    signed: list[Signed] = field(default_factory=list)
+    made: list[tuple[Statement, tuple[SigningKey, ...]]] = field(default_factory=list)
+    """The valid statements, and who signed each."""
     history: History = field(default_factory=History)
     now: int = START_US
 
     @classmethod
-    def create(cls, *, seeded: bool = True, days: int = 3) -> Coalition:
+    def create(cls, *, seeded: bool = True, days: int = 3, start_us: int = START_US) -> Coalition:
         """Six agencies, an auditor, a KAS with intake keys for ``days`` days, a notary, three channels.
 
         0 ``repatriation``: everybody, everything; 1 ``xaa-xbb``: the two police forces; 2 ``xbb-xdd``:
         justice and rehabilitation. Epoch 0 of each is published and confirmed. Unless ``seeded``, what
         is sealed is drawn anew; else it is the same within one run of the tests, which is faster.
         """
-        return (_created(days) if seeded else _create(days)).copy()
+        return (_created(days, start_us) if seeded else _create(days, start_us)).copy()
 
     @classmethod
-    def found(cls, *, n: int = 3, k: int = 2) -> Coalition:
+    def live(cls, *, days: int = 3) -> Coalition:
+        """The same coalition at today's date, for tests that write to a log, whose clock is the real one."""
+        return cls.create(days=days, start_us=_started_us())
+
+    @classmethod
+    def found(cls, *, n: int = 3, k: int = 2, start_us: int = START_US) -> Coalition:
         """A coalition of nothing but its authority, k of n."""
         keys = tuple(signing_key(f"authority {i}") for i in range(n))
-        coalition = cls(authority_keys=keys[:k], all_authority_keys=keys)
+        coalition = cls(authority_keys=keys[:k], all_authority_keys=keys, now=start_us)
         genesis = drafts.found_coalition(
             coalition="Exercise Amber",
             authority_keys=[key.public for key in keys],
@@ -132,7 +144,7 @@ class Coalition:
             receiving=dict(self.receiving),
             intake=dict(self.intake),
             messages=list(self.messages),
-            signed=list(self.signed),
+            made=list(self.made),
             history=self.history.copy(),
         )
 
@@ -164,7 +176,7 @@ class Coalition:
         signed = self.sign(statement, *keys)
         if (error := self.append(directory_message(signed)[1], at=at)) is not None:
             raise error
-        self.signed.append(signed)
+        self.made.append((statement, keys))
         return signed
 
     def try_add(self, statement: Statement, *keys: SigningKey, at: int | None = None) -> PeerError | None:
@@ -176,20 +188,47 @@ class Coalition:
     ) -> PeerError | None:
         """Append any message whatever; returns why it does not count, if it does not."""
         self.now = self.now + 1_000_000 if at is None else at
-        self.messages.append(StoredMessage(len(self.messages), key, value, self.now))
-        return self.history.extend(self.messages[-1])
+        return self._take(StoredMessage(len(self.messages), key, value, self.now))
+
+    def _take(self, message: StoredMessage) -> PeerError | None:
+        self.messages.append(message)
+        self.now = message.appended_at
+        return self.history.extend(message)
 
     @classmethod
     def replay(cls, messages: Sequence[StoredMessage], genesis: bytes | None = None) -> History:
         """The history that these messages make on their own."""
         return History.replay(messages, genesis)
 
-    async def write_to(self, log: Log) -> History:
-        """Append all messages to ftf.directory; the history that the log, whose clock it is, makes of it."""
-        await log.ensure("directory", 1)
-        for message in self.messages:
-            await log.append(Partition("directory", 0), [Message(message.key, message.value)])
-        return History.replay([message async for message in log.read(Partition("directory", 0), 0)])
+    async def write_to(self, log: Log) -> Coalition:
+        """Make every valid statement again on a log; returns the coalition that is there.
+
+        The running hash covers append times, and the log has its own clock: so headers and signatures
+        are new, and genesis, keys, names and epochs are the same. Intake keys are announced for days
+        close to the clock: use ``Coalition.live()``.
+        """
+        await log.ensure(DIRECTORY.topic, 1)
+        other = replace(self.copy(), messages=[], made=[], history=History())
+        for statement, keys in self.made:
+            await other.add_to(log, other.updated(statement), *keys)
+        return other
+
+    async def add_to(self, log: Log, statement: Statement, *keys: SigningKey) -> Signed:
+        """Sign a statement that must be valid and append it to the log on which this coalition is."""
+        signed = self.sign(statement, *keys)
+        offset = await log.append(DIRECTORY, [Message(*directory_message(signed))])
+        async for message in log.read(DIRECTORY, offset):
+            if (error := self._take(message)) is not None:
+                raise error
+        self.made.append((statement, keys))
+        return signed
+
+    def updated(self, statement: Statement) -> Statement:
+        """The same statement as it would be made now."""
+        issuer, issued_at = statement.header.issuer, statement.header.issued_at
+        previous = self.directory.authority.last if issuer == AUTHORITY else bytes(32)
+        header = header_for(self.directory, issuer, issued_at=issued_at, previous=previous)
+        return replace(statement, header=header)
 
     def add_agency(self, name: str) -> None:
         """Admit an agency with keys of its name."""
@@ -301,8 +340,8 @@ class Coalition:
         return epoch_keys(self.directory, channel, epoch, name, self.keys_of(name))
 
 
-def _create(days: int) -> Coalition:
-    coalition = Coalition.found()
+def _create(days: int, start_us: int) -> Coalition:
+    coalition = Coalition.found(start_us=start_us)
     for name in AGENCIES:
         coalition.add_agency(name)
     coalition.add_service(KAS, ServiceRole.KAS, receives=True)
@@ -320,3 +359,9 @@ def _create(days: int) -> Coalition:
 
 
 _created = cache(_create)
+
+
+@cache
+def _started_us() -> int:
+    """Half a minute before the first live coalition of this run was made: its statements lie in the past."""
+    return time.time_ns() // 1000 - 30_000_000

@@ -1,0 +1,295 @@
+"""What holds for every message of the directory, whatever it says (ATTACKS 10, 13 and 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.directory import Directory, directory_message, drafts, fold, sign_statement
+from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid
+from broker.formats.manifest import Header, KeySignature, Signed
+from broker.formats.protocol import encode
+from broker.formats.statements import AgencySuspended, KeyUse
+from broker.log.protocol import StoredMessage
+from support.coalition import BORDER, JUSTICE, POLICE_A, Coalition, signing_key
+
+
+@pytest.fixture
+def coalition() -> Coalition:
+    return Coalition.create()
+
+
+def suspension(coalition: Coalition, agency: str = BORDER) -> AgencySuspended:
+    return drafts.suspend_agency(
+        coalition.directory, agency=agency, reason="exercise", issued_at=coalition.now
+    )
+
+
+def test_head_is_a_hash_over_every_message(coalition: Coalition) -> None:
+    """head(n + 1) = H(head(n) | u64(appended_at) | H(value)), whether the message counts or not."""
+    coalition.append(b"garbage")
+    coalition.append(None)
+    head = bytes(32)
+    for message in coalition.messages:
+        digest = sha256(message.value or b"").digest()
+        head = sha256(head + message.appended_at.to_bytes(8, "big") + digest).digest()
+    assert coalition.directory.head == head
+    assert coalition.directory.size == len(coalition.messages)
+
+
+@pytest.mark.parametrize("key", [None, b"k"])
+def test_key_must_be_empty(coalition: Coalition, key: bytes | None) -> None:
+    """A valid statement under a key does not count."""
+    value = directory_message(coalition.sign(suspension(coalition), *coalition.authority_keys))[1]
+    assert isinstance(coalition.append(value, key=key), FormatError)
+    assert coalition.directory.signer(BORDER, coalition.signing[BORDER].key_id)
+
+
+@given(value=st.one_of(st.none(), st.binary(max_size=300)), at=st.integers(-(2**63), 2**63 - 1))
+def test_any_bytes_advance_and_never_raise(value: bytes | None, at: int) -> None:
+    """Any bytes at any time move size and head by one, change nothing else, and end in our error."""
+    before = Coalition.create().directory
+    after, error = fold(before, StoredMessage(before.size, b"", value, at))
+    assert isinstance(error, PeerError)
+    assert after.size == before.size + 1
+    assert after.head != before.head
+    assert after.parties == before.parties
+    assert after.channels == before.channels
+
+
+@given(data=st.data())
+def test_any_changed_byte_voids_a_statement(data: st.DataObject) -> None:
+    """A byte changed anywhere in any message of a real directory leaves a statement that does not count."""
+    messages = Coalition.create().messages
+    place = data.draw(st.integers(0, len(messages) - 1))
+    value = bytearray(messages[place].value or b"")
+    at = data.draw(st.integers(0, len(value) - 1))
+    value[at] ^= data.draw(st.integers(1, 255))
+    before = Coalition.create().history.at(place)
+    _, error = fold(before, messages[place]._replace(value=bytes(value)))
+    assert isinstance(error, PeerError)
+
+
+def test_fold_is_deterministic(coalition: Coalition) -> None:
+    """The same messages give the same directory at every size."""
+    coalition.append(b"garbage")
+    again = Coalition.replay(coalition.messages, coalition.genesis)
+    assert [again.at(size) for size in range(again.size + 1)] == [
+        coalition.history.at(size) for size in range(again.size + 1)
+    ]
+
+
+def test_apply_equals_fold(coalition: Coalition) -> None:
+    """A statement applied as a value gives what its message gives."""
+    before = coalition.directory
+    signed = coalition.add(suspension(coalition), *coalition.authority_keys)
+    assert before.apply(signed, appended_at=coalition.now) == coalition.directory
+    with pytest.raises(NotEntitled, match="previous"):
+        coalition.directory.apply(signed, appended_at=coalition.now)
+
+
+def _header(**changes: object) -> Callable[[Header], Header]:
+    return lambda header: replace(header, **changes)  # type: ignore[arg-type]
+
+
+HEADERS: list[tuple[str, Callable[[Header], Header], str]] = [
+    ("topic", _header(topic="returns"), "stands in 'directory'"),
+    ("partition", _header(partition=1), "stands in 'directory'"),
+    ("epoch", _header(epoch=0), "stands in 'directory'"),
+    ("stream", _header(stream=b"s" * 16), "stands in 'directory'"),
+    ("sequence", _header(sequence=1), "stands in 'directory'"),
+    ("size beyond the end", _header(directory_size=10_000), "beyond the directory's end"),
+    ("size below zero", _header(directory_size=-1), "beyond the directory's end"),
+    ("another head", _header(directory_head=b"h" * 32), "is not ours: a fork"),
+    ("another size", _header(directory_size=3), "is not ours: a fork"),
+    ("another previous", _header(previous=b"p" * 32), "previous is"),
+    ("no previous", _header(previous=bytes(32)), "previous is"),
+    ("another issuer", _header(issuer=POLICE_A), "previous is"),
+    ("another issuer, no previous", _header(issuer=POLICE_A, previous=bytes(32)), "issuer is 'XAA:police'"),
+    ("an issuer of a megabyte", _header(issuer="x" * 900_000, previous=bytes(32)), "issuer is 'xxx"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"), [case[1:] for case in HEADERS], ids=[case[0] for case in HEADERS]
+)
+def test_header_must_hold(coalition: Coalition, change: Callable[[Header], Header], words: str) -> None:
+    """A statement in another place, with another view, or out of its chain does not count."""
+    statement = suspension(coalition)
+    error = coalition.try_add(replace(statement, header=change(statement.header)), *coalition.authority_keys)
+    assert isinstance(error, PeerError)
+    assert words in error.message
+    assert len(error.message) < 500
+
+
+def test_an_old_view_is_no_other_view(coalition: Coalition) -> None:
+    """An agency that has not yet read the newest messages may still make a statement."""
+    old = coalition.directory
+    coalition.append(b"garbage")
+    statement = drafts.leave_channel(old, channel="repatriation", agency=BORDER, issued_at=coalition.now)
+    coalition.add(statement, coalition.signing[BORDER])
+
+
+def test_kind_is_signed(coalition: Coalition) -> None:
+    """A signature under one kind is none under another."""
+    signed = coalition.sign(suspension(coalition), *coalition.authority_keys)
+    assert isinstance(coalition.append(encode(replace(signed, kind="agency-reinstated"))), PeerError)
+    error = coalition.append(encode(replace(signed, kind="manifest")))
+    assert isinstance(error, FormatError)
+    assert "no kind of directory statement" in error.message
+
+
+def test_another_coalition_convinces_nobody(coalition: Coalition) -> None:
+    """A statement of an exercise, by the same keys, does not count in production (ATTACKS 15)."""
+    signed = sign_statement(suspension(coalition), coalition.authority_keys, b"x" * 32)
+    error = coalition.append(encode(signed))
+    assert isinstance(error, SignatureInvalid)
+
+
+def test_operator_drops_a_suspension(coalition: Coalition) -> None:
+    """Without the authority's statement before it, the next one does not follow (ATTACKS 10)."""
+    coalition.suspend(BORDER)
+    coalition.suspend(JUSTICE)
+    history = Coalition.replay(coalition.messages[:-2], coalition.genesis)
+    error = history.extend(coalition.messages[-1])
+    assert isinstance(error, NotEntitled)
+
+
+def test_operator_drops_a_statement_and_others_notice(coalition: Coalition) -> None:
+    """An agency's statement names a head that a directory without the suspension never had (ATTACKS 10)."""
+    coalition.suspend(BORDER)
+    coalition.new_epoch("repatriation", POLICE_A)
+    history = Coalition.replay(coalition.messages[:-3], coalition.genesis)
+    error = history.extend(coalition.messages[-2])
+    assert isinstance(error, NotEntitled)
+    assert "beyond the directory's end" in error.message
+
+
+def test_operator_reorders_and_repeats(coalition: Coalition) -> None:
+    """A reinstatement does not count before its suspension, nor a suspension twice (ATTACKS 10)."""
+    start = len(coalition.messages)
+    coalition.suspend(BORDER)
+    coalition.reinstate(BORDER)
+    suspended, reinstated = coalition.messages[start:]
+    history = Coalition.replay(coalition.messages[:start], coalition.genesis)
+    assert isinstance(history.extend(reinstated), NotEntitled)
+    again = Coalition.replay(coalition.messages, coalition.genesis)
+    assert isinstance(again.extend(suspended), NotEntitled)
+    assert not again.latest.parties[BORDER].suspended
+
+
+def test_a_repeat_of_an_agency_does_not_count(coalition: Coalition) -> None:
+    """An agency that left and joined again is not made to leave again by its old statement."""
+    leave = drafts.leave_channel(
+        coalition.directory, channel="repatriation", agency=BORDER, issued_at=coalition.now
+    )
+    coalition.add(leave, coalition.signing[BORDER])
+    left = coalition.messages[-1]
+    join = drafts.join_channel(
+        coalition.directory, channel="repatriation", agency=BORDER, issued_at=coalition.now
+    )
+    members = coalition.directory.channels["repatriation"].members
+    coalition.add(join, *(coalition.signing[name] for name in [BORDER, *members]))
+    error = coalition.append(left.value)
+    assert isinstance(error, NotEntitled)
+    assert "a repeat" in error.message
+
+
+ONE, IDENTITY = signing_key("authority 0"), b"\x01" + bytes(31)
+
+GENESES: list[tuple[str, dict[str, object], int, str]] = [
+    ("threshold of no majority", {"threshold": 1}, 3, "threshold 1 of 3"),
+    ("threshold above n", {"threshold": 4}, 3, "threshold 4 of 3"),
+    ("no keys", {"authority_keys": (), "threshold": 0}, 0, "0 authority keys"),
+    ("one key twice", {"authority_keys": (ONE.public, ONE.public)}, 1, "listed twice"),
+    ("small order", {"authority_keys": (ONE.public, IDENTITY)}, 1, "small order"),
+    ("a key without possession", {}, 2, "signed by all 3"),
+    ("33 keys", {"authority_keys": tuple(bytes([i]) * 32 for i in range(33))}, 3, "33 authority keys"),
+    ("no name", {"coalition": ""}, 3, "name of the coalition"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "signers", "words"), [c[1:] for c in GENESES], ids=[c[0] for c in GENESES]
+)
+def test_genesis_must_be_sound(changes: dict[str, object], signers: int, words: str) -> None:
+    """Genesis names distinct, usable keys, a majority of them as threshold, and all of them sign it."""
+    keys = Coalition.found().all_authority_keys
+    statement = drafts.found_coalition(
+        coalition="Other", authority_keys=[key.public for key in keys], threshold=2, issued_at=1
+    )
+    statement = replace(statement, **changes)  # type: ignore[arg-type]
+    signed = sign_statement(statement, keys[:signers], bytes(32))
+    with pytest.raises(PeerError, match=words):
+        Directory.empty().apply(signed, appended_at=1)
+
+
+def test_genesis_comes_first_and_once(coalition: Coalition) -> None:
+    """A directory that begins with anything else never begins, and a second genesis does not count."""
+    history = Coalition.replay([coalition.messages[1], coalition.messages[0]])
+    assert history.latest.authority.keys == ()
+    error = history.extend(coalition.messages[2])
+    assert error is not None
+    assert "did not begin with a genesis" in error.message
+    error = coalition.append(coalition.messages[0].value)
+    assert error is not None
+
+
+def _genesis(coalition: Coalition) -> Signed:
+    statement, keys = coalition.made[0]
+    return coalition.sign(statement, *keys)
+
+
+def test_pinned_genesis(coalition: Coalition) -> None:
+    """A participant refuses a coalition that is not the one whose genesis it has pinned."""
+    other = Coalition.replay(coalition.messages, b"g" * 32)
+    assert other.latest.authority.keys == ()
+    with pytest.raises(NotEntitled, match="expected the pinned 6767"):
+        Directory.empty(b"g" * 32).apply(_genesis(coalition), appended_at=1)
+
+
+def _resigned(signed: Signed, signatures: tuple[KeySignature, ...]) -> bytes:
+    return encode(replace(signed, signatures=signatures))
+
+
+def test_k_of_n_signatures(coalition: Coalition) -> None:
+    """k distinct authority keys, none wrong, none foreign: anything less does not count (ATTACKS 12)."""
+    one, two, three = coalition.all_authority_keys
+    statement = suspension(coalition)
+    signed = coalition.sign(statement, one, two)
+    first, second = signed.signatures
+    stranger = coalition.sign(statement, signing_key("stranger")).signatures[0]
+    agency = coalition.sign(statement, coalition.signing[JUSTICE]).signatures[0]
+    wrong = replace(coalition.sign(statement, three).signatures[0], signature=bytes(64))
+    for signatures, words in [
+        ((), "0 of 2 authority signatures"),
+        ((first,), "1 of 2 authority signatures"),
+        ((first, first), "signed 'agency-suspended' twice"),
+        ((first, second, second), "signed 'agency-suspended' twice"),
+        ((first, second, stranger), "may not sign this"),
+        ((first, agency), "may not sign this"),
+        ((first, second, wrong), "does not verify"),
+        ((first, replace(second, key_id=three.key_id)), "does not verify"),
+    ]:
+        error = coalition.append(_resigned(signed, signatures))
+        assert isinstance(error, SignatureInvalid)
+        assert words in error.message
+    coalition.add(suspension(coalition), one, two, three)
+
+
+def test_pinned_to_the_state_before(coalition: Coalition) -> None:
+    """A key added by a statement signs nothing before that statement, and history says since when."""
+    new = signing_key("new")
+    statement = drafts.add_key(
+        coalition.directory, party=BORDER, use=KeyUse.SIGNING, public_key=new.public, issued_at=1
+    )
+    coalition.add(statement, coalition.signing[BORDER], new)
+    size = coalition.directory.size
+    assert coalition.history.at(size).signer(BORDER, new.key_id) == new.public
+    with pytest.raises(NotEntitled, match="is no signing key of 'XAA:border'"):
+        coalition.history.at(size - 1).signer(BORDER, new.key_id)

@@ -1,0 +1,97 @@
+"""Histories: every size at hand, and never less than was seen (ATTACKS 5 and 10)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.directory import HighWater, check_high_water, drafts
+from broker.directory.history import check_append_time
+from broker.errors import NotEntitled
+from broker.log.sqlite import SqliteLog
+from support.coalition import BORDER, DAY_US, DIRECTORY, HOUR_US, JUSTICE, START_US, Coalition
+
+
+@pytest.fixture
+def coalition() -> Coalition:
+    return Coalition.create()
+
+
+def mark(coalition: Coalition) -> HighWater:
+    return HighWater(size=coalition.directory.size, head=coalition.directory.head)
+
+
+def test_every_size_is_at_hand(coalition: Coalition) -> None:
+    """The directory of every size is there, and none beyond the end."""
+    history = coalition.history
+    assert [history.at(size).size for size in range(history.size + 1)] == list(range(history.size + 1))
+    assert [history.head_at(size) for size in (0, history.size)] == [bytes(32), history.latest.head]
+    assert history.latest.head_at(3) == history.head_at(3)
+    assert history.head_at(history.size + 1) is None
+    with pytest.raises(NotEntitled, match="beyond the directory's end"):
+        history.at(history.size + 1)
+
+
+def test_high_water_rises(coalition: Coalition) -> None:
+    """Who has seen less than there is goes on, with a new mark."""
+    seen = mark(coalition)
+    coalition.suspend(BORDER)
+    assert check_high_water(coalition.history, seen) == mark(coalition)
+
+
+def test_rollback_is_refused(coalition: Coalition) -> None:
+    """A log that shows fewer statements than were seen before is refused."""
+    coalition.suspend(BORDER)
+    with pytest.raises(NotEntitled, match="24 messages were seen before"):
+        check_high_water(Coalition.replay(coalition.messages[:-1]), mark(coalition))
+
+
+def test_fork_is_refused(coalition: Coalition) -> None:
+    """A log that shows other statements than were seen before is refused, however long it is."""
+    other = coalition.copy()
+    coalition.suspend(BORDER)
+    other.suspend(JUSTICE)
+    other.reinstate(JUSTICE)
+    with pytest.raises(NotEntitled, match="differs from what was seen before"):
+        check_high_water(other.history, mark(coalition))
+
+
+def test_a_copy_goes_its_own_way(coalition: Coalition) -> None:
+    """What is appended to a copy of a history does not show in the other."""
+    copy = coalition.copy()
+    copy.suspend(BORDER)
+    assert copy.history.size == coalition.history.size + 1
+
+
+@pytest.mark.parametrize(
+    ("appended_at", "ended_at", "now"),
+    [(START_US, START_US, START_US), (START_US + 5, START_US - DAY_US, START_US + 9)],
+)
+def test_clock_of_the_log_is_believed(appended_at: int, ended_at: int, now: int) -> None:
+    """A message that arrives when it says it was appended is taken."""
+    check_append_time(appended_at, ended_at=ended_at, now=now)
+
+
+@pytest.mark.parametrize("appended_at", [START_US - 72 * HOUR_US, START_US + 72 * HOUR_US])
+def test_clock_of_the_log_cannot_shorten_the_72_hours(appended_at: int) -> None:
+    """Who follows live is not told of announcements that are three days old, nor of days to come."""
+    with pytest.raises(NotEntitled, match="says it was appended at"):
+        check_append_time(appended_at, ended_at=START_US - HOUR_US, now=START_US)
+
+
+async def test_written_to_a_log(tmp_path: Path) -> None:
+    """A coalition made again on a log is the same coalition, by the log's clock."""
+    coalition = Coalition.live()
+    async with await SqliteLog.open(tmp_path / "log.db") as log:
+        written = await coalition.write_to(log)
+        await written.add_to(
+            log,
+            drafts.close_channel(written.directory, channel="xaa-xbb", issued_at=1),
+            *written.authority_keys,
+        )
+        messages = [message async for message in log.read(DIRECTORY, 0)]
+    assert messages == written.messages
+    assert Coalition.replay(messages, coalition.genesis).latest == written.directory
+    assert written.directory.intake_keys == coalition.directory.intake_keys
+    assert written.epoch_keys("repatriation", 0, BORDER).keys() == {"metadata", "content"}
