@@ -1,0 +1,123 @@
+"""Open a log by its URL: ``sqlite:///srv/ftf/log.db``, ``sqlite:log.db?prefix=exercise``.
+
+The scheme chooses the kind of log. A path after ``sqlite:`` is relative to the working directory
+unless it begins with a slash (``sqlite:///path`` and ``sqlite:/path`` are the same); characters that
+mean something in a URL, such as ``?``, ``#`` and ``%``, are written percent-encoded (RFC 3986).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from types import TracebackType
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from broker.errors import UsageError
+from broker.log.protocol import Log, check_prefix
+from broker.log.sqlite import SqliteLog
+
+__all__ = ["Opening", "check_url", "open_log"]
+
+_EXAMPLE = "for example sqlite:///srv/ftf/log.db, or sqlite:log.db for a file in the working directory"
+
+
+class Opening:
+    """A log about to be opened: ``await`` it, or use it as ``async with`` to have it closed as well."""
+
+    __slots__ = ("_log", "_open")
+
+    def __init__(self, open_it: Callable[[], Awaitable[Log]]) -> None:
+        self._open = open_it
+        self._log: Log | None = None
+
+    def __await__(self) -> Generator[object, None, Log]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Log:
+        self._log = await self._open()
+        return self._log
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._log is not None:
+            await self._log.aclose()
+
+
+def open_log(url: str) -> Opening:
+    """Open the log that a URL names: ``async with open_log(url) as log``, or ``log = await open_log(url)``.
+
+    Raises UsageError for a URL that cannot be used, at once, and LogUnavailable, once awaited,
+    for a log that cannot be reached. A file that is not there is created, its directory is not.
+    """
+    return Opening(_parse(url))
+
+
+def check_url(url: str) -> None:
+    """Raise a UsageError unless this can be the URL of a log; nothing is opened."""
+    _parse(url)
+
+
+def _parse(url: str) -> Callable[[], Awaitable[Log]]:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"invalid log URL {url!r}: {error}", hint=_EXAMPLE) from error
+    if not parts.scheme:
+        raise UsageError(f"invalid log URL {url!r}: it has no scheme", hint=_EXAMPLE)
+    kind = _KINDS.get(parts.scheme)
+    if kind is None:
+        known = ", ".join(sorted(_KINDS))
+        raise UsageError(f"unknown kind of log {parts.scheme!r}, expected one of: {known}", hint=_EXAMPLE)
+    return kind(url, parts)
+
+
+def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
+    if parts.netloc:
+        raise UsageError(
+            f"invalid log URL {url!r}: {parts.netloc!r} stands where a host would",
+            hint="write three slashes before an absolute path, and none before a relative one: " + _EXAMPLE,
+        )
+    if parts.fragment or url.endswith("#"):
+        raise UsageError(f"invalid log URL {url!r}: it has a fragment", hint="write %23 for # in a path")
+    path = unquote(parts.path, errors="surrogateescape")
+    if not path or path.endswith("/") or "\0" in path:
+        raise UsageError(f"invalid log URL {url!r}: it names no file", hint=_EXAMPLE)
+    if path == ":memory:":
+        raise UsageError(f"invalid log URL {url!r}: a log in memory is not durable", hint=_EXAMPLE)
+    prefix = _options(url, parts, allowed=("prefix",)).get("prefix", "ftf")
+    check_prefix(prefix)
+
+    async def open_it() -> Log:
+        return await SqliteLog.open(path, prefix=prefix)
+
+    return open_it
+
+
+def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
+    raise UsageError(
+        f"cannot open {url!r}: this version has only the embedded log", hint="use a sqlite: URL, " + _EXAMPLE
+    )
+
+
+def _options(url: str, parts: SplitResult, *, allowed: tuple[str, ...]) -> dict[str, str]:
+    """Read what stands behind the question mark; every option is known and given once."""
+    try:
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError as error:
+        raise UsageError(f"invalid options in the log URL {url!r}: {error}") from error
+    options: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in allowed:
+            raise UsageError(
+                f"unknown option {name!r} in the log URL {url!r}", hint=f"known options: {', '.join(allowed)}"
+            )
+        if name in options:
+            raise UsageError(f"option {name!r} is given twice in the log URL {url!r}")
+        options[name] = value
+    return options
+
+
+_KINDS: dict[str, Callable[[str, SplitResult], Callable[[], Awaitable[Log]]]] = {
+    "kafka": _kafka,
+    "sqlite": _sqlite,
+}

@@ -1,0 +1,421 @@
+"""What the embedded log promises beyond the contract: one file, several processes, hostile rows."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.errors import BrokerError, LogUnavailable, UsageError
+from broker.log import MAX_OFFSET, Log, Message, Partition, SqliteLog
+from log.contract import KEYS, RETURNS, held, messages, take, until_waiting
+
+BATCH = 40
+APPENDER = f"""
+import asyncio, sys
+from broker.log import Message, Partition, SqliteLog
+
+async def main(path, name, count):
+    async with await SqliteLog.open(path) as log:
+        for batch in range(count):
+            body = [Message(f"{{name}} {{batch}} {{i}}".encode(), bytes(600)) for i in range({BATCH})]
+            await log.append(Partition("returns", 0), body)
+            print(batch, flush=True)
+
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the log of a test lies."""
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+async def log(path: Path) -> AsyncIterator[SqliteLog]:
+    """Open a log with a topic of each kind."""
+    async with await SqliteLog.open(path) as log:
+        await log.ensure("returns", 2)
+        await log.ensure("keys", 1, compacted=True)
+        yield log
+
+
+@contextmanager
+def tampering(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the file as somebody with any SQLite tool would."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        yield db
+
+
+def insert(db: sqlite3.Connection, offset: object, key: object, value: object, at: object = 1) -> None:
+    row = ("ftf.returns", 0, offset, key, value, at)
+    db.execute("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+@asynccontextmanager
+async def appender(path: Path, name: str, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run another process that appends batches to the same file, and says each."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", APPENDER, str(path), name, str(count), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+# The file
+
+
+async def test_any_sqlite_tool_reads_the_log(log: SqliteLog, path: Path) -> None:
+    """The table has the documented columns and physical topic names."""
+    await log.append(Partition("returns", 1), [Message(b"k", b"v")])
+    [stored] = await held(log, Partition("returns", 1))
+    with tampering(path) as db:
+        columns = [row[1:3] for row in db.execute("PRAGMA table_info(message)")]
+        rows = db.execute("SELECT * FROM message").fetchall()
+    assert columns == [
+        ("topic", "TEXT"), ("partition", "INTEGER"), ("offset", "INTEGER"),
+        ("key", "BLOB"), ("value", "BLOB"), ("appended_at", "INTEGER"),
+    ]  # fmt: skip
+    assert rows == [("ftf.returns", 1, 0, b"k", b"v", stored.appended_at)]
+
+
+async def test_the_files_are_for_their_owner_only(log: SqliteLog, path: Path) -> None:
+    """The database, its write-ahead log and its index have mode 0600, whatever the umask is."""
+    await log.append(RETURNS, messages(b"one"))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert modes == {"log.db": 0o600, "log.db-wal": 0o600, "log.db-shm": 0o600}
+
+
+async def test_prefixes_share_a_file_and_nothing_else(log: SqliteLog, path: Path) -> None:
+    """Logs with different prefixes in one file do not see each other's topics."""
+    async with await SqliteLog.open(path, prefix="exercise") as other:
+        with pytest.raises(LogUnavailable, match=r"exercise\.returns"):
+            await other.append(RETURNS, messages(b"one"))
+        await other.ensure("returns", 1)
+        await other.append(RETURNS, messages(b"one"))
+    assert await held(log, RETURNS) == []
+
+
+# Several processes
+
+
+async def test_processes_append_at_once(log: SqliteLog, path: Path) -> None:
+    """Batches of several processes are whole, in order for each process, and fill all offsets."""
+    async with appender(path, "a", 25) as a, appender(path, "b", 25) as b:
+        for i in range(25):
+            await log.append(RETURNS, [Message(f"c {i} {j}".encode(), None) for j in range(BATCH)])
+        assert (await a.wait(), await b.wait()) == (0, 0)
+    stored = await held(log, RETURNS)
+    assert [m.offset for m in stored] == list(range(3 * 25 * BATCH))
+    assert [m.appended_at for m in stored] == sorted(m.appended_at for m in stored)
+    firsts = [(stored[at].key or b"").decode().split() for at in range(0, len(stored), BATCH)]
+    for name in "abc":
+        assert [int(batch) for who, batch, _ in firsts if who == name] == list(range(25))
+    for at, (who, batch, _) in enumerate(firsts):
+        keys = [m.key for m in stored[at * BATCH : (at + 1) * BATCH]]
+        assert keys == [f"{who} {batch} {i}".encode() for i in range(BATCH)]
+
+
+async def test_a_follower_is_woken_by_another_process(log: SqliteLog, path: Path) -> None:
+    """A follower gets what another process appends, without anything happening in its own."""
+    following = asyncio.create_task(take(log, RETURNS, 0, 3 * BATCH))
+    await until_waiting(following)
+    async with appender(path, "other", 3):
+        taken = await following
+    assert [m.offset for m in taken] == list(range(3 * BATCH))
+
+
+@pytest.mark.parametrize("batches", [1, 4, 9])
+async def test_a_killed_process_leaves_whole_batches(log: SqliteLog, path: Path, batches: int) -> None:
+    """After kill -9 in the middle of appending, what was acknowledged is there and every batch is whole."""
+    async with appender(path, "victim", 1_000_000) as process:
+        assert process.stdout is not None
+        for _ in range(batches):
+            acknowledged = int(await process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+    end = (await log.ends([RETURNS]))[RETURNS]
+    assert end >= (acknowledged + 1) * BATCH
+    assert end % BATCH == 0
+    assert await log.append(RETURNS, messages(b"after")) == end
+    stored = await held(log, RETURNS)
+    assert [m.offset for m in stored] == list(range(end + 1))
+    assert [m.key for m in stored[-3:-1]] == [
+        f"victim {end // BATCH - 1} {i}".encode() for i in (BATCH - 2, BATCH - 1)
+    ]
+
+
+# Locks and the clock
+
+
+async def test_a_lock_that_stays_is_an_error(path: Path, log: SqliteLog) -> None:
+    """When another program keeps the file locked past the time-out, appending says so; then it goes on."""
+    async with await SqliteLog.open(path, busy_timeout_s=0.05) as impatient:
+        with tampering(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            with pytest.raises(LogUnavailable, match="locked") as caught:
+                await impatient.append(RETURNS, messages(b"one"))
+            assert caught.value.hint
+            assert await held(impatient, RETURNS) == []
+        assert await impatient.append(RETURNS, messages(b"one")) == 0
+
+
+async def test_a_lock_that_is_released_is_waited_for(path: Path, log: SqliteLog) -> None:
+    """An append waits for another program's transaction and then succeeds."""
+    with tampering(path) as db:
+        db.execute("BEGIN IMMEDIATE")
+        appending = asyncio.create_task(log.append(RETURNS, messages(b"one")))
+        await until_waiting(appending)
+        db.execute("COMMIT")
+        assert await appending == 0
+
+
+async def test_a_cancelled_append_stops_waiting_for_the_lock(path: Path, log: SqliteLog) -> None:
+    """Cancelling an append that waits for a lock ends at once and writes nothing, also later."""
+    with tampering(path) as db:
+        db.execute("BEGIN IMMEDIATE")
+        appending = asyncio.create_task(log.append(RETURNS, messages(b"one")))
+        await until_waiting(appending)
+        async with asyncio.timeout(5):  # the time-out for locks is twice that
+            appending.cancel()
+            await asyncio.wait([appending])
+        assert appending.cancelled()
+        db.execute("COMMIT")
+    assert await log.ends([RETURNS]) == {RETURNS: 0}
+
+
+async def test_time_does_not_run_backwards(path: Path, log: SqliteLog) -> None:
+    """When the clock was ahead once, later messages get that time until the clock is there."""
+    ahead = 2**52
+    with tampering(path) as db:
+        insert(db, 0, b"k", b"v", ahead)
+    await log.append(RETURNS, messages(b"one"))
+    assert [m.appended_at for m in await held(log, RETURNS)] == [ahead, ahead]
+
+
+# Rows that somebody else wrote
+
+
+async def test_gaps_are_read_over(path: Path, log: SqliteLog) -> None:
+    """Deleted rows leave gaps: what is there is given with its offset, to followers too."""
+    await log.append(RETURNS, messages(*(b"%d" % i for i in range(2_000))))
+    with tampering(path) as db:
+        db.execute("DELETE FROM message WHERE offset IN (0, 7) OR offset BETWEEN 100 AND 1500")
+    expected = [i for i in range(2_000) if i not in (0, 7) and not 100 <= i <= 1500]
+    assert [m.offset for m in await held(log, RETURNS)] == expected
+    assert [m.offset for m in await take(log, RETURNS, 0, len(expected))] == expected
+
+
+async def test_rows_of_other_types_come_as_bytes(path: Path, log: SqliteLog) -> None:
+    """Text, numbers and NULL where bytes belong come as bytes or None; bad times come as numbers."""
+    hostile: list[tuple[object, object, object]] = [
+        ("é", 5, "soon"), (1.5, None, None), (None, "\0", b"\xff"), (b"\xff", "x", 1e300)
+    ]  # fmt: skip
+    with tampering(path) as db:
+        for offset, (key, value, at) in enumerate(hostile):
+            insert(db, offset, key, value, at)
+        db.execute("UPDATE message SET value = CAST(x'ff41' AS TEXT) WHERE offset = 3")
+    stored = await held(log, RETURNS)
+    assert [(m.key, m.value) for m in stored] == [
+        ("é".encode(), b"5"), (b"1.5", None), (None, b"\0"), (b"\xff", b"\xffA")
+    ]  # fmt: skip
+    assert all(type(m.appended_at) is int for m in stored)
+    assert await log.append(RETURNS, messages(b"more")) == 4
+
+
+async def test_a_row_without_an_offset_is_no_message(path: Path, log: SqliteLog) -> None:
+    """Rows whose offset is text, NULL, bytes, a fraction or negative are passed over."""
+    await log.append(RETURNS, messages(b"one"))
+    with tampering(path) as db:
+        for offset in ("zzz", None, b"\xff", 0.5, 1e300, -1, -(2**63)):
+            insert(db, offset, b"k", b"hostile")
+    assert [m.value for m in await held(log, RETURNS)] == [b"one"]
+    assert await log.append(RETURNS, messages(b"two")) == 1
+    assert [m.value for m in await take(log, RETURNS, 0, 2)] == [b"one", b"two"]
+
+
+async def test_a_row_at_the_last_offset_stops_appends_and_nothing_else(path: Path, log: SqliteLog) -> None:
+    """A row at the largest offset is read as it is; appending behind it is a LogUnavailable."""
+    with tampering(path) as db:
+        insert(db, MAX_OFFSET, b"k", b"hostile")
+    assert [m.offset for m in await held(log, RETURNS)] == [MAX_OFFSET]
+    with pytest.raises(LogUnavailable, match="cannot grow"):
+        await log.append(RETURNS, messages(b"one"))
+    assert await log.append(Partition("returns", 1), messages(b"one")) == 0
+
+
+async def test_a_row_that_is_too_long_comes_empty(path: Path, log: SqliteLog) -> None:
+    """A value longer than any append spends no memory: the message comes empty, its neighbours whole."""
+    await log.append(RETURNS, messages(b"0", b"1", b"2"))
+    with tampering(path) as db:
+        db.execute("UPDATE message SET value = zeroblob(50000000) WHERE offset = 1")
+    assert [m.value for m in await held(log, RETURNS)] == [b"0", b"", b"2"]
+
+
+anything = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | st.binary()
+
+
+async def test_no_row_makes_another_error(path: Path, log: SqliteLog) -> None:
+    """Whatever is in the columns of a row: reading gives messages of the right types, or a BrokerError."""
+    loop = asyncio.get_running_loop()
+
+    async def check(offset: object, key: object, value: object, at: object) -> None:
+        with tampering(path) as db:
+            db.execute("DELETE FROM message")
+            try:
+                insert(db, offset, key, value, at)
+            except UnicodeEncodeError:
+                return
+        for message in await held(log, RETURNS):
+            assert message.offset == offset
+            assert isinstance(message.key, bytes | None)
+            assert isinstance(message.value, bytes | None)
+            assert type(message.appended_at) is int
+        try:
+            first = await log.append(RETURNS, messages(b"one"))
+        except BrokerError:
+            return
+        assert (await held(log, RETURNS, first))[0].value == b"one"
+
+    @given(anything, anything, anything, anything)
+    def any_row(offset: object, key: object, value: object, at: object) -> None:
+        asyncio.run_coroutine_threadsafe(check(offset, key, value, at), loop).result()
+
+    await asyncio.to_thread(any_row)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DROP TABLE message",
+        "DROP TABLE topic",
+        "UPDATE topic SET partitions = 'many'",
+        "UPDATE topic SET partitions = -5",
+        "CREATE TRIGGER t BEFORE INSERT ON message BEGIN SELECT RAISE(ABORT, 'no'); END",
+        "ALTER TABLE message RENAME TO m; CREATE VIEW message AS SELECT * FROM m",
+    ],
+)
+async def test_a_changed_schema_is_an_error(path: Path, log: SqliteLog, damage: str) -> None:
+    """Tables that somebody changed make appending a LogUnavailable with a hint."""
+    with tampering(path) as db:
+        db.executescript(damage)
+    with pytest.raises(LogUnavailable) as caught:
+        await log.append(RETURNS, messages(b"one"))
+    assert caught.value.hint
+
+
+# Erasure
+
+
+def traces(path: Path, *secrets: bytes) -> set[tuple[str, bytes]]:
+    """Tell which files still hold which of the secrets."""
+    found = set()
+    for file in (path, path.with_name(path.name + "-wal")):
+        content = file.read_bytes() if file.exists() else b""
+        found |= {(file.name, secret) for secret in secrets if secret in content}
+    return found
+
+
+async def test_a_replaced_value_is_gone_from_the_disk(path: Path, log: SqliteLog) -> None:
+    """When the append that replaces a value returns, no file holds the old value any more."""
+    old = b"the old release secret"
+    await log.append(KEYS, [Message(b"batch", old), Message(b"other", b"kept value")])
+    assert traces(path, old, b"kept value")
+    await log.append(KEYS, [Message(b"batch", None)])
+    assert {secret for _, secret in traces(path, old, b"kept value")} == {b"kept value"}
+
+
+async def test_a_value_replaced_in_its_own_append_is_gone_too(path: Path, log: SqliteLog) -> None:
+    """Of several values of a key in one append only the last reaches the disk for good."""
+    await log.append(KEYS, [Message(b"batch", b"first value"), Message(b"batch", b"second value")])
+    assert {secret for _, secret in traces(path, b"first value", b"second value")} == {b"second value"}
+
+
+async def test_an_open_reader_delays_erasure_until_the_next_append(path: Path, log: SqliteLog) -> None:
+    """While another program reads, the old value stays; any append after that removes it."""
+    old = b"the old release secret"
+    await log.append(KEYS, [Message(b"batch", old)])
+    with tampering(path) as db:
+        db.execute("BEGIN")
+        db.execute("SELECT * FROM message").fetchall()
+        await log.append(KEYS, [Message(b"batch", None)])
+        await log.append(RETURNS, messages(b"one"))
+        assert traces(path, old)
+    await log.append(RETURNS, messages(b"two"))
+    assert not traces(path, old)
+
+
+async def test_erasure_goes_on_in_another_process(path: Path, log: SqliteLog) -> None:
+    """What one connection could not remove, the first append of a later one removes."""
+    old = b"the old release secret"
+    async with await SqliteLog.open(path) as dies:
+        await log.append(KEYS, [Message(b"batch", old)])
+        with tampering(path) as db:
+            db.execute("BEGIN")
+            db.execute("SELECT * FROM message").fetchall()
+            await dies.append(KEYS, [Message(b"batch", None)])
+        async with await SqliteLog.open(path) as later:
+            assert traces(path, old)
+            await later.append(RETURNS, messages(b"one"))
+            assert not traces(path, old)
+
+
+async def test_days_of_rewriting_and_erasing_leave_no_trace(path: Path, log: SqliteLog) -> None:
+    """When every value is written anew each day and some erased or cut down, no old value stays."""
+    chance = random.Random(4)
+    sizes = {b"batch %03d" % i: chance.choice([60, 60, 300, 2_000, 9_000]) for i in range(200)}
+    old: list[bytes] = []
+    current: list[bytes] = []
+    for day in range(5):
+        old, current = old + current, []
+        keys = sorted(sizes)
+        for at in range(0, len(keys), 16):
+            batch = []
+            for key in keys[at : at + 16]:
+                sizes[key] = chance.choice([0, min(40, sizes[key]), sizes[key], sizes[key], sizes[key]])
+                mark = b"<%s on day %d>" % (key, day)
+                batch.append(Message(key, mark.ljust(sizes[key] + 32, b".") if sizes[key] else None))
+                current += [mark] if sizes[key] else []
+            await log.append(KEYS, batch)
+            await log.append(RETURNS, messages(bytes(700), bytes(900)))
+        assert not traces(path, *old)
+    assert len(old) > 400
+    assert len({m for _, m in traces(path, *current)}) == len(current) > 20
+
+
+async def test_other_topics_keep_every_value_of_a_key(log: Log) -> None:
+    """A key that is repeated in a topic that is not compacted deletes nothing."""
+    await log.append(KEYS, [Message(b"k", b"0")])
+    await log.append(RETURNS, [Message(b"k", b"1"), Message(b"k", b"2")])
+    await log.append(Partition("returns", 1), [Message(b"k", b"3")])
+    assert [m.value for m in await held(log, RETURNS)] == [b"1", b"2"]
+    assert [m.value for m in await held(log, KEYS)] == [b"0"]
+
+
+async def test_a_log_without_open_readers_is_one_file(path: Path) -> None:
+    """Closing the last connection leaves the database alone on the disk."""
+    async with await SqliteLog.open(path) as log:
+        await log.ensure("returns", 1)
+        await log.append(RETURNS, messages(b"one"))
+    assert [file.name for file in path.parent.iterdir()] == ["log.db"]
+
+
+async def test_opening_an_existing_log_with_a_prefix_that_cannot_be(path: Path) -> None:
+    """A prefix that no topic name can begin with is a UsageError, and no file is made."""
+    with pytest.raises(UsageError, match="prefix"):
+        await SqliteLog.open(path, prefix="a'b")
+    assert not path.exists()
