@@ -96,8 +96,8 @@ def _check_members(directory: Directory, statement: ChannelOpened) -> None:
         raise FormatError(f"bilateral channel of {count} members, expected 2")
     if statement.kind is ChannelKind.MULTILATERAL and not 3 <= count <= MAX_MEMBERS:
         raise FormatError(f"multilateral channel of {count} members, expected 3 to {MAX_MEMBERS}")
-    _distinct(statement.members, "member")
-    _distinct(statement.auditors, "auditor")
+    _distinct(statement.members, "a member")
+    _distinct(statement.auditors, "an auditor")
     for name in statement.members:
         if directory.agency(name) is None:
             raise NotEntitled(f"there is no agency {name[:80]!r}")
@@ -111,12 +111,12 @@ def _check_members(directory: Directory, statement: ChannelOpened) -> None:
 def _check_terms(statement: ChannelOpened) -> None:
     if not 1 <= len(statement.record_types) <= MAX_RECORD_TYPES:
         raise FormatError(f"{len(statement.record_types)} record types, expected 1 to {MAX_RECORD_TYPES}")
-    _distinct(statement.record_types, "record type")
+    _distinct(statement.record_types, "a record type")
     for record_type in statement.record_types:
         check_name(record_type, _RECORD_TYPE, "a record type")
     if not statement.purposes:
         raise FormatError("a channel without purposes")
-    _distinct(statement.purposes, "purpose")
+    _distinct(statement.purposes, "a purpose")
     for purpose in statement.purposes:
         if purpose in LOG_PURPOSES:
             raise FormatError(f"purpose {purpose} is for reading the access log only")
@@ -125,7 +125,7 @@ def _check_terms(statement: ChannelOpened) -> None:
         raise FormatError(f"ceiling of {statement.ceiling_days} days, expected 1 to {MAX_CEILING_DAYS}")
     if len(statement.mandates) > MAX_MANDATES:
         raise FormatError(f"{len(statement.mandates)} mandates, expected at most {MAX_MANDATES}")
-    _distinct([mandate.ref for mandate in statement.mandates], "mandate")
+    _distinct([mandate.ref for mandate in statement.mandates], "a mandate")
     for mandate in statement.mandates:
         _check_mandate(mandate, statement)
 
@@ -136,12 +136,12 @@ def _check_mandate(mandate: Mandate, statement: ChannelOpened) -> None:
         raise FormatError(f"mandate {mandate.ref[:80]!r} is for {mandate.agency[:80]!r}, which is no member")
     if not mandate.purposes or not set(mandate.purposes) <= set(statement.purposes):
         raise FormatError(f"mandate {mandate.ref[:80]!r} is for purposes that the channel does not allow")
-    _distinct(mandate.purposes, "purpose")
+    _distinct(mandate.purposes, "a purpose")
 
 
 def _distinct(values: Sequence[str], what: str) -> None:
     if len(set(values)) != len(values):
-        raise FormatError(f"a {what} is listed twice")
+        raise FormatError(f"{what} is listed twice")
 
 
 def channel_closed(case: Case, statement: ChannelClosed) -> Directory:
