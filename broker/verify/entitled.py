@@ -25,7 +25,7 @@ def judge_channel(directory: Directory, partition: int) -> Channel:
 def judge_issuer(directory: Directory, opened: OpenedManifest) -> bytes:
     """The public key that must have signed this manifest; NotEntitled says why it may not be published.
 
-    (1) the channel is open, (2) its epoch was confirmed, (3) the issuer has its role there,
+    (1) the channel is open, (2) its epoch was confirmed and nobody complained of it, (3) the issuer has its role there,
     (4) the record type is allowed there, (5) exactly one signature, by an active key of the issuer.
     """
     manifest, signed = opened.manifest, opened.signed
@@ -34,6 +34,8 @@ def judge_issuer(directory: Directory, opened: OpenedManifest) -> bytes:
     epoch = channel.epochs.get(header.epoch)
     if epoch is None or epoch.confirmed_at is None:
         raise NotEntitled(f"epoch {header.epoch} of channel '{channel.name}' is not confirmed")  # (2)
+    if epoch.complained:
+        raise NotEntitled(f"epoch {header.epoch} of channel '{channel.name}' is void after a complaint")
     if header.topic == ACCESS_TOPIC:
         if header.issuer != directory.kas_name:  # (3)
             raise NotEntitled(f"'{header.issuer}' is not the key access service")
