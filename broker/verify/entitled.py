@@ -25,8 +25,9 @@ def judge_channel(directory: Directory, partition: int) -> Channel:
 def judge_issuer(directory: Directory, opened: OpenedManifest) -> bytes:
     """The public key that must have signed this manifest; NotEntitled says why it may not be published.
 
-    (1) the channel is open, (2) its epoch was confirmed and nobody complained of it, (3) the issuer has its role there,
-    (4) the record type is allowed there, (5) exactly one signature, by an active key of the issuer.
+    (1) the channel is open, (2) its epoch was confirmed and nobody complained of it, (3) the issuer
+    has its role there, (4) the record type is allowed there, (5) exactly one signature, by an active
+    key of the issuer.
     """
     manifest, signed = opened.manifest, opened.signed
     header = manifest.header
