@@ -1,0 +1,401 @@
+"""``channel``: who shares what with whom, and under which keys."""
+
+from __future__ import annotations
+
+import click
+
+from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.init import ensure_topics
+from broker.cli.output import note, print_json, print_pairs, print_table
+from broker.cli.profile import Profile, Role
+from broker.cli.session import Session, open_session
+from broker.cli.statement import How, issue, issuing, now_us
+from broker.directory import Channel, Directory, drafts, make_channel_keys
+from broker.errors import UsageError
+from broker.formats.schema import default_store
+from broker.formats.statements import JoiningRule, Mandate
+from broker.formats.terms import LOG_PURPOSES, Purpose
+
+__all__ = ["channel_named", "group"]
+
+_PURPOSES = [purpose.value for purpose in Purpose if purpose not in LOG_PURPOSES]
+
+
+@click.group("channel")
+def group() -> None:
+    """Open, close, join and leave channels; renew keys."""
+
+
+@group.command("open")
+@click.argument("name")
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    required=True,
+    metavar="AGENCY",
+    help="Two make a bilateral channel, three or more a multilateral one; repeat it.",
+)
+@click.option(
+    "--type",
+    "record_types",
+    multiple=True,
+    required=True,
+    metavar="TYPE",
+    help="A record type that may be shared, or 'all'; may be repeated.",
+)
+@click.option(
+    "--purpose",
+    "purposes",
+    multiple=True,
+    required=True,
+    type=click.Choice(_PURPOSES),
+    help="A purpose that it is for; may be repeated.",
+)
+@click.option("--legal-basis", required=True, metavar="TEXT", help="The treaty or law that it stands on.")
+@click.option(
+    "--ceiling-days",
+    type=click.IntRange(1, 36_500),
+    default=1825,
+    show_default=True,
+    help="The longest that a record may be kept.",
+)
+@click.option(
+    "--auditor", "auditors", multiple=True, metavar="NAME", help="Who audits it. Default: every auditor."
+)
+@click.option(
+    "--number",
+    type=click.IntRange(0, 99_999),
+    help="Its partition in every topic. Default: the next free one.",
+)
+@click.option(
+    "--joining",
+    type=click.Choice([rule.value for rule in JoiningRule]),
+    default="ALL",
+    show_default=True,
+    help="How many members must sign when somebody joins.",
+)
+@click.option(
+    "--mandate",
+    "mandates",
+    nargs=3,
+    multiple=True,
+    metavar="REF AGENCY PURPOSE[,PURPOSE…]",
+    help="A standing mandate for disclosure to an agency's system; may be repeated.",
+)
+@profile_option
+@issuing
+@asynchronous
+async def open_channel(
+    name: str,
+    members: tuple[str, ...],
+    record_types: tuple[str, ...],
+    purposes: tuple[str, ...],
+    legal_basis: str,
+    ceiling_days: int,
+    auditors: tuple[str, ...],
+    number: int | None,
+    joining: str,
+    mandates: tuple[tuple[str, str, str], ...],
+    profile: Profile,
+    how: How,
+) -> None:
+    """Open a channel. Its keys come from a member afterwards, never from the authority.
+
+    \b
+    Example:
+      ftf-broker channel open xaa-xbb --member XAA:police --member XBB:police \\
+        --type JusticeMeasure --purpose INVESTIGATION --legal-basis "Treaty of Aldoria, article 7" \\
+        --profile authority/authority.toml
+      ftf-broker channel rotate xaa-xbb --profile police/xaa-police.toml
+    """
+    async with open_session(profile) as session:
+        directory = session.directory
+        number = _free_number(directory) if number is None else number
+        draft = drafts.open_channel(
+            directory,
+            channel=name,
+            number=number,
+            members=members,
+            auditors=auditors or _auditors(directory),
+            record_types=_record_types(record_types),
+            purposes=[Purpose(purpose) for purpose in purposes],
+            legal_basis=legal_basis,
+            ceiling_days=ceiling_days,
+            joining=JoiningRule(joining),
+            mandates=[_mandate(*mandate) for mandate in mandates],
+            issued_at=now_us(),
+        )
+        places = await issue(session, [draft], how)
+        await ensure_topics(session.log, number + 1)
+    if places and not how.as_json:
+        note(f"next, by a member: ftf-broker channel rotate {name}", style="dim")
+
+
+def _record_types(given: tuple[str, ...]) -> tuple[str, ...]:
+    store = default_store()
+    if given == ("all",):
+        return store.record_types
+    return tuple(store.current(name).record_type for name in given)
+
+
+def _free_number(directory: Directory) -> int:
+    return next(number for number in range(100_000) if number not in directory.numbers)
+
+
+def _auditors(directory: Directory) -> tuple[str, ...]:
+    return tuple(
+        sorted(one.name for one in directory.parties.values() if one.kind == "AUDITOR" and not one.suspended)
+    )
+
+
+def _mandate(ref: str, agency: str, purposes: str) -> Mandate:
+    names = purposes.split(",")
+    wrong = [name for name in names if name not in _PURPOSES]
+    if wrong:
+        raise UsageError(f"'{wrong[0]}' is no purpose", hint=f"one of: {', '.join(_PURPOSES)}")
+    return Mandate(ref=ref, agency=agency, purposes=tuple(Purpose(name) for name in names))
+
+
+@group.command("close")
+@click.argument("name")
+@profile_option
+@issuing
+@asynchronous
+async def close(name: str, profile: Profile, how: How) -> None:
+    """Close a channel for good: nothing is published or read there any more.
+
+    \b
+    Example:
+      ftf-broker channel close xaa-xbb --profile authority/authority.toml
+    """
+    async with open_session(profile) as session:
+        channel_named(session.directory, name)
+        await issue(session, [drafts.close_channel(session.directory, channel=name, issued_at=now_us())], how)
+
+
+@group.command("join")
+@click.argument("name")
+@profile_option
+@issuing
+@asynchronous
+async def join(name: str, profile: Profile, how: How) -> None:
+    """Join a multilateral channel; its members sign too, by the rule that it opened with.
+
+    \b
+    Example:
+      ftf-broker channel join repatriation --profile border/xcc-border.toml --out join.statement
+      ftf-broker statement sign join.statement --profile police/xaa-police.toml
+    """
+    async with open_session(profile) as session:
+        channel_named(session.directory, name)
+        draft = drafts.join_channel(session.directory, channel=name, agency=profile.name, issued_at=now_us())
+        if await issue(session, [draft], how) and not how.as_json:
+            note(f"next, by a member: ftf-broker channel rotate {name}", style="dim")
+
+
+@group.command("leave")
+@click.argument("name")
+@click.option("--agency", metavar="NAME", help="Whom the authority removes. Default: you leave.")
+@profile_option
+@issuing
+@asynchronous
+async def leave(name: str, agency: str | None, profile: Profile, how: How) -> None:
+    """Leave a channel, or as the authority remove a member from it.
+
+    \b
+    Example:
+      ftf-broker channel leave repatriation --profile border/xcc-border.toml
+    """
+    async with open_session(profile) as session:
+        channel_named(session.directory, name)
+        if profile.role is Role.AUTHORITY:
+            if agency is None:
+                raise UsageError("the authority is no member", hint="say whom it removes: --agency NAME")
+            draft = drafts.expel_member(session.directory, channel=name, agency=agency, issued_at=now_us())
+        elif agency not in (None, profile.name):
+            raise UsageError(f"'{profile.name}' cannot remove '{agency}'", hint="the authority can")
+        else:
+            draft = drafts.leave_channel(
+                session.directory, channel=name, agency=profile.name, issued_at=now_us()
+            )
+        if await issue(session, [draft], how) and not how.as_json:
+            note(f"next, by a member that stays: ftf-broker channel rotate {name}", style="dim")
+
+
+@group.command("rotate")
+@click.argument("name")
+@profile_option
+@issuing
+@asynchronous
+async def rotate(name: str, profile: Profile, how: How) -> None:
+    """Publish new keys for a channel, sealed to exactly those who have a part in it now.
+
+    The key access service confirms them before they are used: at once where it runs in this process,
+    else at its next run.
+
+    \b
+    Example:
+      ftf-broker channel rotate repatriation --profile police/xaa-police.toml
+    """
+    async with open_session(profile) as session:
+        channel = channel_named(session.directory, name)
+        if profile.name not in channel.members:
+            raise UsageError(
+                f"'{profile.name}' is no member of '{name}'", hint=f"members: {_members(channel)}"
+            )
+        draft = make_channel_keys(session.directory, name, profile.name, now_us())
+        if await issue(session, [draft], how):
+            await _confirm_here(session, name, how)
+
+
+async def _confirm_here(session: Session, name: str, how: How) -> None:
+    from broker.cli.kas import confirm_epochs  # kas also opens sessions
+
+    if session.profile.kas is None:
+        return
+    kas = Profile.load(session.profile.kas)
+    async with open_session(kas) as service:
+        confirmed = await confirm_epochs(service)
+    if not how.as_json:
+        for channel, epoch in confirmed:
+            note(f"confirmed by {kas.name}: epoch {epoch} of {channel}")
+
+
+def channel_named(directory: Directory, name: str) -> Channel:
+    """The channel of this name; UsageError that lists which there are."""
+    channel = directory.channel(name)
+    if channel is None:
+        known = ", ".join(sorted(directory.channels)) or "none yet"
+        raise UsageError(f"there is no channel '{name}'", hint=f"there are: {known}")
+    return channel
+
+
+def _members(channel: Channel) -> str:
+    return ", ".join(sorted(channel.members))
+
+
+@group.command("list")
+@profile_option
+@json_option
+@asynchronous
+async def list_channels(profile: Profile, as_json: bool) -> None:
+    """List the channels.
+
+    \b
+    Example:
+      ftf-broker channel list --profile police/xaa-police.toml
+    """
+    async with open_session(profile) as session:
+        directory = session.directory
+    channels = sorted(directory.channels.values(), key=lambda one: one.number)
+    if as_json:
+        print_json([_json(channel) for channel in channels])
+        return
+    rows = [
+        (str(one.number), one.name, one.kind.lower(), _members(one), _epoch(one), _state(one))
+        for one in channels
+    ]
+    print_table(
+        f"{directory.coalition}: channels",
+        ("nr", "name", "kind", "members", "epoch", "state"),
+        rows,
+        right=("nr", "epoch"),
+        empty="no channels yet",
+    )
+
+
+@group.command("show")
+@click.argument("name")
+@profile_option
+@json_option
+@asynchronous
+async def show(name: str, profile: Profile, as_json: bool) -> None:
+    """Show a channel: who, what, why, until when, and its keys.
+
+    \b
+    Example:
+      ftf-broker channel show repatriation --profile police/xaa-police.toml
+    """
+    async with open_session(profile) as session:
+        channel = channel_named(session.directory, name)
+    if as_json:
+        print_json(_json(channel))
+        return
+    pairs = [
+        ("number", str(channel.number)),
+        ("kind", channel.kind.lower()),
+        ("state", _state(channel)),
+        ("members", _members(channel)),
+        ("auditors", ", ".join(sorted(channel.auditors)) or "none"),
+        ("record types", ", ".join(sorted(channel.record_types))),
+        ("purposes", ", ".join(sorted(channel.purposes))),
+        ("legal basis", channel.legal_basis),
+        ("kept at most", f"{channel.ceiling_days} days"),
+        ("joining", f"{channel.joining.lower()} members sign"),
+    ]
+    pairs += [
+        (f"mandate {one.ref}", f"{one.agency} for {', '.join(one.purposes)}")
+        for one in sorted(channel.mandates.values(), key=lambda mandate: mandate.ref)
+    ]
+    print_pairs(f"channel {name}", pairs)
+    rows = [
+        (
+            str(one.number),
+            one.publisher,
+            _epoch_state(one.confirmed_at, one.complained),
+            ", ".join(sorted(one.content_seeds)),
+        )
+        for one in sorted(channel.epochs.values(), key=lambda epoch: epoch.number)
+    ]
+    print_table(
+        "epochs", ("epoch", "published by", "state", "readers"), rows, right=("epoch",), empty="no keys yet"
+    )
+
+
+def _epoch(channel: Channel) -> str:
+    return "-" if channel.newest_confirmed < 0 else str(channel.newest_confirmed)
+
+
+def _state(channel: Channel) -> str:
+    if not channel.is_open:
+        return "closed"
+    if channel.needs_new_epoch:
+        return "open, needs new keys"
+    return "open" if channel.newest_confirmed == channel.newest_published else "open, keys not confirmed"
+
+
+def _epoch_state(confirmed_at: int | None, complained: bool) -> str:
+    if complained:
+        return "complained of"
+    return "not confirmed" if confirmed_at is None else f"confirmed at {confirmed_at}"
+
+
+def _json(channel: Channel) -> dict[str, object]:
+    return {
+        "name": channel.name,
+        "number": channel.number,
+        "kind": channel.kind.lower(),
+        "state": _state(channel),
+        "members": sorted(channel.members),
+        "auditors": sorted(channel.auditors),
+        "record_types": sorted(channel.record_types),
+        "purposes": sorted(channel.purposes),
+        "legal_basis": channel.legal_basis,
+        "ceiling_days": channel.ceiling_days,
+        "joining": channel.joining.value,
+        "mandates": [
+            {"ref": one.ref, "agency": one.agency, "purposes": list(one.purposes)}
+            for one in sorted(channel.mandates.values(), key=lambda mandate: mandate.ref)
+        ],
+        "epoch": channel.newest_confirmed,
+        "epochs": [
+            {
+                "number": one.number,
+                "publisher": one.publisher,
+                "state": _epoch_state(one.confirmed_at, one.complained),
+                "readers": sorted(one.content_seeds),
+            }
+            for one in sorted(channel.epochs.values(), key=lambda epoch: epoch.number)
+        ],
+    }

@@ -1,0 +1,192 @@
+"""``ftf-broker``: the groups of commands, errors, exit codes, and what is written to stderr.
+
+exit 0     done
+exit 1     the answer is no: a violation found, evidence invalid, access denied
+exit 2     wrong usage or configuration
+exit 3     something outside failed, or a bug of ours
+exit 130   stopped with Ctrl-C
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import structlog
+from rich.text import Text
+
+from broker.cli.context import Settings
+from broker.cli.output import words
+from broker.errors import BrokerError
+
+__all__ = ["COMMANDS", "cli", "main", "run"]
+
+COMMANDS: dict[str, str] = {
+    "demo": "broker.cli.demo:command",
+    "init": "broker.cli.init:command",
+    "agency": "broker.cli.agency:group",
+    "auditor": "broker.cli.auditor:group",
+    "kas": "broker.cli.kas:group",
+    "channel": "broker.cli.channel:group",
+    "statement": "broker.cli.statement:group",
+    "publish": "broker.cli.publish:command",
+    "subscribe": "broker.cli.subscribe:command",
+    "consult": "broker.cli.consult:command",
+    "audit": "broker.cli.audit:group",
+    "log": "broker.cli.inspect:group",
+}
+"""Every command and where it is: one line for each file, in the order of the help; loaded when used."""
+
+
+class _Commands(click.Group):
+    """Loads a command's file when it is asked for: ``--version`` need not load cryptography."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name, place in COMMANDS.items() if find_spec(place.partition(":")[0])]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None or find_spec(place.partition(":")[0]) is None:
+            return None
+        module, _, name = place.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.command(
+    "ftf-broker",
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(version("ftf-broker"), prog_name="ftf-broker")
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who you are: a profile file. Default: FTF_PROFILE.",
+)
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; twice for everything.")
+@click.pass_context
+def cli(context: click.Context, profile: Path | None, verbose: int) -> None:
+    """Signed, access-logged, replayable exchange of records about returning foreign terrorist fighters
+    and their families.
+
+    \b
+    See it work:
+      ftf-broker demo --dir demo
+    Take part:
+      ftf-broker agency init XAA:police police --like authority/authority.toml
+      ftf-broker publish --channel repatriation --type ReturnEvent returns.jsonl
+      ftf-broker subscribe --channel repatriation --purpose INVESTIGATION
+      ftf-broker audit replay --profile audit/auditor.toml
+    """
+    context.obj = Settings(profile=profile, verbose=verbose)
+    configure_logging(verbose)
+
+
+def configure_logging(verbose: int) -> None:
+    """One line of keys and values for each unit of work, on stderr: for people on a terminal, JSON else."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    if sys.stderr.isatty():
+        renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
+            colors="NO_COLOR" not in os.environ
+        )
+    else:
+        renderer = structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; whatever goes wrong is words on stderr."""
+    try:
+        result = cli.main(args=arguments, prog_name="ftf-broker", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.UsageError as error:
+        context = error.ctx
+        hint = f"{context.command_path} --help" if context is not None else None
+        _say_error(_lower(error.format_message()), hint)
+        return 2
+    except click.ClickException as error:
+        _say_error(_lower(error.format_message()), None)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        words().print(Text("stopped"))
+        return 130
+    except BrokerError as error:
+        _say_error(error.message, error.hint)
+        return error.exit_code
+    except BaseExceptionGroup as group:
+        return _from_group(group)
+    except Exception as error:  # noqa: BLE001 - the last place where a bug can be told as one
+        return _bug(error)
+
+
+def _from_group(group: BaseExceptionGroup[BaseException]) -> int:
+    """Tasks that ran side by side failed together: the first error of ours is told."""
+    leaves = _leaves(group)
+    if any(isinstance(one, KeyboardInterrupt) for one in leaves):
+        words().print(Text("stopped"))
+        return 130
+    ours = [one for one in leaves if isinstance(one, BrokerError)]
+    if ours and len(ours) == len(leaves):
+        _say_error(ours[0].message, ours[0].hint)
+        return ours[0].exit_code
+    return _bug(group)
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+    return [error]
+
+
+def _bug(error: BaseException) -> int:
+    if os.environ.get("FTF_DEBUG") == "1":
+        traceback.print_exception(error)
+    _say_error(
+        f"internal error: {type(error).__name__}: {error}; this is a bug",
+        "set FTF_DEBUG=1 to see where, and report it",
+    )
+    return 3
+
+
+def _lower(message: str) -> str:
+    """click's sentences in our style: lower case, no full stop."""
+    first, _, rest = message.partition(" ")
+    return (first[:1].lower() + first[1:] + " " + rest).strip().rstrip(".")
+
+
+def _say_error(message: str, hint: str | None) -> None:
+    console = words()
+    console.print(Text.assemble(("error:", "bold red"), " ", message))
+    if hint:
+        console.print(Text.assemble(("hint:", "bold"), " ", hint))
+
+
+def main() -> None:
+    """The entry point of the command."""
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

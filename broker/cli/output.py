@@ -1,0 +1,155 @@
+"""Data to stdout, words to stderr; tables and colour on a terminal, plain columns in a pipe.
+
+Colour respects NO_COLOR, and FORCE_COLOR where a pager shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = [
+    "Json",
+    "day_text",
+    "is_terminal",
+    "note",
+    "out",
+    "print_json",
+    "print_line",
+    "print_pairs",
+    "print_table",
+    "size_text",
+    "time_text",
+    "words",
+]
+
+Json = Mapping[str, object] | Sequence[object] | str | int | bool | None
+"""What a program may read."""
+
+_PLAIN_GAP = "  "
+
+
+def out() -> Console:
+    """The console of stdout, as it is now: tests and pagers exchange it."""
+    return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def words() -> Console:
+    """The console of stderr."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def is_terminal() -> bool:
+    """Tell whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def print_json(value: Json, *, lines: bool = False) -> None:
+    """One JSON value on stdout: indented, or on one line of a stream of them."""
+    text = json.dumps(value, ensure_ascii=False, indent=None if lines else 2)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def print_line(text: str) -> None:
+    """A line of data on stdout, exactly as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str, *, style: str = "") -> None:
+    """A line of words on stderr; never data."""
+    words().print(Text(text, style=style))
+
+
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    empty: str = "nothing",
+    console: Console | None = None,
+) -> None:
+    """A table: with lines on a terminal, in plain columns with a header in a pipe.
+
+    ``right`` names the columns that are numbers. Without rows ``empty`` is said on stderr.
+    """
+    if not rows:
+        note(empty, style="dim")
+        return
+    console = console or out()
+    if console.is_terminal:
+        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        for name in columns:
+            table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
+        console.print(table)
+        return
+    widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
+    for row in ([name.upper() for name in columns], *rows):
+        cells = (
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(columns, row, widths, strict=True)
+        )
+        console.file.write(_PLAIN_GAP.join(cells).rstrip() + "\n")
+
+
+_STYLES = {
+    "ALLOWED": "green",
+    "DENIED": "red",
+    "suspended": "red",
+    "dismissed": "red",
+    "active": "green",
+    "open": "green",
+    "closed": "dim",
+    "locked": "yellow",
+}
+
+
+def _style(cell: str) -> str:
+    return _STYLES.get(cell.split(":", 1)[0], "")
+
+
+def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one pair to a line."""
+    console = out()
+    if console.is_terminal:
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
+        table.add_column(style="dim")
+        table.add_column(overflow="fold")
+        for name, value in pairs:
+            table.add_row(name, Text(value, style=_style(value)))
+        console.print(table)
+        return
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        print_line(f"{name.ljust(width)}{_PLAIN_GAP}{value}".rstrip())
+
+
+def time_text(microseconds: int) -> str:
+    """An instant for people, in UTC: ``2026-11-24 05:57:03Z``."""
+    try:
+        moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
+    except (ValueError, OverflowError, OSError):  # a signed statement may say any number
+        return f"{microseconds} µs"
+    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def day_text(day: int) -> str:
+    """A day counted from 1970-01-01, for people."""
+    return time_text(day * 86_400_000_000)[:10]
+
+
+def size_text(size: int) -> str:
+    """A size for people: ``512 B``, ``14.2 KiB``."""
+    if size < 1024:
+        return f"{size} B"
+    return f"{size / 1024:.1f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"

@@ -1,0 +1,246 @@
+"""A profile: one TOML file that says who a participant is, and where its log, keys and state are.
+
+    name = "XAA:police"
+    role = "agency"                      # authority, agency, kas or auditor
+    log = "sqlite:../log.db"
+    kas = "local:../kas/kas.toml"        # needed by who reads
+    keys = "keys"
+    state = "state"
+    genesis = "8f…"                      # SHA-256 of the coalition's genesis statement, 64 hex digits
+    passphrase_file = "passphrase"       # optional; without it the passphrase is asked for
+
+Relative paths are relative to the file, so that its directory can be moved.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import tomli_w
+
+from broker.directory.party import AGENCY_NAME, AUTHORITY, PLAIN_NAME
+from broker.errors import UsageError
+from broker.log import check_url
+
+__all__ = [
+    "MAX_PROFILE_BYTES",
+    "Profile",
+    "Role",
+    "check_name",
+    "local_kas",
+    "relative_url",
+    "slug",
+    "url_from",
+]
+
+MAX_PROFILE_BYTES = 64 * 1024
+_T = TypeVar("_T")
+_REQUIRED = ("name", "role", "log", "keys", "state", "genesis")
+_OPTIONAL = ("kas", "passphrase_file")
+_LOCAL = "local:"
+
+
+class Role(StrEnum):
+    """What a participant is."""
+
+    AUTHORITY = "authority"
+    AGENCY = "agency"
+    KAS = "kas"
+    AUDITOR = "auditor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A participant; paths are absolute here and relative in the file."""
+
+    path: Path
+    name: str
+    role: Role
+    log: str
+    keys: Path
+    state: Path
+    genesis: bytes
+    kas: Path | None = None
+    """The profile of the key access service that runs inside this process."""
+    passphrase_file: Path | None = None
+
+    @classmethod
+    def load(cls, path: Path) -> Profile:
+        """Read a profile; UsageError names the file and the field that is wrong or missing."""
+        fields = _read(path)
+        where = f"profile '{path}'"
+        for name in fields.keys() - {*_REQUIRED, *_OPTIONAL}:
+            raise UsageError(
+                f"{where}: unknown field '{name}'", hint=f"known fields: {', '.join(_REQUIRED + _OPTIONAL)}"
+            )
+        folder = path.absolute().parent
+        role = _role(_text(where, fields, "role"), where)
+        kas = fields.get("kas")
+        passphrase_file = fields.get("passphrase_file")
+        return cls(
+            path=path.absolute(),
+            name=_named(where, "name", lambda: check_name(_text(where, fields, "name"), role)),
+            role=role,
+            log=_named(where, "log", lambda: url_from(_text(where, fields, "log"), folder)),
+            keys=folder / _text(where, fields, "keys"),
+            state=folder / _text(where, fields, "state"),
+            genesis=_genesis(_text(where, fields, "genesis"), where),
+            kas=None
+            if kas is None
+            else _named(where, "kas", lambda: local_kas(_text(where, fields, "kas"), folder)),
+            passphrase_file=None
+            if passphrase_file is None
+            else folder / _text(where, fields, "passphrase_file"),
+        )
+
+    def save(self) -> None:
+        """Write a new profile, its paths relative to it; UsageError if there is one already."""
+        folder = self.path.parent
+        fields: dict[str, str] = {"name": self.name, "role": self.role.value}
+        fields["log"] = relative_url(self.log, folder)
+        if self.kas is not None:
+            fields["kas"] = _LOCAL + _relative(self.kas, folder)
+        fields["keys"] = _relative(self.keys, folder)
+        fields["state"] = _relative(self.state, folder)
+        fields["genesis"] = self.genesis.hex()
+        if self.passphrase_file is not None:
+            fields["passphrase_file"] = _relative(self.passphrase_file, folder)
+        try:
+            with open(self.path, "x", encoding="utf-8") as file:
+                file.write(f"# A profile of ftf-broker: ftf-broker --profile {self.path.name} …\n")
+                file.write(tomli_w.dumps(fields))
+        except FileExistsError:
+            raise UsageError(
+                f"'{self.path}' exists already", hint="choose another folder, or move the old one away"
+            ) from None
+        except OSError as error:
+            raise UsageError(f"cannot write '{self.path}': {error.strerror}") from None
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_PROFILE_BYTES + 1)
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no profile '{path}'", hint="name one with --profile FILE or in FTF_PROFILE"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"cannot read profile '{path}': {error.strerror}") from None
+    if len(data) > MAX_PROFILE_BYTES:
+        raise UsageError(f"profile '{path}' is larger than {MAX_PROFILE_BYTES} bytes")
+    try:
+        return tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"profile '{path}' is no TOML: {error}") from None
+
+
+def _text(where: str, fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if value is None:
+        raise UsageError(f"{where}: field '{name}' is missing", hint=f"required: {', '.join(_REQUIRED)}")
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise UsageError(f"{where}: field '{name}' is {value!r}, expected text")
+    return value
+
+
+def _named(where: str, name: str, parse: Callable[[], _T]) -> _T:
+    try:
+        return parse()
+    except UsageError as error:
+        raise UsageError(f"{where}: field '{name}': {error.message}", hint=error.hint) from None
+
+
+def _role(text: str, where: str) -> Role:
+    try:
+        return Role(text)
+    except ValueError:
+        known = ", ".join(role.value for role in Role)
+        raise UsageError(f"{where}: field 'role' is '{text}', expected one of: {known}") from None
+
+
+def check_name(name: str, role: Role) -> str:
+    """Return the name if somebody in this role can be called so; else UsageError."""
+    if role is Role.AUTHORITY:
+        if name != AUTHORITY:
+            raise UsageError(f"the authority is called '{AUTHORITY}', not '{name}'")
+    elif role is Role.AGENCY:
+        if not AGENCY_NAME.fullmatch(name):
+            raise UsageError(
+                f"'{name}' is no name of an agency",
+                hint="<state or organisation>:<id>, for example XAA:police or XXO:europol-desk",
+            )
+    elif not PLAIN_NAME.fullmatch(name) or name == AUTHORITY:
+        raise UsageError(
+            f"'{name}' is no name of a service or auditor", hint="small letters, digits, hyphens"
+        )
+    return name
+
+
+def _genesis(text: str, where: str) -> bytes:
+    try:
+        genesis = bytes.fromhex(text)
+    except ValueError:
+        genesis = b""
+    if len(genesis) != 32:
+        raise UsageError(
+            f"{where}: field 'genesis' is '{text[:80]}', expected 64 hex digits",
+            hint="init prints it, and every participant gets it from the authority in person",
+        )
+    return genesis
+
+
+def local_kas(address: str, folder: Path) -> Path:
+    """The profile of the key access service that an address names; relative to this folder."""
+    scheme, colon, rest = address.partition(":")
+    if not colon or not scheme or not rest:
+        raise UsageError(f"'{address}' is no address", hint="write local:<path of the KAS's profile>")
+    if scheme != "local":
+        raise UsageError(
+            f"cannot use '{address}': this version knows only key access services in the same process",
+            hint="write local:<path of the KAS's profile>; the HTTP service comes later",
+        )
+    return Path(os.path.abspath(folder / rest))
+
+
+def url_from(url: str, folder: Path) -> str:
+    """The URL of a log with its path made absolute from this folder; UsageError where it cannot be one."""
+    check_url(url)
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite" or parts.path.startswith("/"):
+        return url
+    path = os.path.abspath(folder / unquote(parts.path, errors="surrogateescape"))
+    return urlunsplit(("sqlite", "", _quoted(path), parts.query, ""))
+
+
+def relative_url(url: str, folder: Path) -> str:
+    """The URL of the log as it is written into a profile in this folder: the inverse of reading it."""
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        return url
+    path = Path(unquote(parts.path, errors="surrogateescape"))
+    query = f"?{parts.query}" if parts.query else ""
+    return f"sqlite:{_quoted(_relative(path, folder))}{query}"
+
+
+def _quoted(path: str) -> str:
+    return quote(path, errors="surrogateescape")
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path from this folder, if the two have more in common than the root; else the path as it is."""
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    common = Path(os.path.commonpath((path, folder)))
+    return str(path) if common == Path(common.anchor) else os.path.relpath(path, folder)
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name: ``XAA:police`` gives ``xaa-police``."""
+    return name.lower().replace(":", "-")
