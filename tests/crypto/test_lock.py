@@ -1,0 +1,280 @@
+"""Bodies under two shares: derivations against the RFCs, every check, and who is to blame."""
+
+from __future__ import annotations
+
+import hmac
+from hashlib import sha256
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.crypto.lock import (
+    MAX_BODY_BYTES,
+    MAX_BODY_VALUE_BYTES,
+    body_key,
+    check_release_share,
+    context_of,
+    hkdf_sha256,
+    lock_bodies,
+    locked_size,
+    release_share,
+    release_shares,
+    unlock,
+)
+from broker.errors import BrokerError, FormatError, OpenError, UsageError
+
+GENESIS, ID = b"\x01" * 32, b"\x02" * 16
+MEMBER, SECRET = b"\x03" * 32, b"\x04" * 32
+CONTEXT = context_of(GENESIS, "returns", 7, 3, "XAA:police", ID)
+LOCKED = lock_bodies(CONTEXT, MEMBER, SECRET, [b"first", b"second"])
+SHARES = release_shares(CONTEXT, SECRET, (0, 1))
+KEYS = [body_key(CONTEXT, MEMBER, i, SHARES[i]) for i in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("ikm", "salt", "info", "okm"),
+    [
+        (
+            b"\x0b" * 22,
+            bytes(range(13)),
+            bytes(range(0xF0, 0xFA)),
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf",
+        ),
+        (
+            bytes(range(0x50)),
+            bytes(range(0x60, 0xB0)),
+            bytes(range(0xB0, 0x100)),
+            "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c",
+        ),
+        (b"\x0b" * 22, b"", b"", "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"),
+    ],
+    ids=["basic", "longer", "no-salt"],
+)
+def test_rfc_5869(ikm: bytes, salt: bytes, info: bytes, okm: str) -> None:
+    """The SHA-256 test cases of RFC 5869, appendix A, give their first 32 bytes."""
+    assert hkdf_sha256(ikm, salt=salt, info=info).hex() == okm
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200))
+def test_hkdf_agrees_with_the_library(ikm: bytes, salt: bytes, info: bytes) -> None:
+    """Our HKDF, with its kept midstates, is HKDF-SHA-256, whatever the lengths."""
+    expected = HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(ikm)
+    assert hkdf_sha256(ikm, salt=salt, info=info) == expected
+
+
+def test_context_byte_by_byte() -> None:
+    """The context is the hash of label, genesis, topic, partition, epoch, issuer and manifest_id."""
+    parts = [
+        b"ftf-broker/v1/context",
+        GENESIS,
+        sha256(b"returns").digest(),
+        b"\0\0\0\x07",
+        b"\0\0\0\x03",
+        sha256(b"XAA:police").digest(),
+        ID,
+    ]
+    assert sha256(b"".join(parts)).digest() == CONTEXT
+
+
+@pytest.mark.parametrize("index", [0, 1, 255])
+def test_derivations_byte_by_byte(index: int) -> None:
+    """Share, check, key, value, digest and commitment are what the specification says, step by step."""
+    u32 = index.to_bytes(4, "big")
+    share = HKDFExpand(SHA256(), 32, b"ftf-broker/v1/release" + CONTEXT + u32).derive(SECRET)
+    prk = hmac.digest(CONTEXT, MEMBER, "sha256")
+    key = HKDFExpand(SHA256(), 32, b"ftf-broker/v1/body" + u32 + share).derive(prk)
+    body = b"body %d" % index
+    plaintext = len(body).to_bytes(4, "big") + body + bytes(512 - 4 - len(body))
+    value = b"\x02" + AESGCM(key).encrypt(bytes(12), plaintext, None)
+
+    locked = lock_bodies(CONTEXT, MEMBER, SECRET, [b"body %d" % i for i in range(index + 1)])[index]
+    assert release_share(CONTEXT, SECRET, index) == share
+    assert body_key(CONTEXT, MEMBER, index, share) == key
+    assert locked.value == value
+    assert locked.digest == sha256(value).digest()
+    assert locked.commitment == sha256(b"ftf-broker/v1/commitment" + key + plaintext).digest()
+    label = b"ftf-broker/v1/release-check"
+    assert locked.release_check == sha256(label + CONTEXT + u32 + share).digest()
+
+
+@pytest.mark.parametrize("size", [0, 1, 507, 508, 509, 1020, 1021, MAX_BODY_BYTES - 1, MAX_BODY_BYTES])
+def test_round_trip_at_every_border(size: int) -> None:
+    """A body of any size comes back, in the number of blocks that it needs and no more."""
+    (locked,) = lock_bodies(CONTEXT, MEMBER, SECRET, [b"x" * size])
+    assert unlock(KEYS[0], 0, locked.value, locked.commitment) == b"x" * size
+    assert len(locked.value) == locked_size(size) == 1 + -(-(4 + size) // 512) * 512 + 16
+    assert locked_size(MAX_BODY_BYTES) == MAX_BODY_VALUE_BYTES
+
+
+def test_key_is_used_once() -> None:
+    """No two bodies of a batch, and no two batches, share a key: the zero nonce rests on it."""
+    values = lock_bodies(CONTEXT, MEMBER, SECRET, [b"same"] * 256)
+    assert len({body.value for body in values}) == 256
+    other = context_of(GENESIS, "returns", 7, 3, "XAA:police", b"\x05" * 16)
+    assert lock_bodies(other, MEMBER, SECRET, [b"same"])[0].value != values[0].value
+
+
+@pytest.mark.parametrize(
+    ("bodies", "member", "secret"),
+    [
+        ([], MEMBER, SECRET),
+        ([b""] * 257, MEMBER, SECRET),
+        ([b"x" * (MAX_BODY_BYTES + 1)], MEMBER, SECRET),
+        ([b""], MEMBER[:-1], SECRET),
+        ([b""], MEMBER, SECRET + b"\0"),
+    ],
+    ids=["none", "257", "large", "member-share", "release-secret"],
+)
+def test_lock_refuses(bodies: list[bytes], member: bytes, secret: bytes) -> None:
+    """A writer cannot lock what no reader would unlock."""
+    with pytest.raises(UsageError):
+        lock_bodies(CONTEXT, member, secret, bodies)
+
+
+class TestBlame:
+    """When unlocking fails, everyone can tell who is to blame."""
+
+    def test_wrong_release_share(self) -> None:
+        """A share that the service made up, or of another record, does not fit the issuer's check."""
+        for share in (bytes(32), SHARES[1], release_share(CONTEXT, b"\x09" * 32, 0)):
+            with pytest.raises(OpenError, match="does not fit its release check"):
+                check_release_share(CONTEXT, 0, share, LOCKED[0].release_check)
+
+    def test_right_release_share(self) -> None:
+        """The share that the issuer's secret gives fits, so that what fails behind it is the issuer's."""
+        assert check_release_share(CONTEXT, 0, SHARES[0], LOCKED[0].release_check) == SHARES[0]
+
+    def test_wrong_member_share(self) -> None:
+        """With a share that fits, a body that does not unlock tells of a wrong member share."""
+        key = body_key(CONTEXT, b"\x09" * 32, 0, SHARES[0])
+        with pytest.raises(OpenError, match="does not unlock"):
+            unlock(key, 0, LOCKED[0].value, LOCKED[0].commitment)
+
+    def test_wrong_commitment(self) -> None:
+        """A body that unlocks to what its issuer did not commit to is told apart from one that does not."""
+        with pytest.raises(OpenError, match="committed"):
+            unlock(KEYS[0], 0, LOCKED[0].value, LOCKED[1].commitment)
+
+
+def test_copied_manifest_id_opens_nothing() -> None:
+    """A member that copies another batch's manifest_id gets shares that open nothing of the victim's."""
+    attacker = context_of(GENESIS, "returns", 7, 3, "XBB:police", ID)
+    share = release_share(attacker, SECRET, 0)  # even with the victim's own release secret
+    assert share != SHARES[0]
+    with pytest.raises(OpenError):
+        check_release_share(CONTEXT, 0, share, LOCKED[0].release_check)
+    for context in (CONTEXT, attacker):
+        with pytest.raises(OpenError):
+            unlock(body_key(context, MEMBER, 0, share), 0, LOCKED[0].value, LOCKED[0].commitment)
+
+
+def _forged(plaintext: bytes) -> tuple[bytes, bytes]:
+    value = b"\x02" + AESGCM(KEYS[0]).encrypt(bytes(12), plaintext, None)
+    return value, sha256(b"ftf-broker/v1/commitment" + KEYS[0] + plaintext).digest()
+
+
+@pytest.mark.parametrize(
+    "plaintext",
+    [
+        b"\0\0\0\x05first" + bytes(502) + b"\x01",
+        b"\0\0\0\x05first" + bytes(503 + 512),
+        b"\0\0\0\x05first" + bytes(504),
+        b"\0\0\x01\xfd" + bytes(508),
+        b"\xff\xff\xff\xff" + bytes(508),
+        (MAX_BODY_BYTES + 1).to_bytes(4, "big") + bytes(MAX_BODY_BYTES + 508),
+    ],
+    ids=["not-zero", "too-long", "no-block", "beyond", "huge", "body-too-large"],
+)
+def test_padding_is_checked(plaintext: bytes) -> None:
+    """Padding is zeros and the least that fits, else the body is refused though everything else holds."""
+    value, commitment = _forged(plaintext)
+    with pytest.raises(FormatError, match="padding"):
+        unlock(KEYS[0], 0, value, commitment)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\x02",
+        b"\x01" + LOCKED[0].value[1:],
+        LOCKED[0].value[:528],
+        b"\x02" + bytes(MAX_BODY_VALUE_BYTES),
+    ],
+    ids=["empty", "bare", "manifest", "short", "long"],
+)
+def test_what_is_no_body(value: bytes) -> None:
+    """A message that cannot be a body is refused before anything is decrypted."""
+    with pytest.raises(FormatError, match="is no body"):
+        unlock(KEYS[0], 0, value, bytes(32))
+
+
+@pytest.mark.parametrize("size", [0, 31, 33, 64, 65])
+def test_share_of_another_size_is_refused(size: int) -> None:
+    """Every share, secret and key has 32 bytes: HMAC would take k and k | 0x00 for one key."""
+    wrong = bytes(size)
+    with pytest.raises(OpenError, match="expected 32"):
+        release_share(CONTEXT, wrong, 0)
+    with pytest.raises(OpenError, match="expected 32"):
+        check_release_share(CONTEXT, 0, wrong, bytes(32))
+    with pytest.raises(OpenError, match="expected 32"):
+        body_key(CONTEXT, wrong, 0, SHARES[0])
+    with pytest.raises(OpenError, match="expected 32"):
+        body_key(CONTEXT, MEMBER, 0, wrong)
+    with pytest.raises(OpenError, match="expected 32"):
+        unlock(wrong, 0, LOCKED[0].value, LOCKED[0].commitment)
+
+
+@pytest.mark.parametrize("index", [-1, -256, 256, 2**40])
+def test_index_out_of_range_is_refused(index: int) -> None:
+    """An index that no batch has ends in our error, and is never taken for another record's."""
+    with pytest.raises(FormatError, match="is not within"):
+        release_share(CONTEXT, SECRET, index)
+    with pytest.raises(FormatError, match="is not within"):
+        release_shares(CONTEXT, SECRET, (0, index))
+    with pytest.raises(FormatError, match="is not within"):
+        check_release_share(CONTEXT, index, SHARES[0], bytes(32))
+    with pytest.raises(FormatError, match="is not within"):
+        body_key(CONTEXT, MEMBER, index, SHARES[0])
+
+
+@pytest.mark.parametrize(("partition", "epoch"), [(-1, 0), (0, -1), (2**32, 0), (0, 2**32)])
+def test_place_that_does_not_fit_is_refused(partition: int, epoch: int) -> None:
+    """A header whose partition or epoch has no four bytes has no context, and ends in our error."""
+    with pytest.raises(FormatError, match="is not within"):
+        context_of(GENESIS, "returns", partition, epoch, "XAA:police", ID)
+
+
+@given(
+    key=st.one_of(st.just(KEYS[0]), st.binary(max_size=40)),
+    index=st.integers(),
+    value=st.one_of(st.binary(max_size=600), st.binary(max_size=600).map(lambda rest: b"\x02" + rest)),
+)
+def test_any_bytes_do_not_unlock(key: bytes, index: int, value: bytes) -> None:
+    """Whatever the key, the index and the value, unlocking ends in our error."""
+    with pytest.raises(BrokerError):
+        unlock(key, index, value, LOCKED[0].commitment)
+
+
+@given(st.binary(max_size=1100))
+def test_any_plaintext_unlocks_or_is_refused(plaintext: bytes) -> None:
+    """Whatever an issuer locks, unlocking gives the one body that pads to it, or our error."""
+    value, commitment = _forged(plaintext)
+    try:
+        body = unlock(KEYS[0], 0, value, commitment)
+    except BrokerError:
+        return
+    assert lock_bodies(CONTEXT, MEMBER, SECRET, [body])[0].value == value
+
+
+@given(st.integers(0, len(LOCKED[0].value) - 1), st.integers(0, 7))
+def test_one_changed_bit_is_found(place: int, bit: int) -> None:
+    """A body with one bit changed, anywhere, does not unlock."""
+    changed = bytearray(LOCKED[0].value)
+    changed[place] ^= 1 << bit
+    with pytest.raises(BrokerError):
+        unlock(KEYS[0], 0, bytes(changed), LOCKED[0].commitment)
