@@ -278,7 +278,7 @@ def build_batch(
     value = _seal_manifest(ManifestPlaintext(signed=signed, entries=entries), genesis, header, draw, epoch)
     bodies = ((body_message_key(draw.manifest_id, i), body.value) for i, body in enumerate(locked))
     messages = ((draw.manifest_id, value), *bodies)
-    if (size := sum(len(key) + len(value) for key, value in messages)) > MAX_BATCH_BYTES:
+    if (size := sum(len(key) + len(value) + MESSAGE_OVERHEAD for key, value in messages)) > MAX_BATCH_BYTES:
         raise UsageError(f"batch of {size} bytes, at most {MAX_BATCH_BYTES}")
     return Batch(batch_id=sha256(content).digest(), manifest=manifest, messages=messages)
 

@@ -32,7 +32,6 @@ from broker.errors import BrokerError, FormatError, OpenError, PeerError, UsageE
 from broker.formats.access import AccessBody
 from broker.formats.batch import (
     MAX_BATCH_BYTES,
-    MESSAGE_OVERHEAD,
     Batch,
     Envelope,
     Item,
@@ -51,6 +50,8 @@ from broker.formats.batch import (
 from broker.formats.manifest import DenialTerms, ManifestPlaintext, RecordManifest, TermsLeaf
 from broker.formats.protocol import decode, encode
 from broker.formats.terms import Action, RecordTerms, Target
+from broker.log.protocol import Message
+from broker.log.protocol import batch_bytes as log_bytes
 from vectors.coalition import (
     ACCESS,
     ACCESS_SEED,
@@ -409,8 +410,7 @@ def test_batch_bytes_is_an_upper_bound(
         intake=intake_of(),
         draw=DRAW,
     )
-    size = sum(len(key) + len(value) + MESSAGE_OVERHEAD for key, value in batch.messages)
-    assert size <= expected
+    assert log_bytes([Message(key, value) for key, value in batch.messages]) <= expected
 
 
 class TestBuildRefuses:
