@@ -115,10 +115,18 @@ class Streams:
         if len(heads) <= MAX_HEADS:
             return None
         closed, _ = heads.popitem(last=False)
-        self._closed[closed] = None
+        self.close(closed)
+        return closed
+
+    def close(self, key: StreamKey) -> None:
+        """Remember that this stream closed; of too many the oldest is forgotten."""
+        self._closed[key] = None
         if len(self._closed) > _MAX_CLOSED:
             self._closed.popitem(last=False)
-        return closed
+
+    def closed(self) -> tuple[StreamKey, ...]:
+        """The streams that closed, the oldest first."""
+        return tuple(self._closed)
 
     def note_gap(self, key: StreamKey, lost: tuple[int, int], place: Place) -> None:
         """Remember which sequences a gap lost, so that a late one names its cause."""

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     UNACCOUNTED = "unaccounted"
     BODY_ALTERED = "body-altered"
     BODY_MISPLACED = "body-misplaced"
+    BODY_MISSING = "body-missing"
     BATCH_VOID = "batch-void"
     BATCH_UNFINISHED = "batch-unfinished"
     # manifests

@@ -1,0 +1,245 @@
+"""What a reader makes of a partition: batches in order, epochs it may not open, resuming anywhere."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+
+from broker.errors import UsageError
+from broker.log.protocol import StoredMessage
+from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.verify.violations import Kind, Violation
+from support.coalition import AUDITOR, BORDER, JUSTICE, POLICE_A, Coalition
+from support.partition_log import PartitionLog, batches, feed, reader, record_terms, scan, violations
+
+
+def _renumbered(messages: Sequence[StoredMessage]) -> list[StoredMessage]:
+    return [message._replace(offset=i) for i, message in enumerate(messages)]
+
+
+def _written() -> PartitionLog:
+    written = PartitionLog(Coalition.create())
+    for issuer, count in [
+        (POLICE_A, 3),
+        (BORDER, 1),
+        (POLICE_A, 1),
+        (BORDER, 2),
+        (JUSTICE, 1),
+        (POLICE_A, 2),
+    ]:
+        written.publish(issuer, count)
+    return written
+
+
+def _facts(found: Sequence[object]) -> list[tuple[str, int]]:
+    """Batches by id and offset, violations by every offset that they name."""
+    facts: list[tuple[str, int]] = []
+    for one in found:
+        if isinstance(one, VerifiedBatch):
+            facts.append((one.batch_id.hex(), one.offset))
+        elif isinstance(one, Violation):
+            facts += [("violation", one.place.offset + i) for i in range(one.count)]
+    return sorted(set(facts))
+
+
+def _resumed(written: PartitionLog, messages: Sequence[StoredMessage], at: int) -> list[object]:
+    """What two readers find, the second going on from the state of the first after ``at`` messages."""
+    first = reader(written.coalition)
+    found: list[object] = [event for message in messages[:at] for event in feed(first, message)]
+    state = first.snapshot()
+    found += first.flush()
+    second = reader(written.coalition, state=state)
+    found += scan(written.coalition, [m for m in messages if m.offset >= state.next_offset], second)
+    return found
+
+
+def test_resuming_at_any_message_delivers_the_same() -> None:
+    """A reader that starts again from its state finds what one that never stopped finds."""
+    written = _written()
+    whole = scan(written.coalition, written.messages)
+    for at in range(len(written.messages) + 1):
+        assert _resumed(written, written.messages, at) == whole
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_resuming_in_a_manipulated_partition_delivers_the_same(seed: int) -> None:
+    """Whatever was done to the log, batches and the messages that violations name are the same."""
+    random = Random(seed)
+    written = _written()
+    messages = list(written.messages)
+    for _ in range(random.randrange(1, 4)):
+        i, j = random.randrange(len(messages)), random.randrange(len(messages))
+        match random.randrange(4):
+            case 0:
+                messages[i] = messages[i]._replace(value=b"\x02altered")
+            case 1:
+                messages[i], messages[j] = messages[j], messages[i]
+            case 2:
+                messages.insert(i, messages[j])
+            case _:
+                del messages[i]
+    messages = _renumbered(messages)
+    whole = scan(written.coalition, messages)
+    for at in range(len(messages) + 1):
+        found = _resumed(written, messages, at)
+        assert [b for b in found if isinstance(b, VerifiedBatch)] == batches(whole), at
+        missed = set(_facts(whole)) - set(_facts(found))
+        assert not missed, (at, missed)
+
+
+def test_without_the_epoch_s_key_manifests_and_bodies_are_opaque() -> None:
+    """Who was no recipient of an epoch skips it: counted, no violation; and resumes within it."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    written.publish(POLICE_A, 2)
+    coalition.add_auditor("auditor-two", ["repatriation"])
+    coalition.new_epoch("repatriation", POLICE_A)
+    written.publish(POLICE_A, 1, stream="new")
+    one = reader(coalition, name="auditor-two")
+    found = scan(coalition, written.messages, one)
+    assert [batch.offset for batch in batches(found)] == [3]
+    assert violations(found) == []
+    assert one.opaque == 3
+    for at in range(4):
+        first = reader(coalition, name="auditor-two")
+        for message in written.messages[:at]:
+            feed(first, message)
+        state = first.snapshot()
+        second = reader(coalition, name="auditor-two", state=state)
+        assert scan(coalition, written.messages[state.next_offset :], second) == found
+
+
+def test_a_body_that_does_not_continue_an_opaque_manifest_is_not_opaque() -> None:
+    """Only what follows at once and bears the manifest's id is skipped with it."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    written.publish(POLICE_A, 2)
+    coalition.add_auditor("auditor-two", ["repatriation"])
+    coalition.new_epoch("repatriation", POLICE_A)
+    written.publish(POLICE_A, 1, stream="new")
+    messages = _renumbered([*written.messages, written.messages[1]])
+    found = scan(coalition, messages, reader(coalition, name="auditor-two"))
+    assert [(v.kind, v.place.offset) for v in violations(found)] == [(Kind.UNACCOUNTED, 5)]
+
+
+def test_a_batch_is_whole_only_with_its_last_body() -> None:
+    """At the end of a log a reader waits; at the end of all, an unfinished batch is a violation there."""
+    written = _written()
+    one = reader(written.coalition)
+    for message in written.messages[:3]:
+        assert feed(one, message) == []
+    assert one.flush() == []
+    assert one.settled_offset == 0
+    (found,) = one.flush(at_end=True)
+    assert isinstance(found, Violation)
+    assert (found.kind, found.place.offset) == (Kind.BATCH_UNFINISHED, 3)
+
+
+def test_terms_that_the_channel_does_not_allow_are_not_delivered() -> None:
+    """A retention beyond the ceiling voids the batch at its manifest, and the stream goes on."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    day = coalition.day
+    written.publish(POLICE_A, 1, terms=[record_terms(day, erase_by=day + 9999)])
+    written.publish(POLICE_A, 1)
+    found = scan(coalition, written.messages)
+    assert [(v.kind, v.place.offset) for v in violations(found)] == [(Kind.TERMS_INVALID, 0)]
+    assert [batch.offset for batch in batches(found)] == [2]
+
+
+def test_a_suspended_agency_s_batch_is_not_entitled() -> None:
+    """Who is suspended at the mark publishes nothing, however it dates itself."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    before = coalition.directory
+    coalition.suspend(BORDER)
+    written.publish(POLICE_A, 1)
+    written.publish(BORDER, 1, directory_size=before.size, directory_head=before.head)
+    found = scan(coalition, written.messages)
+    assert [(v.kind, v.place.offset) for v in violations(found)] == [
+        (Kind.NOT_ENTITLED, 2),
+        (Kind.UNACCOUNTED, 3),
+    ]
+    assert violations(found)[1].caused_by == violations(found)[0].place
+
+
+def test_an_epoch_superseded_twice_is_void() -> None:
+    """The mark moves on with valid statements; an epoch older than the one before the newest is void."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    for _ in range(2):
+        coalition.advance(hours=2)
+        coalition.new_epoch("repatriation", POLICE_A)
+    written.publish(POLICE_A, 1)
+    header = written.header(BORDER, epoch=0)
+    written.append(written.build(header, [b"late"]))
+    found = violations(scan(coalition, written.messages))
+    assert [(v.kind, v.place.offset) for v in found] == [(Kind.EPOCH_SUPERSEDED, 2), (Kind.UNACCOUNTED, 3)]
+
+
+def test_another_view_of_the_directory_voids_and_raises_nothing() -> None:
+    """A head that is not ours, or a size beyond the directory's end, is a violation like any other."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    written.publish(POLICE_A, 1, directory_head=bytes(32))
+    written.publish(BORDER, 1, directory_size=10_000)
+    found = violations(scan(coalition, written.messages))
+    assert [v.kind for v in found if v.caused_by is None] == [Kind.VIEW_UNKNOWN] * 2
+
+
+def test_bodies_are_kept_only_where_asked_for() -> None:
+    """Replay reads no record, so it keeps none."""
+    written = _written()
+    kept = batches(scan(written.coalition, written.messages))
+    assert [len(batch.bodies) for batch in kept] == [3, 1, 1, 2, 1, 2]
+    slim = reader(written.coalition, keep_bodies=False)
+    assert all(batch.bodies == () for batch in batches(scan(written.coalition, written.messages, slim)))
+
+
+def test_a_flood_of_garbage_is_one_violation_in_bounded_memory() -> None:
+    """However much an outsider appends, it costs one counted violation and no memory."""
+    written = _written()
+    one = reader(written.coalition)
+
+    def flood(count: int, start: int) -> None:
+        for i in range(start, start + count):
+            key = i.to_bytes(16, "big")
+            feed(one, StoredMessage(i, key, b"\x01\0\0\0\0" + key * 100, 0))
+
+    flood(2_000, 0)
+    tracemalloc.start()
+    flood(5_000, 2_000)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    (found,) = one.flush(at_end=True)
+    assert isinstance(found, Violation)
+    assert (found.kind, found.place.offset, found.count) == (Kind.UNACCOUNTED, 0, 7_000)
+    assert grown < 100_000
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_any_bytes_are_events_and_never_an_error(seed: int) -> None:
+    """Nothing that a log may hold makes a reader raise."""
+    random = Random(seed)
+    written = _written()
+    messages = []
+    for i, message in enumerate(written.messages):
+        key, value = message.key, message.value
+        if random.random() < 0.4:
+            value = random.choice([None, b"", random.randbytes(40), (value or b"")[: random.randrange(2000)]])
+        if random.random() < 0.2:
+            key = random.choice([None, b"", random.randbytes(16), random.randbytes(20)])
+        messages.append(StoredMessage(i, key, value, message.appended_at))
+    one: PartitionReader = reader(written.coalition, name=AUDITOR)
+    scan(written.coalition, messages, one)
+    assert one.next_offset == len(messages)
+
+
+def test_a_batch_that_cannot_be_built_is_refused_before_it_is_written() -> None:
+    """The builder of these tests is the product's own, so what it makes is what publishers make."""
+    written = _written()
+    with pytest.raises(UsageError):
+        written.build(written.header(POLICE_A), [b"x"] * 257)
