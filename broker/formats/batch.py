@@ -19,6 +19,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import repeat
 
 from broker.crypto.lock import context_of, lock_bodies, locked_size
 from broker.crypto.merkle import root_of_leaves
@@ -195,15 +196,14 @@ def entry_bytes(entries: Entries, index: int) -> bytes:
 def leaf_hashes(entries: Entries) -> list[bytes]:
     """The leaf hashes of the entries; the columns must have been checked."""
     encoded = [encode(TermsLeaf(terms=terms)) for terms in entries.terms]
-    salts, ids = entries.salts, entries.record_ids
-    digests, commitments, checks = entries.digests, entries.commitments, entries.release_checks
-    digest = sha256
-    hashes = []
-    for i, term in enumerate(entries.term_of):
-        a, b = i * 16, i * 32
-        parts = (b"\0", salts[a : a + 16], ids[a : a + 16], digests[b : b + 32], commitments[b : b + 32])
-        hashes.append(digest(b"".join((*parts, checks[b : b + 32], encoded[term]))).digest())
-    return hashes
+    columns = (
+        [column[i : i + size] for i in range(0, len(column), size)]
+        for column, size in ((getattr(entries, name), size) for name, size in _COLUMNS)
+    )
+    terms_column = [encoded[term] for term in entries.term_of]
+    # zip and join run in C: this is a third of what replaying a record costs
+    leaves = map(b"".join, zip(repeat(b"\0"), *columns, terms_column, strict=False))
+    return [sha256(leaf).digest() for leaf in leaves]
 
 
 def _targets(terms: Terms) -> int:
@@ -212,8 +212,14 @@ def _targets(terms: Terms) -> int:
 
 def _columns(items: Sequence[Item]) -> tuple[tuple[Terms, ...], bytes]:
     places: dict[Terms, int] = {}
-    term_of = bytes(places.setdefault(item.terms, len(places)) for item in items)
-    return tuple(places), term_of
+    known: dict[int, int] = {}  # by identity first: hashing terms costs more than locking a body
+    term_of = bytearray()
+    for item in items:
+        place = known.get(id(item.terms))
+        if place is None:
+            place = known[id(item.terms)] = places.setdefault(item.terms, len(places))
+        term_of.append(place)
+    return tuple(places), bytes(term_of)
 
 
 def build_batch(
@@ -362,5 +368,6 @@ def _check_columns(manifest: RecordManifest, entries: Entries) -> None:
     first_use = tuple(dict.fromkeys(entries.term_of))
     if first_use != tuple(range(len(entries.terms))) or len(set(entries.terms)) != len(entries.terms):
         raise FormatError("terms are not each distinct one once, in order of first use")
-    if sum(_targets(entries.terms[term]) for term in entries.term_of) > MAX_TARGETS:
+    targets = [_targets(terms) for terms in entries.terms]
+    if any(targets) and sum(targets[term] for term in entries.term_of) > MAX_TARGETS:
         raise FormatError(f"more than {MAX_TARGETS} targets")
