@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from broker.cli.agency import party_named
 from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.issuing import How, issue, issuing, now_us
 from broker.cli.participant import Where, check_kind, create, request, where_options
+from broker.cli.parties import party_named
 from broker.cli.profile import Profile, Role
 from broker.cli.session import open_session
-from broker.cli.statement import Bundle, How, issue, issuing, now_us
+from broker.cli.statement_file import Bundle
 from broker.directory import drafts
 from broker.errors import UsageError
 from broker.formats import statements as s
@@ -33,7 +34,7 @@ def group() -> None:
 @click.option("--title", metavar="TEXT", help="The auditor's name for people.")
 @asynchronous
 async def init(name: str, where: Where, title: str | None, as_json: bool) -> None:
-    """Make an auditor's keys and profile in FOLDER, and the request to be appointed.
+    """Make an auditor's keys, profile and request in FOLDER.
 
     \b
     Example:
@@ -50,7 +51,9 @@ async def init(name: str, where: Where, title: str | None, as_json: bool) -> Non
 @json_option
 @asynchronous
 async def request_again(profile: Profile, title: str | None, out: Path | None, as_json: bool) -> None:
-    """Write the request to be appointed anew, since the directory has moved on.
+    """Write the request to be appointed anew.
+
+    Needed when the directory has moved on since the first.
 
     \b
     Example:
@@ -67,7 +70,9 @@ async def request_again(profile: Profile, title: str | None, out: Path | None, a
 @issuing
 @asynchronous
 async def add(file: Path, profile: Profile, how: How) -> None:
-    """Appoint the auditor whose request is in FILE; channels name their auditors when they open.
+    """Appoint the auditor whose request is in FILE.
+
+    Channels name their auditors when they open.
 
     \b
     Example:
@@ -122,7 +127,9 @@ async def assign(name: str, channels: tuple[str, ...], profile: Profile, how: Ho
 @issuing
 @asynchronous
 async def dismiss(name: str, channels: tuple[str, ...], profile: Profile, how: How) -> None:
-    """Dismiss an auditor from channels, or from all of them and for good.
+    """Dismiss an auditor.
+
+    From the channels named, or from all of them and for good.
 
     \b
     Example:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import click
 
+from broker.cli.channels import (
+    channel_json,
+    channel_named,
+    channel_state,
+    epoch_state,
+    epoch_text,
+    members_text,
+)
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.init import ensure_topics
+from broker.cli.issuing import How, issue, issuing, now_us
 from broker.cli.output import note, print_json, print_pairs, print_table
 from broker.cli.profile import Profile, Role
 from broker.cli.session import Session, open_session
-from broker.cli.statement import How, issue, issuing, now_us
-from broker.directory import Channel, Directory, drafts, make_channel_keys
+from broker.directory import Directory, drafts, make_channel_keys
 from broker.errors import UsageError
 from broker.formats.schema import default_store
 from broker.formats.statements import JoiningRule, Mandate
 from broker.formats.terms import LOG_PURPOSES, Purpose
 
-__all__ = ["channel_named", "group"]
+__all__ = ["group"]
 
 _PURPOSES = [purpose.value for purpose in Purpose if purpose not in LOG_PURPOSES]
 
@@ -163,7 +171,9 @@ def _mandate(ref: str, agency: str, purposes: str) -> Mandate:
 @issuing
 @asynchronous
 async def close(name: str, profile: Profile, how: How) -> None:
-    """Close a channel for good: nothing is published or read there any more.
+    """Close a channel for good.
+
+    Nothing is published or read there any more.
 
     \b
     Example:
@@ -180,7 +190,9 @@ async def close(name: str, profile: Profile, how: How) -> None:
 @issuing
 @asynchronous
 async def join(name: str, profile: Profile, how: How) -> None:
-    """Join a multilateral channel; its members sign too, by the rule that it opened with.
+    """Join a multilateral channel.
+
+    Its members sign too, by the rule that it opened with.
 
     \b
     Example:
@@ -201,7 +213,7 @@ async def join(name: str, profile: Profile, how: How) -> None:
 @issuing
 @asynchronous
 async def leave(name: str, agency: str | None, profile: Profile, how: How) -> None:
-    """Leave a channel, or as the authority remove a member from it.
+    """Leave a channel, or as the authority remove a member.
 
     \b
     Example:
@@ -229,7 +241,9 @@ async def leave(name: str, agency: str | None, profile: Profile, how: How) -> No
 @issuing
 @asynchronous
 async def rotate(name: str, profile: Profile, how: How) -> None:
-    """Publish new keys for a channel, sealed to exactly those who have a part in it now.
+    """Publish new keys for a channel.
+
+    They are sealed to exactly those who have a part in it now.
 
     The key access service confirms them before they are used: at once where it runs in this process,
     else at its next run.
@@ -242,7 +256,7 @@ async def rotate(name: str, profile: Profile, how: How) -> None:
         channel = channel_named(session.directory, name)
         if profile.name not in channel.members:
             raise UsageError(
-                f"'{profile.name}' is no member of '{name}'", hint=f"members: {_members(channel)}"
+                f"'{profile.name}' is no member of '{name}'", hint=f"members: {members_text(channel)}"
             )
         draft = make_channel_keys(session.directory, name, profile.name, now_us())
         if await issue(session, [draft], how):
@@ -250,7 +264,7 @@ async def rotate(name: str, profile: Profile, how: How) -> None:
 
 
 async def _confirm_here(session: Session, name: str, how: How) -> None:
-    from broker.cli.kas import confirm_epochs  # kas also opens sessions
+    from broker.cli.local_kas import confirm_epochs  # kas also opens sessions
 
     if session.profile.kas is None:
         return
@@ -260,19 +274,6 @@ async def _confirm_here(session: Session, name: str, how: How) -> None:
     if not how.as_json:
         for channel, epoch in confirmed:
             note(f"confirmed by {kas.name}: epoch {epoch} of {channel}")
-
-
-def channel_named(directory: Directory, name: str) -> Channel:
-    """The channel of this name; UsageError that lists which there are."""
-    channel = directory.channel(name)
-    if channel is None:
-        known = ", ".join(sorted(directory.channels)) or "none yet"
-        raise UsageError(f"there is no channel '{name}'", hint=f"there are: {known}")
-    return channel
-
-
-def _members(channel: Channel) -> str:
-    return ", ".join(sorted(channel.members))
 
 
 @group.command("list")
@@ -290,10 +291,10 @@ async def list_channels(profile: Profile, as_json: bool) -> None:
         directory = session.directory
     channels = sorted(directory.channels.values(), key=lambda one: one.number)
     if as_json:
-        print_json([_json(channel) for channel in channels])
+        print_json([channel_json(channel) for channel in channels])
         return
     rows = [
-        (str(one.number), one.name, one.kind.lower(), _members(one), _epoch(one), _state(one))
+        (str(one.number), one.name, one.kind.lower(), members_text(one), epoch_text(one), channel_state(one))
         for one in channels
     ]
     print_table(
@@ -320,13 +321,13 @@ async def show(name: str, profile: Profile, as_json: bool) -> None:
     async with open_session(profile) as session:
         channel = channel_named(session.directory, name)
     if as_json:
-        print_json(_json(channel))
+        print_json(channel_json(channel))
         return
     pairs = [
         ("number", str(channel.number)),
         ("kind", channel.kind.lower()),
-        ("state", _state(channel)),
-        ("members", _members(channel)),
+        ("state", channel_state(channel)),
+        ("members", members_text(channel)),
         ("auditors", ", ".join(sorted(channel.auditors)) or "none"),
         ("record types", ", ".join(sorted(channel.record_types))),
         ("purposes", ", ".join(sorted(channel.purposes))),
@@ -343,7 +344,7 @@ async def show(name: str, profile: Profile, as_json: bool) -> None:
         (
             str(one.number),
             one.publisher,
-            _epoch_state(one.confirmed_at, one.complained),
+            epoch_state(one.confirmed_at, one.complained),
             ", ".join(sorted(one.content_seeds)),
         )
         for one in sorted(channel.epochs.values(), key=lambda epoch: epoch.number)
@@ -351,51 +352,3 @@ async def show(name: str, profile: Profile, as_json: bool) -> None:
     print_table(
         "epochs", ("epoch", "published by", "state", "readers"), rows, right=("epoch",), empty="no keys yet"
     )
-
-
-def _epoch(channel: Channel) -> str:
-    return "-" if channel.newest_confirmed < 0 else str(channel.newest_confirmed)
-
-
-def _state(channel: Channel) -> str:
-    if not channel.is_open:
-        return "closed"
-    if channel.needs_new_epoch:
-        return "open, needs new keys"
-    return "open" if channel.newest_confirmed == channel.newest_published else "open, keys not confirmed"
-
-
-def _epoch_state(confirmed_at: int | None, complained: bool) -> str:
-    if complained:
-        return "complained of"
-    return "not confirmed" if confirmed_at is None else f"confirmed at {confirmed_at}"
-
-
-def _json(channel: Channel) -> dict[str, object]:
-    return {
-        "name": channel.name,
-        "number": channel.number,
-        "kind": channel.kind.lower(),
-        "state": _state(channel),
-        "members": sorted(channel.members),
-        "auditors": sorted(channel.auditors),
-        "record_types": sorted(channel.record_types),
-        "purposes": sorted(channel.purposes),
-        "legal_basis": channel.legal_basis,
-        "ceiling_days": channel.ceiling_days,
-        "joining": channel.joining.value,
-        "mandates": [
-            {"ref": one.ref, "agency": one.agency, "purposes": list(one.purposes)}
-            for one in sorted(channel.mandates.values(), key=lambda mandate: mandate.ref)
-        ],
-        "epoch": channel.newest_confirmed,
-        "epochs": [
-            {
-                "number": one.number,
-                "publisher": one.publisher,
-                "state": _epoch_state(one.confirmed_at, one.complained),
-                "readers": sorted(one.content_seeds),
-            }
-            for one in sorted(channel.epochs.values(), key=lambda epoch: epoch.number)
-        ],
-    }

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 
+from broker.cli.output import note
 from broker.cli.profile import Profile
 from broker.errors import UsageError
 
@@ -77,6 +78,10 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        return asyncio.run(command(*args, **kwargs))
+        try:
+            return asyncio.run(command(*args, **kwargs))
+        except KeyboardInterrupt:
+            note("stopped")
+            raise click.exceptions.Exit(130) from None
 
     return run

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from broker.cli.context import asynchronous, json_option
+from broker.cli.issuing import now_us
 from broker.cli.key_folder import KeyFolder
 from broker.cli.output import note, print_json, print_line
 from broker.cli.participant import absolute_url
 from broker.cli.passphrase import new_passphrase
 from broker.cli.profile import Profile, Role
-from broker.cli.statement import now_us
 from broker.directory import AUTHORITY, Directory, directory_message, drafts, sign_statement
 from broker.errors import UsageError
 from broker.exchange.follower import DIRECTORY

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
 from pathlib import Path
 
 import click
 
-from broker.access.keystore import KeyStore
+from broker.access.service import KeyAccessService
 from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.issuing import How, issue, issuing
+from broker.cli.local_kas import announce_intake, confirm_epochs, open_key_access, open_service
 from broker.cli.output import day_text, note, print_json
 from broker.cli.participant import Where, check_kind, create, request, where_options
-from broker.cli.passphrase import passphrase_of
 from broker.cli.profile import Profile, Role
 from broker.cli.session import Session, open_session
-from broker.cli.statement import Bundle, How, append, issue, issuing, now_us
-from broker.directory import complaint, confirm_channel_keys, sign_statement
+from broker.cli.statement_file import Bundle
 from broker.errors import UsageError
 from broker.formats import statements as s
-from broker.formats.manifest import Signed
-from broker.formats.protocol import Statement
 
-__all__ = ["announce_intake", "confirm_epochs", "group", "service_keys"]
+__all__ = ["group", "open_key_access"]
+
+_KEYS_PAUSE_S = 2.0
 
 
 @click.group("kas")
@@ -37,7 +37,7 @@ def group() -> None:
 @where_options
 @asynchronous
 async def init(name: str, where: Where, as_json: bool) -> None:
-    """Make the service's keys and profile in FOLDER, and the request to be announced.
+    """Make the service's keys, profile and request in FOLDER.
 
     \b
     Example:
@@ -54,7 +54,9 @@ async def init(name: str, where: Where, as_json: bool) -> None:
 @json_option
 @asynchronous
 async def request_again(profile: Profile, out: Path | None, as_json: bool) -> None:
-    """Write the request to be announced anew, since the directory has moved on.
+    """Write the request to be announced anew.
+
+    Needed when the directory has moved on since the first.
 
     \b
     Example:
@@ -69,7 +71,7 @@ async def request_again(profile: Profile, out: Path | None, as_json: bool) -> No
 @issuing
 @asynchronous
 async def add(file: Path, profile: Profile, how: How) -> None:
-    """Announce the key access service whose request is in FILE.
+    """Announce the service whose request is in FILE.
 
     \b
     Example:
@@ -85,7 +87,9 @@ async def add(file: Path, profile: Profile, how: How) -> None:
 @json_option
 @asynchronous
 async def announce(profile: Profile, as_json: bool) -> None:
-    """Announce intake keys for the next 14 days, and confirm the channels' new keys.
+    """Announce intake keys and confirm channel keys.
+
+    Intake keys are announced for the next 14 days.
 
     A publisher seals what opens a record to the intake key of its day: without one it cannot publish.
 
@@ -100,9 +104,8 @@ async def announce(profile: Profile, as_json: bool) -> None:
         confirmed = [{"channel": channel, "epoch": epoch} for channel, epoch in epochs]
         print_json({"announced": [day_text(day) for day in days], "confirmed": confirmed})
         return
-    note(
-        f"intake keys announced: {f'{day_text(days[0])} to {day_text(days[-1])}' if days else 'none was missing'}"
-    )
+    span = f"{day_text(days[0])} to {day_text(days[-1])}" if days else "none was missing"
+    note(f"intake keys announced: {span}")
     for channel, epoch in epochs:
         note(f"confirmed: epoch {epoch} of {channel}")
 
@@ -116,42 +119,41 @@ def _kas(profile: Profile) -> Profile:
     return profile
 
 
-def service_keys(session: Session) -> KeyStore:
-    """The keys that the service keeps for itself, in its key store's folder ``service``."""
-    profile = session.profile
-    return KeyStore(
-        profile.keys / "service", profile.genesis, session.keyring.receiving, passphrase_of(profile)
-    )
+@group.command("run")
+@click.option("--once", is_flag=True, help="Take over what is there, then end.")
+@profile_option
+@asynchronous
+async def run(once: bool, profile: Profile) -> None:
+    """Follow all channels until Ctrl-C.
+
+    Takes over what is published, confirms new channel keys and announces intake keys. Say -v before
+    the command to see each step.
+
+    \b
+    Example:
+      ftf-broker kas run --profile service/kas.toml
+      ftf-broker -v kas run --once --profile service/kas.toml
+    """
+    async with open_service(_kas(profile)) as (session, service):
+        await service.collect()
+        _tell_alarms(service)
+        if once:
+            return
+        note(f"'{profile.name}' follows every channel; Ctrl-C ends it", style="dim")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(service.run(), name="kas follow")
+            tasks.create_task(_keep_keys(session), name="kas keys")
 
 
-async def announce_intake(session: Session) -> list[int]:
-    """Announce the intake keys that are missing for the next days; returns the days."""
-    statements = service_keys(session).announce(session.directory, session.profile.name, now_us())
-    await append(session, _signed(session, statements))
-    return [one.day for one in statements if one.day is not None]
+def _tell_alarms(service: KeyAccessService) -> None:
+    for alarm in service.alarms:
+        note(f"alarm: {alarm}", style="bold red")
 
 
-async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
-    """Confirm each channel's newest keys, or complain where ours do not open; returns what was confirmed."""
-    confirmed = []
-    for channel in sorted(session.directory.channels.values(), key=lambda one: one.number):
-        epoch = channel.epochs.get(channel.newest_published)
-        if not channel.is_open or epoch is None or epoch.complained or epoch.confirmed_at is not None:
-            continue
-        directory, name = session.directory, session.profile.name
-        if session.keyring.epoch_key(directory, channel.name, epoch.number, "metadata") is None:
-            detail = "the metadata seed does not give the public key"
-            complains = complaint(
-                directory, channel.name, epoch.number, name, detail=detail, issued_at=now_us()
-            )
-            await append(session, _signed(session, [complains]))
-            continue
-        confirms = confirm_channel_keys(directory, channel.name, name, now_us())
-        await append(session, _signed(session, [confirms]))
-        confirmed.append((channel.name, epoch.number))
-    return confirmed
-
-
-def _signed(session: Session, statements: Iterable[Statement]) -> list[Signed]:
-    signing, genesis = session.keyring.signing, session.directory.genesis
-    return [sign_statement(one, [signing], genesis) for one in statements]
+async def _keep_keys(session: Session) -> None:
+    """Confirm new channel keys and announce intake keys, for as long as the service runs."""
+    while True:
+        await asyncio.sleep(_KEYS_PAUSE_S)
+        await session.follower.refresh()
+        await announce_intake(session)
+        await confirm_epochs(session)

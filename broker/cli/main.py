@@ -172,8 +172,8 @@ def _bug(error: BaseException) -> int:
 
 def _lower(message: str) -> str:
     """click's sentences in our style: lower case, no full stop."""
-    first, _, rest = message.partition(" ")
-    return (first[:1].lower() + first[1:] + " " + rest).strip().rstrip(".")
+    message = " ".join(message.split())
+    return (message[:1].lower() + message[1:]).rstrip(".")
 
 
 def _say_error(message: str, hint: str | None) -> None:

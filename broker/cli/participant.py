@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 import click
 
 from broker.cli.context import json_option
+from broker.cli.issuing import now_us
 from broker.cli.key_folder import KeyFolder
 from broker.cli.output import note, print_json
 from broker.cli.passphrase import new_passphrase
 from broker.cli.profile import Profile, Role, check_name, local_kas, slug, url_from
 from broker.cli.session import Session, open_session
-from broker.cli.statement import Bundle, now_us, read_statement, unsigned
+from broker.cli.statement_file import Bundle, read_statement, unsigned
 from broker.directory import drafts, sign_statement
 from broker.errors import UsageError
 from broker.formats.manifest import Signed

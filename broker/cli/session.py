@@ -115,7 +115,7 @@ async def open_session(profile: Profile, *, with_kas: bool = False) -> AsyncIter
         save_high_water(profile, follower.high_water)
         session = Session(profile, log, follower, default_store())
         if with_kas:
-            from broker.cli.kas import open_key_access  # which opens a session of its own
+            from broker.cli.local_kas import open_key_access  # which opens a session of its own
 
             session.key_access = await stack.enter_async_context(open_key_access(session))
         try:

@@ -1,0 +1,224 @@
+"""Statements signed with the keys at hand and appended, or written to a file for the other holders.
+
+draft ──sign──▶ enough signatures? ──yes──▶ appended, and read back that it counts
+                      └──no──▶ FILE.statement: each holder signs it in turn, the last one submits it
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from broker.cli.context import json_option
+from broker.cli.key_folder import KeyFolder
+from broker.cli.output import note, print_json
+from broker.cli.passphrase import passphrase_of
+from broker.cli.profile import Profile, Role
+from broker.cli.says import says
+from broker.cli.session import Session, authority_key_ids
+from broker.cli.statement_file import Bundle, issuer_of, read_statement, unsigned
+from broker.crypto.sign import SigningKey
+from broker.directory import AUTHORITY, Directory, countersign, directory_message
+from broker.errors import NotEntitled, PeerError, SignatureInvalid, UsageError
+from broker.exchange.follower import DIRECTORY
+from broker.formats import statements as s
+from broker.formats.manifest import Signed
+from broker.formats.protocol import Statement
+from broker.log import Message
+
+__all__ = ["How", "append", "issue", "issuing", "judge", "now_us", "sign_as", "tell", "tell_file"]
+
+T = TypeVar("T")
+
+
+def now_us() -> int:
+    """The time, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def judge(directory: Directory, statements: Sequence[Signed]) -> PeerError | None:
+    """Why these statements would not count now, one after another; None if they would."""
+    try:
+        for signed in statements:
+            directory = directory.apply(signed, appended_at=max(now_us(), directory.clock))
+    except PeerError as error:
+        return error
+    return None
+
+
+def sign_as(directory: Directory, signed: Signed, name: str, keys: Sequence[SigningKey]) -> Signed:
+    """The statement with the signatures that ``name`` can add; as it was, where it has no part in it.
+
+    Of the authority's keys only as many sign as are needed: one foreign signature would void it all.
+    """
+    statement = read_statement(signed)
+    if not _has_part(directory, statement, name):
+        return signed
+    have = {one.key_id for one in signed.signatures}
+    if name == AUTHORITY and not isinstance(statement, s.Genesis):
+        listed = authority_key_ids(directory)
+        wanted = directory.authority.threshold - len(have & listed)
+        fresh = [key for key in keys if key.key_id in listed - have][: max(wanted, 0)]
+    elif name == AUTHORITY:
+        fresh = [key for key in keys if key.key_id not in have]
+    else:
+        fresh = [] if any(key.key_id in have for key in keys) else list(keys[:1])
+    return countersign(signed, fresh, bytes(32) if isinstance(statement, s.Genesis) else directory.genesis)
+
+
+def _has_part(directory: Directory, statement: Statement, name: str) -> bool:
+    if name == statement.header.issuer:
+        return True
+    match statement:
+        case s.MemberJoined():
+            channel = directory.channel(statement.channel)
+            return channel is not None and name in channel.members
+        case s.AgencyAdmitted():
+            return name == statement.agency
+        case s.AuditorAppointed():
+            return name == statement.auditor
+        case s.ServiceKeyAnnounced():
+            return name == statement.service
+        case _:
+            return False
+
+
+async def append(session: Session, statements: Sequence[Signed]) -> list[int]:
+    """Append statements that hold, one by one, and read that they count; returns their places.
+
+    Raises what says why one would not count, before anything is appended; UsageError where somebody
+    else's statement came in between.
+    """
+    await session.follower.refresh()
+    for signed in statements:
+        place = session.directory.applied.get(sha256(signed.content).digest())
+        if place is not None:
+            raise UsageError(f"it is in the directory already, at {place}: {says(read_statement(signed))}")
+    error = judge(session.directory, statements)
+    if error is not None:
+        raise _with_hint(error)
+    places = []
+    for signed in statements:
+        key, value = directory_message(signed)
+        place = await session.log.append(DIRECTORY, [Message(key, value)])
+        await session.follower.refresh()
+        if sha256(signed.content).digest() not in session.directory.applied:
+            why = next((v.detail for v in session.follower.violations if v.place.offset == place), "")
+            raise UsageError(
+                f"the statement at {place} does not count: {why}",
+                hint="another statement came in between; make it anew",
+            )
+        places.append(place)
+    return places
+
+
+def _with_hint(error: PeerError) -> PeerError:
+    if error.hint is None and isinstance(error, NotEntitled) and error.message.startswith("previous is"):
+        error.hint = (
+            "the authority has said something else since this was drafted: have it drafted anew "
+            "(request again), then sign that"
+        )
+    return error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How a statement is issued: who else signs here, to which file if any, and how it is told."""
+
+    sign_with: tuple[Path, ...] = ()
+    out: Path | None = None
+    as_json: bool = False
+
+
+async def issue(
+    session: Session,
+    statements: Sequence[Statement | Signed],
+    how: How,
+    *,
+    extra_keys: Sequence[SigningKey] = (),
+) -> list[int]:
+    """Sign with the keys at hand, and append; or, where signatures are missing, write the file to pass on.
+
+    ``extra_keys`` sign each statement besides the profile's own, as a key does that is being added.
+    """
+    directory, name = session.directory, session.profile.name
+    signers: list[tuple[str, Sequence[SigningKey]]] = [(name, session.signing_keys())]
+    signers += [_keys_of(Profile.load(path), directory) for path in how.sign_with]
+    ready = []
+    for one in statements:
+        signed = one if isinstance(one, Signed) else unsigned(one)
+        signed = countersign(signed, extra_keys, directory.genesis)
+        for signer, keys in signers:
+            signed = sign_as(directory, signed, signer, keys)
+        ready.append(signed)
+    error = judge(directory, ready)
+    if how.out is None and not isinstance(error, SignatureInvalid):
+        places = await append(session, ready)
+        tell(ready, places, how.as_json)
+        return places
+    if error is not None and not isinstance(error, SignatureInvalid):
+        raise _with_hint(error)
+    path = how.out or Path(f"{ready[0].kind}-{directory.size}.statement")
+    Bundle(genesis=directory.genesis, statements=tuple(ready)).save(path)
+    tell_file(path, error, how.as_json)
+    return []
+
+
+def _keys_of(profile: Profile, directory: Directory) -> tuple[str, Sequence[SigningKey]]:
+    store = KeyFolder(profile.keys, passphrase_of(profile))
+    if profile.role is Role.AUTHORITY:
+        return profile.name, store.signing("authority")
+    party = directory.parties.get(profile.name)
+    active = {key.key_id for key in party.active(s.KeyUse.SIGNING)} if party else set()
+    held = store.signing()
+    return profile.name, tuple(key for key in held if key.key_id in active) or held
+
+
+def tell(ready: Sequence[Signed], places: Sequence[int], as_json: bool) -> None:
+    if as_json:
+        print_json({"appended": list(places)})
+        return
+    for signed, place in zip(ready, places, strict=True):
+        note(f"directory {place}: {issuer_of(signed)} {says(read_statement(signed))}")
+
+
+def tell_file(path: Path, error: PeerError | None, as_json: bool) -> None:
+    if as_json:
+        print_json({"appended": [], "file": str(path), "missing": error.message if error else None})
+        return
+    note(f"written to {path}, nothing appended" + (f": {error.message}" if error else ""))
+    step = "sign" if error else "submit"
+    note(f"next: ftf-broker statement {step} {path}", style="dim")
+
+
+def issuing(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command what all that issue a statement have, as its argument ``how``."""
+
+    @click.option(
+        "--sign-with",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        multiple=True,
+        help="Another profile on this host whose keys sign as well; may be repeated.",
+    )
+    @click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write a statement file instead of appending.",
+    )
+    @json_option
+    @functools.wraps(command)
+    def with_how(
+        *args: Any, sign_with: tuple[Path, ...], out: Path | None, as_json: bool, **kwargs: Any
+    ) -> T:
+        return command(*args, how=How(sign_with=sign_with, out=out, as_json=as_json), **kwargs)
+
+    return with_how

@@ -1,0 +1,101 @@
+"""The key access service inside this process, with the service's own profile and keys.
+
+For exercises, and for deployments on one host: ``kas = "local:<path of the service's profile>"``. Several
+processes may run it side by side; they share its key store and its journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from broker.access.client import KeyAccess
+from broker.access.journal import Journal
+from broker.access.keystore import KeyStore
+from broker.access.service import KeyAccessService
+from broker.cli.issuing import append, now_us
+from broker.cli.passphrase import passphrase_of
+from broker.cli.profile import Profile, Role
+from broker.cli.session import Session, open_session
+from broker.directory import complaint, confirm_channel_keys, sign_statement
+from broker.errors import UsageError
+from broker.exchange.clock import system_clock
+from broker.formats.manifest import Signed
+from broker.formats.protocol import Statement
+
+__all__ = ["announce_intake", "confirm_epochs", "open_key_access", "open_service", "service_keys"]
+
+
+@asynccontextmanager
+async def open_key_access(session: Session) -> AsyncIterator[KeyAccess]:
+    """The key access service that this participant's profile names."""
+    profile = session.profile
+    if profile.kas is None:
+        raise UsageError(
+            f"profile '{profile.path}' names no key access service",
+            hint='add to it: kas = "local:<path of the service\'s profile>"',
+        )
+    async with open_service(Profile.load(profile.kas)) as (_, service):
+        yield service
+
+
+@asynccontextmanager
+async def open_service(profile: Profile) -> AsyncIterator[tuple[Session, KeyAccessService]]:
+    """The running service of this profile; what keys were missing is announced and confirmed first."""
+    if profile.role is not Role.KAS:
+        raise UsageError(f"'{profile.path}' is no profile of a key access service but of a {profile.role}")
+    async with open_session(profile) as session:
+        await announce_intake(session)
+        await confirm_epochs(session)
+        with Journal(profile.state / "journal.db") as journal:
+            service = KeyAccessService(
+                session.log,
+                session.keyring,
+                service_keys(session),
+                journal,
+                genesis=profile.genesis,
+                clock=system_clock,
+            )
+            async with service:
+                yield session, service
+
+
+def service_keys(session: Session) -> KeyStore:
+    """The keys that the service keeps for itself, in its key store's folder ``service``."""
+    profile = session.profile
+    return KeyStore(
+        profile.keys / "service", profile.genesis, session.keyring.receiving, passphrase_of(profile)
+    )
+
+
+async def announce_intake(session: Session) -> list[int]:
+    """Announce the intake keys that are missing for the next days; returns the days."""
+    statements = service_keys(session).announce(session.directory, session.profile.name, now_us())
+    await append(session, _signed(session, statements))
+    return [one.day for one in statements if one.day is not None]
+
+
+async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
+    """Confirm each channel's newest keys, or complain where ours do not open; returns what was confirmed."""
+    confirmed = []
+    for channel in sorted(session.directory.channels.values(), key=lambda one: one.number):
+        epoch = channel.epochs.get(channel.newest_published)
+        if not channel.is_open or epoch is None or epoch.complained or epoch.confirmed_at is not None:
+            continue
+        directory, name = session.directory, session.profile.name
+        if session.keyring.epoch_key(directory, channel.name, epoch.number, "metadata") is None:
+            detail = "the metadata seed does not give the public key"
+            complains = complaint(
+                directory, channel.name, epoch.number, name, detail=detail, issued_at=now_us()
+            )
+            await append(session, _signed(session, [complains]))
+            continue
+        confirms = confirm_channel_keys(directory, channel.name, name, now_us())
+        await append(session, _signed(session, [confirms]))
+        confirmed.append((channel.name, epoch.number))
+    return confirmed
+
+
+def _signed(session: Session, statements: Iterable[Statement]) -> list[Signed]:
+    signing, genesis = session.keyring.signing, session.directory.genesis
+    return [sign_statement(one, [signing], genesis) for one in statements]

@@ -1,0 +1,133 @@
+"""Founding a coalition and being taken in, as transcripts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from broker.cli.profile import Profile, Role
+from support.command_line import Transcript, ftf_broker
+
+A = ("--profile", "authority/authority.toml")
+
+
+def test_init_prints_the_genesis_hash_and_nothing_else_on_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a script reads from init is the hash to pin; the rest is words on stderr."""
+    monkeypatch.chdir(tmp_path)
+    told = ftf_broker("init", "Exercise Amber", "authority", "--log", "sqlite:log.db")
+    assert told.code == 0
+    assert re.fullmatch(r"[0-9a-f]{64}\n", told.out)
+    assert told.err == (
+        f"founded 'Exercise Amber': 2 of 3 authority keys in {tmp_path}/authority/keys\n"
+        f"profile  {tmp_path}/authority/authority.toml\n"
+        "genesis, to be pinned by everybody who takes part:\n"
+        f"next: ftf-broker agency init XAA:police FOLDER --like {tmp_path}/authority/authority.toml\n"
+    )
+    profile = Profile.load(tmp_path / "authority/authority.toml")
+    assert (profile.role, profile.genesis.hex()) == (Role.AUTHORITY, told.out.strip())
+    assert sorted(path.name for path in profile.keys.iterdir()) == [
+        "authority-1.pem",
+        "authority-2.pem",
+        "authority-3.pem",
+    ]
+    assert {path.stat().st_mode & 0o777 for path in profile.keys.iterdir()} == {0o600}
+
+
+def test_init_refuses_a_log_that_holds_a_coalition(coalition: Path) -> None:
+    """A second genesis on one log would be one too many."""
+    told = ftf_broker("init", "Another", "other", "--log", "sqlite:log.db")
+    assert told == Transcript(
+        2,
+        "",
+        f"error: the log 'sqlite:{coalition}/log.db' holds a coalition already\n"
+        "hint: choose another file, or another prefix: sqlite:log.db?prefix=exercise\n",
+    )
+
+
+def test_init_refuses_a_threshold_that_is_no_majority(tmp_path: Path) -> None:
+    """Two disjoint groups of keys must not both be able to speak for the authority."""
+    told = ftf_broker("init", "X", str(tmp_path / "x"), "--keys", "4", "--threshold", "2")
+    assert told == Transcript(
+        2,
+        "",
+        "error: --threshold 2 of 4 keys, expected a majority of them\n"
+        "hint: for 4 keys say --threshold 3 or more\n",
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_agency_list_shows_who_takes_part(coalition: Path) -> None:
+    """In a pipe a table is plain columns; the folder was moved since it was made, and works."""
+    told = ftf_broker("agency", "list", *A)
+    assert told == Transcript(
+        0,
+        "NAME         TITLE                      KIND     STATE   CHANNELS\n"
+        "XAA:police   Police of Aldoria          agency   active  trio\n"
+        "XBB:police   Police of Borvenia         agency   active  trio\n"
+        "XCC:border   Border guard of Cassarine  agency   active  trio\n"
+        "XDD:justice  Justice of Dorvale         agency   active\n"
+        "auditor      auditor                    auditor  active  trio\n"
+        "kas          kas                        kas      active\n",
+        "",
+    )
+
+
+def test_the_profile_may_stand_before_or_after_the_command_or_in_the_environment(
+    coalition: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three choose it."""
+    after = ftf_broker("channel", "list", "--profile", "kas/kas.toml")
+    before = ftf_broker("--profile", "kas/kas.toml", "channel", "list")
+    monkeypatch.setenv("FTF_PROFILE", "kas/kas.toml")
+    assert before == after == ftf_broker("channel", "list")
+    assert after.out == (
+        "NR  NAME  KIND          MEMBERS                             EPOCH  STATE\n"
+        " 0  trio  multilateral  XAA:police, XBB:police, XCC:border      0  open\n"
+    )
+
+
+def test_a_request_that_the_directory_left_behind_is_made_anew(coalition: Path) -> None:
+    """The authority's statements follow each other: a request drafted before another one is stale."""
+    like = ("--like", "authority/authority.toml")
+    for name in ("XEE:one", "XEE:two"):
+        assert ftf_broker("agency", "init", name, name[4:], *like).code == 0
+    assert ftf_broker("agency", "add", "one/xee-one.statement", *A).code == 0
+    stale = ftf_broker("agency", "add", "two/xee-two.statement", *A)
+    assert stale.code == 1
+    assert stale.err.startswith("error: previous is ")
+    assert "(request again)" in stale.err
+    assert ftf_broker("agency", "request", "--profile", "two/xee-two.toml").code == 0
+    assert ftf_broker("agency", "add", "two/xee-two.statement", *A).code == 0
+    assert ftf_broker("agency", "show", "XEE:two", *A, "--json").json["state"] == "active"
+
+
+def test_only_what_the_command_is_for_is_signed(coalition: Path) -> None:
+    """A statement file that suspends somebody is not signed by a command that admits."""
+    written = ftf_broker("agency", "suspend", "XBB:police", "--reason", "x", "--out", "s.statement", *A)
+    assert written.code == 0
+    assert ftf_broker("agency", "add", "s.statement", *A) == Transcript(
+        2,
+        "",
+        "error: the file holds 'agency-suspended', which is none of what is added here\n"
+        "hint: look at it with: ftf-broker statement show FILE\n",
+    )
+
+
+def test_an_agency_adds_and_revokes_its_own_keys(coalition: Path) -> None:
+    """A new key is made in the key store, listed, and the revoked one stays listed as revoked."""
+    me = ("--profile", "xaa-police/xaa-police.toml")
+    assert ftf_broker("agency", "key", "add", "--use", "signing", *me).code == 0
+    keys = ftf_broker("agency", "show", "XAA:police", *me, "--json").json["keys"]
+    signing = [key for key in keys if key["use"] == "signing"]
+    assert [key["state"] for key in signing] == ["active", "active"]
+    oldest = signing[-1]["key_id"]
+    told = ftf_broker("agency", "key", "revoke", oldest[:12], *me)
+    assert told.code == 0
+    assert "these channels need new keys: trio\n" in told.err
+    keys = ftf_broker("agency", "show", "XAA:police", *me, "--json").json["keys"]
+    assert [key["state"] for key in keys if key["key_id"] == oldest] == ["revoked"]
+    assert ftf_broker("channel", "rotate", "trio", *me).code == 0, "the new key signs now"

@@ -1,0 +1,67 @@
+"""The key access service's commands, as transcripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from support.command_line import Transcript, ftf_broker
+
+KAS = ("--profile", "kas/kas.toml")
+
+
+def test_announce_twice_announces_once(coalition: Path) -> None:
+    """14 days ahead are announced by the fixture; nothing is missing."""
+    told = ftf_broker("kas", "announce", *KAS)
+    assert told == Transcript(0, "", "intake keys announced: none was missing\n")
+    statements = ftf_broker("log", "inspect", "--topic", "directory", "--json", *KAS).json
+    intake = [one for one in statements if "announces intake key" in one["says"]]
+    assert len(intake) == 14
+
+
+def test_only_the_service_runs_as_the_service(coalition: Path) -> None:
+    """An agency's profile is refused."""
+    told = ftf_broker("kas", "run", "--once", "--profile", "xaa-police/xaa-police.toml")
+    assert told == Transcript(
+        2,
+        "",
+        "error: 'XAA:police' is no key access service but has the role 'agency'\n"
+        "hint: choose the service's profile with --profile\n",
+    )
+
+
+def test_run_once_takes_over_and_ends(coalition: Path) -> None:
+    """With nothing published there is nothing to say."""
+    assert ftf_broker("kas", "run", "--once", *KAS) == Transcript(0, "", "")
+
+
+def test_ctrl_c_stops_the_running_service_cleanly(coalition: Path) -> None:
+    """130, 'stopped', and no traceback; what it did is kept, so that it runs again."""
+    command = Path(sys.executable).with_name("ftf-broker")
+    with subprocess.Popen(
+        [command, "kas", "run", *KAS], stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as process:
+        assert process.stderr is not None
+        first = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert first == "'kas' follows every channel; Ctrl-C ends it\n"
+    assert (process.returncode, rest) == (130, "stopped\n")
+    assert ftf_broker("kas", "run", "--once", *KAS).code == 0
+
+
+def test_a_second_service_is_announced_only_by_the_old_one_or_after_72_hours(coalition: Path) -> None:
+    """The authority alone cannot put another key access service in place at once."""
+    authority = ("--profile", "authority/authority.toml")
+    told = ftf_broker("kas", "init", "other", "other", "--like", "authority/authority.toml", "--json")
+    assert told.code == 0
+    request = told.json["request"]
+    assert json.loads(Path(request).read_text())["says"][0].startswith("authority announces signing key ")
+    ftf_broker("kas", "add", request, *authority)
+    keys = ftf_broker("agency", "list", "--json", *authority).json
+    other = [party for party in keys if party["name"] == "other"]
+    assert all(key["state"] == "pending" for party in other for key in party["keys"])

@@ -1,0 +1,150 @@
+"""Statements that several keys sign, and channels, as transcripts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from support.command_line import Transcript, ftf_broker
+
+A = ("--profile", "authority/authority.toml")
+
+
+def _split_authority(coalition: Path) -> tuple[str, str]:
+    """Two holders with one authority key each, in profiles of their own; the first has key 1."""
+    shutil.copytree("authority", "second")
+    for number in (2, 3):
+        (coalition / f"authority/keys/authority-{number}.pem").unlink()
+    for number in (1, 3):
+        (coalition / f"second/keys/authority-{number}.pem").unlink()
+    return "authority/authority.toml", "second/authority.toml"
+
+
+def test_two_holders_on_two_hosts_sign_one_after_the_other(coalition: Path) -> None:
+    """One signature of two writes a file; the second holder sees what it says, signs and submits."""
+    first, second = _split_authority(coalition)
+    told = ftf_broker(
+        "agency", "suspend", "XBB:police", "--reason", "keys lost", "--out", "s.statement", "--profile", first
+    )
+    assert told == Transcript(
+        0,
+        "",
+        "written to s.statement, nothing appended: 1 of 2 authority signatures on 'agency-suspended'\n"
+        "next: ftf-broker statement sign s.statement\n",
+    )
+    assert ftf_broker("statement", "submit", "s.statement", "--profile", first) == Transcript(
+        1, "", "error: 1 of 2 authority signatures on 'agency-suspended'\n"
+    )
+    assert ftf_broker("statement", "sign", "s.statement", "--profile", first).code == 2
+    assert ftf_broker("statement", "show", "s.statement", "--profile", second) == Transcript(
+        0,
+        "KIND              ISSUER     SAYS                                   SIGNATURES\n"
+        "agency-suspended  authority  suspends agency XBB:police: keys lost           1\n",
+        "not complete: 1 of 2 authority signatures on 'agency-suspended'\n",
+    )
+    assert ftf_broker("statement", "sign", "s.statement", "--profile", second) == Transcript(
+        0,
+        "",
+        "signed: authority suspends agency XBB:police: keys lost\n"
+        "written to s.statement, nothing appended\n"
+        "next: ftf-broker statement submit s.statement\n",
+    )
+    told = ftf_broker("statement", "submit", "s.statement", "--profile", second, "--json")
+    assert (told.code, len(told.json["appended"])) == (0, 1)
+    again = ftf_broker("statement", "submit", "s.statement", "--profile", second)
+    assert again.code == 2
+    assert again.err.startswith("error: it is in the directory already, at ")
+
+
+def test_who_signs_is_shown_what_the_content_says(coalition: Path) -> None:
+    """Words written beside the content are not what is shown."""
+    path = coalition / "s.statement"
+    told = ftf_broker("agency", "suspend", "XBB:police", "--reason", "x", "--out", str(path), *A)
+    assert told.code == 0
+    fields = json.loads(path.read_text())
+    fields["says"] = ["admits agency XZZ:harmless"]
+    path.write_text(json.dumps(fields))
+    shown = ftf_broker("statement", "show", "s.statement", *A)
+    assert "suspends agency XBB:police: x" in shown.out
+    assert "harmless" not in shown.out + shown.err
+
+
+def test_a_member_joins_when_all_members_have_signed(coalition: Path) -> None:
+    """The joiner drafts, each member signs, and the channel then needs new keys."""
+    told = ftf_broker(
+        "channel", "join", "trio", "--out", "j.statement", "--profile", "xdd-justice/xdd-justice.toml"
+    )
+    assert told.code == 0
+    assert "0 of 3 members signed; missing: XAA:police, XBB:police, XCC:border" in told.err
+    for name in ("xaa-police", "xbb-police", "xcc-border"):
+        told = ftf_broker("statement", "sign", "j.statement", "--profile", f"{name}/{name}.toml")
+        assert told.code == 0
+    assert ftf_broker("statement", "submit", "j.statement", *A).code == 0
+    shown = ftf_broker("channel", "show", "trio", "--json", *A).json
+    assert "XDD:justice" in shown["members"]
+    assert shown["state"] == "open, needs new keys"
+
+
+def test_rotate_publishes_keys_and_the_local_kas_confirms_them(coalition: Path) -> None:
+    """With the key access service in the same process the new keys are usable at once."""
+    told = ftf_broker("channel", "rotate", "trio", "--profile", "xbb-police/xbb-police.toml")
+    assert told.code == 1
+    assert "has had a new epoch within the hour and needs none" in told.err
+    left = ftf_broker("channel", "leave", "trio", "--agency", "XCC:border", *A)
+    assert left.code == 0
+    told = ftf_broker("channel", "rotate", "trio", "--profile", "xbb-police/xbb-police.toml")
+    assert told.code == 0
+    assert told.err.endswith("confirmed by kas: epoch 1 of trio\n")
+    shown = ftf_broker("channel", "show", "trio", "--json", *A).json
+    assert shown["epoch"] == 1
+    assert shown["epochs"][1]["readers"] == ["XAA:police", "XBB:police"]
+
+
+def test_channel_show_says_who_what_why_and_until_when(coalition: Path) -> None:
+    """All that the channel's opening laid down, and its keys."""
+    told = ftf_broker("channel", "show", "trio", *A)
+    assert told.code == 0
+    assert told.out.splitlines()[:10] == [
+        "number        0",
+        "kind          multilateral",
+        "state         open",
+        "members       XAA:police, XBB:police, XCC:border",
+        "auditors      auditor",
+        "record types  EmergenceReport, JusticeMeasure, RehabilitationEvent, RelocationEvent, ReturnEvent",
+        "purposes      INVESTIGATION",
+        "legal basis   Treaty, article 7",
+        "kept at most  1825 days",
+        "joining       all members sign",
+    ]
+    assert told.out.splitlines()[10].split() == ["EPOCH", "PUBLISHED", "BY", "STATE", "READERS"]
+
+
+def test_a_channel_is_closed_for_good(coalition: Path) -> None:
+    """A closed channel is listed as closed, and closing it again is refused."""
+    assert ftf_broker("channel", "close", "trio", *A).code == 0
+    assert ftf_broker("channel", "list", *A, "--json").json[0]["state"] == "closed"
+    told = ftf_broker("channel", "close", "trio", *A)
+    assert told == Transcript(1, "", "error: channel 'trio' is closed\n")
+
+
+def test_a_suspended_agency_is_listed_as_suspended_and_reinstated(coalition: Path) -> None:
+    """Suspension and its end, and what the channels need because of it."""
+    told = ftf_broker("agency", "suspend", "XBB:police", "--reason", "keys lost", *A)
+    assert told.code == 0
+    assert told.err.endswith(
+        "authority suspends agency XBB:police: keys lost\n"
+        "these channels need new keys: trio\n"
+        "next, by a member of each: ftf-broker channel rotate CHANNEL\n"
+    )
+    assert ftf_broker("agency", "show", "XBB:police", *A, "--json").json["state"] == "suspended"
+    assert ftf_broker("agency", "reinstate", "XBB:police", *A).code == 0
+    assert ftf_broker("agency", "show", "XBB:police", *A, "--json").json["state"] == "active"
+
+
+def test_an_auditor_is_dismissed_and_assigned_again(coalition: Path) -> None:
+    """Auditors of a channel change, by the authority alone."""
+    assert ftf_broker("auditor", "dismiss", "auditor", "--channel", "trio", *A).code == 0
+    assert ftf_broker("channel", "show", "trio", "--json", *A).json["auditors"] == []
+    assert ftf_broker("auditor", "assign", "auditor", "--channel", "trio", *A).code == 0
+    assert ftf_broker("channel", "show", "trio", "--json", *A).json["auditors"] == ["auditor"]
