@@ -23,7 +23,16 @@ from broker.formats.terms import (
     RecordTerms,
 )
 
-__all__ = ["ALLOWED", "Decision", "RecordEntry", "RecordState", "decide", "decide_log", "denied"]
+__all__ = [
+    "ALLOWED",
+    "Decision",
+    "RecordEntry",
+    "RecordState",
+    "decide",
+    "decide_log",
+    "decide_unknown",
+    "denied",
+]
 
 _MICROSECONDS_A_DAY = 86_400_000_000
 _JUDICIAL = frozenset({Purpose.PROSECUTION, Purpose.PENALTY_EXECUTION, Purpose.CRIMINAL_PROCEEDINGS})
@@ -73,7 +82,8 @@ def decide(
 ) -> Decision:
     """Whether this request may read this record.
 
-    (1) a member of the record's channel, admitted and not suspended, (2) taken over by the KAS,
+    (1) a member of the record's channel, admitted and not suspended, and the channel is open, since
+    no entry can be written for a closed one, (2) taken over by the KAS,
     (3) the epoch was granted to it, (4) record type, (5) purpose against the channel and the
     record, (6) the operation and its mandate, (7) handling codes, (8) releasable_to,
     (9) restricted, withdrawn, erased, expired.
@@ -100,6 +110,11 @@ def decide(
     return ALLOWED if reason is None else denied(reason)
 
 
+def decide_unknown(request: AccessRequest, directory: Directory, partition: int) -> Decision:
+    """The answer for a record that is not where the request says: DENIED, with who asks looked at first."""
+    return denied(_deny_party(request, directory, partition) or Reason.UNKNOWN_RECORD)
+
+
 def decide_log(request: AccessRequest, directory: Directory, partition: int) -> Decision:
     """Whether this request may read a range of the channel's access log.
 
@@ -111,6 +126,8 @@ def decide_log(request: AccessRequest, directory: Directory, partition: int) -> 
         party = directory.auditor(request.issuer)
         if party is None or party.suspended:
             return denied(Reason.NOT_AUDITOR)
+        if not channel.is_open:
+            return denied(Reason.CHANNEL_CLOSED)
     else:
         reason = _deny_party(request, directory, partition)
         if reason is not None:
@@ -129,7 +146,9 @@ def _deny_party(request: AccessRequest, directory: Directory, partition: int) ->
     agency = directory.agency(request.issuer)
     if agency is None:
         return Reason.NOT_MEMBER
-    return Reason.SUSPENDED if agency.suspended else None
+    if agency.suspended:
+        return Reason.SUSPENDED
+    return None if channel.is_open else Reason.CHANNEL_CLOSED
 
 
 def _deny_purpose(purpose: Purpose, channel: Channel, shared_for: Purpose) -> Reason | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from broker.exchange.follower import DirectoryFollower
 from broker.log.protocol import Log, Partition
@@ -13,7 +13,7 @@ __all__ = ["read_events"]
 
 async def read_events(
     log: Log, reader: PartitionReader, directory: DirectoryFollower, *, end: int | None = None
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Events from the reader's next offset up to ``end``, or following for ever where ``end`` is None.
 
     The directory is read on when a manifest needs more of it than was read. With ``end`` the caller

@@ -1,0 +1,132 @@
+"""A range of the access log as its answer carries it: each entry as evidence that stands by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import aclosing
+
+from broker.access.entries import access_release_secret, month_of
+from broker.access.keystore import KeyStore
+from broker.access.records import ChannelRecords
+from broker.crypto.lock import body_key, context_of, release_share
+from broker.crypto.merkle import inclusion_path
+from broker.crypto.seal import member_share_info, open_sealed
+from broker.directory import EpochKey
+from broker.errors import FormatError, OpenError
+from broker.exchange.follower import DirectoryFollower
+from broker.exchange.reading import read_events
+from broker.formats.access import AccessRequest, LogEntry
+from broker.formats.batch import entry_bytes, leaf_hashes
+from broker.formats.manifest import AccessTerms, DenialTerms, ErasureTerms, LogItem, RecordItem, Terms
+from broker.formats.protocol import decode
+from broker.log.protocol import Log
+from broker.verify.entitled import ACCESS_TOPIC
+from broker.verify.partition import PartitionReader, ReaderState, VerifiedBatch
+
+__all__ = ["MAX_ENTRIES_BYTES", "concerns", "read_range"]
+
+MAX_ENTRIES_BYTES = 8_000_000
+"""Bytes of entries in an answer, beyond which it stops; the caller asks again behind the last one."""
+
+
+def concerns(name: str, terms: Terms, records: ChannelRecords) -> bool:
+    """Whether an entry concerns a member: its own requests and denials, and what it issued."""
+    match terms:
+        case AccessTerms():
+            try:
+                request = decode(AccessRequest, terms.request.content)
+            except FormatError:
+                return False
+            batches = [item.batch_id for item in request.items if isinstance(item, RecordItem)]
+            return request.issuer == name or any(_issued(name, one, records) for one in batches)
+        case DenialTerms():
+            return terms.agency == name
+        case ErasureTerms():
+            return any(_issued(name, target.batch_id, records) for target in terms.targets)
+        case _:
+            return False
+
+
+def _issued(name: str, batch_id: bytes, records: ChannelRecords) -> bool:
+    batch = records.batch(batch_id)
+    return batch is not None and batch.issuer == name
+
+
+async def read_range(
+    log: Log,
+    follower: DirectoryFollower,
+    partition: int,
+    item: LogItem,
+    *,
+    end: int,
+    keys: Callable[[int], EpochKey | None],
+    store: KeyStore,
+    wanted: Callable[[Terms], bool],
+) -> tuple[LogEntry, ...]:
+    """The wanted entries of the range, up to ``end``; those whose month is erased go without a key."""
+    reader = PartitionReader(
+        topic=ACCESS_TOPIC,
+        partition=partition,
+        history=follower.history,
+        keys=keys,
+        state=ReaderState(next_offset=item.start, mark=0),
+    )
+    found: list[LogEntry] = []
+    size = 0
+    # A batch that begins in the range is read to its end, even where the range stops within it.
+    async with aclosing(read_events(log, reader, follower, end=end)) as events:
+        async for event in events:
+            if not isinstance(event, VerifiedBatch):
+                continue
+            if event.offset >= item.end or size > MAX_ENTRIES_BYTES:
+                break
+            for entry in _entries(event, follower.history.latest.genesis, keys, store, wanted):
+                found.append(entry)
+                size += len(entry.manifest.content) + len(entry.entry) + len(entry.body)
+    return tuple(found)
+
+
+def _entries(
+    batch: VerifiedBatch,
+    genesis: bytes,
+    keys: Callable[[int], EpochKey | None],
+    store: KeyStore,
+    wanted: Callable[[Terms], bool],
+) -> Iterator[LogEntry]:
+    entries = batch.opened.entries
+    places = [i for i, term in enumerate(entries.term_of) if wanted(entries.terms[term])]
+    if not places:
+        return
+    leaves = leaf_hashes(entries)
+    for i in places:
+        yield LogEntry(
+            offset=batch.offset,
+            index=i,
+            manifest=batch.opened.signed,
+            entry=entry_bytes(entries, i),
+            path=inclusion_path(leaves, i),
+            body=batch.bodies[i],
+            body_key=_body_key(batch, i, genesis, keys, store),
+        )
+
+
+def _body_key(
+    batch: VerifiedBatch,
+    index: int,
+    genesis: bytes,
+    keys: Callable[[int], EpochKey | None],
+    store: KeyStore,
+) -> bytes | None:
+    header, manifest = batch.header, batch.opened.manifest
+    place = (header.topic, header.partition, header.epoch, header.issuer, manifest.manifest_id)
+    context = context_of(genesis, *place)
+    month_key = store.kept_access_key(month_of(header.issued_at), header.partition)
+    epoch_key = keys(header.epoch)
+    if month_key is None or epoch_key is None:
+        return None
+    try:
+        share = open_sealed(epoch_key.key, manifest.member_seals[0].sealed, member_share_info(context))
+    except OpenError:
+        return None
+    release = release_share(context, access_release_secret(month_key, context), index)
+    return body_key(context, share, index, release)

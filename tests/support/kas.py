@@ -1,0 +1,346 @@
+"""A coalition on a real log in a folder, with a key access service in the same process.
+
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A, 3)
+        answer = await world.read(kas, POLICE_B, [batch.item(0, 1, 2)])
+
+The clock is the world's: it stands still, a little ahead of the log's, until ``advance``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from broker.access.answers import Answer, open_answer
+from broker.access.client import KeyAccess
+from broker.access.entries import ACCESS_TOPIC
+from broker.access.journal import Journal
+from broker.access.keystore import KeyStore
+from broker.access.requests import PreparedRequest, make_request, new_details
+from broker.access.service import KeyAccessService
+from broker.crypto.seal import receiving_key_id
+from broker.directory import Directory
+from broker.exchange.keyring import Keyring
+from broker.formats.access import AccessDetails
+from broker.formats.batch import (
+    Batch,
+    EpochAccess,
+    Intake,
+    Item,
+    OpenedManifest,
+    Secrets,
+    build_batch,
+    open_manifest,
+    parse_envelope,
+)
+from broker.formats.manifest import Header, LogItem, Operation, RecordItem, Terms
+from broker.formats.protocol import Statement
+from broker.formats.schema import default_store
+from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
+from broker.log.protocol import Log, Message, Partition
+from broker.log.sqlite import SqliteLog
+from broker.verify.terms import seal_recipients
+from support.coalition import KAS, POLICE_A, Coalition, receiving_key, signing_key
+
+__all__ = ["PASSPHRASE", "Placed", "World", "record_terms"]
+
+PASSPHRASE = b"a throwaway passphrase"
+CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A batch that was published, and where it stands."""
+
+    topic: str
+    partition: int
+    offset: int
+    batch: Batch
+    draw: Secrets
+
+    @property
+    def batch_id(self) -> bytes:
+        """Its name."""
+        return self.batch.batch_id
+
+    def item(self, *indexes: int) -> RecordItem:
+        """These records of it, as a request names them."""
+        return RecordItem(
+            topic=self.topic, offset=self.offset, batch_id=self.batch_id, indexes=bytes(indexes)
+        )
+
+    def target(self, index: int) -> Target:
+        """One record of it, as an order names it."""
+        return Target(batch_id=self.batch_id, index=index)
+
+
+def record_terms(
+    day: int,
+    *,
+    action: Action = Action.NEW,
+    targets: Sequence[Target] = (),
+    codes: Sequence[HandlingCode] = (),
+    releasable_to: Sequence[str] = (),
+    purpose: Purpose = Purpose.INVESTIGATION,
+    erase_in_days: int = 1000,
+) -> RecordTerms:
+    """Terms that the coalition's channels allow, dated from this day."""
+    return RecordTerms(
+        action=action,
+        targets=tuple(targets),
+        handling=Handling(codes=tuple(codes), tlp=Tlp.AMBER, releasable_to=tuple(releasable_to)),
+        purpose=purpose,
+        review_by=day + min(100, erase_in_days),
+        erase_by=day + erase_in_days,
+    )
+
+
+@dataclass
+class World:
+    """A log with a coalition on it; ``folder`` holds the log and the service's files."""
+
+    folder: Path
+    log: Log
+    coalition: Coalition
+    now: int
+    streams: dict[tuple[str, str, int, int], tuple[bytes, int, bytes]] = field(default_factory=dict)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, folder: Path) -> AsyncIterator[World]:
+        """A fresh log with the live coalition's directory and all topics."""
+        async with await SqliteLog.open(folder / "log.db") as log:
+            for topic in (*default_store().topics, ACCESS_TOPIC):
+                await log.ensure(topic, CHANNELS)
+            await log.ensure("keys", 1, compacted=True)
+            coalition = await Coalition.live().write_to(log)
+            yield cls(folder, log, coalition, time.time_ns() // 1000)
+
+    def clock(self) -> int:
+        """The time, which moves a microsecond each time it is asked for, and by ``advance``."""
+        self.now += 1
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += round(seconds * 1_000_000)
+
+    @property
+    def directory(self) -> Directory:
+        """The directory now."""
+        return self.coalition.directory
+
+    @property
+    def day(self) -> int:
+        """Today, counted from 1970-01-01."""
+        return self.now // 86_400_000_000
+
+    async def say(self, statement: Statement, *keys_of: str) -> None:
+        """Append a directory statement, signed by these parties; by the authority where none is named."""
+        keys = [signing_key(name) for name in keys_of] or list(self.coalition.authority_keys)
+        await self.coalition.add_to(self.log, statement, *keys)
+
+    def keyring(self, name: str) -> Keyring:
+        """The keys of a participant."""
+        return Keyring.of(name, signing_key(name), [receiving_key(name)])
+
+    # the service
+
+    def store(self, name: str = "kas") -> KeyStore:
+        """The service's key store, with the coalition's intake keys in it."""
+        store = KeyStore(self.folder / name, self.coalition.genesis, self.coalition.keys_of(KAS), PASSPHRASE)
+        for day, key in self.coalition.intake.items():
+            store.add_intake_key(day, key)
+        return store
+
+    @asynccontextmanager
+    async def kas(
+        self, *, log: Log | None = None, name: str = "kas", journal: str = "journal.db"
+    ) -> AsyncIterator[KeyAccessService]:
+        """A key access service on this log; others of the same name share its key store and journal."""
+        with Journal(self.folder / journal) as open_journal:
+            async with KeyAccessService(
+                log or self.log,
+                self.keyring(KAS),
+                self.store(name),
+                open_journal,
+                genesis=self.coalition.genesis,
+                clock=self.clock,
+            ) as service:
+                yield service
+
+    # publishing
+
+    async def publish(
+        self,
+        issuer: str = POLICE_A,
+        count: int = 1,
+        *,
+        channel: int = 0,
+        topic: str = "returns",
+        terms: Sequence[Terms] = (),
+        releasable_to: Sequence[str] = (),
+        draw: Secrets | None = None,
+        release_secret: bytes | None = None,
+        **changes: object,
+    ) -> Placed:
+        """Publish a batch of so many records in the issuer's stream of this partition.
+
+        ``changes`` are of the header; ``release_secret`` is sealed instead of the one that locks.
+        """
+        directory = self.directory
+        found = directory.channels[directory.numbers[channel]]
+        epoch = found.epochs[found.newest_confirmed]
+        place = (issuer, topic, channel, epoch.number)
+        stream, sequence, previous = self.streams.get(place, (secrets.token_bytes(16), 0, bytes(32)))
+        header = Header(
+            topic=topic,
+            partition=channel,
+            epoch=epoch.number,
+            issuer=issuer,
+            issued_at=self.clock(),
+            directory_size=directory.size,
+            directory_head=directory.head,
+            stream=stream,
+            sequence=sequence,
+            previous=previous,
+        )
+        header = replace(header, **changes)  # type: ignore[arg-type]
+        draw = draw or Secrets.draw()
+        default = record_terms(self.day, releasable_to=releasable_to)
+        sealed_to = [(receiving_key_id(epoch.content_key), epoch.content_key)]
+        if releasable_to:
+            names = seal_recipients(issuer, tuple(releasable_to))
+            sealed_to = [directory.receiving_key(name) for name in names]
+        batch = self._build(
+            header,
+            [
+                Item(record_id=secrets.token_bytes(16), terms=terms[i] if terms else default, body=b"%d" % i)
+                for i in range(count)
+            ],
+            draw,
+            sealed_to,
+        )
+        self.streams[place] = (header.stream, header.sequence + 1, batch.batch_id)
+        offset = await self.append(topic, channel, batch)
+        return Placed(topic=topic, partition=channel, offset=offset, batch=batch, draw=draw)
+
+    def _build(
+        self,
+        header: Header,
+        items: Sequence[Item],
+        draw: Secrets,
+        members: Sequence[tuple[bytes, bytes]],
+        *,
+        intake: Intake | None = None,
+    ) -> Batch:
+        directory = self.directory
+        channel = directory.channels[directory.numbers[header.partition]]
+        epoch = self.coalition.epoch_keys(channel.name, header.epoch, KAS)["metadata"]
+        key = directory.intake_key(self.day)
+        if key is None:
+            raise ValueError("no intake key for today")
+        record_type = next(
+            name
+            for name in default_store().record_types
+            if default_store().current(name).topic == header.topic
+        )
+        return build_batch(
+            genesis=self.coalition.genesis,
+            header=header,
+            record_type=record_type,
+            schema=default_store().current(record_type).id,
+            items=items,
+            key=signing_key(header.issuer),
+            epoch=EpochAccess(public=epoch.key.public, admit=epoch.admit),
+            members=members,
+            intake=intake or Intake(key_id=key.key_id, public=key.public),
+            draw=draw,
+        )
+
+    async def append(self, topic: str, partition: int, batch: Batch) -> int:
+        """Append a batch as it is."""
+        messages = [Message(key, value) for key, value in batch.messages]
+        return await self.log.append(Partition(topic, partition), messages)
+
+    async def order(
+        self, action: Action, *targets: Target, issuer: str = POLICE_A, topic: str = "returns"
+    ) -> Placed:
+        """Publish a record that acts on others."""
+        terms = record_terms(self.day, action=action, targets=targets)
+        return await self.publish(issuer, topic=topic, terms=[terms])
+
+    # reading
+
+    def prepare(
+        self,
+        name: str,
+        items: Sequence[RecordItem | LogItem],
+        *,
+        channel: str = "repatriation",
+        purpose: Purpose = Purpose.INVESTIGATION,
+        operation: Operation = Operation.CONSULTATION,
+        mandate_ref: str | None = None,
+        details: AccessDetails | None = None,
+        now: int | None = None,
+    ) -> PreparedRequest:
+        """A request that this participant signs."""
+        return make_request(
+            self.keyring(name),
+            self.directory,
+            channel=channel,
+            operation=operation,
+            items=items,
+            purpose=purpose,
+            mandate_ref=mandate_ref,
+            details=details or self.details(),
+            now=self.clock() if now is None else now,
+        )
+
+    def details(self) -> AccessDetails:
+        """Details of a consultation."""
+        return new_details(
+            person="officer-17", role="investigator", legal_basis="LED art. 8", justification="case 1"
+        )
+
+    async def send(self, kas: KeyAccess, prepared: PreparedRequest) -> Answer:
+        """Send a request and open its answer with the requester's keys."""
+        sealed = await kas.access(prepared.request_bytes, prepared.details_bytes)
+        keys = self.coalition.keys_of(prepared.request.issuer).values()
+        return open_answer(prepared, sealed, keys, self.directory)
+
+    async def read(
+        self, kas: KeyAccess, name: str, items: Sequence[RecordItem | LogItem], **options: object
+    ) -> Answer:
+        """Ask for these items; ``options`` as of ``prepare``."""
+        return await self.send(kas, self.prepare(name, items, **options))  # type: ignore[arg-type]
+
+    # looking at the access log
+
+    async def entries(self, channel: int = 0) -> list[OpenedManifest]:
+        """The manifests of the channel's access log, in order, opened with the service's keys."""
+        name = self.directory.numbers[channel]
+        found = []
+        async for message in self.log.read(Partition(ACCESS_TOPIC, channel), 0):
+            envelope = parse_envelope(message.key, message.value)
+            if envelope is not None:
+                key = self.coalition.epoch_keys(name, envelope.epoch, KAS)["access"]
+                found.append(
+                    open_manifest(
+                        envelope,
+                        genesis=self.coalition.genesis,
+                        topic=ACCESS_TOPIC,
+                        partition=channel,
+                        key=key.key,
+                    )
+                )
+        return found
+
+    async def terms(self, channel: int = 0) -> list[Terms]:
+        """What the entries of the channel's access log say, in order."""
+        return [terms for one in await self.entries(channel) for terms in one.entries.terms]
