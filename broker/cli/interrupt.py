@@ -1,0 +1,46 @@
+"""Ctrl-C: the first asks the work to come to a clean stop, the second ends it as it stands.
+
+SIGTERM, by which a service is stopped, means the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from broker.cli.output import note
+
+__all__ = ["stoppable"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stoppable(what: str) -> Iterator[asyncio.Event]:
+    """An event that the first Ctrl-C sets; ``what`` says what is done until the work stops."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    stop = asyncio.Event()
+
+    def ask() -> None:
+        if not stop.is_set():
+            note(f"{what}; once more to stop at once", style="yellow")
+            stop.set()
+        elif task is not None:
+            task.cancel()
+
+    try:
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, ask)
+    except (ValueError, RuntimeError, NotImplementedError):
+        pass  # not the main thread: whoever runs us there stops us otherwise
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        if stop.is_set():
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

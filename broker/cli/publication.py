@@ -1,0 +1,185 @@
+"""One run over a file that is published: rows handed over, rejected, durable, and where to go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from broker.cli.input_file import InputFile, Row
+from broker.cli.interrupt import stoppable
+from broker.cli.local_kas import open_key_access
+from broker.cli.output import note
+from broker.cli.progress import Moved, progress
+from broker.cli.rejects import Rejects
+from broker.cli.session import Session
+from broker.directory import Channel
+from broker.errors import BrokerError, RecordInvalid, UsageError
+from broker.exchange.clock import day_of, system_clock
+from broker.exchange.permission import check_publisher, check_terms
+from broker.exchange.publisher import Published, Publisher, Ticket
+from broker.exchange.takeover import ask_collected
+from broker.formats.manifest import Collected
+from broker.formats.mapping import RowProblem
+from broker.formats.records import Record, encode_body, from_json
+
+__all__ = ["Publication"]
+
+_SHOWN_REJECTS = 5
+_ROWS_A_TURN = 64
+"""Rows between looks at Ctrl-C."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Publication:
+    """A run over one file. ``run`` publishes it; what came of it is told by the fields.
+
+    A failure of the log, and Ctrl-C, end the run: ``resume_line`` says where to go on so that nothing
+    is lost; what was published behind that line is then published twice, under another record id.
+    """
+
+    session: Session
+    channel: Channel
+    source: InputFile
+    rejects: Rejects
+    from_line: int = 1
+    is_dry: bool = False
+    batches: dict[bytes, Published] = field(default_factory=dict)
+    """The durable batches, each by one of its records."""
+    records: int = 0
+    """Records that are durable; in a dry run, those that could be published."""
+    rows: int = 0
+    last_line: int = 0
+    failure: BrokerError | None = None
+    failed_line: int | None = None
+    is_stopped: bool = False
+    _waiting: deque[tuple[int, Ticket]] = field(default_factory=deque)
+
+    @property
+    def resume_line(self) -> int:
+        """The first line that is not known to be published."""
+        return self.failed_line if self.failed_line is not None else self.last_line + 1
+
+    async def run(self) -> None:
+        """Publish what can be; failures are kept in ``failure``."""
+        session = self.session
+        publisher = Publisher(session.log, session.follower, session.keyring, store=session.store)
+        name = "checking" if self.is_dry else "publishing"
+        lines = self.source.count_lines()
+        with stoppable("stopping: what was read is published first") as stop, progress(name, lines) as moved:
+            try:
+                async with publisher:
+                    try:
+                        await self._feed(publisher, stop, moved)
+                        await publisher.flush()
+                    except BrokerError as error:
+                        self.failure = error
+            except BrokerError as error:
+                self.failure = self.failure or error
+            except asyncio.CancelledError:
+                if not stop.is_set():
+                    raise
+                await self._redeem(everything=True)
+                self.failure = None  # it is our own stopping
+            await self._redeem(everything=True)
+            self.is_stopped = stop.is_set()
+
+    async def ask_collected(self, wait_s: float) -> tuple[Collected, ...] | None:
+        """What the key access service took over; None where it cannot be asked, which is no failure."""
+        session = self.session
+        if session.profile.kas is None:
+            note("the profile names no key access service: it was not asked for what it took over")
+            return None
+        try:
+            async with open_key_access(session) as kas:
+                return await ask_collected(
+                    tuple(self.batches.values()),
+                    kas,
+                    session.follower,
+                    session.keyring,
+                    timeout_s=wait_s,
+                )
+        except BrokerError as error:
+            note(f"the key access service was not asked: {error.message}", style="yellow")
+            return None
+
+    async def _feed(self, publisher: Publisher, stop: asyncio.Event, moved: Moved) -> None:
+        for line, row in self.source.rows():
+            if line < self.from_line:
+                continue
+            if stop.is_set() or self.failure is not None:
+                return
+            self.rows += 1
+            await self._take(line, row, publisher)
+            self.last_line = line
+            if self.rows % _ROWS_A_TURN == 0:
+                moved(line, None)
+                await asyncio.sleep(0)  # lets Ctrl-C be heard
+                await self._redeem()
+
+    async def _take(self, line: int, row: Row | RowProblem, publisher: Publisher) -> None:
+        if isinstance(row, RowProblem):
+            self._reject(line, row.problems, None)
+            return
+        try:
+            record = self._read(row)
+            if not self.is_dry:
+                self._waiting.append((line, await publisher.publish(self.channel.name, record)))
+            else:
+                self.records += 1
+        except UsageError as error:
+            self._check_channel()
+            reasons = error.problems if isinstance(error, RecordInvalid) else (_with_hint(error),)
+            self._reject(line, reasons, row)
+
+    def _read(self, row: Row) -> Record:
+        store = self.session.store
+        record = from_json(
+            self.source.record_type,
+            row,
+            store=store,
+            today=datetime.now(UTC).date(),
+            ceiling_days=self.channel.ceiling_days,
+        )
+        check_terms(self.channel, record.terms, day_of(system_clock()))
+        if self.is_dry:
+            encode_body(record, store.current(record.record_type))
+        return record
+
+    def _check_channel(self) -> None:
+        """Tell a row that is wrong from a channel in which nothing may be published any more."""
+        session = self.session
+        key_id = session.keyring.signing.key_id
+        check_publisher(
+            session.directory, session.profile.name, key_id, self.channel.name, self.source.record_type
+        )
+
+    def _reject(self, line: int, reasons: Sequence[str], row: Row | None) -> None:
+        self.rejects.add(line, reasons, row)
+        if self.rejects.count <= _SHOWN_REJECTS:
+            for reason in reasons:
+                words = reason if reason.startswith(f"row {line}") else f"row {line}: {reason}"
+                note(words, style="yellow")
+        elif self.rejects.count == _SHOWN_REJECTS + 1:
+            where = "" if self.is_dry else f", see {self.rejects.path}"
+            note(f"more rows are rejected{where}", style="yellow")
+
+    async def _redeem(self, *, everything: bool = False) -> None:
+        """Count the records that are durable by now; the first failure is kept, with its line."""
+        while self._waiting and (everything or self._waiting[0][1].is_settled()):
+            line, ticket = self._waiting.popleft()
+            try:
+                one = await ticket
+            except BrokerError as error:
+                self.failure = self.failure or error
+                if self.failed_line is None:
+                    self.failed_line = line
+            else:
+                self.records += 1
+                self.batches.setdefault(one.batch_id, one)
+
+
+def _with_hint(error: UsageError) -> str:
+    return f"{error.message}; {error.hint}" if error.hint else error.message

@@ -1,0 +1,201 @@
+"""``publish``: a file of records goes out; a wrong row is written beside it, the rest goes through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.input_file import InputFile
+from broker.cli.output import note, print_json
+from broker.cli.profile import Profile
+from broker.cli.publication import Publication
+from broker.cli.rejects import Rejects
+from broker.cli.render import counted
+from broker.cli.session import open_session
+from broker.errors import UsageError
+from broker.exchange.permission import check_publisher
+from broker.formats.manifest import Collected, CollectionStatus
+
+__all__ = ["command"]
+
+
+@click.command("publish")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--channel", required=True, metavar="NAME", help="The channel to publish in.")
+@click.option(
+    "--type", "record_type", metavar="TYPE", help="The record type. A mapping file may name it instead."
+)
+@click.option(
+    "--mapping",
+    "mapping_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="For CSV: which columns go into which fields. Columns that it does not name go nowhere.",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["jsonl", "csv"]),
+    help="What FILE holds. Default: by its name; standard input is JSON Lines.",
+)
+@click.option(
+    "--from-line",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Begin there: resumes a run that stopped.",
+)
+@click.option(
+    "--rejects",
+    "rejects_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where rejected rows are written. Default: beside FILE, as <name>.rejects.jsonl.",
+)
+@click.option("--dry-run", is_flag=True, help="Check every row, publish nothing, write nothing.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until the key access service has taken the batches over; 0 does not ask.",
+)
+@profile_option
+@json_option
+@asynchronous
+async def command(
+    file: Path,
+    channel: str,
+    record_type: str | None,
+    mapping_path: Path | None,
+    file_format: str | None,
+    from_line: int,
+    rejects_path: Path | None,
+    dry_run: bool,
+    wait_s: float,
+    profile: Profile,
+    as_json: bool,
+) -> int:
+    """Publish the records in FILE: JSON Lines, or CSV with a mapping file; - is standard input.
+
+    A row that breaks a rule is written to <name>.rejects.jsonl beside FILE, with its line and every
+    reason; the rest goes through. The row goes along as it was read: of CSV the mapped fields only,
+    never a column that the mapping does not name. Mend the rows there and publish that file.
+
+    \b
+    Exit 0: every row was published.
+    Exit 1: some rows were rejected, or the key access service refused a batch.
+
+    \b
+    Example:
+      ftf-broker publish --channel repatriation --type JusticeMeasure measures.jsonl
+      ftf-broker publish --channel repatriation --mapping returns-mapping.toml returns-batch.csv
+      ftf-broker publish --channel repatriation --type JusticeMeasure measures.rejects.jsonl
+    """
+    async with open_session(profile) as session:
+        source = InputFile.open(
+            file,
+            record_type=record_type,
+            mapping_path=mapping_path,
+            file_format=file_format,
+            store=session.store,
+        )
+        place, _ = check_publisher(
+            session.directory, profile.name, session.keyring.signing.key_id, channel, source.record_type
+        )
+        with Rejects(rejects_path or source.rejects_path, from_line=from_line, is_dry=dry_run) as rejects:
+            done = Publication(
+                session=session,
+                channel=place,
+                source=source,
+                rejects=rejects,
+                from_line=from_line,
+                is_dry=dry_run,
+            )
+            await done.run()
+        if done.rows == 0 and done.failure is None and not done.is_stopped:
+            raise UsageError(f"'{file}' holds no row from line {from_line} on", hint="nothing was published")
+        asked = await done.ask_collected(wait_s) if wait_s and done.batches else None
+    summary = _summary(done, asked)
+    if as_json:
+        print_json(summary)
+    _say(done, asked)
+    if done.failure is not None:
+        raise done.failure
+    if done.is_stopped:
+        raise KeyboardInterrupt
+    return 1 if rejects.count or summary["refused"] else 0
+
+
+def _summary(done: Publication, asked: tuple[Collected, ...] | None) -> dict[str, object]:
+    """What a program is told."""
+    by_status = {status: [one for one in asked or () if one.status is status] for status in CollectionStatus}
+    return {
+        "channel": done.channel.name,
+        "type": done.source.record_type,
+        "published": 0 if done.is_dry else done.records,
+        "valid": done.records,
+        "batches": len(done.batches),
+        "rejected": done.rejects.count,
+        "rejects": str(done.rejects.path) if done.rejects.count and not done.is_dry else None,
+        "collected": None if asked is None else len(by_status[CollectionStatus.COLLECTED]),
+        "refused": [
+            {
+                "topic": one.topic,
+                "partition": done.channel.number,
+                "offset": one.offset,
+                "batch_id": one.batch_id.hex(),
+                "detail": one.detail,
+            }
+            for one in by_status[CollectionStatus.REFUSED]
+        ],
+        "last_line": done.last_line,
+        "resume_line": done.resume_line if done.failure or done.is_stopped else None,
+        "dry_run": done.is_dry,
+    }
+
+
+def _say(done: Publication, asked: tuple[Collected, ...] | None) -> None:
+    """The same in words, on stderr."""
+    if done.is_dry:
+        note(f"{counted(done.records, 'row')} can be published in {done.channel.name}; nothing was")
+    else:
+        note(
+            f"published in {done.channel.name}: {counted(done.records, 'record')} "
+            f"in {counted(len(done.batches), 'batch', 'batches')}",
+            style="green" if done.records else "",
+        )
+    if done.rejects.count:
+        where = "" if done.is_dry else f": {done.rejects.path} says why"
+        note(f"rejected {counted(done.rejects.count, 'row')}{where}", style="yellow")
+    _say_collected(asked or ())
+    if done.failure is not None or done.is_stopped:
+        note(
+            f"published up to line {done.resume_line - 1}; go on with: --from-line {done.resume_line}",
+            style="bold",
+        )
+
+
+def _say_collected(asked: tuple[Collected, ...]) -> None:
+    for one in asked:
+        if one.status is CollectionStatus.REFUSED:
+            note(
+                f"refused by the key access service: {one.topic} at offset {one.offset}: {one.detail}",
+                style="red",
+            )
+    if any(one.status is CollectionStatus.REFUSED for one in asked):
+        note("nobody can read a refused batch: put right what is said, and publish its records anew")
+    pending = sum(one.status is CollectionStatus.UNKNOWN for one in asked)
+    taken = sum(one.status is CollectionStatus.COLLECTED for one in asked)
+    if taken:
+        note(f"taken over by the key access service: {counted(taken, 'batch', 'batches')}")
+    if pending:
+        note(
+            f"not yet taken over: {counted(pending, 'batch', 'batches')}; in the log they are, "
+            "and can be read once the service has",
+            style="yellow",
+        )
