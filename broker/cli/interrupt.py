@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 
 from broker.cli.output import note
 
-__all__ = ["stoppable"]
+__all__ = ["stoppable", "until_stopped"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,3 +44,19 @@ def stoppable(what: str) -> Iterator[asyncio.Event]:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+async def until_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> None:
+    """Do the work until it is done or ``stop`` is set; then it is cancelled, and puts itself in order."""
+    task = asyncio.create_task(work, name="work")
+    asked = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+        is_cut = task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not is_cut or not stop.is_set():
+            raise
