@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field, replace
 
 from broker.directory import HighWater, History, check_high_water
-from broker.errors import NotEntitled
-from broker.log.protocol import Log, Partition
+from broker.errors import FormatError, NotEntitled
+from broker.formats.manifest import Header, Signed
+from broker.formats.protocol import decode, decode_content
+from broker.log.protocol import Log, Partition, StoredMessage
 from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["DIRECTORY", "DirectoryFollower"]
@@ -26,6 +29,9 @@ class DirectoryFollower:
     history: History
     violations: list[Violation]
     _next: int = 0
+    _proven: int = 0
+    _altered: Place | None = None
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     async def start(
@@ -44,7 +50,15 @@ class DirectoryFollower:
         return follower
 
     async def refresh(self, end: int | None = None) -> History:
-        """Read on to the directory's end now, or to ``end``; the same History object, extended."""
+        """Read on to the directory's end now, or to ``end``; the same History object, extended.
+
+        Several tasks may share a follower: each message is applied once. Cancelled, what was read counts.
+        """
+        async with self._reading:
+            await self._read_on(end)
+        return self.history
+
+    async def _read_on(self, end: int | None) -> None:
         async for message in self.log.read(DIRECTORY, self._next):
             if end is not None and message.offset >= end:
                 break
@@ -55,30 +69,61 @@ class DirectoryFollower:
                 detail = f"{count} message{'s' if count > 1 else ''} missing from the log"
                 self._report(Violation(kind=Kind.OFFSET_MISSING, place=gap, detail=detail, count=count))
             error = self.history.extend(message)
+            self._compare_views(message, valid=error is None)
             if error is not None:
-                cause = self.fault(message.offset)
+                cause = self._altered if self._altered and self._altered < place else None
                 self._report(
                     Violation(
                         kind=Kind.DIRECTORY_STATEMENT, place=place, detail=error.message, caused_by=cause
                     )
                 )
             self._next = message.offset + 1
-        return self.history
 
     def _report(self, violation: Violation) -> None:
         if len(self.violations) < _MAX_VIOLATIONS:
             self.violations.append(violation)
 
-    def fault(self, size: int) -> Place | None:
-        """The place of the first violation below this size that would change every later running hash.
+    def _compare_views(self, message: StoredMessage, *, valid: bool) -> None:
+        """Learn from what a statement's issuer had seen whether what stands before it was altered."""
+        header = _header_of(message.value)
+        if header is None:
+            return
+        size, place = header.directory_size, Place("directory", 0, message.offset)
+        if valid:
+            self._proven = max(self._proven, size)
+            if self._altered is not None and self._altered.offset < size:
+                self._altered = None  # whoever said so was wrong
+        elif self._altered is None and self.history.head_at(size) != header.directory_head:
+            self._altered = self._first_unproven(size) or place
+            for i, one in enumerate(self.violations):
+                if one.place > self._altered and one.caused_by is None:
+                    self.violations[i] = replace(one, caused_by=self._altered)
 
-        An invalid statement that was written as it stands changes no hash; it is a fault only where
-        what was written was altered, which shows in the statements behind it.
+    def _first_unproven(self, size: int) -> Place | None:
+        found = (v.place for v in self.violations if v.caused_by is None)
+        return next((place for place in found if self._proven <= place.offset < size), None)
+
+    def fault(self, size: int) -> Place | None:
+        """Where the directory below this size begins to differ from what an issuer of that view saw.
+
+        An invalid statement that stands as it was written changes nobody's view, so it is no fault:
+        only the first violation behind all that later valid statements have seen can be one.
         """
-        return next((v.place for v in self.violations if v.place.offset < size), None)
+        if self._altered is not None and self._altered.offset < size:
+            return self._altered
+        return self._first_unproven(size)
 
     @property
     def high_water(self) -> HighWater:
         """The largest size and head seen, to be remembered."""
         latest = self.history.latest
         return HighWater(size=latest.size, head=latest.head)
+
+
+def _header_of(value: bytes | None) -> Header | None:
+    """The header of a directory statement, valid or not; None where it does not decode."""
+    try:
+        header = getattr(decode_content(decode(Signed, value or b"")), "header", None)
+    except FormatError:
+        return None
+    return header if isinstance(header, Header) else None

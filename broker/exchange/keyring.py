@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from broker.crypto.seal import ReceivingKey
+from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import SigningKey
-from broker.directory import Directory, EpochKey, Use, epoch_keys
+from broker.directory import Directory, EpochKey, Use, open_seed
+from broker.directory.epochs import admit_key
 from broker.errors import NotEntitled, OpenError
 
 __all__ = ["Keyring"]
@@ -17,15 +18,15 @@ __all__ = ["Keyring"]
 class Keyring:
     """A participant's name and private keys; opens its epoch seeds once and keeps what they give.
 
-    ``broken`` lists the (channel, epoch) whose seeds do not give the directory's public keys:
+    ``broken`` lists the (channel, epoch, use) whose seeds do not give the directory's public keys:
     reason to complain (the statement is ``channel-keys-complained``).
     """
 
     name: str
     signing: SigningKey
     receiving: dict[bytes, ReceivingKey]
-    broken: set[tuple[str, int]] = field(default_factory=set)
-    _epochs: dict[tuple[str, int], dict[Use, EpochKey]] = field(default_factory=dict)
+    broken: set[tuple[str, int, Use]] = field(default_factory=set)
+    _epochs: dict[tuple[str, int, Use], EpochKey] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, signing: SigningKey, receiving: Iterable[ReceivingKey]) -> Keyring:
@@ -33,16 +34,26 @@ class Keyring:
         return cls(name, signing, {key.key_id: key for key in receiving})
 
     def epoch_key(self, directory: Directory, channel: str, epoch: int, use: Use) -> EpochKey | None:
-        """Our key for this use of an epoch; None where we were no recipient, or a seed is broken."""
-        found = self._epochs.get((channel, epoch), {}).get(use)
-        if found is not None or (channel, epoch) in self.broken:
-            return found
-        try:
-            keys = epoch_keys(directory, channel, epoch, self.name, self.receiving)
-        except OpenError:
-            self.broken.add((channel, epoch))
-            return None
-        except NotEntitled:
-            return None
-        self._epochs[channel, epoch] = keys
-        return keys.get(use)
+        """Our key for this use of an epoch; None where we were no recipient, or its seed is broken."""
+        place = (channel, epoch, use)
+        found = self._epochs.get(place)
+        if found is None:
+            try:
+                seed = open_seed(directory, channel, epoch, use, self.name, self.receiving)
+            except NotEntitled:
+                return None
+            except OpenError:
+                self.broken.add(place)
+                return None
+            if seed is None:
+                return None
+            self.broken.discard(place)  # a member granted the epoch anew
+            found = self._epochs[place] = EpochKey(
+                channel=channel,
+                epoch=epoch,
+                use=use,
+                key=epoch_key(seed),
+                admit=admit_key(seed, directory.genesis),
+                seed=seed,
+            )
+        return found

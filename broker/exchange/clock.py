@@ -1,0 +1,23 @@
+"""The clock: microseconds since 1970-01-01, UTC, as a function that is passed in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ["Clock", "day_of", "system_clock"]
+
+Clock = Callable[[], int]
+"""Gives the time in microseconds since 1970-01-01, UTC."""
+
+_MICROSECONDS_A_DAY = 86_400_000_000
+
+
+def system_clock() -> int:
+    """The time of this machine."""
+    return time.time_ns() // 1000
+
+
+def day_of(now: int) -> int:
+    """The UTC day of this time, counted from 1970-01-01."""
+    return now // _MICROSECONDS_A_DAY

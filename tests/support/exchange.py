@@ -1,0 +1,271 @@
+"""A coalition on an embedded log, with publishers, subscribers and records for whoever takes part.
+
+async with World.open(tmp_path) as world:
+    async with world.publisher(POLICE_A) as publisher:
+        await publisher.publish(CHANNEL, world.record(0))
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from broker.access.client import KeyAccess
+from broker.access.requests import new_details
+from broker.directory import confirm_channel_keys, drafts, make_channel_keys
+from broker.exchange.asking import Ground
+from broker.exchange.follower import DirectoryFollower
+from broker.exchange.keyring import Keyring
+from broker.exchange.publisher import Published, Publisher
+from broker.exchange.reader_set import partition_reader
+from broker.exchange.reading import read_events
+from broker.exchange.subscriber import Delivered, Delivery, Subscriber
+from broker.formats.access import AccessDetails
+from broker.formats.manifest import Operation
+from broker.formats.records import Record, from_json
+from broker.formats.schema import default_store
+from broker.formats.terms import Action, Purpose, Target
+from broker.log import Log, Partition, SqliteLog, StoredMessage
+from broker.verify.partition import VerifiedBatch
+from broker.verify.violations import Violation
+from support.coalition import (
+    AUDITOR,
+    KAS,
+    POLICE_A,
+    POLICE_B,
+    PURPOSES,
+    RECORD_TYPES,
+    Coalition,
+    receiving_key,
+    signing_key,
+)
+from support.record_data import valid
+from support.small_kas import SmallKas
+
+__all__ = [
+    "CHANNEL",
+    "PAIR",
+    "World",
+    "delivered_refs",
+    "details",
+    "ground",
+    "manifests",
+    "numbered",
+    "only",
+    "ref_of",
+    "stored",
+]
+
+CHANNEL = "repatriation"
+"""Channel 0: everybody, everything."""
+PAIR = "xaa-xbb"
+"""Channel 1: the two police forces."""
+
+_DAY_ZERO = date(1970, 1, 1)
+_written: dict[int, tuple[Path, Coalition]] = {}
+
+
+def details() -> AccessDetails:
+    """Details of an access that break no rule."""
+    return new_details(
+        person="officer-17",
+        role="analyst",
+        legal_basis="Exercise treaty, article 7",
+        justification="Follow-up of a return",
+    )
+
+
+def ground(channel: str = CHANNEL, purpose: Purpose = Purpose.PUBLIC_SECURITY) -> Ground:
+    """The ground of a consultation."""
+    return Ground(channel=channel, purpose=purpose, operation=Operation.CONSULTATION, details=details)
+
+
+def ref_of(number: int) -> str:
+    """The reference of the person in record ``number``."""
+    return f"6f9619ff-8b86-4011-b42d-{number:012x}"
+
+
+async def stored(log: Log, partition: Partition, start: int = 0) -> list[StoredMessage]:
+    """A partition's messages."""
+    return [message async for message in log.read(partition, start)]
+
+
+def numbered(item: Delivery) -> int:
+    """The number of a delivered record, as ``ref_of`` gave it; fails for what was not delivered."""
+    assert isinstance(item, Delivered), item
+    return int(str(item.record.body["subject"]["ref"]).rpartition("-")[2], 16)
+
+
+def delivered_refs(items: Sequence[Delivery]) -> list[int]:
+    """The numbers of the records that were delivered, in order."""
+    return [numbered(item) for item in items if isinstance(item, Delivered)]
+
+
+@dataclass
+class World:
+    """The coalition as it is on the log, and the path of the log's file."""
+
+    path: Path
+    log: SqliteLog
+    coalition: Coalition
+    kas: KeyAccess
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, folder: Path) -> AsyncIterator[World]:
+        """The log in this folder; a new one holds the live coalition's directory and empty partitions."""
+        day = Coalition.live().day
+        if day not in _written:
+            _written[day] = await _write()
+        source, coalition = _written[day]
+        path = folder / "log.db"
+        if not path.exists():
+            shutil.copy(source, path)
+        async with await SqliteLog.open(path) as log:
+            kas = await SmallKas.start(log, coalition.genesis)
+            yield cls(path, log, replace(coalition.copy()), kas)
+
+    async def follower(self) -> DirectoryFollower:
+        """A follower of its own, at the directory's end."""
+        return await DirectoryFollower.start(self.log, self.coalition.genesis)
+
+    def keyring(self, name: str) -> Keyring:
+        """The keys of a participant."""
+        return Keyring.of(name, signing_key(name), [receiving_key(name)])
+
+    @asynccontextmanager
+    async def publisher(
+        self, name: str = POLICE_A, *, log: Log | None = None, **options: Any
+    ) -> AsyncIterator[Publisher]:
+        """A publisher that lingers until it is flushed, unless told otherwise."""
+        options = dict[str, Any](linger_s=3600.0, store=default_store()) | options
+        follower = await self.follower()
+        async with Publisher(log or self.log, follower, self.keyring(name), **options) as publisher:
+            yield publisher
+
+    async def subscriber(self, name: str = POLICE_B, channel: str = CHANNEL, **options: Any) -> Subscriber:
+        """A subscriber, to be entered."""
+        options = dict[str, Any](ground=ground(channel), store=default_store()) | options
+        kas = options.pop("kas", self.kas)
+        log = options.pop("log", self.log)
+        return Subscriber(log, await self.follower(), self.keyring(name), kas, **options)
+
+    async def publish(
+        self, count: int = 1, *, first: int = 0, name: str = POLICE_A, channel: str = CHANNEL, **options: Any
+    ) -> list[Published]:
+        """Publish records ``first`` … in batches as they fill, and wait for all."""
+        async with self.publisher(name, **options) as publisher:
+            tickets = [await publisher.publish(channel, self.record(first + i)) for i in range(count)]
+            await publisher.flush()
+            return [await ticket for ticket in tickets]
+
+    async def read(self, name: str = POLICE_B, channel: str = CHANNEL, **options: Any) -> list[Delivery]:
+        """Everything from the beginning, or from the state file's position, to the present end."""
+        async with await self.subscriber(name, channel, **options) as subscriber:
+            return [item async for item in subscriber.deliveries()]
+
+    def record(
+        self, number: int = 0, record_type: str = "ReturnEvent", changes: Mapping[str, object] | None = None
+    ) -> Record:
+        """A right record whose subject is ``number``, retained for some months from today."""
+        today = _DAY_ZERO + timedelta(days=self.coalition.day)
+        dates: dict[str, object] = {
+            "review_by": str(today + timedelta(days=100)),
+            "erase_by": str(today + timedelta(days=500)),
+            "body.subject.ref": ref_of(number),
+        }
+        obj = valid(record_type, dates | dict(changes or {}))
+        return from_json(None, obj, store=default_store(), today=today)
+
+    async def publish_records(
+        self, records: Sequence[Record], name: str = POLICE_A, channel: str = CHANNEL, **options: Any
+    ) -> list[Published]:
+        """Publish these records and wait for all."""
+        async with self.publisher(name, **options) as publisher:
+            tickets = [await publisher.publish(channel, record) for record in records]
+            await publisher.flush()
+            return [await ticket for ticket in tickets]
+
+    async def next_epoch(self, channel: str, publisher: str) -> None:
+        """A member publishes the channel's next keys, and the key access service confirms them."""
+        on_log = self.coalition
+        published = make_channel_keys(on_log.directory, channel, publisher, on_log.now)
+        await on_log.add_to(self.log, published, signing_key(publisher))
+        confirmed = confirm_channel_keys(on_log.directory, channel, KAS, on_log.now)
+        await on_log.add_to(self.log, confirmed, signing_key(KAS))
+
+    async def suspend(self, agency: str) -> None:
+        """The authority suspends an agency."""
+        on_log = self.coalition
+        statement = drafts.suspend_agency(
+            on_log.directory, agency=agency, reason="exercise", issued_at=on_log.now
+        )
+        await on_log.add_to(self.log, statement, *on_log.authority_keys)
+
+    async def open_channel(
+        self,
+        name: str,
+        number: int,
+        members: Sequence[str],
+        *,
+        record_types: Sequence[str] = RECORD_TYPES,
+        epoch: bool = True,
+    ) -> None:
+        """Open another channel, with its first epoch unless told otherwise."""
+        on_log = self.coalition
+        statement = drafts.open_channel(
+            on_log.directory,
+            channel=name,
+            number=number,
+            members=members,
+            auditors=[AUDITOR],
+            record_types=record_types,
+            purposes=PURPOSES,
+            legal_basis="Exercise treaty, article 7",
+            ceiling_days=3650,
+            kind=None,
+            mandates=(),
+            issued_at=on_log.now,
+        )
+        await on_log.add_to(self.log, statement, *on_log.authority_keys)
+        if epoch:
+            await self.next_epoch(name, members[0])
+
+    def order(self, action: Action, *targets: Target) -> Record:
+        """An order of the originator on records of its own."""
+        made = self.record()
+        return replace(made, terms=replace(made.terms, action=action, targets=targets), body={})
+
+
+async def _write() -> tuple[Path, Coalition]:
+    path = Path(tempfile.mkdtemp(prefix="ftf-world-")) / "log.db"
+    async with await SqliteLog.open(path) as log:
+        for topic in (*default_store().topics, "access"):
+            await log.ensure(topic, 4)
+        await log.ensure("keys", 1, compacted=True)
+        coalition = await Coalition.live().write_to(log)
+    return path, coalition
+
+
+async def manifests(world: World, topic: str, channel: str = CHANNEL) -> list[VerifiedBatch]:
+    """The batches of a partition as a member reads them; fails where a reader reports anything."""
+    follower = await world.follower()
+    found = follower.history.latest.channels[channel]
+    reader = partition_reader(topic, found, follower, world.keyring(POLICE_B))
+    partition = Partition(topic, found.number)
+    end = (await world.log.ends([partition]))[partition]
+    events = [event async for event in read_events(world.log, reader, follower, end=end)]
+    events += reader.flush(at_end=True)
+    assert not [event for event in events if isinstance(event, Violation)]
+    return [event for event in events if isinstance(event, VerifiedBatch)]
+
+
+def only(items: Sequence[Delivery], kind: type[Any] = Violation) -> list[Any]:
+    """The items of this class."""
+    return [item for item in items if isinstance(item, kind)]
