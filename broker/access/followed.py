@@ -123,15 +123,19 @@ class FollowedChannel:
         moved = any(ends[one] != self._ends.get(one) for one in channel_partitions(self.number))
         return await self.apply() if moved or self._state is None else self._state
 
-    async def read_own(self, written: WrittenEntry) -> ChannelState:
-        """Read the access log up to our own entry, which must stand there for every reader."""
+    async def read_own(self, written: WrittenEntry) -> int:
+        """Read the access log up to our own entry; the offset at which it stands for every reader.
+
+        That is a lower one where an append that seemed to have failed came to light: a copy counts once.
+        """
         state, batch = self._state, written.batch
         if state is None:
             raise KasUnavailable(f"channel '{self.name}' is not open")
         end = written.offset + len(batch.messages)
-        if await state.apply_access(end, awaited=batch.batch_id) != written.offset:
+        found = await state.apply_access(end, awaited=batch.batch_id)
+        if found is None or found > written.offset:
             await self._sound_alarm(f"our entry at offset {written.offset} does not stand")
-        return state
+        return found
 
     async def _opened(self) -> ChannelState:
         """The state, read anew after an alarm; at the start the whole journal is compared."""

@@ -231,7 +231,7 @@ class KeyAccessService:
 
     async def _answer(self, channel: FollowedChannel, checked: CheckedRequest) -> bytes:
         request = checked.request
-        decided = await self._decide(channel, checked)  # (3)
+        state, decided = await self._decide(channel, checked)  # (3)
         if not is_participant(decided.directory, request.issuer, request.channel):
             return self._answer_stranger(checked)
         is_denied = is_wholly_denied(decided.decisions)
@@ -249,18 +249,19 @@ class KeyAccessService:
         # nothing; one from here on leaves an entry for something that was not released.
         if is_denied:
             channel.denials.logged(request.issuer, decided.at)
-        state = await channel.read_own(written)  # (5)
+        offset = await channel.read_own(written)  # (5)
         if not 0 <= self._clock() - decided.at <= DECISION_HOLDS_US:
-            still = (await self._decide(channel, checked)).decisions
+            state, again = await self._decide(channel, checked)
+            still = again.decisions
         else:
             still = decide_request(request, self._means.directory, state.records, channel.number, decided.at)
         outcomes, shares = await release(self._means, request, state.records, decided.decisions, still)
-        entry = EntryRef(
-            batch_id=written.batch.batch_id, partition=channel.number, offset=written.offset, index=0
-        )
+        entry = EntryRef(batch_id=written.batch.batch_id, partition=channel.number, offset=offset, index=0)
         return self._seal(checked, entry, outcomes, shares, await self._entries(state, checked, outcomes))
 
-    async def _decide(self, channel: FollowedChannel, checked: CheckedRequest) -> _Decided:
+    async def _decide(
+        self, channel: FollowedChannel, checked: CheckedRequest
+    ) -> tuple[ChannelState, _Decided]:
         """Step 3: apply everything to ends taken now, list what was not yet taken over, decide."""
         state, request = await channel.apply(), checked.request
         wanted = {item.batch_id for item in request.items if isinstance(item, RecordItem)}
@@ -268,7 +269,7 @@ class KeyAccessService:
             await channel.collect(state)
         now, directory = self._clock(), self._means.directory
         check_signed(checked.signed, request.issuer, directory)  # its key may be revoked by now
-        return _Decided(
+        return state, _Decided(
             at=now,
             directory=directory,
             positions=state.positions(directory),

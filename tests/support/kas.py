@@ -13,19 +13,21 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
-from broker.access.entries import ACCESS_TOPIC
 from broker.access.journal import Journal
 from broker.access.keystore import KeyStore
 from broker.access.requests import PreparedRequest, make_request, new_details
 from broker.access.service import KeyAccessService
+from broker.crypto.lock import context_of, release_share
 from broker.crypto.seal import receiving_key_id
 from broker.directory import Directory
+from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
+from broker.exchange.reading import read_events
 from broker.formats.access import AccessDetails
 from broker.formats.batch import (
     Batch,
@@ -44,7 +46,10 @@ from broker.formats.schema import default_store
 from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from broker.log.protocol import Log, Message, Partition
 from broker.log.sqlite import SqliteLog
+from broker.verify.entitled import ACCESS_TOPIC
+from broker.verify.partition import PartitionReader
 from broker.verify.terms import seal_recipients
+from broker.verify.violations import Violation
 from support.coalition import KAS, POLICE_A, Coalition, receiving_key, signing_key
 
 __all__ = ["PASSPHRASE", "Placed", "World", "record_terms"]
@@ -67,6 +72,12 @@ class Placed:
     def batch_id(self) -> bytes:
         """Its name."""
         return self.batch.batch_id
+
+    def share(self, genesis: bytes, index: int) -> bytes:
+        """The release share that its issuer signed for."""
+        header = self.batch.manifest.header
+        place = (header.topic, header.partition, header.epoch, header.issuer, self.draw.manifest_id)
+        return release_share(context_of(genesis, *place), self.draw.release_secret, index)
 
     def item(self, *indexes: int) -> RecordItem:
         """These records of it, as a request names them."""
@@ -186,31 +197,33 @@ class World:
         terms: Sequence[Terms] = (),
         releasable_to: Sequence[str] = (),
         draw: Secrets | None = None,
-        release_secret: bytes | None = None,
-        **changes: object,
+        intake_day: int | None = None,
+        as_directory: Directory | None = None,
+        new_stream: bool = False,
     ) -> Placed:
         """Publish a batch of so many records in the issuer's stream of this partition.
 
-        ``changes`` are of the header; ``release_secret`` is sealed instead of the one that locks.
+        ``as_directory`` is the view that its header claims instead of ours.
         """
         directory = self.directory
         found = directory.channels[directory.numbers[channel]]
         epoch = found.epochs[found.newest_confirmed]
         place = (issuer, topic, channel, epoch.number)
-        stream, sequence, previous = self.streams.get(place, (secrets.token_bytes(16), 0, bytes(32)))
+        fresh = (secrets.token_bytes(16), 0, bytes(32))
+        stream, sequence, previous = fresh if new_stream else self.streams.get(place, fresh)
+        view = as_directory or directory
         header = Header(
             topic=topic,
             partition=channel,
             epoch=epoch.number,
             issuer=issuer,
             issued_at=self.clock(),
-            directory_size=directory.size,
-            directory_head=directory.head,
+            directory_size=view.size,
+            directory_head=view.head,
             stream=stream,
             sequence=sequence,
             previous=previous,
         )
-        header = replace(header, **changes)  # type: ignore[arg-type]
         draw = draw or Secrets.draw()
         default = record_terms(self.day, releasable_to=releasable_to)
         sealed_to = [(receiving_key_id(epoch.content_key), epoch.content_key)]
@@ -225,6 +238,7 @@ class World:
             ],
             draw,
             sealed_to,
+            self.day if intake_day is None else intake_day,
         )
         self.streams[place] = (header.stream, header.sequence + 1, batch.batch_id)
         offset = await self.append(topic, channel, batch)
@@ -236,15 +250,14 @@ class World:
         items: Sequence[Item],
         draw: Secrets,
         members: Sequence[tuple[bytes, bytes]],
-        *,
-        intake: Intake | None = None,
+        intake_day: int,
     ) -> Batch:
         directory = self.directory
         channel = directory.channels[directory.numbers[header.partition]]
         epoch = self.coalition.epoch_keys(channel.name, header.epoch, KAS)["metadata"]
-        key = directory.intake_key(self.day)
+        key = directory.intake_key(intake_day)
         if key is None:
-            raise ValueError("no intake key for today")
+            raise ValueError("no intake key for this day")
         record_type = next(
             name
             for name in default_store().record_types
@@ -259,7 +272,7 @@ class World:
             key=signing_key(header.issuer),
             epoch=EpochAccess(public=epoch.key.public, admit=epoch.admit),
             members=members,
-            intake=intake or Intake(key_id=key.key_id, public=key.public),
+            intake=Intake(key_id=key.key_id, public=key.public),
             draw=draw,
         )
 
@@ -340,6 +353,20 @@ class World:
                     )
                 )
         return found
+
+    async def violations(self, channel: int = 0) -> list[Violation]:
+        """What a reader with the service's keys finds wrong in the channel's access log."""
+        follower = await DirectoryFollower.start(self.log, self.coalition.genesis)
+        name, keyring = self.directory.numbers[channel], self.keyring(KAS)
+        reader = PartitionReader(
+            topic=ACCESS_TOPIC,
+            partition=channel,
+            history=follower.history,
+            keys=lambda epoch: keyring.epoch_key(self.directory, name, epoch, "access"),
+        )
+        end = (await self.log.ends([Partition(ACCESS_TOPIC, channel)]))[Partition(ACCESS_TOPIC, channel)]
+        events = [event async for event in read_events(self.log, reader, follower, end=end)]
+        return [one for one in (*events, *reader.flush(at_end=True)) if isinstance(one, Violation)]
 
     async def terms(self, channel: int = 0) -> list[Terms]:
         """What the entries of the channel's access log say, in order."""
