@@ -11,10 +11,19 @@ from typing import Any
 from uuid import UUID
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from broker.cli.output import day_text, time_text
-from broker.cli.render import GRADES_OF_INFORMATION, GRADES_OF_SOURCES, HANDLING, PURPOSES, TLP, counted
+from broker.cli.render import (
+    GRADES_OF_INFORMATION,
+    GRADES_OF_SOURCES,
+    HANDLING,
+    PURPOSES,
+    TLP,
+    USE_LIMITS,
+    counted,
+)
 from broker.exchange.delivery import Delivered
 from broker.formats.records import Record, to_json
 from broker.formats.terms import Action, RecordTerms, Tlp
@@ -29,7 +38,7 @@ _ORDERS = {
     Action.WITHDRAW: "WITHDRAWS",
     Action.ERASE: "ORDERS ERASURE OF",
 }
-_WIDTH = 12
+_WIDTH = 11
 
 
 def warnings(record: Record) -> tuple[str, ...]:
@@ -75,8 +84,16 @@ def print_block(item: Delivered, console: Console) -> None:
     said = to_json(record)
     body: Mapping[str, Any] = said.get("body", {})
     console.print(_title(record, body))
-    for name, value in _short(item, body):
-        _line(console, name, value)
+    if console.is_terminal:
+        grid = Table.grid(padding=(0, 1, 0, 2))
+        grid.add_column(style="dim", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in _short(item, body):
+            grid.add_row(name, Text(value))
+        console.print(grid)
+    else:
+        for name, value in _short(item, body):
+            console.print(Text(f"  {name.ljust(_WIDTH)}{value}"))
     console.print()
 
 
@@ -173,7 +190,7 @@ def _explained(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if basis := _part(body, "legal_basis"):
         yield "legal basis", f"{_words(str(basis['kind']).lower())}: {basis['citation']}"
     for limit in body.get("use_limits", ()):
-        yield "use limit", _words(str(limit).lower())
+        yield "use limit", USE_LIMITS.get(str(limit)) or _words(str(limit).lower())
     for ref in body.get("external_refs", ()):
         yield "reference", f"{ref['scheme']} {ref['value']}"
 
@@ -218,7 +235,3 @@ def _rfc3339(micros: int) -> str | int:
     except (ValueError, OverflowError, OSError):  # a signed statement may say any number
         return micros
     return moment.isoformat().replace("+00:00", "Z")
-
-
-def _line(console: Console, name: str, value: str) -> None:
-    console.print(Text.assemble((f"  {name.ljust(_WIDTH)}", "dim"), value))

@@ -22,6 +22,7 @@ __all__ = [
     "PURPOSES",
     "REASONS",
     "TLP",
+    "USE_LIMITS",
     "Meaning",
     "counted",
     "reason_meaning",
@@ -195,6 +196,14 @@ TLP: Mapping[Tlp, str] = MappingProxyType(
     }
 )
 """TLP 2.0."""
+
+USE_LIMITS: Mapping[str, str] = MappingProxyType(
+    {
+        "NO_DEATH_PENALTY_OR_CIDT": "not for a death penalty, nor for cruel, inhuman or degrading treatment "
+        "(LED art. 9(3), recital 71)",
+    }
+)
+"""What the recipient must never use a record for."""
 
 PURPOSES: Mapping[Purpose, str] = MappingProxyType(
     {

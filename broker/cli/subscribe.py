@@ -86,6 +86,7 @@ async def command(
                 f"channel '{channel}' does not allow the purpose {why.known_purpose}",
                 hint=f"it allows: {', '.join(allowed)}",
             )
+        _check_mandate(place, profile.name, why)
         state = state_path(profile, channel, record_types, why, out_path)
         if again:
             state.unlink(missing_ok=True)
@@ -110,6 +111,24 @@ async def command(
     if stop.is_set():
         raise KeyboardInterrupt
     return 1 if feed.violations else 0
+
+
+def _check_mandate(channel: Channel, reader: str, why: Why) -> None:
+    """A mandate that is none would have every record denied, one after the other."""
+    if why.mandate is None:
+        return
+    mandate = channel.mandates.get(why.mandate)
+    if mandate is not None and mandate.agency == reader and why.known_purpose in mandate.purposes:
+        return
+    ours = [
+        f"{one.ref} for {', '.join(one.purposes)}"
+        for one in channel.mandates.values()
+        if one.agency == reader
+    ]
+    raise UsageError(
+        f"'{reader}' has no mandate '{why.mandate}' for {why.known_purpose} in channel '{channel.name}'",
+        hint=f"yours: {'; '.join(sorted(ours)) or 'none'}",
+    )
 
 
 def _shown_as(as_json: bool, channel: str) -> Callable[[Delivered], None]:
