@@ -7,7 +7,7 @@ from broker.directory import Channel, Directory
 from broker.errors import NotEntitled, SignatureInvalid
 from broker.formats.batch import OpenedManifest
 
-__all__ = ["ACCESS_TOPIC", "judge_channel", "judge_issuer", "verify_manifest"]
+__all__ = ["ACCESS_TOPIC", "judge_channel", "judge_claim", "judge_issuer", "verify_manifest"]
 
 ACCESS_TOPIC = "access"
 
@@ -23,30 +23,50 @@ def judge_channel(directory: Directory, partition: int) -> Channel:
 
 
 def judge_issuer(directory: Directory, opened: OpenedManifest) -> bytes:
-    """The public key that must have signed this manifest; NotEntitled says why it may not be published.
+    """The public key that must have signed this manifest; NotEntitled says why it may not be published."""
+    header, signatures = opened.manifest.header, opened.signed.signatures
+    if len(signatures) != 1:
+        raise NotEntitled(f"{len(signatures)} signatures, expected 1")
+    return judge_claim(
+        directory,
+        topic=header.topic,
+        partition=header.partition,
+        epoch=header.epoch,
+        issuer=header.issuer,
+        record_type=opened.manifest.record_type,
+        key_id=signatures[0].key_id,
+    )
+
+
+def judge_claim(
+    directory: Directory,
+    *,
+    topic: str,
+    partition: int,
+    epoch: int,
+    issuer: str,
+    record_type: str,
+    key_id: bytes,
+) -> bytes:
+    """The public key of ``key_id``, if its holder may publish this here; NotEntitled says why not.
 
     (1) the channel is open, (2) its epoch was confirmed and nobody complained of it, (3) the issuer
-    has its role there, (4) the record type is allowed there, (5) exactly one signature, by an active
-    key of the issuer.
+    has its role there, (4) the record type is allowed there, (5) the key is an active one of the issuer.
     """
-    manifest, signed = opened.manifest, opened.signed
-    header = manifest.header
-    channel = judge_channel(directory, header.partition)  # (1)
-    epoch = channel.epochs.get(header.epoch)
-    if epoch is None or epoch.confirmed_at is None:
-        raise NotEntitled(f"epoch {header.epoch} of channel '{channel.name}' is not confirmed")  # (2)
-    if epoch.complained:
-        raise NotEntitled(f"epoch {header.epoch} of channel '{channel.name}' is void after a complaint")
-    if header.topic == ACCESS_TOPIC:
-        if header.issuer != directory.kas_name:  # (3)
-            raise NotEntitled(f"'{header.issuer}' is not the key access service")
-    elif header.issuer not in channel.members:
-        raise NotEntitled(f"'{header.issuer}' is no member of channel '{channel.name}'")
-    elif manifest.record_type not in channel.record_types:  # (4)
-        raise NotEntitled(f"channel '{channel.name}' does not allow '{manifest.record_type}'")
-    if len(signed.signatures) != 1:
-        raise NotEntitled(f"{len(signed.signatures)} signatures, expected 1")  # (5)
-    return directory.signer(header.issuer, signed.signatures[0].key_id)
+    channel = judge_channel(directory, partition)  # (1)
+    found = channel.epochs.get(epoch)
+    if found is None or found.confirmed_at is None:
+        raise NotEntitled(f"epoch {epoch} of channel '{channel.name}' is not confirmed")  # (2)
+    if found.complained:
+        raise NotEntitled(f"epoch {epoch} of channel '{channel.name}' is void after a complaint")
+    if topic == ACCESS_TOPIC:
+        if issuer != directory.kas_name:  # (3)
+            raise NotEntitled(f"'{issuer}' is not the key access service")
+    elif issuer not in channel.members:
+        raise NotEntitled(f"'{issuer}' is no member of channel '{channel.name}'")
+    elif record_type not in channel.record_types:  # (4)
+        raise NotEntitled(f"channel '{channel.name}' does not allow '{record_type}'")
+    return directory.signer(issuer, key_id)  # (5)
 
 
 def verify_manifest(directory: Directory, opened: OpenedManifest) -> None:

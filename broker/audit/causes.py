@@ -1,0 +1,71 @@
+"""The ledger of violations: roots before what they cause, the known ones marked, the rest counted.
+
+A violation names in ``caused_by`` the root that it follows from. Who has dealt with a violation
+names it as known: it is still shown, with its consequences, and no longer counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from broker.verify.violations import Kind, Place, Violation
+
+__all__ = ["MAX_LISTED", "Known", "Ledger", "Reported"]
+
+MAX_LISTED = 1000
+"""Violations listed one by one in a replay's answer, after which they are counted by kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A violation that was dealt with; ``count`` where it must be no more than it was."""
+
+    kind: Kind
+    place: Place
+    count: int | None = None
+
+    def covers(self, violation: Violation) -> bool:
+        """Whether it is this violation, no larger than it was."""
+        same = (self.kind, self.place) == (violation.kind, violation.place)
+        return same and (self.count is None or violation.count <= self.count)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A violation as it is listed."""
+
+    violation: Violation
+    known: bool
+
+
+class Ledger:
+    """What a replay has to report, in bounded memory."""
+
+    def __init__(self, known: Iterable[Known] = ()) -> None:
+        self.listed: list[Reported] = []
+        self.by_kind: Counter[Kind] = Counter()
+        self.open = 0
+        """Violations that are not known."""
+        self._known: dict[tuple[Kind, Place], list[Known]] = {}
+        for one in known:
+            self._known.setdefault((one.kind, one.place), []).append(one)
+        self._known_roots: set[Place] = set()
+
+    @property
+    def total(self) -> int:
+        """Violations reported, known or not."""
+        return self.by_kind.total()
+
+    def report(self, violation: Violation) -> Place:
+        """Take a violation; returns its root."""
+        known = any(one.covers(violation) for one in self._known.get((violation.kind, violation.place), ()))
+        if known and violation.caused_by is None:
+            self._known_roots.add(violation.place)
+        known = known or violation.caused_by in self._known_roots
+        self.open += not known
+        self.by_kind[violation.kind] += 1
+        if len(self.listed) < MAX_LISTED:
+            self.listed.append(Reported(violation, known))
+        return violation.caused_by or violation.place

@@ -1,0 +1,309 @@
+"""What a replay must remember of one channel, in a temporary file, so that memory stays flat.
+
+A table for each thing that later checks ask for: the batches that stand, the records that their
+orders name, what the access log lists and shreds, its access entries, and the violations found, for
+naming causes. Rows are written through small buffers in one transaction that is never committed to
+anything lasting; the file is deleted with the index.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from broker.access.records import IndexedBatch
+from broker.formats.manifest import AccessTerms, Collected, CollectionStatus, ErasureTerms, TermsLeaf
+from broker.formats.protocol import decode, encode
+from broker.formats.terms import RecordTerms
+from broker.verify.partition import VerifiedBatch
+from broker.verify.violations import Kind, Place, Violation
+
+__all__ = ["Index", "Listed", "StoredBatch", "StoredEntry"]
+
+_SCHEMA = """
+CREATE TABLE batch(batch_id BLOB PRIMARY KEY, topic TEXT, offset INTEGER, last INTEGER, appended_at INTEGER,
+    judged_at INTEGER, epoch INTEGER, issuer TEXT, record_type TEXT, key_id BLOB, manifest_id BLOB,
+    terms TEXT, term_of BLOB);
+CREATE INDEX batch_place ON batch(topic, offset);
+CREATE TABLE terms(id INTEGER PRIMARY KEY, content BLOB);
+CREATE TABLE target(batch_id BLOB, by_batch BLOB);
+CREATE INDEX target_batch ON target(batch_id);
+CREATE TABLE listed(batch_id BLOB PRIMARY KEY, topic TEXT, offset INTEGER, count INTEGER, status TEXT,
+    access_offset INTEGER, size INTEGER);
+CREATE INDEX listed_place ON listed(topic, offset);
+CREATE TABLE shredded(batch_id BLOB, record INTEGER, access_offset INTEGER);
+CREATE INDEX shredded_batch ON shredded(batch_id);
+CREATE TABLE entry(access_offset INTEGER, record INTEGER, issued_at INTEGER, digest BLOB, terms BLOB);
+CREATE TABLE violation(topic TEXT, offset INTEGER, last INTEGER, kind TEXT, root_topic TEXT,
+    root_partition INTEGER, root_offset INTEGER);
+CREATE INDEX violation_place ON violation(topic, last);
+CREATE TABLE skipped(topic TEXT, offset INTEGER);
+CREATE INDEX skipped_place ON skipped(topic, offset);
+"""
+_INSERT_BATCH = "INSERT OR IGNORE INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_BATCH = (
+    "SELECT batch_id, topic, offset, last, appended_at, judged_at, epoch, issuer, record_type, key_id,"
+    " manifest_id, terms, term_of FROM batch "
+)
+_LISTED = "SELECT batch_id, topic, offset, count, status, access_offset, size FROM listed "
+_BUFFERED = 256
+_MAX_TERMS = 1024
+
+
+class StoredBatch(NamedTuple):
+    """A batch that stands; ``last`` is the offset of its last body, ``key_id`` who signed."""
+
+    indexed: IndexedBatch
+    last: int
+    appended_at: int
+    key_id: bytes
+
+
+class Listed(NamedTuple):
+    """What the access log says became of a batch, in the entry at ``access_offset``, at that size."""
+
+    batch_id: bytes
+    topic: str
+    offset: int
+    records: int
+    status: CollectionStatus
+    access_offset: int
+    size: int
+
+
+class StoredEntry(NamedTuple):
+    """An access entry: where it stands, when it was issued, and what it says."""
+
+    offset: int
+    record: int
+    issued_at: int
+    terms: AccessTerms
+
+
+class Index:
+    """The memory of one channel's replay: use it as ``with Index(partition) as index``."""
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self._file = tempfile.NamedTemporaryFile(prefix="ftf-replay-", suffix=".db")  # noqa: SIM115 - closed in close()
+        self._db = sqlite3.connect(self._file.name, isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -8192", "temp_store = FILE"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN")
+        self._batches: list[tuple[object, ...]] = []
+        self._term_ids: OrderedDict[RecordTerms, int] = OrderedDict()
+        self._terms: OrderedDict[int, RecordTerms] = OrderedDict()
+        self._next_term = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the file."""
+        self._db.close()
+        self._file.close()
+
+    # remembering
+
+    def add(self, batch: VerifiedBatch) -> None:
+        """A batch of records that stands; a later one of the same name is none."""
+        opened, manifest = batch.opened, batch.opened.manifest
+        terms = [one for one in opened.entries.terms if isinstance(one, RecordTerms)]
+        row = (
+            batch.batch_id,
+            batch.topic,
+            batch.offset,
+            batch.offset + manifest.count,
+            batch.appended_at,
+            batch.judged_at,
+            manifest.header.epoch,
+            manifest.header.issuer,
+            manifest.record_type,
+            opened.signed.signatures[0].key_id,
+            manifest.manifest_id,
+            ",".join(str(self._term_id(one)) for one in terms),
+            opened.entries.term_of,
+        )
+        self._batches.append(row)
+        targets = {target.batch_id for one in terms for target in one.targets}
+        if targets:
+            rows = [(target, batch.batch_id) for target in targets]
+            self._db.executemany("INSERT INTO target VALUES (?, ?)", rows)
+        if len(self._batches) >= _BUFFERED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered; before anything is asked."""
+        if self._batches:
+            self._db.executemany(_INSERT_BATCH, self._batches)
+            self._batches.clear()
+
+    def _term_id(self, terms: RecordTerms) -> int:
+        found = self._term_ids.get(terms)
+        if found is None:
+            found = self._term_ids[terms] = self._next_term
+            self._next_term += 1
+            self._db.execute("INSERT INTO terms VALUES (?, ?)", (found, encode(TermsLeaf(terms=terms))))
+            if len(self._term_ids) > _MAX_TERMS:
+                self._term_ids.popitem(last=False)
+        return found
+
+    def take_listing(self, one: Collected, access_offset: int, size: int) -> Listed | None:
+        """What an entry lists; returns what an earlier one said of the same batch, which stays."""
+        row = (one.batch_id, one.topic, one.offset, one.count, one.status, access_offset, size)
+        if self._db.execute("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
+            return None
+        return self.listed(one.batch_id)
+
+    def shred(self, terms: ErasureTerms, access_offset: int) -> None:
+        """What an erasure entry names."""
+        rows = [(target.batch_id, target.index, access_offset) for target in terms.targets]
+        self._db.executemany("INSERT INTO shredded VALUES (?, ?, ?)", rows)
+
+    def enter(self, offset: int, record: int, issued_at: int, terms: AccessTerms) -> None:
+        """An access entry, to be judged when everything is known."""
+        digest = sha256(terms.request.content).digest()
+        row = (offset, record, issued_at, digest, encode(TermsLeaf(terms=terms)))
+        self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
+
+    def note(self, violation: Violation) -> None:
+        """A violation in this channel, so that what follows from it can say so."""
+        topic, _, offset = violation.place
+        root = violation.caused_by or violation.place
+        row = (topic, offset, offset + violation.count - 1, violation.kind, *root)
+        self._db.execute("INSERT INTO violation VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def skip(self, topic: str, offset: int) -> None:
+        """A message that we hold no key of."""
+        self._db.execute("INSERT INTO skipped VALUES (?, ?)", (topic, offset))
+
+    # asking
+
+    def batch(self, batch_id: bytes) -> StoredBatch | None:
+        """The batch of this name."""
+        return self._one_batch("WHERE batch_id = ?", batch_id)
+
+    def batch_across(self, topic: str, offset: int) -> StoredBatch | None:
+        """The batch that an end at this offset would cut in two."""
+        found = self._one_batch("WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1", topic, offset)
+        return found if found and found.last >= offset else None
+
+    def orders_on(self, batch_id: bytes) -> list[StoredBatch]:
+        """The batches with orders on records of this one."""
+        where = "WHERE batch_id IN (SELECT by_batch FROM target WHERE batch_id = ?)"
+        return [self._stored(row) for row in self._db.execute(_BATCH + where, (batch_id,)).fetchall()]
+
+    def unlisted(self, topic: str) -> Iterator[StoredBatch]:
+        """Every batch of a topic that no entry lists, in order."""
+        where = "WHERE topic = ? AND batch_id NOT IN (SELECT batch_id FROM listed) ORDER BY offset"
+        for row in self._db.execute(_BATCH + where, (topic,)):
+            yield self._stored(row)
+
+    def _one_batch(self, where: str, *values: object) -> StoredBatch | None:
+        row = self._db.execute(_BATCH + where, values).fetchone()
+        return None if row is None else self._stored(row)
+
+    def _stored(self, row: Sequence[Any]) -> StoredBatch:
+        batch_id, topic, offset, last, appended_at, judged_at, epoch, issuer, record_type, key_id = row[:10]
+        indexed = IndexedBatch(
+            batch_id=batch_id,
+            topic=topic,
+            partition=self.partition,
+            offset=offset,
+            epoch=epoch,
+            issuer=issuer,
+            record_type=record_type,
+            manifest_id=row[10],
+            count=last - offset,
+            judged_at=judged_at,
+            terms=tuple(self._record_terms(int(number)) for number in row[11].split(",")),
+            term_of=row[12],
+        )
+        return StoredBatch(indexed, last, appended_at, key_id)
+
+    def _record_terms(self, number: int) -> RecordTerms:
+        found = self._terms.get(number)
+        if found is None:
+            (content,) = self._db.execute("SELECT content FROM terms WHERE id = ?", (number,)).fetchone()
+            leaf = decode(TermsLeaf, content).terms
+            if not isinstance(leaf, RecordTerms):
+                raise TypeError("only terms of records are kept")
+            found = self._terms[number] = leaf
+            if len(self._terms) > _MAX_TERMS:
+                self._terms.popitem(last=False)
+        return found
+
+    def listed(self, batch_id: bytes) -> Listed | None:
+        """What the access log says became of a batch."""
+        row = self._db.execute(_LISTED + "WHERE batch_id = ?", (batch_id,)).fetchone()
+        return None if row is None else _listed(row)
+
+    def listings(self, topic: str) -> Iterator[Listed]:
+        """What the access log lists of a topic, by offset."""
+        for row in self._db.execute(_LISTED + "WHERE topic = ? ORDER BY offset, access_offset", (topic,)):
+            yield _listed(row)
+
+    def listed_around(self, topic: str, offset: int) -> tuple[Listed | None, Listed | None]:
+        """The nearest listings before and behind an offset."""
+        before = _LISTED + "WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1"
+        behind = _LISTED + "WHERE topic = ? AND offset > ? ORDER BY offset LIMIT 1"
+        rows = [self._db.execute(sql, (topic, offset)).fetchone() for sql in (before, behind)]
+        first, second = (None if row is None else _listed(row) for row in rows)
+        return first, second
+
+    def shreddings(self, batch_id: bytes, access_end: int) -> list[int]:
+        """The records of a batch that entries before ``access_end`` say are shredded."""
+        sql = "SELECT record FROM shredded WHERE batch_id = ? AND access_offset < ?"
+        return [int(record) for (record,) in self._db.execute(sql, (batch_id, access_end))]
+
+    def entries(self) -> Iterator[StoredEntry]:
+        """Every access entry, in order."""
+        sql = "SELECT access_offset, record, issued_at, terms FROM entry ORDER BY rowid"
+        for offset, record, issued_at, content in self._db.execute(sql):
+            terms = decode(TermsLeaf, content).terms
+            if isinstance(terms, AccessTerms):
+                yield StoredEntry(offset, record, issued_at, terms)
+
+    def requests(self) -> int:
+        """How many different requests have an access entry: a repeat counts once."""
+        (count,) = self._db.execute("SELECT count(DISTINCT digest) FROM entry").fetchone()
+        return int(count)
+
+    def root_within(self, topic: str, first: int, last: int) -> Place | None:
+        """The root of the first violation that touches these offsets."""
+        sql = (
+            "SELECT root_topic, root_partition, root_offset FROM violation"
+            " WHERE topic = ? AND last >= ? AND offset <= ? ORDER BY last LIMIT 1"
+        )
+        row = self._db.execute(sql, (topic, first, last)).fetchone()
+        return None if row is None else Place(*row)
+
+    def gap_behind(self, topic: str, offset: int) -> Place | None:
+        """The root of the first stream behind this offset that misses a statement."""
+        sql = (
+            "SELECT root_topic, root_partition, root_offset FROM violation"
+            " WHERE topic = ? AND last >= ? AND kind = ? ORDER BY last LIMIT 1"
+        )
+        row = self._db.execute(sql, (topic, offset, Kind.STREAM_GAP)).fetchone()
+        return None if row is None else Place(*row)
+
+    def skipped_within(self, topic: str, first: int, last: int) -> bool:
+        """Whether there is a message among these that we hold no key of."""
+        sql = "SELECT 1 FROM skipped WHERE topic = ? AND offset BETWEEN ? AND ? LIMIT 1"
+        return self._db.execute(sql, (topic, first, last)).fetchone() is not None
+
+
+def _listed(row: Sequence[Any]) -> Listed:
+    batch_id, topic, offset, count, status, access_offset, size = row
+    return Listed(batch_id, topic, offset, count, CollectionStatus(status), access_offset, size)

@@ -1,0 +1,315 @@
+"""Replay: prove that nothing in the logs was altered, dropped, inserted or reordered.
+
+With an auditor's keys, which open metadata and never content. Theory of operation:
+
+    the ends of all partitions are taken in one round trip, then the directory is read to its end,
+    so that whatever a statement before those ends says of the directory has been read;
+    then channel by channel
+        each record partition      signatures, entitlement, streams, digests, every body accounted for
+        the access partition       the same; its entries into the channel's index
+        collections and batches    compared both ways, see ``takeovers``
+        access entries             decided again, see ``decisions``
+
+Memory stays flat: what must be remembered of a channel lies in a temporary file (``index``). A
+violation is reported with its root, roots before what they cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from broker.audit.access_log import AccessLog
+from broker.audit.causes import Known, Ledger, Reported
+from broker.audit.decisions import Decisions
+from broker.audit.index import Index
+from broker.audit.takeovers import Takeovers
+from broker.directory import Channel, Directory, EpochKey, HighWater, Use, check_high_water
+from broker.errors import NotEntitled, UsageError
+from broker.exchange.follower import DirectoryFollower
+from broker.exchange.keyring import Keyring
+from broker.formats.schema import SchemaStore
+from broker.log.protocol import Log, Partition
+from broker.verify.entitled import ACCESS_TOPIC
+from broker.verify.partition import DirectoryBehind, PartitionReader, VerifiedBatch
+from broker.verify.violations import Kind, Place, Violation
+
+__all__ = ["Progress", "ReplayReport", "replay"]
+
+_REPORT_EVERY = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a replay is, in messages; ``now`` is what it reads."""
+
+    done: int
+    total: int
+    now: Partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """What a replay found; ``verified`` says that there is no violation but known ones.
+
+    ``records`` and ``manifests`` stand and verify, ``access_entries`` are different requests that
+    have an entry; ``uncollected`` batches are newer than all that the KAS has listed; ``opaque``
+    messages are of epochs whose keys the auditor does not hold.
+    """
+
+    verified: bool
+    channels: tuple[str, ...]
+    records: int
+    manifests: int
+    access_entries: int
+    collections: int
+    denials: int
+    erasures: int
+    uncollected: int
+    opaque: int
+    messages: int
+    directory_size: int
+    violations: tuple[Reported, ...]
+    violation_count: int
+    by_kind: Mapping[Kind, int]
+
+
+async def replay(
+    log: Log,
+    follower: DirectoryFollower,
+    keyring: Keyring,
+    *,
+    channels: Sequence[str] | None = None,
+    store: SchemaStore,
+    progress: Callable[[Progress], None] | None = None,
+    known: Iterable[Known] = (),
+    high_water: HighWater | None = None,
+) -> ReplayReport:
+    """Verify both logs of these channels, or of all whose keys we hold.
+
+    The follower is started without a high-water mark: a directory that shows less than
+    ``high_water`` is reported here, not refused. UsageError for a channel that there is not, or
+    where there is nothing that these keys open.
+    """
+    chosen = _choose(follower.history.latest, keyring.name, channels)
+    topics = sorted(store.topics)
+    partitions = [Partition(topic, one.number) for one in chosen for topic in (*topics, ACCESS_TOPIC)]
+    ends = await log.ends(partitions)
+    await follower.refresh()
+    one = _Replay(log, follower, keyring, topics, ends, Ledger(known), progress)
+    one.check_directory(high_water)
+    for channel in chosen:
+        await one.check_channel(channel)
+    return one.report(tuple(channel.name for channel in chosen))
+
+
+def _choose(directory: Directory, name: str, channels: Sequence[str] | None) -> list[Channel]:
+    if channels is None:
+        found = [one for _, one in sorted(directory.channels.items()) if _is_ours(one, name)]
+        if not found and directory.channels:
+            raise UsageError(
+                f"'{name}' holds the keys of no channel", hint="replay with the profile of an auditor"
+            )
+        return found
+    chosen = []
+    for wanted in dict.fromkeys(channels):
+        channel = directory.channel(wanted)
+        if channel is None:
+            names = ", ".join(sorted(directory.channels)) or "none"
+            raise UsageError(f"there is no channel '{wanted[:80]}'", hint=f"channels: {names[:500]}")
+        if not _is_ours(channel, name):
+            raise UsageError(f"'{name}' holds no key of channel '{wanted}'")
+        chosen.append(channel)
+    return chosen
+
+
+def _is_ours(channel: Channel, name: str) -> bool:
+    return any(epoch.is_recipient(name) for epoch in channel.epochs.values())
+
+
+class _Replay:
+    """One run: what it reads with, and what it has found so far."""
+
+    def __init__(
+        self,
+        log: Log,
+        follower: DirectoryFollower,
+        keyring: Keyring,
+        topics: Sequence[str],
+        ends: Mapping[Partition, int],
+        ledger: Ledger,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._log = log
+        self._follower = follower
+        self._keyring = keyring
+        self._topics = topics
+        self._ends = ends
+        self._ledger = ledger
+        self._progress = progress
+        self._total = sum(ends.values())
+        self._rollback: Place | None = None
+        self._read = self._records = self._manifests = self._opaque = 0
+        self._accesses = self._collections = self._denials = self._erasures = self._uncollected = 0
+
+    def report(self, channels: tuple[str, ...]) -> ReplayReport:
+        """What was found."""
+        ledger = self._ledger
+        return ReplayReport(
+            verified=ledger.open == 0,
+            channels=channels,
+            records=self._records,
+            manifests=self._manifests,
+            access_entries=self._accesses,
+            collections=self._collections,
+            denials=self._denials,
+            erasures=self._erasures,
+            uncollected=self._uncollected,
+            opaque=self._opaque,
+            messages=self._read,
+            directory_size=self._follower.history.latest.size,
+            violations=tuple(ledger.listed),
+            violation_count=ledger.total,
+            by_kind=dict(ledger.by_kind),
+        )
+
+    # the directory
+
+    def check_directory(self, high_water: HighWater | None) -> None:
+        """Report what is wrong with the directory, and one that shows less than was seen before."""
+        for violation in self._follower.violations:
+            self._ledger.report(violation)
+        if high_water is None:
+            return
+        history = self._follower.history
+        try:
+            check_high_water(history, high_water)
+        except NotEntitled as error:
+            place = Place("directory", 0, min(history.latest.size, high_water.size))
+            cause = self._follower.fault(high_water.size) if history.latest.size >= high_water.size else None
+            self._rollback = self._ledger.report(
+                Violation(kind=Kind.DIRECTORY_ROLLBACK, place=place, detail=error.message, caused_by=cause)
+            )
+
+    def _fault(self, size: int) -> Place | None:
+        """Where the directory that an issuer saw differs from ours: altered, or cut."""
+        found = self._follower.fault(size)
+        return found if found is not None or size <= self._follower.history.latest.size else self._rollback
+
+    # a channel
+
+    async def check_channel(self, channel: Channel) -> None:
+        """Verify both logs of one channel and compare them."""
+        number = channel.number
+        with Index(number) as index:
+
+            def note(violation: Violation) -> Place:
+                index.note(violation)
+                return self._ledger.report(violation)
+
+            entries = AccessLog(
+                partition=number,
+                topics=frozenset(self._topics),
+                history=self._follower.history,
+                keys=self._keys(channel, "access"),
+                index=index,
+                report=note,
+            )
+            for topic in self._topics:
+                reader = self._reader(channel, topic, "metadata")
+                await self._check_partition(reader, index, index.add, note)
+            index.flush()
+            reader = self._reader(channel, ACCESS_TOPIC, "access")
+            await self._check_partition(reader, index, entries.take, note)
+            self._compare(index, entries, number, note)
+
+    def _compare(
+        self, index: Index, entries: AccessLog, number: int, note: Callable[[Violation], Place]
+    ) -> None:
+        ends = {topic: self._ends[Partition(topic, number)] for topic in self._topics}
+        history = self._follower.history
+        takeovers = Takeovers(
+            index=index, history=history, partition=number, report=note, recorded=entries.recorded
+        )
+        for topic, end in ends.items():
+            takeovers.check(topic, end)
+        decisions = Decisions(
+            index=index,
+            history=history,
+            partition=number,
+            ends=ends,
+            report=note,
+            directory_fault=self._fault,
+        )
+        decisions.check()
+        self._accesses += index.requests()
+        self._collections += entries.collections
+        self._denials += entries.denials
+        self._erasures += entries.erasures
+        self._uncollected += takeovers.uncollected
+
+    def _keys(self, channel: Channel, use: Use) -> Callable[[int], EpochKey | None]:
+        directory = self._follower.history.latest
+        held: dict[int, EpochKey | None] = {}
+
+        def key(epoch: int) -> EpochKey | None:
+            if epoch not in held:
+                held[epoch] = self._keyring.epoch_key(directory, channel.name, epoch, use)
+            return held[epoch]
+
+        return key
+
+    def _reader(self, channel: Channel, topic: str, use: Use) -> PartitionReader:
+        return PartitionReader(
+            topic=topic,
+            partition=channel.number,
+            history=self._follower.history,
+            keys=self._keys(channel, use),
+            keep_bodies=False,
+            directory_fault=self._fault,
+        )
+
+    async def _check_partition(
+        self,
+        reader: PartitionReader,
+        index: Index,
+        take: Callable[[VerifiedBatch], None],
+        note: Callable[[Violation], Place],
+    ) -> None:
+        partition = Partition(reader.topic, reader.partition)
+        end, feed, opaque = self._ends[partition], reader.feed, 0
+        start, offset = self._read, -1
+        async for message in self._log.read(partition, 0):
+            offset = message.offset
+            if offset >= end:
+                break
+            try:
+                events = feed(message)
+            except DirectoryBehind:  # it was read to an end behind everything here: a lie
+                events = feed(message, directory_read=True)
+            for event in events:
+                if isinstance(event, Violation):
+                    note(event)
+                else:
+                    take(event)
+                    self._count(event)
+            if reader.opaque != opaque:
+                opaque = reader.opaque
+                index.skip(reader.topic, offset)
+            if not offset % _REPORT_EVERY:
+                self._tell(start + offset, partition)
+        for event in reader.flush(at_end=True):
+            if isinstance(event, Violation):
+                note(event)
+        self._opaque += opaque
+        self._read = start + end
+        self._tell(self._read, partition)
+
+    def _count(self, batch: VerifiedBatch) -> None:
+        self._manifests += 1
+        if batch.topic != ACCESS_TOPIC:
+            self._records += batch.opened.manifest.count
+
+    def _tell(self, done: int, partition: Partition) -> None:
+        if self._progress is not None:
+            self._progress(Progress(done=done, total=self._total, now=partition))
