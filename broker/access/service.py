@@ -169,7 +169,7 @@ class KeyAccessService:
         found = means.directory.channel(name)
         if found is None or not is_participant(means.directory, issuer, name):
             return self._answer_stranger(checked)
-        channel = self._followed(found)
+        channel = self.followed(found)
         try:
             async with channel.turn:
                 return await self._answer(channel, checked)
@@ -188,7 +188,7 @@ class KeyAccessService:
         checked = check_query(query, means.follower.history, self._clock())
         asked, channel = checked.query, means.directory.channel(checked.query.channel)
         if channel is not None and channel.is_open and asked.issuer in channel.members:
-            answers = await self._collected(self._followed(channel), asked.batches)
+            answers = await self._collected(self.followed(channel), asked.batches)
         else:
             answers = tuple(_unknown(one) for one in asked.batches)
         content = CollectionAnswer(
@@ -360,7 +360,8 @@ class KeyAccessService:
 
     # following all channels
 
-    def _followed(self, channel: Channel) -> FollowedChannel:
+    def followed(self, channel: Channel) -> FollowedChannel:
+        """A channel in our hands; whoever works on it holds its ``turn``."""
         found = self._channels.get(channel.number)
         if found is None:
             found = self._channels[channel.number] = FollowedChannel(self._means, channel)
@@ -381,7 +382,7 @@ class KeyAccessService:
         await means.follower.refresh()
         means.check_own_key(means.directory)
         usable = [one for one in means.directory.channels.values() if one.is_open and one.epoch]
-        channels = [self._followed(one) for one in usable]
+        channels = [self.followed(one) for one in usable]
         partitions = [one for channel in channels for one in channel_partitions(channel.number)]
         ends = await self._log.ends(partitions) if partitions else {}
         for channel in channels:

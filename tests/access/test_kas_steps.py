@@ -301,7 +301,7 @@ async def test_a_crash_between_entry_and_answer_releases_nothing(tmp_path: Path)
                 await world.read(kas, POLICE_B, [batch.item(0)])
         assert len(await accesses(world)) == 1
         async with world.kas() as kas:
-            assert kas.alarms == ()
+            assert not kas.alarms
             assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
         assert len(await accesses(world)) == 2
         assert await world.violations() == []

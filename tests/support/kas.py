@@ -10,10 +10,12 @@ The clock is the world's: it stands still, a little ahead of the log's, until ``
 from __future__ import annotations
 
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 from broker.access.answers import Answer, open_answer
@@ -23,7 +25,7 @@ from broker.access.keystore import KeyStore
 from broker.access.requests import PreparedRequest, make_request, new_details
 from broker.access.service import KeyAccessService
 from broker.crypto.lock import context_of, release_share
-from broker.crypto.seal import receiving_key_id
+from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
 from broker.directory import Directory
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
@@ -37,11 +39,13 @@ from broker.formats.batch import (
     OpenedManifest,
     Secrets,
     build_batch,
+    manifest_tag,
     open_manifest,
     parse_envelope,
+    sign_content,
 )
-from broker.formats.manifest import Header, LogItem, Operation, RecordItem, Terms
-from broker.formats.protocol import Statement
+from broker.formats.manifest import Header, LogItem, ManifestPlaintext, Operation, RecordItem, Terms
+from broker.formats.protocol import Statement, encode
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from broker.log.protocol import Log, Message, Partition
@@ -73,11 +77,15 @@ class Placed:
         """Its name."""
         return self.batch.batch_id
 
-    def share(self, genesis: bytes, index: int) -> bytes:
-        """The release share that its issuer signed for."""
+    def context(self, genesis: bytes) -> bytes:
+        """What binds its shares to it."""
         header = self.batch.manifest.header
         place = (header.topic, header.partition, header.epoch, header.issuer, self.draw.manifest_id)
-        return release_share(context_of(genesis, *place), self.draw.release_secret, index)
+        return context_of(genesis, *place)
+
+    def share(self, genesis: bytes, index: int) -> bytes:
+        """The release share that its issuer signed for."""
+        return release_share(self.context(genesis), self.draw.release_secret, index)
 
     def item(self, *indexes: int) -> RecordItem:
         """These records of it, as a request names them."""
@@ -162,23 +170,29 @@ class World:
 
     # the service
 
-    def store(self, name: str = "kas") -> KeyStore:
+    def store(self, name: str = "kas", *, with_intake: bool = True) -> KeyStore:
         """The service's key store, with the coalition's intake keys in it."""
         store = KeyStore(self.folder / name, self.coalition.genesis, self.coalition.keys_of(KAS), PASSPHRASE)
-        for day, key in self.coalition.intake.items():
+        for day, key in self.coalition.intake.items() if with_intake else ():
             store.add_intake_key(day, key)
         return store
 
     @asynccontextmanager
     async def kas(
-        self, *, log: Log | None = None, name: str = "kas", journal: str = "journal.db"
+        self,
+        *,
+        log: Log | None = None,
+        name: str = "kas",
+        journal: str = "journal.db",
+        without_intake: bool = False,
+        as_name: str = KAS,
     ) -> AsyncIterator[KeyAccessService]:
         """A key access service on this log; others of the same name share its key store and journal."""
         with Journal(self.folder / journal) as open_journal:
             async with KeyAccessService(
                 log or self.log,
-                self.keyring(KAS),
-                self.store(name),
+                self.keyring(as_name),
+                self.store("empty", with_intake=False) if without_intake else self.store(name),
                 open_journal,
                 genesis=self.coalition.genesis,
                 clock=self.clock,
@@ -197,13 +211,16 @@ class World:
         terms: Sequence[Terms] = (),
         releasable_to: Sequence[str] = (),
         draw: Secrets | None = None,
+        sealed_secret: bytes | None = None,
+        release_seal: bytes | None = None,
         intake_day: int | None = None,
         as_directory: Directory | None = None,
         new_stream: bool = False,
     ) -> Placed:
         """Publish a batch of so many records in the issuer's stream of this partition.
 
-        ``as_directory`` is the view that its header claims instead of ours.
+        ``as_directory`` is the view that its header claims instead of ours, ``sealed_secret`` what is
+        sealed to the service instead of the secret that locks, ``release_seal`` a seal as it stands.
         """
         directory = self.directory
         found = directory.channels[directory.numbers[channel]]
@@ -240,6 +257,8 @@ class World:
             sealed_to,
             self.day if intake_day is None else intake_day,
         )
+        if sealed_secret is not None or release_seal is not None:
+            batch = self._reseal(batch, sealed_secret or b"", release_seal, intake_day)
         self.streams[place] = (header.stream, header.sequence + 1, batch.batch_id)
         offset = await self.append(topic, channel, batch)
         return Placed(topic=topic, partition=channel, offset=offset, batch=batch, draw=draw)
@@ -276,6 +295,43 @@ class World:
             draw=draw,
         )
 
+    def _reseal(
+        self, batch: Batch, secret: bytes, release_seal: bytes | None, intake_day: int | None
+    ) -> Batch:
+        """The same batch with something else sealed to the service, signed again by its issuer."""
+        header = batch.manifest.header
+        name = self.directory.numbers[header.partition]
+        epoch = self.coalition.epoch_keys(name, header.epoch, KAS)["metadata"]
+        intake = self.directory.intake_key(self.day if intake_day is None else intake_day)
+        assert intake is not None
+        genesis, opened = self.coalition.genesis, self._opened(batch)
+        place = (header.topic, header.partition, header.epoch)
+        context = context_of(genesis, *place, header.issuer, batch.manifest.manifest_id)
+        info = release_info(context, intake.key_id)
+        sealed_secret = release_seal or seal(intake.public, secret, info)
+        manifest = replace(batch.manifest, release_seal=sealed_secret)
+        signed = sign_content(signing_key(header.issuer), "manifest", genesis, encode(manifest))
+        plain = encode(ManifestPlaintext(signed=signed, entries=opened.entries))
+        padded = len(plain).to_bytes(4, "big") + plain
+        padded += bytes(-len(padded) % 256)
+        sealed = seal(epoch.key.public, padded, statement_info(genesis, *place))
+        tag = manifest_tag(epoch.admit, *place, manifest.manifest_id, sealed)
+        value = b"\x01" + header.epoch.to_bytes(4, "big") + tag + sealed
+        messages = ((manifest.manifest_id, value), *batch.messages[1:])
+        return Batch(batch_id=sha256(signed.content).digest(), manifest=manifest, messages=messages)
+
+    def _opened(self, batch: Batch) -> OpenedManifest:
+        header, envelope = batch.manifest.header, parse_envelope(*batch.messages[0])
+        assert envelope is not None
+        name = self.directory.numbers[header.partition]
+        return open_manifest(
+            envelope,
+            genesis=self.coalition.genesis,
+            topic=header.topic,
+            partition=header.partition,
+            key=self.coalition.epoch_keys(name, header.epoch, KAS)["metadata"].key,
+        )
+
     async def append(self, topic: str, partition: int, batch: Batch) -> int:
         """Append a batch as it is."""
         messages = [Message(key, value) for key, value in batch.messages]
@@ -285,8 +341,11 @@ class World:
         self, action: Action, *targets: Target, issuer: str = POLICE_A, topic: str = "returns"
     ) -> Placed:
         """Publish a record that acts on others."""
-        terms = record_terms(self.day, action=action, targets=targets)
-        return await self.publish(issuer, topic=topic, terms=[terms])
+        return await self.publish(issuer, topic=topic, terms=[self.order_terms(action, *targets)])
+
+    def order_terms(self, action: Action, *targets: Target) -> RecordTerms:
+        """The terms of a record that acts on others."""
+        return record_terms(self.day, action=action, targets=targets)
 
     # reading
 
@@ -332,6 +391,28 @@ class World:
     ) -> Answer:
         """Ask for these items; ``options`` as of ``prepare``."""
         return await self.send(kas, self.prepare(name, items, **options))  # type: ignore[arg-type]
+
+    # what an operator of the log may do
+
+    def cut(self, topic: str, partition: int, offset: int) -> list[tuple[bytes, bytes]]:
+        """Delete the tail of a partition from this offset on; what was there."""
+        with sqlite3.connect(self.folder / "log.db") as db:
+            place = (f"ftf.{topic}", partition, offset)
+            where = "FROM message WHERE topic = ? AND partition = ? AND offset >= ?"
+            rows = db.execute(f"SELECT key, value {where} ORDER BY offset", place).fetchall()
+            db.execute(f"DELETE {where}", place)
+        db.close()
+        return rows
+
+    async def held(self, batch: Placed) -> bytes:
+        """The newest value of ftf.keys for a batch."""
+        values = [m.value async for m in self.log.read(Partition("keys", 0), 0) if m.key == batch.batch_id]
+        assert values[-1] is not None
+        return values[-1]
+
+    async def commitment(self, batch: Placed, index: int) -> bytes:
+        """What the issuer committed to for a record."""
+        return self._opened(batch.batch).entries.commitments[index * 32 : index * 32 + 32]
 
     # looking at the access log
 
