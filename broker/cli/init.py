@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -88,7 +89,7 @@ async def command(
         coalition,
         store,
         folder=folder,
-        url=absolute_url(url) if url else absolute_url(f"sqlite:{folder.as_uri()[7:]}/log.db"),
+        url=absolute_url(url) if url else absolute_url(f"sqlite:{quote(str(folder / 'log.db'))}"),
         count=count,
         threshold=threshold,
         passphrase_file=file,

@@ -9,7 +9,7 @@ import click
 from broker.cli.channels import channel_named
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.message_view import ACCESS_TOPIC, MessageView, PartitionView, directory_view
-from broker.cli.output import note, print_json, print_table, size_text, time_text
+from broker.cli.output import is_terminal, note, print_json, print_line, print_table, size_text, time_text
 from broker.cli.profile import Profile, Role
 from broker.cli.session import Session, open_session
 from broker.crypto.sign import SigningKey
@@ -78,7 +78,9 @@ async def inspect(
         print_json([_json(name, one.name, view) for name, one, views in found for view in views])
         return
     shown = [place for place in found if place[2]] or found[:1]
-    for name, one, views in shown:
+    for number, (name, one, views) in enumerate(shown):
+        if len(shown) > 1 and not is_terminal():
+            print_line(f"{chr(10) if number else ''}{name}/{one.number}, channel {one.name}")
         _print(name, one, views, as_json=False)
 
 

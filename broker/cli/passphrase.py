@@ -1,8 +1,9 @@
 """Where the passphrase of the key files comes from.
 
-In this order: FTF_PASSPHRASE, the profile's ``passphrase_file``, FTF_PASSPHRASE_FILE, and else the
-person at the terminal, asked twice where keys are made. A file must be readable by its owner only;
-one line break at its end does not belong to the passphrase.
+In this order: the profile's own ``passphrase_file`` (a process may use more than one profile, each with
+its passphrase), FTF_PASSPHRASE, FTF_PASSPHRASE_FILE, and else the person at the terminal, asked twice
+where keys are made. A file must be readable by its owner only; one line break at its end does not
+belong to the passphrase.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def new_passphrase(name: str, file: Path | None = None) -> bytes:
 
 def _given(file: Path | None) -> bytes | None:
     text = os.environ.get("FTF_PASSPHRASE")
-    if text is not None:
+    if file is None and text is not None:
         return _checked(text.encode("utf-8", "surrogateescape"), "FTF_PASSPHRASE")
     if file is None and (name := os.environ.get("FTF_PASSPHRASE_FILE")):
         file = Path(name)
