@@ -84,9 +84,14 @@ class InputFile:
         for number, row in rows_from_jsonl(path):
             yield number, _mended(number, row) if self.is_rejects and isinstance(row, dict) else row
 
+    @property
+    def is_file(self) -> bool:
+        """Tell whether it is a file with an end, no pipe that may keep us waiting."""
+        return self.path != STDIN and self.path.is_file()
+
     def count_lines(self) -> int | None:
-        """How many lines there are, for a progress bar; None for standard input."""
-        if self.path == STDIN or not self.path.is_file():
+        """How many lines there are, for a progress bar; None for a pipe."""
+        if not self.is_file:
             return None
         with self.path.open("rb") as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
@@ -109,11 +114,13 @@ def _look_at(path: Path) -> None:
         return
     if path.is_dir():
         raise UsageError(f"'{path}' is a folder", hint="publish one file at a time")
+    if not path.exists():
+        raise UsageError(f"there is no file '{path}'")
+    if not path.is_file():
+        return  # a pipe gives its first bytes only once
     try:
         with path.open("rb") as file:
-            start = file.read(_LOOKED_AT_BYTES) if path.is_file() else b"-"
-    except FileNotFoundError:
-        raise UsageError(f"there is no file '{path}'") from None
+            start = file.read(_LOOKED_AT_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from None
     if not start.strip():

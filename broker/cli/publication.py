@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from broker.cli.background import read_beside
 from broker.cli.input_file import InputFile, Row
 from broker.cli.interrupt import stoppable
 from broker.cli.local_kas import open_key_access
@@ -106,18 +108,28 @@ class Publication:
             return None
 
     async def _feed(self, publisher: Publisher, stop: asyncio.Event, moved: Moved) -> None:
-        for line, row in self.source.rows():
-            if line < self.from_line:
-                continue
-            if stop.is_set() or self.failure is not None:
-                return
-            self.rows += 1
-            await self._take(line, row, publisher)
-            self.last_line = line
-            if self.rows % _ROWS_A_TURN == 0:
-                moved(line, None)
-                await asyncio.sleep(0)  # lets Ctrl-C be heard
-                await self._redeem()
+        async with aclosing(self._rows(stop)) as rows:
+            async for line, row in rows:
+                if stop.is_set() or self.failure is not None:
+                    return
+                if line < self.from_line:
+                    continue
+                self.rows += 1
+                await self._take(line, row, publisher)
+                self.last_line = line
+                if self.rows % _ROWS_A_TURN == 0:
+                    moved(line, None)
+                    await asyncio.sleep(0)  # lets Ctrl-C be heard
+                    await self._redeem()
+
+    async def _rows(self, stop: asyncio.Event) -> AsyncIterator[tuple[int, Row | RowProblem]]:
+        if self.source.is_file:
+            for row in self.source.rows():
+                yield row
+            return
+        async with aclosing(read_beside(self.source.rows(), stop)) as rows:  # a pipe: it may keep us waiting
+            async for row in rows:
+                yield row
 
     async def _take(self, line: int, row: Row | RowProblem, publisher: Publisher) -> None:
         if isinstance(row, RowProblem):
