@@ -17,10 +17,10 @@ PINNED := $(PIP) install --require-hashes --no-build-isolation
 # What the wheel is built from. The list is kept too, so that a file removed counts as a change.
 SOURCES := pyproject.toml README.md LICENSE $(shell find broker schemas examples -type f \
 	! -name '*.pyc' ! -name '.*' 2>/dev/null | LC_ALL=C sort)
-TYPED := broker tests $(wildcard bench)
+TYPED := broker deploy/kafka tests $(wildcard bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench dev lock clean FORCE
+.PHONY: help install demo test check bench kafka-up kafka-down dev lock clean FORCE
 
 help:
 	@echo 'ftf-broker: what make can do here'
@@ -31,6 +31,8 @@ help:
 	@echo '  make test      every test, against the built wheel (ARGS="-k directory"; FTF_THOROUGH=1 looks longer)'
 	@echo '  make check     lint, format, types, and whether the schemas still read what was written'
 	@echo '  make bench     measures on this machine and prints the table'
+	@echo
+	@echo '  make kafka-up  a Kafka broker at 127.0.0.1:19092, on the JVM (Java 17 and Maven); make kafka-down ends it'
 	@echo
 	@echo '  make dev       installs the source tree in place of the wheel: edits count at once'
 	@echo '  make lock      recreates requirements/*.txt from pyproject.toml (UPGRADE=1 takes newer versions)'
@@ -55,6 +57,12 @@ check: $(VENV)/.tools
 bench: install
 	@$(BIN)/python -m bench $(ARGS)
 
+kafka-up:
+	@$(PYTHON) deploy/kafka/kafka_jvm.py up
+
+kafka-down:
+	@$(PYTHON) deploy/kafka/kafka_jvm.py down
+
 dev: $(VENV)/.tools
 	@rm -f $(VENV)/.installed
 	@$(PIP) install --no-index --no-deps --no-build-isolation --force-reinstall --editable .
@@ -71,6 +79,7 @@ lock: $(VENV)/.created
 	@$(COMPILE) --group lock -o requirements/lock.txt >/dev/null
 
 clean:
+	@test ! -d build/kafka || $(PYTHON) deploy/kafka/kafka_jvm.py down
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find broker tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -13,6 +13,8 @@ import broker
 
 __all__ = ["pytest_report_header"]
 
+pytest_plugins = ["support.kafka"]
+
 THOROUGH = os.environ.get("FTF_THOROUGH") == "1"
 
 # derandomize: a failure must come again, here and for whoever is told of it.

@@ -1,4 +1,4 @@
-"""Open a log by its URL: ``sqlite:///srv/ftf/log.db``, ``sqlite:log.db?prefix=exercise``.
+"""Open a log by its URL: ``sqlite:///srv/ftf/log.db``, ``kafka://broker1:9092,broker2:9092?ca=ca.pem``.
 
 The scheme chooses the kind of log. A path after ``sqlite:`` is relative to the working directory
 unless it begins with a slash (``sqlite:///path`` and ``sqlite:/path`` are the same); characters that
@@ -94,9 +94,16 @@ def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
 
 
 def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
-    raise UsageError(
-        f"cannot open {url!r}: this version has only the embedded log", hint="use a sqlite: URL, " + _EXAMPLE
-    )
+    from broker.log.kafka_options import OPTION_NAMES, KafkaOptions  # loaded by those who use it
+
+    options = KafkaOptions.from_url(url, parts, _options(url, parts, allowed=OPTION_NAMES))
+
+    async def open_it() -> Log:
+        from broker.log.kafka import KafkaLog
+
+        return await KafkaLog.open(options)
+
+    return open_it
 
 
 def _options(url: str, parts: SplitResult, *, allowed: tuple[str, ...]) -> dict[str, str]:

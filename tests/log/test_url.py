@@ -56,7 +56,7 @@ async def test_any_file_name_can_be_written(tmp_path: Path, written: str, name: 
         ("log.db", "no scheme"),
         ("/srv/log.db", "no scheme"),
         ("postgres://host/db", "unknown kind of log 'postgres'"),
-        ("kafka://host:9092,host:9093?ca=x", "this version has only the embedded log"),
+        ("kafka://host:9092,host:9093?cert=x", "cert and key belong together"),
         ("sqlite:", "names no file"),
         ("sqlite:///", "names no file"),
         ("sqlite:///srv/", "names no file"),

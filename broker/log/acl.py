@@ -1,0 +1,209 @@
+"""Who may do what on the brokers, as Kafka's ACLs and quotas: values, and the commands that set them.
+
+==========  ==================================  ==============================================
+role        writes                              reads
+==========  ==================================  ==============================================
+authority   directory                           directory, checkpoints
+agency      record topics, directory            record topics, directory, checkpoints
+auditor                                         record topics, directory, checkpoints, access
+kas         access, keys, directory             record topics, directory, checkpoints, access, keys
+notary      checkpoints                         record topics, directory, checkpoints, access
+==========  ==================================  ==============================================
+
+Nobody deletes, alters or has a transactional id: that is denied to everyone, so that no permission
+given later undoes it. Topics are created and grown by whoever operates the brokers (``super.users``,
+whom no ACL binds). A role that reads a topic reads all its channels: cryptography keeps those apart.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from broker.errors import UsageError
+from broker.log.protocol import check_prefix, check_topic
+
+__all__ = [
+    "Acl", "Operation", "Pattern", "Permission", "Quota", "Resource", "Role", "allowances", "check_principal",
+    "commands", "denials",
+]  # fmt: skip
+
+EVERYONE = "User:*"
+_PRINCIPAL = re.compile(r"User:[^\x00-\x1f\x7f]{1,400}")
+
+
+class Role(Enum):
+    """What a principal is in the coalition."""
+
+    AUTHORITY = "authority"
+    AGENCY = "agency"
+    AUDITOR = "auditor"
+    KAS = "kas"
+    NOTARY = "notary"
+
+
+class Resource(IntEnum):
+    """Kafka's kinds of resources, by their code."""
+
+    TOPIC = 2
+    GROUP = 3
+    CLUSTER = 4
+    TRANSACTIONAL_ID = 5
+
+
+class Operation(IntEnum):
+    """Kafka's operations, by their code."""
+
+    ALL = 2
+    READ = 3
+    WRITE = 4
+    CREATE = 5
+    DELETE = 6
+    ALTER = 7
+    DESCRIBE = 8
+    CLUSTER_ACTION = 9
+    DESCRIBE_CONFIGS = 10
+    ALTER_CONFIGS = 11
+    IDEMPOTENT_WRITE = 12
+
+
+class Permission(IntEnum):
+    """Whether an ACL allows or forbids."""
+
+    DENY = 2
+    ALLOW = 3
+
+
+class Pattern(IntEnum):
+    """Whether an ACL names a resource or the beginning of names."""
+
+    LITERAL = 3
+    PREFIXED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Acl:
+    """One ACL; ``operation`` and ``resource`` are numbers where Kafka has more than we know."""
+
+    principal: str
+    permission: int
+    resource: int
+    pattern: int
+    name: str
+    operation: int
+    host: str = "*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Quota:
+    """How many bytes a principal may append to one broker in a second."""
+
+    principal: str
+    bytes_a_second: float
+
+
+_DIRECTORY, _CHECKPOINTS, _ACCESS, _KEYS = "directory", "checkpoints", "access", "keys"
+
+
+def check_principal(principal: str) -> None:
+    """Raise a UsageError unless this can be a principal: with mTLS, ``User:`` and the certificate's name."""
+    if _PRINCIPAL.fullmatch(principal) is None or principal == EVERYONE:
+        raise UsageError(
+            f"invalid principal {principal!r}",
+            hint="write User: and the name in the client's certificate, for example 'User:CN=agency-xa,O=XA'",
+        )
+
+
+def allowances(role: Role, principal: str, *, prefix: str, record_topics: Sequence[str]) -> list[Acl]:
+    """Give the ACLs that let a principal play a role."""
+    check_principal(principal)
+    check_prefix(prefix)
+    for topic in record_topics:
+        check_topic(topic)
+    public = [_DIRECTORY, _CHECKPOINTS]
+    reads, writes = {
+        Role.AUTHORITY: (public, [_DIRECTORY]),
+        Role.AGENCY: ([*record_topics, *public], [*record_topics, _DIRECTORY]),
+        Role.AUDITOR: ([*record_topics, *public, _ACCESS], []),
+        Role.KAS: ([*record_topics, *public, _ACCESS, _KEYS], [_ACCESS, _KEYS, _DIRECTORY]),
+        Role.NOTARY: ([*record_topics, *public, _ACCESS], [_CHECKPOINTS]),
+    }[role]
+    # DESCRIBE_CONFIGS: to see that a topic is compacted, or is not, before relying on it.
+    allowed = [
+        *((topic, Operation.READ) for topic in reads),
+        *((topic, Operation.DESCRIBE_CONFIGS) for topic in dict.fromkeys([*reads, *writes])),
+        *((topic, Operation.WRITE) for topic in writes),
+    ]
+    return [
+        Acl(
+            principal=principal,
+            permission=Permission.ALLOW,
+            resource=Resource.TOPIC,
+            pattern=Pattern.LITERAL,
+            name=f"{prefix}.{topic}",
+            operation=operation,
+        )
+        for topic, operation in allowed
+    ]
+
+
+def denials(*, prefix: str) -> list[Acl]:
+    """Give the ACLs that forbid everyone what the log must never see."""
+    check_prefix(prefix)
+    never = [
+        (Resource.TOPIC, Pattern.PREFIXED, f"{prefix}.", Operation.DELETE),
+        (Resource.TOPIC, Pattern.PREFIXED, f"{prefix}.", Operation.ALTER),
+        (Resource.TOPIC, Pattern.PREFIXED, f"{prefix}.", Operation.ALTER_CONFIGS),
+        (Resource.TRANSACTIONAL_ID, Pattern.LITERAL, "*", Operation.ALL),
+    ]
+    return [
+        Acl(
+            principal=EVERYONE,
+            permission=Permission.DENY,
+            resource=resource,
+            pattern=pattern,
+            name=name,
+            operation=operation,
+        )
+        for resource, pattern, name, operation in never
+    ]
+
+
+def commands(acls: Iterable[Acl], quotas: Iterable[Quota], *, connect: Sequence[str]) -> list[str]:
+    """Write the ``kafka-acls`` and ``kafka-configs`` commands that set these, as lines for a shell.
+
+    ``connect`` says how: ``--bootstrap-server host:port --command-config admin.properties``.
+    """
+    grouped: dict[tuple[str, int, int, int], dict[frozenset[int], list[str]]] = {}
+    by_name: dict[tuple[str, int, int, int, str], set[int]] = {}
+    for acl in acls:
+        by_name.setdefault((acl.principal, acl.permission, acl.resource, acl.pattern, acl.name), set()).add(
+            acl.operation
+        )
+    for (principal, permission, resource, pattern, name), operations in by_name.items():
+        group = grouped.setdefault((principal, permission, resource, pattern), {})
+        group.setdefault(frozenset(operations), []).append(name)
+    lines = []
+    for (principal, permission, resource, pattern), groups in grouped.items():
+        for together, names in groups.items():
+            words = ["kafka-acls", *connect, "--add"]
+            words += [
+                "--allow-principal" if permission == Permission.ALLOW else "--deny-principal",
+                principal,
+            ]
+            for operation in sorted(together):
+                words += ["--operation", Operation(operation).name.title().replace("_", "")]
+            option = "--topic" if resource == Resource.TOPIC else "--transactional-id"
+            for name in names:
+                words += [option, name]
+            words += ["--resource-pattern-type", Pattern(pattern).name.lower()]
+            lines.append(shlex.join(words))
+    for quota in quotas:
+        words = ["kafka-configs", *connect, "--alter", "--entity-type", "users"]
+        words += ["--entity-name", quota.principal.removeprefix("User:")]
+        words += ["--add-config", f"producer_byte_rate={quota.bytes_a_second:.0f}"]
+        lines.append(shlex.join(words))
+    return lines

@@ -1,0 +1,161 @@
+"""One append is one Kafka record batch (magic 2, KIP-98): from messages to its bytes and back."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from aiokafka.errors import CorruptRecordException  # type: ignore[import-untyped]
+from aiokafka.record.default_records import (  # type: ignore[import-untyped]
+    DefaultRecordBatch,
+    DefaultRecordBatchBuilder,
+)
+from aiokafka.record.memory_records import MemoryRecords  # type: ignore[import-untyped]
+
+from broker.errors import LogUnavailable, UsageError
+from broker.log.protocol import Message, StoredMessage
+
+__all__ = ["MAX_RECORD_BATCH_BYTES", "Chunk", "Identity", "decode_chunk", "encode_batch"]
+
+MAX_RECORD_BATCH_BYTES = 1_048_588
+"""Kafka's own default for the largest record batch; holds any append that the log takes."""
+
+_MAGIC = 2
+_HEADER = struct.Struct(">qiibIhiqqqhii")  # KIP-98, RecordBatch: base offset to number of records
+_UNCOMPRESSED = 0
+
+
+class Identity(NamedTuple):
+    """What a broker knows a batch again by, so that a retry lands once (KIP-98)."""
+
+    producer: int
+    epoch: int
+    sequence: int
+
+
+class Chunk(NamedTuple):
+    """Messages that were read in one go, and the offset behind them: the next one to read."""
+
+    messages: list[StoredMessage]
+    next_offset: int
+
+
+def encode_batch(messages: Sequence[Message], identity: Identity) -> bytes:
+    """Build the batch; the broker puts offsets and its time in."""
+    builder = DefaultRecordBatchBuilder(_MAGIC, _UNCOMPRESSED, 0, *identity, MAX_RECORD_BATCH_BYTES)
+    now_ms = time.time_ns() // 1_000_000
+    for index, message in enumerate(messages):
+        if builder.append(index, now_ms, message.key, message.value, []) is None:
+            raise UsageError("the messages do not fit one record batch")
+    return bytes(builder.build())
+
+
+def decode_chunk(data: bytes, start: int, where: str) -> Chunk:
+    """Read the whole batches of a fetch, from offset ``start`` on; LogUnavailable for damaged ones.
+
+    Control records (the marks of transactions) are no messages: their offsets are a gap.
+    """
+    messages: list[StoredMessage] = []
+    next_offset = start
+    batches = MemoryRecords(data)
+    while batches.has_next():
+        try:
+            batch = batches.next_batch()
+        except (CorruptRecordException, ValueError) as error:
+            raise _damaged(where, next_offset, str(error)) from error
+        if not isinstance(batch, DefaultRecordBatch) or not batch.validate_crc():
+            raise _damaged(where, next_offset, "the checksum of a batch differs")
+        if batch.next_offset <= start:
+            continue
+        if not batch.is_control_batch:
+            messages += _messages(batch, data, start, where)
+        next_offset = batch.next_offset
+    return Chunk(messages, next_offset)
+
+
+def _messages(batch: DefaultRecordBatch, data: bytes, start: int, where: str) -> list[StoredMessage]:
+    if batch.compression_type != _UNCOMPRESSED:
+        raise LogUnavailable(
+            f"{where} holds a compressed batch at offset {batch.base_offset}",
+            hint="compression.type=uncompressed keeps such batches out of a topic: see log check",
+        )
+    appended_at = batch.max_timestamp * 1000
+    base, end = batch.base_offset, batch.next_offset
+    found: list[StoredMessage]
+    try:
+        if batch.timestamp_type:
+            found = [StoredMessage(record.offset, record.key, record.value, appended_at) for record in batch]
+        else:
+            found = [
+                StoredMessage(record.offset, record.key, record.value, record.timestamp * 1000)
+                for record in batch
+            ]
+    except (CorruptRecordException, ValueError, IndexError, MemoryError):
+        # Names of headers are text to aiokafka and bytes to the broker: without this, whoever may
+        # append could stop every reader with a name that is no UTF-8.
+        found = list(_without_headers(batch, data, where))
+    last = base - 1
+    for message in found:
+        if not last < message.offset < end:
+            # Nobody but a broker that was tampered with stores these.
+            raise _damaged(where, base, "the offsets within a batch do not rise")
+        last = message.offset
+    return found if base >= start else [message for message in found if message.offset >= start]
+
+
+def _without_headers(batch: DefaultRecordBatch, data: bytes, where: str) -> Iterator[StoredMessage]:
+    """Read the records of a batch and pass over their headers, whatever these are."""
+    base, appended_at = batch.base_offset, batch.max_timestamp * 1000
+    at = 0
+    while True:  # the batch in the data: it was read from there, so it is there
+        found_base, length, *_ = _HEADER.unpack_from(data, at)
+        if found_base == base:
+            break
+        at += 12 + length
+    body = memoryview(data)[at + _HEADER.size : at + 12 + length]
+    position = 0
+    try:
+        while position < len(body):
+            size, position = _varint(body, position)
+            end = position + size
+            _, inside = _varint(body, position + 1)  # behind the attributes: the time, which the broker sets
+            delta, inside = _varint(body, inside)
+            key, inside = _bytes(body, inside, end)
+            value, inside = _bytes(body, inside, end)
+            if not inside <= end <= len(body):
+                raise ValueError("a record that is longer than it says")
+            yield StoredMessage(base + delta, key, value, appended_at)
+            position = end
+    except (ValueError, IndexError) as error:
+        raise _damaged(where, base, str(error)) from error
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    result = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            return (result >> 1) ^ -(result & 1), position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+def _bytes(data: memoryview, position: int, end: int) -> tuple[bytes | None, int]:
+    size, position = _varint(data, position)
+    if size < 0:
+        return None, position
+    if position + size > end:
+        raise ValueError("a field that is longer than its record")
+    return bytes(data[position : position + size]), position + size
+
+
+def _damaged(where: str, offset: int, reason: str) -> LogUnavailable:
+    return LogUnavailable(
+        f"{where} is damaged at offset {offset}: {reason}",
+        hint="whoever operates the brokers must restore this partition from a replica that is whole",
+    )
