@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -21,7 +21,7 @@ class _End:
     error: Exception | None = None
 
 
-async def read_beside(items: Iterator[T], stop: asyncio.Event) -> AsyncIterator[T]:
+async def read_beside(items: Iterator[T], stop: asyncio.Event) -> AsyncGenerator[T, None]:
     """What the iterator gives, read in a thread of its own, until it ends or ``stop`` is set.
 
     The thread is a daemon: one that waits for a pipe holds up nobody who leaves.

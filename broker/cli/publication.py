@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,7 +122,7 @@ class Publication:
                     await asyncio.sleep(0)  # lets Ctrl-C be heard
                     await self._redeem()
 
-    async def _rows(self, stop: asyncio.Event) -> AsyncIterator[tuple[int, Row | RowProblem]]:
+    async def _rows(self, stop: asyncio.Event) -> AsyncGenerator[tuple[int, Row | RowProblem], None]:
         if self.source.is_file:
             for row in self.source.rows():
                 yield row
