@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from broker.cli.channel_keys import grant, rotate
 from broker.cli.channels import (
     channel_json,
     channel_named,
@@ -17,8 +18,8 @@ from broker.cli.init import ensure_topics
 from broker.cli.issuing import How, issue, issuing, now_us
 from broker.cli.output import note, print_json, print_pairs, print_table
 from broker.cli.profile import Profile, Role
-from broker.cli.session import Session, open_session
-from broker.directory import Directory, drafts, make_channel_keys
+from broker.cli.session import open_session
+from broker.directory import Directory, drafts
 from broker.errors import UsageError
 from broker.formats.schema import default_store
 from broker.formats.statements import JoiningRule, Mandate
@@ -235,47 +236,6 @@ async def leave(name: str, agency: str | None, profile: Profile, how: How) -> No
             note(f"next, by a member that stays: ftf-broker channel rotate {name}", style="dim")
 
 
-@group.command("rotate")
-@click.argument("name")
-@profile_option
-@issuing
-@asynchronous
-async def rotate(name: str, profile: Profile, how: How) -> None:
-    """Publish new keys for a channel.
-
-    They are sealed to exactly those who have a part in it now.
-
-    The key access service confirms them before they are used: at once where it runs in this process,
-    else at its next run.
-
-    \b
-    Example:
-      ftf-broker channel rotate repatriation --profile police/xaa-police.toml
-    """
-    async with open_session(profile) as session:
-        channel = channel_named(session.directory, name)
-        if profile.name not in channel.members:
-            raise UsageError(
-                f"'{profile.name}' is no member of '{name}'", hint=f"members: {members_text(channel)}"
-            )
-        draft = make_channel_keys(session.directory, name, profile.name, now_us())
-        if await issue(session, [draft], how):
-            await _confirm_here(session, name, how)
-
-
-async def _confirm_here(session: Session, name: str, how: How) -> None:
-    from broker.cli.local_kas import confirm_epochs  # kas also opens sessions
-
-    if session.profile.kas is None:
-        return
-    kas = Profile.load(session.profile.kas)
-    async with open_session(kas) as service:
-        confirmed = await confirm_epochs(service)
-    if not how.as_json:
-        for channel, epoch in confirmed:
-            note(f"confirmed by {kas.name}: epoch {epoch} of {channel}")
-
-
 @group.command("list")
 @profile_option
 @json_option
@@ -352,3 +312,7 @@ async def show(name: str, profile: Profile, as_json: bool) -> None:
     print_table(
         "epochs", ("epoch", "published by", "state", "readers"), rows, right=("epoch",), empty="no keys yet"
     )
+
+
+group.add_command(rotate)
+group.add_command(grant)

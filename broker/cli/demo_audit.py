@@ -8,6 +8,7 @@ from broker.audit.replay import replay as replay_logs
 from broker.cli.profile import Profile
 from broker.cli.render import KINDS, violation_line
 from broker.cli.session import open_session
+from broker.verify.violations import Place
 
 __all__ = ["Audit", "replay"]
 
@@ -25,6 +26,8 @@ class Audit:
     """Each violation as one line."""
     rows: tuple[tuple[str, str, str], ...]
     """Each violation as place, what it is, and the place that it follows from."""
+    roots: tuple[Place, ...]
+    """Where the violations are that follow from no other."""
 
 
 async def replay(profile: Profile) -> Audit:
@@ -39,5 +42,6 @@ async def replay(profile: Profile) -> Audit:
         access_entries=report.access_entries,
         violations=report.violation_count,
         lines=tuple(violation_line(one) for one in found),
+        roots=tuple(one.place for one in found if one.caused_by is None),
         rows=tuple((str(one.place), KINDS[one.kind], str(one.caused_by or "")) for one in found),
     )

@@ -49,7 +49,7 @@ async def forge(world: World) -> Forgery:
 
 
 async def _copy(real: Log, prefix: str, copy: Path) -> None:
-    """Write the rows as they are, times included: a log that is written to in the usual way stamps its own."""
+    """Write the rows as they are, times included: the log itself would stamp its own."""
     topics = (*default_store().topics, "access")
     partitions = [DIRECTORY, *(Partition(topic, one.number) for topic in topics for one in CHANNELS)]
     with closing(sqlite3.connect(copy)) as database, database:

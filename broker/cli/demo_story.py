@@ -214,15 +214,12 @@ class Story:
             "Somebody with full access to the disk changes one bit of one child's record, in a copy of the "
             "log. The auditor replays the copy.",
         )
-        if audit.verified:
-            self.teller.bad("the manipulation was NOT found: this is a bug")
+        if audit.roots == (forgery.place,):
+            self.teller.good(f"found, and named: {audit.lines[0]}")
+            self.teller.say("All else that is wrong follows from it, and says so:")
         else:
-            at = forgery.place
-            self.teller.good(
-                f"found: message {at.offset} of {at.topic}, partition {at.partition}, was altered; "
-                "all else that is wrong follows from it"
-            )
-            self.teller.table(("where", "what is wrong", "follows from"), audit.rows)
+            self.teller.bad("the manipulation was NOT found as what it is, which is a bug:")
+        self.teller.table(("where", "what is wrong", "follows from"), audit.rows)
         return forgery, audit
 
     def summary(self, world: World, audit: Audit, forgery: Forgery, found_out: Audit) -> dict[str, object]:
@@ -242,7 +239,7 @@ class Story:
             "log": world.log,
             "profiles": {name: str(profile.path) for name, profile in world.profiles.items()},
             "forged": {
-                "found": not found_out.verified,
+                "found": found_out.roots == (forgery.place,),
                 "profile": str(forgery.profile.path),
                 "log": forgery.profile.log,
                 "topic": forgery.place.topic,

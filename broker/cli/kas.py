@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from broker.access.service import KeyAccessService
+from broker.cli.channels import channel_named
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.issuing import How, issue, issuing
-from broker.cli.local_kas import announce_intake, confirm_epochs, open_key_access, open_service
-from broker.cli.output import day_text, note, print_json
+from broker.cli.local_kas import announce_intake, confirm_epochs, open_journal, open_key_access, open_service
+from broker.cli.output import day_text, note, print_json, print_table, time_text
 from broker.cli.participant import Where, check_kind, create, request, where_options
 from broker.cli.profile import Profile, Role
 from broker.cli.session import Session, open_session
@@ -123,7 +124,7 @@ def _kas(profile: Profile) -> Profile:
 @click.option("--once", is_flag=True, help="Take over what is there, then end.")
 @profile_option
 @asynchronous
-async def run(once: bool, profile: Profile) -> None:
+async def run(once: bool, profile: Profile) -> int:
     """Follow all channels until Ctrl-C.
 
     Takes over what is published, confirms new channel keys and announces intake keys. Say -v before
@@ -138,11 +139,56 @@ async def run(once: bool, profile: Profile) -> None:
         await service.collect()
         _tell_alarms(service)
         if once:
-            return
+            return 1 if service.alarms else 0
         note(f"'{profile.name}' follows every channel; Ctrl-C ends it", style="dim")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run(), name="kas follow")
             tasks.create_task(_keep_keys(session), name="kas keys")
+    return 0
+
+
+@group.command("alarms")
+@click.option(
+    "--acknowledge", metavar="CHANNEL", help="You have looked into it: releasing goes on in this channel."
+)
+@profile_option
+@json_option
+@asynchronous
+async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> int:
+    """List the alarms that stopped releasing.
+
+    An alarm is raised when the log lacks what the service has written. What was lost is appended again,
+    and releasing stays stopped in the channel until somebody has looked into it. Exit 1 while one is
+    open.
+
+    \b
+    Example:
+      ftf-broker kas alarms --profile service/kas.toml
+      ftf-broker kas alarms --acknowledge repatriation --profile service/kas.toml
+    """
+    async with open_session(_kas(profile)) as session:
+        directory = session.directory
+    with open_journal(profile) as journal:
+        if acknowledge is not None:
+            journal.acknowledge(channel_named(directory, acknowledge).number)
+        found = journal.alarms()
+    names = {one.partition: directory.numbers.get(one.partition, "?") for one in found}
+    if as_json:
+        print_json(
+            [
+                {
+                    "channel": names[one.partition],
+                    "partition": one.partition,
+                    "detail": one.detail,
+                    "raised_at": time_text(one.raised_at),
+                }
+                for one in found
+            ]
+        )
+    else:
+        rows = [(names[one.partition], time_text(one.raised_at), one.detail) for one in found]
+        print_table("alarms", ("channel", "raised", "why"), rows, empty="no alarm is open")
+    return 1 if found else 0
 
 
 def _tell_alarms(service: KeyAccessService) -> None:

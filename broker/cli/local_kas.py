@@ -23,7 +23,14 @@ from broker.exchange.clock import system_clock
 from broker.formats.manifest import Signed
 from broker.formats.protocol import Statement
 
-__all__ = ["announce_intake", "confirm_epochs", "open_key_access", "open_service", "service_keys"]
+__all__ = [
+    "announce_intake",
+    "confirm_epochs",
+    "open_journal",
+    "open_key_access",
+    "open_service",
+    "service_keys",
+]
 
 
 @asynccontextmanager
@@ -39,6 +46,12 @@ async def open_key_access(session: Session) -> AsyncIterator[KeyAccess]:
         yield service
 
 
+def open_journal(profile: Profile) -> Journal:
+    """The journal of the service of this profile, which remembers what must be in the access log."""
+    profile.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return Journal(profile.state / "journal.db")
+
+
 @asynccontextmanager
 async def open_service(profile: Profile) -> AsyncIterator[tuple[Session, KeyAccessService]]:
     """The running service of this profile; what keys were missing is announced and confirmed first."""
@@ -47,7 +60,7 @@ async def open_service(profile: Profile) -> AsyncIterator[tuple[Session, KeyAcce
     async with open_session(profile) as session:
         await announce_intake(session)
         await confirm_epochs(session)
-        with Journal(profile.state / "journal.db") as journal:
+        with open_journal(profile) as journal:
             service = KeyAccessService(
                 session.log,
                 session.keyring,

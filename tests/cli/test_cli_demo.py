@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -131,6 +132,33 @@ def test_every_command_that_it_names_works_when_pasted(told: Transcript) -> None
         wanted = 1 if "forged" in command else 0
         assert pasted.code == wanted, (command, pasted.err)
         assert pasted.out, command
+
+
+def test_a_cut_access_log_stops_the_service_until_somebody_has_looked(
+    played: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """An alarm, exit code 1, nothing released; what was lost is back in the log, marked as late."""
+    shutil.copytree(played[0], tmp_path / "cut")
+    kas, police = (f"{tmp_path}/cut/{name}/{name}.toml" for name in ("kas", "xbb-police"))
+    with closing(sqlite3.connect(tmp_path / "cut/log.db")) as log, log:
+        log.execute("DELETE FROM message WHERE topic = 'ftf.access' AND partition = 1 AND offset >= 2")
+    told = ftf_broker("kas", "run", "--once", "--profile", kas)
+    assert (told.code, told.out) == (1, "")
+    assert "alarm: channel 1: the access log was cut\n" in told.err
+    consult = ("--channel", "xaa-xbb", "--purpose", "INVESTIGATION", "--person", "BV-4711", "--role", "x")
+    consult = ("consult", "--record", played[1]["consulted"], *consult, "--legal-basis", "x")
+    consult = (*consult, "--justification", "x", "--profile", police)
+    stopped = ftf_broker(*consult)
+    assert (stopped.code, stopped.out) == (3, "")
+    assert "releasing is stopped on channel 'xaa-xbb'" in stopped.err
+    listed = ftf_broker("kas", "alarms", "--profile", kas, "--json")
+    assert (listed.code, [one["channel"] for one in listed.json]) == (1, ["xaa-xbb"])
+    acknowledged = ftf_broker("kas", "alarms", "--acknowledge", "xaa-xbb", "--profile", kas)
+    assert acknowledged == Transcript(0, "", "no alarm is open\n")
+    assert ftf_broker(*consult).code == 0
+    shown = ftf_broker("log", "inspect", "--topic", "access", "--json", "--profile", kas).json
+    late = [one for one in shown if one.get("entry") == "LATE"]
+    assert [one["channel"] for one in late] == ["xaa-xbb"]
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:

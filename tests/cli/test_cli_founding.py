@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from broker.cli.key_folder import KeyFolder
 from broker.cli.profile import Profile, Role
 from support.command_line import Transcript, ftf_broker
 
@@ -35,6 +38,44 @@ def test_init_prints_the_genesis_hash_and_nothing_else_on_stdout(
         "authority-3.pem",
     ]
     assert {path.stat().st_mode & 0o777 for path in profile.keys.iterdir()} == {0o600}
+
+
+def test_the_passphrase_is_asked_for_twice_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a terminal, where nothing else says it; two that differ are asked for again."""
+    monkeypatch.delenv("FTF_PASSPHRASE")
+    command = str(Path(sys.executable).with_name("ftf-broker"))
+    in_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+    with subprocess.Popen(
+        [sys.executable, "-c", in_terminal, command, "init", "X", str(tmp_path / "a")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        shown = b""
+        for prompt, typed in (
+            (b"New passphrase for 'authority': ", b"first"),
+            (b"Repeat for confirmation: ", b"other"),
+            (b"New passphrase for 'authority': ", b"second"),
+            (b"Repeat for confirmation: ", b"second"),
+        ):
+            seen = b""
+            while not seen.endswith(prompt):
+                byte = process.stdout.read(1)
+                assert byte, shown + seen
+                seen += byte
+            shown += seen
+            process.stdin.write(typed + b"\n")
+            process.stdin.flush()
+        shown += process.stdout.read()
+    assert process.returncode == 0
+    assert b"founded 'X'" in shown
+    assert b"first" not in shown
+    assert b"second" not in shown
+    store = KeyFolder(tmp_path / "a/keys", b"second")
+    assert len(store.signing("authority")) == 3
 
 
 def test_init_refuses_a_log_that_holds_a_coalition(coalition: Path) -> None:

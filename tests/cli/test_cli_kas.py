@@ -23,6 +23,12 @@ def test_announce_twice_announces_once(coalition: Path) -> None:
     assert len(intake) == 14
 
 
+def test_no_alarm_is_open_at_the_beginning(coalition: Path) -> None:
+    """Exit 0 while there is nothing to look into."""
+    assert ftf_broker("kas", "alarms", *KAS) == Transcript(0, "", "no alarm is open\n")
+    assert ftf_broker("kas", "alarms", "--json", *KAS) == Transcript(0, "[]\n", "")
+
+
 def test_only_the_service_runs_as_the_service(coalition: Path) -> None:
     """An agency's profile is refused."""
     told = ftf_broker("kas", "run", "--once", "--profile", "xaa-police/xaa-police.toml")

@@ -86,6 +86,27 @@ def test_a_member_joins_when_all_members_have_signed(coalition: Path) -> None:
     assert shown["state"] == "open, needs new keys"
 
 
+def test_a_member_grants_earlier_keys_to_who_joined_later(coalition: Path) -> None:
+    """The joiner lacks the epoch before it came, until a member grants it, once."""
+    members = [word for name in ("xaa-police", "xbb-police", "xcc-border") for word in _sign_with(name)]
+    joiner, member = "xdd-justice/xdd-justice.toml", "xbb-police/xbb-police.toml"
+    assert ftf_broker("channel", "join", "trio", *members, "--profile", joiner).code == 0
+    assert ftf_broker("channel", "rotate", "trio", "--profile", member).code == 0
+    readers = [one["readers"] for one in ftf_broker("channel", "show", "trio", "--json", *A).json["epochs"]]
+    assert ["XDD:justice" in one for one in readers] == [False, True]
+    told = ftf_broker("channel", "grant", "trio", "--to", "XDD:justice", "--profile", member)
+    assert told.err.endswith(": XBB:police grants epoch 0 of trio to XDD:justice\n")
+    readers = [one["readers"] for one in ftf_broker("channel", "show", "trio", "--json", *A).json["epochs"]]
+    assert ["XDD:justice" in one for one in readers] == [True, True]
+    assert ftf_broker("channel", "grant", "trio", "--to", "XDD:justice", "--profile", member) == Transcript(
+        2, "", "error: 'XDD:justice' has these keys of 'trio' already\n"
+    )
+
+
+def _sign_with(name: str) -> tuple[str, str]:
+    return "--sign-with", f"{name}/{name}.toml"
+
+
 def test_rotate_publishes_keys_and_the_local_kas_confirms_them(coalition: Path) -> None:
     """With the key access service in the same process the new keys are usable at once."""
     told = ftf_broker("channel", "rotate", "trio", "--profile", "xbb-police/xbb-police.toml")
