@@ -1,0 +1,17 @@
+"""``audit``: prove that the logs are whole, and tell who read what, when and why."""
+
+from __future__ import annotations
+
+import click
+
+from broker.cli.replay import command as replay
+
+__all__ = ["group"]
+
+
+@click.group("audit")
+def group() -> None:
+    """Verify the logs, and see who read what and why."""
+
+
+group.add_command(replay)
