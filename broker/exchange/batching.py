@@ -53,7 +53,8 @@ class OpenBatch:
     items: list[Item] = field(default_factory=list)
     _bytes: int = 0
     _targets: int = 0
-    _terms: dict[Terms, None] = field(default_factory=dict)
+    _terms: dict[int, Terms] = field(default_factory=dict)
+    """By identity: hashing terms costs more than all else here, and counting equal ones twice is safe."""
 
     def __post_init__(self) -> None:
         self._bytes = batch_bytes((), 0, len(self.lane.releasable_to) + 1)
@@ -72,7 +73,7 @@ class OpenBatch:
             return None
         self._bytes += cost
         self._targets += targets
-        self._terms[item.terms] = None
+        self._terms[id(item.terms)] = item.terms
         self.items.append(item)
         return len(self.items) - 1
 
@@ -91,13 +92,13 @@ class OpenBatch:
 
     @property
     def terms(self) -> tuple[Terms, ...]:
-        """The distinct terms of its records."""
-        return tuple(self._terms)
+        """The terms of its records; equal ones may be there more than once."""
+        return tuple(self._terms.values())
 
     def _cost(self, item: Item) -> int:
         """The bytes by which this record makes the batch larger, at most."""
         cost = _PER_RECORD + locked_size(len(item.body))
-        if item.terms not in self._terms:
+        if id(item.terms) not in self._terms:
             cost += len(encode(TermsLeaf(terms=item.terms)))
         return cost
 

@@ -153,6 +153,8 @@ class Opener:
             header.issuer,
             batch.opened.manifest.manifest_id,
         )
+        day = day_of(header.issued_at)
+        issued_on = _EPOCH + timedelta(days=day) if 0 <= day <= _LAST_DAY else None
         released = [i for i in indexes if i in release.shares]
         shares = [release.shares[i] for i in released]
         wrong = wrong_release_shares(context, released, shares, entries.release_checks)  # (2)
@@ -181,7 +183,7 @@ class Opener:
             elif i not in keys:
                 yield i, not_delivered(batch, i, Reason.EPOCH_NOT_GRANTED)
             else:
-                yield i, self._record(batch, i, keys[i], schema, channel, release.receipt)
+                yield i, self._record(batch, i, keys[i], schema, channel, issued_on, release.receipt)
 
     def _member_share(
         self, batch: VerifiedBatch, context: bytes, directory: Directory, channel: Channel
@@ -207,6 +209,7 @@ class Opener:
         key: bytes,
         schema: RecordSchema,
         channel: Channel,
+        issued_on: date | None,
         receipt: bytes,
     ) -> Delivery:
         entries, header = batch.opened.entries, batch.header
@@ -224,15 +227,14 @@ class Opener:
             body = decode_body(plain, schema)  # (5)
         except FormatError as error:
             return self._blame(Kind.RECORD_INVALID, batch, error.message, index)
-        day = day_of(header.issued_at)
-        if not 0 <= day <= _LAST_DAY:
+        if issued_on is None:
             return self._blame(Kind.RECORD_INVALID, batch, "issued_at is no date", index)
         problems = check_received(
             schema.record_type,
             schema,
             terms,
             body,
-            issued_on=_EPOCH + timedelta(days=day),
+            issued_on=issued_on,
             ceiling_days=channel.ceiling_days,
         )  # (6)
         if problems:

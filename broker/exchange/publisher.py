@@ -33,13 +33,13 @@ from typing import Self
 import structlog
 
 from broker.access.client import KeyAccess
-from broker.directory import Directory
-from broker.errors import BrokerError, KasUnavailable, OperatorError, OutcomeUnknown, UsageError
+from broker.errors import BrokerError, OutcomeUnknown, UsageError
+from broker.exchange.admission import Admission
 from broker.exchange.batching import Lane, Limits, OpenBatch
 from broker.exchange.clock import Clock, day_of, system_clock
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
-from broker.exchange.permission import check_publisher, check_terms, intake_of
+from broker.exchange.permission import check_publisher, check_terms
 from broker.exchange.record_batch import StreamPlace, build_record_batch
 from broker.exchange.settle import append_settled
 from broker.exchange.takeover import ask_collected
@@ -47,14 +47,11 @@ from broker.exchange.tickets import Parcel, Published, Sent, Ticket
 from broker.formats.batch import Item
 from broker.formats.manifest import Collected
 from broker.formats.records import Record, encode_body
-from broker.formats.schema import RecordSchema, SchemaStore
+from broker.formats.schema import SchemaStore
 from broker.formats.terms import RecordTerms
 from broker.log.protocol import Log, Message, Partition
 
 __all__ = ["Published", "Publisher", "Ticket"]
-
-_REFRESH_S = 1.0
-_MAX_LANES_KNOWN = 4096
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
 
@@ -111,9 +108,7 @@ class Publisher:
         self._failed: list[Parcel] = []
         self._in_flight = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._known: dict[tuple[str, str, RecordTerms], Lane] = {}
-        self._known_for = (-1, -1)
-        self._refreshed_at = float("-inf")
+        self._admission = Admission(follower, keyring, store, clock)
         self._is_open = False
 
     async def __aenter__(self) -> Self:
@@ -145,14 +140,20 @@ class Publisher:
 
         UsageError (RecordInvalid, for a body above 32 KiB) says what the caller must change.
         """
-        if not self._is_open:
-            raise UsageError("the publisher is closed", hint="publish inside its 'async with' block")
+        self._check_open()
         while self._in_flight >= self._max_in_flight:
             await self._room()
+        admission = self._admission
+        known = admission.known(channel_name, record) or await admission.admit(channel_name, record)
+        lane, terms = known
         schema = self._store.current(record.record_type)
-        lane = self._known_lane(channel_name, record) or await self._check(channel_name, record, schema)
-        item = Item(record_id=record.record_id, terms=record.terms, body=encode_body(record, schema))
+        item = Item(record_id=record.record_id, terms=terms, body=encode_body(record, schema))
+        self._check_open()  # it may have been closed while we waited
         return self._put(lane, item)
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise UsageError("the publisher is closed", hint="publish inside its 'async with' block")
 
     async def flush(self) -> None:
         """Send what waits and return when everything handed over so far is settled.
@@ -185,39 +186,6 @@ class Publisher:
         for parcel in unseen:
             if (error := parcel.error) is not None:
                 raise error
-
-    def _known_lane(self, channel_name: str, record: Record) -> Lane | None:
-        now = (self._follower.history.size, day_of(self._clock()))
-        if self._known_for != now or len(self._known) > _MAX_LANES_KNOWN:
-            self._known.clear()
-            self._known_for = now
-        return self._known.get((channel_name, record.record_type, record.terms))
-
-    async def _check(self, channel_name: str, record: Record, schema: RecordSchema) -> Lane:
-        """The lane of a record that may be published, by what we know or else by the directory's end."""
-        try:
-            lane = self._lane(channel_name, record, schema)
-        except (UsageError, KasUnavailable):
-            await self._read_directory()
-            lane = self._lane(channel_name, record, schema)
-        self._known[channel_name, record.record_type, record.terms] = lane
-        return lane
-
-    def _lane(self, channel_name: str, record: Record, schema: RecordSchema) -> Lane:
-        directory, keyring = self._follower.history.latest, self._keyring
-        channel, _ = check_publisher(
-            directory, keyring.name, keyring.signing.key_id, channel_name, record.record_type
-        )
-        day = day_of(self._clock())
-        check_terms(channel, record.terms, day)
-        intake_of(directory, day)
-        return Lane(
-            channel=channel_name,
-            topic=schema.topic,
-            partition=channel.number,
-            record_type=record.record_type,
-            releasable_to=record.terms.handling.releasable_to,
-        )
 
     def _put(self, lane: Lane, item: Item) -> Ticket:
         parcel = self._open.get(lane)
@@ -280,7 +248,7 @@ class Publisher:
 
     async def _send(self, line: _Line, batch: OpenBatch) -> Sent:
         lane, now = batch.lane, self._clock()
-        directory = await self._read_directory()  # (1)
+        directory = await self._admission.directory()  # (1)
         channel, epoch = check_publisher(
             directory, self._keyring.name, self._keyring.signing.key_id, lane.channel, lane.record_type
         )
@@ -289,6 +257,8 @@ class Publisher:
                 check_terms(channel, terms, day_of(now))
         if line.place is None or line.epoch != epoch.number or now - line.used_at > self._idle_us:
             line.place, line.epoch = StreamPlace(stream=secrets.token_bytes(16)), epoch.number
+            if channel.needs_new_epoch:
+                _log.warning("channel needs new keys", channel=channel.name, epoch=epoch.number)
         built = build_record_batch(  # (2)
             directory,
             self._keyring,
@@ -313,17 +283,6 @@ class Publisher:
             batch_id=built.batch_id.hex(),
         )
         return Sent(offset, built.batch_id)
-
-    async def _read_directory(self) -> Directory:
-        """The directory, read on at most each second; as far as it is known where the log cannot be read."""
-        now = asyncio.get_running_loop().time()
-        if now - self._refreshed_at >= _REFRESH_S:
-            try:
-                await self._follower.refresh()
-                self._refreshed_at = now
-            except OperatorError as error:
-                _log.warning("directory not read", error=error.message)
-        return self._follower.history.latest
 
     def _settle(self, parcel: Parcel, outcome: Sent | BrokerError, count: int) -> None:
         parcel.settle(outcome)
@@ -354,4 +313,5 @@ class Publisher:
             if line.task is not None:
                 line.task.cancel()
         for room in self._waiting:
-            room.cancel()
+            if not room.done():
+                room.set_exception(UsageError("not published: the publisher was cancelled"))

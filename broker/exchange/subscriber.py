@@ -34,7 +34,7 @@ from typing import Self
 import structlog
 
 from broker.access.client import KeyAccess
-from broker.directory import Channel, check_high_water
+from broker.directory import Channel
 from broker.errors import KasUnavailable, UsageError
 from broker.exchange.asking import AnswerWrong, Asked, Asker, Ground, Wanted
 from broker.exchange.clock import Clock, system_clock
@@ -48,18 +48,15 @@ from broker.exchange.delivery import (
 )
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
+from broker.exchange.progress import Progress
 from broker.exchange.reader_set import ReaderSet, Window
-from broker.exchange.receipts import ReceiptFile
-from broker.exchange.state import Json, Position, StateFile, SubscriberState
+from broker.exchange.state import Json
 from broker.formats.schema import RecordSchema, SchemaStore
 from broker.log.protocol import Log, Partition
-from broker.verify.partition import ReaderState, VerifiedBatch
+from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["Delivered", "Delivery", "Ground", "NotDelivered", "Subscriber", "Violation"]
-
-_SAVE_RECORDS = 256
-_SAVE_S = 1.0
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
 
@@ -96,43 +93,18 @@ class Subscriber:
         self._asker = Asker(kas, follower, keyring, ground, clock, kas_timeout_s)
         self._opener = Opener(keyring, store)
         self._tasks = asyncio.TaskGroup()
-        self._file: StateFile | None = None
-        self._receipts: ReceiptFile | None = None
-        self._positions: dict[Partition, Position] = {}
-        self._current: tuple[Partition, int, int] | None = None
-        self._sink: Json = None
-        self._unsaved = 0
-        self._saved_at = 0.0
+        self._open_progress: Progress | None = None
         self._is_delivering = False
         self._readers: list[ReaderSet] = []
 
     async def __aenter__(self) -> Self:
         self._wanted_types()
-        genesis = self._follower.history.latest.genesis
-        try:
-            if self._state_path is not None:
-                channel = self._asker.ground.channel
-                self._file = StateFile.open(self._state_path, genesis=genesis, channel=channel)
-                self._resume(self._file.state)
-                name = self._state_path.name + ".receipts"
-                self._receipts = ReceiptFile.open(self._state_path.with_name(name))
-        except BaseException:
-            self._close_files()
-            raise
-        self._saved_at = asyncio.get_running_loop().time()
+        channel = self._asker.ground.channel
+        self._open_progress = Progress.open(
+            self._state_path, self._follower, channel, autocommit=self._autocommit
+        )
         await self._tasks.__aenter__()
         return self
-
-    def _resume(self, state: SubscriberState) -> None:
-        if state.high_water is not None:
-            check_high_water(self._follower.history, state.high_water)
-        if state.sink is not None and self._autocommit:
-            raise UsageError(
-                f"{self._state_path}: belongs to a sink that commits its own position",
-                hint="open it with that sink, or give this subscription a state file of its own",
-            )
-        self._positions = dict(state.positions)
-        self._sink = state.sink
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -145,24 +117,20 @@ class Subscriber:
             else:  # the caller's own error goes on as it is, not in a group
                 await self._tasks.__aexit__(None, None, None)
         finally:
-            try:
-                if self._autocommit and self._unsaved:
-                    self._save()
-            finally:
-                self._close_files()
+            self._progress.close()
 
-    def _close_files(self) -> None:
-        if self._receipts is not None:
-            self._receipts.close()
-        if self._file is not None:
-            self._file.close()
+    @property
+    def _progress(self) -> Progress:
+        if self._open_progress is None:
+            raise UsageError("the subscriber is not open", hint="use it by 'async with'")
+        return self._open_progress
 
     # what the consumer sees
 
     @property
     def sink(self) -> Json:
         """What the consumer committed last, None at the beginning."""
-        return self._sink
+        return self._progress.sink
 
     async def deliveries(self, *, follow: bool = False) -> AsyncGenerator[Delivery, None]:
         """Every record from the stored position on, up to where the log ends now, or for ever.
@@ -192,9 +160,9 @@ class Subscriber:
             if self._autocommit:
                 hint = "open the subscriber with autocommit=False"
                 raise UsageError("a sink's position needs to be stored with each commit", hint=hint)
-            self._sink = sink
-        self._finish_current()
-        self._save()
+            self._progress.sink = sink
+        self._progress.finish()
+        self._progress.save()
 
     async def _deliveries(self, follow: bool) -> AsyncGenerator[Delivery, None]:
         await self._follower.refresh()
@@ -203,10 +171,7 @@ class Subscriber:
         types = self._wanted_types()
         topics = sorted({self._store.current(one).topic for one in types})
         partitions = [Partition(topic, channel.number) for topic in topics]
-        beginning = Position(reader=ReaderState(next_offset=0, mark=0))
-        for partition in partitions:
-            self._positions.setdefault(partition, beginning)
-        states = {partition: self._positions[partition].reader for partition in partitions}
+        states = self._progress.readers(partitions)
         ends = None if follow else await self._log.ends(partitions)
         readers = ReaderSet(self._log, self._follower, self._keyring, channel, states, ends, self._tasks)
         self._readers.append(readers)
@@ -215,10 +180,8 @@ class Subscriber:
                 async with aclosing(self._open(window, types)) as items:
                     async for item in items:
                         yield item
-                for partition, state in window.behind.items():
-                    self._positions[partition] = Position(reader=state)
-                self._unsaved += 1
-                self._save_if_due()
+                self._progress.finish_window(window.behind)
+                self._progress.save_if_due()
         finally:
             self._readers.remove(readers)
             await readers.aclose()
@@ -227,11 +190,12 @@ class Subscriber:
 
     async def _open(self, window: Window, types: frozenset[str]) -> AsyncGenerator[Delivery, None]:
         """Everything in the window that was not done before, in order."""
+        progress = self._progress
         plans: dict[int, tuple[RecordSchema | Violation | None, tuple[int, ...]]] = {}
         wanted: list[tuple[int, Wanted]] = []
         for place, (partition, event) in enumerate(window.events):
             if isinstance(event, VerifiedBatch) and event.opened.manifest.record_type in types:
-                indexes = self._remaining(partition, event)
+                indexes = progress.remaining(partition, event)
                 schema = self._opener.schema_of(event) if indexes else None
                 plans[place] = (schema, indexes)
                 if isinstance(schema, RecordSchema):
@@ -250,7 +214,7 @@ class Subscriber:
         directory, channel = self._follower.history.latest, self._channel()
         for place, (partition, event) in enumerate(window.events):
             if isinstance(event, Violation):
-                if event.place.offset >= self._positions[partition].offset:
+                if progress.is_news(partition, event):
                     yield event
                 continue
             schema, indexes = plans.get(place, (None, ()))
@@ -258,26 +222,20 @@ class Subscriber:
                 yield schema
             elif schema is None:
                 for i in indexes:
-                    self._current = (partition, event.offset, i + 1)
+                    progress.hand_over(partition, event.offset, i)
                     yield not_delivered(event, i, READER_TOO_OLD)
-                    self._done()
+                    progress.finish()
+                    progress.save_if_due()
             else:
                 opened = self._opener.open(
                     event, indexes, releases[place], schema=schema, directory=directory, channel=channel
                 )
                 for i, item in opened:
-                    self._current = (partition, event.offset, i + 1)
+                    progress.hand_over(partition, event.offset, i)
                     yield item
-                    self._done()
-            self._move(partition, event.offset + 1, 0)
-
-    def _remaining(self, partition: Partition, batch: VerifiedBatch) -> tuple[int, ...]:
-        """The indexes of a batch that were not done before."""
-        position = self._positions[partition]
-        if batch.offset < position.offset:
-            return ()
-        first = position.index if batch.offset == position.offset else 0
-        return tuple(range(first, batch.opened.manifest.count))
+                    progress.finish()
+                    progress.save_if_due()
+            progress.finish_batch(partition, event.offset)
 
     def _keep(self, asked: Asked) -> None:
         receipt = asked.answer.receipt
@@ -289,8 +247,7 @@ class Subscriber:
             withheld=sum(len(one.withheld) for one in asked.releases),
             entry_offset=None if receipt.entry is None else receipt.entry.offset,
         )
-        if self._receipts is not None:
-            self._receipts.add(asked.prepared.signed, asked.answer.signed)
+        self._progress.keep(asked.prepared.signed, asked.answer.signed)
 
     def _wrong(self, asked: AnswerWrong, first: Wanted) -> Violation:
         batch = first.batch
@@ -322,46 +279,3 @@ class Subscriber:
                 f"channel '{channel.name}' has no record type '{unknown[0]}'", hint=f"it has: {allowed}"
             )
         return frozenset(self._record_types)
-
-    # what is done, and what is stored
-
-    def _done(self) -> None:
-        self._finish_current()
-        self._save_if_due()
-
-    def _finish_current(self) -> None:
-        if self._current is not None:
-            partition, offset, index = self._current
-            self._current = None
-            self._move(partition, offset, index)
-            self._unsaved += 1
-
-    def _move(self, partition: Partition, offset: int, index: int) -> None:
-        position = self._positions[partition]
-        if (offset, index) > (position.offset, position.index):
-            self._positions[partition] = Position(reader=position.reader, offset=offset, index=index)
-
-    def _save_if_due(self) -> None:
-        if not self._autocommit or not self._unsaved:
-            return
-        is_old = asyncio.get_running_loop().time() - self._saved_at >= _SAVE_S
-        if self._unsaved >= _SAVE_RECORDS or is_old:
-            self._save()
-
-    def _save(self) -> None:
-        self._unsaved = 0
-        self._saved_at = asyncio.get_running_loop().time()
-        if self._file is None:
-            return
-        if self._receipts is not None:
-            self._receipts.sync()
-        # Commit point: what is done is stored. A crash before it delivers again what was done since.
-        self._file.save(
-            SubscriberState(
-                genesis=self._follower.history.latest.genesis,
-                channel=self._asker.ground.channel,
-                high_water=self._follower.high_water,
-                positions=dict(self._positions),
-                sink=self._sink,
-            )
-        )

@@ -270,7 +270,7 @@ async def test_an_epoch_begins_new_streams(world: World) -> None:
         await publisher.flush()
         await world.suspend(CARE)
         await world.next_epoch(CHANNEL, BORDER)
-        publisher._refreshed_at = float("-inf")  # a second has passed
+        publisher._admission._refreshed_at = float("-inf")  # a second has passed
         await publisher.publish(CHANNEL, world.record(1))
         await publisher.flush()
     found = await manifests(world, "returns")
@@ -335,7 +335,7 @@ async def test_a_suspended_agency_cannot_publish(world: World) -> None:
         await publisher.publish(CHANNEL, world.record(0))
         await publisher.flush()
         await world.suspend(POLICE_A)
-        publisher._refreshed_at = float("-inf")
+        publisher._admission._refreshed_at = float("-inf")
         ticket = await publisher.publish(CHANNEL, world.record(1))
         with pytest.raises(UsageError, match="suspended"):
             await ticket

@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from broker.access.client import KeyAccess
+from broker.access.journal import Journal
+from broker.access.keystore import KeyStore
 from broker.access.requests import new_details
-from broker.directory import confirm_channel_keys, drafts, make_channel_keys
+from broker.access.service import KeyAccessService
+from broker.directory import History, confirm_channel_keys, drafts, make_channel_keys
 from broker.exchange.asking import Ground
+from broker.exchange.clock import system_clock
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
 from broker.exchange.publisher import Published, Publisher
@@ -27,12 +31,12 @@ from broker.exchange.reader_set import partition_reader
 from broker.exchange.reading import read_events
 from broker.exchange.subscriber import Delivered, Delivery, Subscriber
 from broker.formats.access import AccessDetails
-from broker.formats.manifest import Operation
+from broker.formats.manifest import Operation, Terms
 from broker.formats.records import Record, from_json
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, Purpose, Target
 from broker.log import Log, Partition, SqliteLog, StoredMessage
-from broker.verify.partition import VerifiedBatch
+from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Violation
 from support.coalition import (
     AUDITOR,
@@ -46,12 +50,12 @@ from support.coalition import (
     signing_key,
 )
 from support.record_data import valid
-from support.small_kas import SmallKas
 
 __all__ = [
     "CHANNEL",
     "PAIR",
     "World",
+    "access_terms",
     "delivered_refs",
     "details",
     "ground",
@@ -68,7 +72,7 @@ PAIR = "xaa-xbb"
 """Channel 1: the two police forces."""
 
 _DAY_ZERO = date(1970, 1, 1)
-_written: dict[int, tuple[Path, Coalition]] = {}
+_written: dict[int, Path] = {}
 
 
 def details() -> AccessDetails:
@@ -119,17 +123,27 @@ class World:
     @classmethod
     @asynccontextmanager
     async def open(cls, folder: Path) -> AsyncIterator[World]:
-        """The log in this folder; a new one holds the live coalition's directory and empty partitions."""
-        day = Coalition.live().day
-        if day not in _written:
-            _written[day] = await _write()
-        source, coalition = _written[day]
+        """The log in this folder, with a key access service in this process.
+
+        A new log holds the live coalition's directory and empty partitions.
+        """
         path = folder / "log.db"
         if not path.exists():
-            shutil.copy(source, path)
+            day = Coalition.live().day
+            if day not in _written:
+                _written[day] = await _write()
+            shutil.copy(_written[day], path)
         async with await SqliteLog.open(path) as log:
-            kas = await SmallKas.start(log, coalition.genesis)
-            yield cls(path, log, replace(coalition.copy()), kas)
+            coalition = await _on(log)
+            keys = KeyStore(folder / "kas", coalition.genesis, coalition.keys_of(KAS), b"throwaway")
+            for number, key in coalition.intake.items():
+                keys.add_intake_key(number, key)
+            keyring = Keyring.of(KAS, signing_key(KAS), [receiving_key(KAS)])
+            with Journal(folder / "journal.db") as journal:
+                async with KeyAccessService(
+                    log, keyring, keys, journal, genesis=coalition.genesis, clock=system_clock
+                ) as kas:
+                    yield cls(path, log, coalition, kas)
 
     async def follower(self) -> DirectoryFollower:
         """A follower of its own, at the directory's end."""
@@ -243,14 +257,23 @@ class World:
         return replace(made, terms=replace(made.terms, action=action, targets=targets), body={})
 
 
-async def _write() -> tuple[Path, Coalition]:
+async def _write() -> Path:
     path = Path(tempfile.mkdtemp(prefix="ftf-world-")) / "log.db"
     async with await SqliteLog.open(path) as log:
         for topic in (*default_store().topics, "access"):
             await log.ensure(topic, 4)
         await log.ensure("keys", 1, compacted=True)
-        coalition = await Coalition.live().write_to(log)
-    return path, coalition
+        await Coalition.live().write_to(log)
+    return path
+
+
+async def _on(log: Log) -> Coalition:
+    """The live coalition as it is on this log."""
+    messages = await stored(log, Partition("directory", 0))
+    coalition = Coalition.live()
+    return replace(
+        coalition, messages=messages, history=History.replay(messages), now=messages[-1].appended_at
+    )
 
 
 async def manifests(world: World, topic: str, channel: str = CHANNEL) -> list[VerifiedBatch]:
@@ -264,6 +287,24 @@ async def manifests(world: World, topic: str, channel: str = CHANNEL) -> list[Ve
     events += reader.flush(at_end=True)
     assert not [event for event in events if isinstance(event, Violation)]
     return [event for event in events if isinstance(event, VerifiedBatch)]
+
+
+async def access_terms(world: World, channel: str = CHANNEL) -> list[Terms]:
+    """What the entries of the channel's access log say, in order."""
+    follower, keyring = await world.follower(), world.keyring(KAS)
+    found = follower.history.latest.channels[channel]
+    reader = PartitionReader(
+        topic="access",
+        partition=found.number,
+        history=follower.history,
+        keys=lambda epoch: keyring.epoch_key(follower.history.latest, channel, epoch, "access"),
+    )
+    partition = Partition("access", found.number)
+    end = (await world.log.ends([partition]))[partition]
+    events = [event async for event in read_events(world.log, reader, follower, end=end)]
+    assert all(isinstance(event, VerifiedBatch) for event in events)
+    batches = [event for event in events if isinstance(event, VerifiedBatch)]
+    return [terms for one in batches for terms in one.opened.entries.terms]
 
 
 def only(items: Sequence[Delivery], kind: type[Any] = Violation) -> list[Any]:
