@@ -1,0 +1,205 @@
+"""``audit`` as transcripts: the proof that the logs are whole, and who read what and why."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from shutil import copytree
+from tempfile import mkdtemp
+
+import pytest
+
+from support.cli_coalition import BORDER, CHANNEL, OUTSIDER, POLICE, READING, CliCoalition, row
+
+REPLAY = ("audit", "replay")
+
+
+@cache
+def _busy() -> Path:
+    """A coalition in which six records were published and read."""
+    place = CliCoalition.create(Path(mkdtemp(prefix="ftf-audit-")))
+    place.publish([row(i, record_id=f"01a20c30-93d5-78ba-bd84-{i:012x}") for i in range(5)])
+    place.publish([row(9, "JusticeMeasure")])
+    read = place.run(BORDER, "subscribe", "--channel", CHANNEL, "--purpose", "INVESTIGATION", *READING)
+    assert read.code == 0, read.err
+    return place.folder
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> CliCoalition:
+    """The busy coalition, copied."""
+    folder = tmp_path / "coalition"
+    copytree(_busy(), folder)
+    return CliCoalition(folder)
+
+
+def tamper(place: CliCoalition, *statements: str) -> None:
+    """Change the log behind everybody's back."""
+    with sqlite3.connect(place.folder / "log.db") as log:
+        for one in statements:
+            assert log.execute(one).rowcount > 0
+    log.close()
+
+
+def flipped(topic: str, offset: int) -> str:
+    """Flip the last bytes of a message."""
+    return (
+        "UPDATE message SET value = substr(value, 1, length(value) - 3) || x'0badff' "
+        f"WHERE topic = 'ftf.{topic}' AND partition = 0 AND offset = {offset}"
+    )
+
+
+def test_a_whole_log_verifies(place: CliCoalition) -> None:
+    """Counts on stdout, the verdict on stderr, exit 0."""
+    done = place.run("auditor", *REPLAY)
+    assert done.code == 0
+    assert done.out == (
+        "channels   repatriation, xaa-xbb\n"
+        "directory  28 statements\n"
+        "records    6\n"
+        "manifests  5\n"
+        "accesses   1 logged, 0 counted denials\n"
+        "erasures   0\n"
+        "messages   14\n"
+    )
+    assert done.err == "verified: nothing was altered, dropped, inserted or reordered\n"
+
+
+def test_the_json_contract(place: CliCoalition) -> None:
+    """What operators script against: verified, records, manifests, access_entries, violations."""
+    done = place.run("auditor", *REPLAY, "--json")
+    told = done.json
+    assert (done.code, done.err) == (0, "")
+    assert (told["verified"], told["records"], told["manifests"], told["access_entries"]) == (True, 6, 5, 1)
+    assert told["violations"] == []
+
+
+def test_a_violation_is_named_and_its_consequences_lie_below_it(place: CliCoalition) -> None:
+    """A byte flipped: exit 1, the offset first, what follows from it below, and each kind in words."""
+    tamper(place, flipped("returns", 2))
+    done = place.run("auditor", *REPLAY)
+    assert done.code == 1
+    table = done.out[done.out.index("VIOLATION") :].splitlines()[1:]
+    assert table[0].split("  ")[0] == "body-altered"
+    assert "ftf.returns/0@2" in table[0]
+    assert len(table) > 1
+    assert all(line.startswith("└ ") and line.endswith("caused by ftf.returns/0@2") for line in table[1:])
+    assert "body-altered: a body that is not the one its manifest signed for\n" in done.err
+    assert done.err.endswith(f"NOT VERIFIED: {len(table)} violations, 1 root; begin with the first\n")
+
+
+def test_a_violation_in_json_has_the_fields_of_the_contract(place: CliCoalition) -> None:
+    """kind, topic, partition, offset, detail, and caused_by where there is a root."""
+    tamper(place, flipped("returns", 2))
+    done = place.run("auditor", *REPLAY, "--json")
+    first, *others = done.json["violations"]
+    assert (done.code, done.json["verified"]) == (1, False)
+    place_of_first = {"topic": "ftf.returns", "partition": 0, "offset": 2}
+    assert first["kind"] == "body-altered"
+    assert {name: first[name] for name in place_of_first} == place_of_first
+    assert first["caused_by"] is None
+    assert [one["caused_by"] for one in others] == [place_of_first] * len(others)
+    assert all(isinstance(one["detail"], str) for one in done.json["violations"])
+
+
+def test_known_violations_are_shown_and_do_not_count(place: CliCoalition) -> None:
+    """The report of yesterday as --known: exit 0 today, 1 again when something else is wrong."""
+    tamper(place, flipped("returns", 2))
+    known = place.folder / "known.json"
+    known.write_text(place.run("auditor", *REPLAY, "--json").out)
+    done = place.run("auditor", *REPLAY, "--known", known)
+    assert done.code == 0
+    assert "body-altered (known)" in done.out
+    assert "verified, but for " in done.err
+    tamper(place, flipped("justice", 1))
+    again = place.run("auditor", *REPLAY, "--known", known, "--json")
+    assert again.code == 1
+    new = [one for one in again.json["violations"] if not one.get("known") and one["caused_by"] is None]
+    assert [(one["kind"], one["topic"], one["offset"]) for one in new] == [("body-altered", "ftf.justice", 1)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        flipped("directory", 0),
+        flipped("directory", 3),
+        "DELETE FROM message WHERE topic = 'ftf.directory' AND offset >= 12",
+    ],
+    ids=["genesis", "statement", "cut"],
+)
+def test_a_directory_that_was_tampered_with_is_reported_not_refused(
+    place: CliCoalition, statement: str
+) -> None:
+    """The auditor's replay names the place in the directory, and the auditor's own memory is kept."""
+    assert place.run("auditor", *REPLAY).code == 0
+    mark = place.profile("auditor").parent / "state" / "high-water.json"
+    before = mark.read_bytes()
+    tamper(place, statement)
+    done = place.run("auditor", *REPLAY, "--json")
+    assert done.code == 1
+    assert done.json["violations"][0]["topic"] == "ftf.directory"
+    assert done.json["violations"][0]["caused_by"] is None
+    assert mark.read_bytes() == before
+
+
+def test_many_consequences_of_one_kind_are_shortened_for_people(place: CliCoalition) -> None:
+    """Three are shown, the others counted."""
+    tamper(place, flipped("directory", 3))
+    done = place.run("auditor", *REPLAY)
+    rows = [line for line in done.out.splitlines() if line.startswith("└ directory-statement")]
+    assert len(rows) == 4
+    assert rows[-1].endswith("more of this kind, listed with --json")
+
+
+def test_one_channel_is_replayed_alone(place: CliCoalition) -> None:
+    """--channel leaves the others unread."""
+    told = place.run("auditor", *REPLAY, "--channel", "xaa-xbb", "--json").json
+    assert (told["channels"], told["records"]) == (["xaa-xbb"], 0)
+
+
+def test_a_member_verifies_what_its_keys_reach(place: CliCoalition) -> None:
+    """A member holds no access key: it verifies the records, and is told what it did not see."""
+    done = place.run(POLICE, *REPLAY)
+    assert done.code == 0
+    assert done.err == "verified, but for 6 messages under keys that you do not hold\n"
+
+
+def _no_log(place: CliCoalition) -> None:
+    for file in place.folder.glob("log.db*"):
+        file.unlink()
+
+
+def _nothing(place: CliCoalition) -> None:
+    """Leave the coalition as it is."""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "before", "error"),
+    [
+        ("auditor", ("--channel", "nowhere"), _nothing, "'auditor' holds no key of a channel 'nowhere'"),
+        (OUTSIDER, (), _nothing, "'XDD:rehabilitation' holds the keys of no channel"),
+        ("auditor", ("--known", "missing.json"), _nothing, "cannot read 'missing.json'"),
+        ("auditor", ("--known", "words.json"), _nothing, "'words.json' is no JSON"),
+        ("auditor", ("--known", "number.json"), _nothing, "no list of violations"),
+        ("auditor", (), _no_log, "there is no log at"),
+    ],
+)
+def test_what_cannot_be_replayed(
+    place: CliCoalition,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    arguments: tuple[str, ...],
+    before: Callable[[CliCoalition], None],
+    error: str,
+) -> None:
+    """Wrong usage exits 2, says what is wrong, and prints nothing that a program could take for a report."""
+    monkeypatch.chdir(place.folder)
+    Path("words.json").write_text("all is well")
+    Path("number.json").write_text(json.dumps(7))
+    before(place)
+    done = place.run(name, *REPLAY, *arguments, "--json")
+    assert (done.code, done.out) == (2, "")
+    assert error in done.err
