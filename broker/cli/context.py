@@ -20,10 +20,13 @@ from broker.cli.output import note
 from broker.cli.profile import Profile
 from broker.errors import UsageError
 
-__all__ = ["Settings", "asynchronous", "chosen_profile", "json_option", "profile_option"]
+__all__ = ["EXIT_PIPE", "Settings", "asynchronous", "chosen_profile", "json_option", "profile_option"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+EXIT_PIPE = 141
+"""Nobody reads stdout any more: what a shell says of a program that SIGPIPE ended."""
 
 
 @dataclass(slots=True)
@@ -83,5 +86,7 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
         except KeyboardInterrupt:
             note("stopped")
             raise click.exceptions.Exit(130) from None
+        except BrokenPipeError:  # click would call it exit 1, which says that the answer is no
+            raise click.exceptions.Exit(EXIT_PIPE) from None
 
     return run

@@ -1,10 +1,13 @@
 """``ftf-broker``: the groups of commands, errors, exit codes, and what is written to stderr.
 
-exit 0     done
-exit 1     the answer is no: a violation found, evidence invalid, access denied
-exit 2     wrong usage or configuration
-exit 3     something outside failed, or a bug of ours
-exit 130   stopped with Ctrl-C
+Exit codes:
+
+    0     done
+    1     the answer is no: a violation found, evidence invalid, access denied
+    2     wrong usage or configuration
+    3     something outside failed, or a bug of ours
+    130   stopped with Ctrl-C
+    141   nobody reads stdout any more, as after ``| head``
 """
 
 from __future__ import annotations
@@ -16,14 +19,13 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
 import structlog
 from rich.text import Text
 
-from broker.cli.context import Settings
+from broker.cli.context import EXIT_PIPE, Settings
 from broker.cli.output import words
 from broker.errors import BrokerError
 
@@ -50,11 +52,11 @@ class _Commands(click.Group):
     """Loads a command's file when it is asked for: ``--version`` need not load cryptography."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name, place in COMMANDS.items() if find_spec(place.partition(":")[0])]
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         place = COMMANDS.get(cmd_name)
-        if place is None or find_spec(place.partition(":")[0]) is None:
+        if place is None:
             return None
         module, _, name = place.partition(":")
         command: click.Command = getattr(import_module(module), name)
@@ -135,6 +137,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokerError as error:
         _say_error(error.message, error.hint)
         return error.exit_code
+    except BrokenPipeError:
+        return EXIT_PIPE
+    except OSError as error:
+        if os.environ.get("FTF_DEBUG") == "1":
+            traceback.print_exception(error)
+        _say_error(f"the system refuses: {error.strerror or error}", None)
+        return 3
     except BaseExceptionGroup as group:
         return _from_group(group)
     except Exception as error:  # noqa: BLE001 - the last place where a bug can be told as one
@@ -185,7 +194,19 @@ def _say_error(message: str, hint: str | None) -> None:
 
 def main() -> None:
     """The entry point of the command."""
-    sys.exit(run())
+    code = run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = EXIT_PIPE
+    except OSError as error:
+        if code == 0:
+            _say_error(f"the system refuses: {error.strerror or error}", None)
+        code = 3
+    if code in (EXIT_PIPE, 3):
+        # What is still buffered cannot be written; Python would complain of it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

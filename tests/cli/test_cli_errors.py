@@ -266,6 +266,29 @@ def _commands() -> list[list[str]]:
     return found
 
 
+def test_whoever_stops_reading_gets_no_traceback(coalition: Path) -> None:
+    """As after ``| head -1``: exit code 141, and nothing on stderr."""
+    command = Path(sys.executable).with_name("ftf-broker")
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        told = subprocess.run(
+            [command, "channel", "list", *A], stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+    assert (told.returncode, told.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("arguments", [("channel", "list", "--json", *A), ("channel", "list", *A)])
+def test_a_full_disk_is_said_and_is_no_bug(coalition: Path, arguments: tuple[str, ...]) -> None:
+    """What cannot be written is something outside that failed."""
+    command = Path(sys.executable).with_name("ftf-broker")
+    with open("/dev/full", "wb") as full:
+        told = subprocess.run([command, *arguments], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert told.returncode == 3
+    assert told.stderr == b"error: the system refuses: No space left on device\n"
+
+
 def test_the_installed_command_runs(tmp_path: Path) -> None:
     """The entry point of the distribution: version on stdout, errors on stderr."""
     command = Path(sys.executable).with_name("ftf-broker")
