@@ -27,6 +27,7 @@ from broker.formats.access import (
     AccessDetails,
     AccessRequest,
     CollectionAnswer,
+    CollectionQuery,
     EntryRef,
     ItemShares,
     LogEntry,
@@ -51,10 +52,13 @@ __all__ = [
     "LoggedAccess",
     "Outcome",
     "RecordRef",
+    "asked_for",
+    "encode_answer",
     "open_answer",
     "open_collection_answer",
     "open_log_entry",
     "open_receipt",
+    "receipt_outcomes",
     "share_of",
 ]
 
@@ -164,6 +168,9 @@ def open_collection_answer(answer: bytes, query: Signed, directory: Directory) -
     _check_service(signed, content.issuer, directory)
     if content.query_digest != sha256(query.content).digest():
         raise OpenError("the collection answer answers another query")
+    asked = [one.batch_id for one in decode(CollectionQuery, query.content).batches]
+    if [one.batch_id for one in content.batches] != asked:
+        raise FormatError("the collection answer is not about the batches asked for, in their order")
     return content.batches
 
 

@@ -40,10 +40,10 @@ __all__ = [
     "check_request",
     "check_signed",
     "details_commitment",
+    "log_item",
     "make_query",
     "make_request",
     "new_details",
-    "new_log_request_item",
 ]
 
 MAX_ITEMS = 16
@@ -133,7 +133,7 @@ def details_commitment(details_bytes: bytes) -> bytes:
     return sha256(_COMMITMENT + details_bytes).digest()
 
 
-def new_log_request_item(start: int, end: int) -> LogItem:
+def log_item(start: int, end: int) -> LogItem:
     """A range of the access log, at most MAX_LOG_RANGE messages; ask again behind the last entry answered."""
     return LogItem(start=start, end=min(end, start + MAX_LOG_RANGE))
 
