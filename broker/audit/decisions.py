@@ -117,7 +117,8 @@ class Decisions:
             detail = f"saw another directory of {positions.directory_size} statements"
             return detail, self.directory_fault(positions.directory_size)
         if not 0 <= positions.access_end <= entry.offset:
-            return f"recorded {positions.access_end} as the end of the access log", None
+            detail = f"recorded {positions.access_end} as the end of the access log before it"
+            return detail, self.index.root_within(ACCESS_TOPIC, 0, entry.offset)
         topics = [one.topic for one in positions.ends]
         if sorted(topics) != sorted(self.ends):
             return f"recorded positions in {', '.join(topics)[:200]}", None
@@ -182,7 +183,7 @@ class Decisions:
         said, found, item = outcomes[ref], decisions[ref], request.items[ref.item]
         cause = self._cause(entry, item)
         if found.reason is Reason.UNKNOWN_RECORD and isinstance(item, RecordItem):  # (4)
-            detail = f"record {ref.index} of {item.topic}@{item.offset} is not there"
+            detail = f"record {ref.record} of {item.topic}@{item.offset} is not there"
             self._violate(Kind.ACCESS_RECORD, entry, detail, cause)
             return
         detail = f"'{request.issuer}' was {_words(said)}, and decided again it is {_words(found)}"

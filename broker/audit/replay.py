@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from broker.audit.access_log import AccessLog
 from broker.audit.causes import Known, Ledger, Reported
 from broker.audit.decisions import Decisions
 from broker.audit.index import Index
 from broker.audit.takeovers import Takeovers
-from broker.directory import Channel, Directory, EpochKey, HighWater, Use, check_high_water
-from broker.errors import NotEntitled, UsageError
+from broker.audit.views import Views
+from broker.directory import Channel, EpochKey, HighWater, Use
+from broker.errors import UsageError
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
 from broker.formats.schema import SchemaStore
@@ -91,22 +93,24 @@ async def replay(
     ``high_water`` is reported here, not refused. UsageError for a channel that there is not, or
     where there is nothing that these keys open.
     """
-    chosen = _choose(follower.history.latest, keyring.name, channels)
+    chosen = _choose(follower, keyring.name, channels)
     topics = sorted(store.topics)
     partitions = [Partition(topic, one.number) for one in chosen for topic in (*topics, ACCESS_TOPIC)]
     ends = await log.ends(partitions)
     await follower.refresh()
     one = _Replay(log, follower, keyring, topics, ends, Ledger(known), progress)
-    one.check_directory(high_water)
+    await one.check_directory(chosen, high_water)
     for channel in chosen:
         await one.check_channel(channel)
     return one.report(tuple(channel.name for channel in chosen))
 
 
-def _choose(directory: Directory, name: str, channels: Sequence[str] | None) -> list[Channel]:
+def _choose(follower: DirectoryFollower, name: str, channels: Sequence[str] | None) -> list[Channel]:
+    """The channels to verify. With a directory that was altered there may be none: that is reported."""
+    directory = follower.history.latest
     if channels is None:
         found = [one for _, one in sorted(directory.channels.items()) if _is_ours(one, name)]
-        if not found and directory.channels:
+        if not found and directory.channels and not follower.violations:
             raise UsageError(
                 f"'{name}' holds the keys of no channel", hint="replay with the profile of an auditor"
             )
@@ -114,12 +118,16 @@ def _choose(directory: Directory, name: str, channels: Sequence[str] | None) -> 
     chosen = []
     for wanted in dict.fromkeys(channels):
         channel = directory.channel(wanted)
-        if channel is None:
-            names = ", ".join(sorted(directory.channels)) or "none"
-            raise UsageError(f"there is no channel '{wanted[:80]}'", hint=f"channels: {names[:500]}")
-        if not _is_ours(channel, name):
-            raise UsageError(f"'{name}' holds no key of channel '{wanted}'")
-        chosen.append(channel)
+        if channel is not None and _is_ours(channel, name):
+            chosen.append(channel)
+        elif not follower.violations:
+            names = ", ".join(
+                one for one in sorted(directory.channels) if _is_ours(directory.channels[one], name)
+            )
+            raise UsageError(
+                f"'{name}' holds no key of a channel '{wanted[:80]}'",
+                hint=f"channels: {names[:500] or 'none'}",
+            )
     return chosen
 
 
@@ -148,7 +156,7 @@ class _Replay:
         self._ledger = ledger
         self._progress = progress
         self._total = sum(ends.values())
-        self._rollback: Place | None = None
+        self._views = Views(follower, ledger)
         self._read = self._records = self._manifests = self._opaque = 0
         self._accesses = self._collections = self._denials = self._erasures = self._uncollected = 0
 
@@ -173,28 +181,17 @@ class _Replay:
             by_kind=dict(ledger.by_kind),
         )
 
-    # the directory
+    async def check_directory(self, channels: Sequence[Channel], high_water: HighWater | None) -> None:
+        """Verify the directory, and that it is all that was seen of it."""
+        self._views.check(high_water)
+        for one in channels:
+            end = self._ends[Partition(ACCESS_TOPIC, one.number)]
+            await self._views.check_end(self._log, one.number, end, self._keys(one, "access"))
 
-    def check_directory(self, high_water: HighWater | None) -> None:
-        """Report what is wrong with the directory, and one that shows less than was seen before."""
-        for violation in self._follower.violations:
-            self._ledger.report(violation)
-        if high_water is None:
-            return
-        history = self._follower.history
-        try:
-            check_high_water(history, high_water)
-        except NotEntitled as error:
-            place = Place("directory", 0, min(history.latest.size, high_water.size))
-            cause = self._follower.fault(high_water.size) if history.latest.size >= high_water.size else None
-            self._rollback = self._ledger.report(
-                Violation(kind=Kind.DIRECTORY_ROLLBACK, place=place, detail=error.message, caused_by=cause)
-            )
-
-    def _fault(self, size: int) -> Place | None:
-        """Where the directory that an issuer saw differs from ours: altered, or cut."""
-        found = self._follower.fault(size)
-        return found if found is not None or size <= self._follower.history.latest.size else self._rollback
+    def _note(self, index: Index, violation: Violation) -> Place:
+        index.note(violation)
+        self._views.saw(violation)
+        return self._ledger.report(violation)
 
     # a channel
 
@@ -202,11 +199,7 @@ class _Replay:
         """Verify both logs of one channel and compare them."""
         number = channel.number
         with Index(number) as index:
-
-            def note(violation: Violation) -> Place:
-                index.note(violation)
-                return self._ledger.report(violation)
-
+            note = partial(self._note, index)
             entries = AccessLog(
                 partition=number,
                 topics=frozenset(self._topics),
@@ -239,7 +232,7 @@ class _Replay:
             partition=number,
             ends=ends,
             report=note,
-            directory_fault=self._fault,
+            directory_fault=self._views.fault,
         )
         decisions.check()
         self._accesses += index.requests()
@@ -266,7 +259,7 @@ class _Replay:
             history=self._follower.history,
             keys=self._keys(channel, use),
             keep_bodies=False,
-            directory_fault=self._fault,
+            directory_fault=self._views.fault,
         )
 
     async def _check_partition(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from broker.directory import HighWater, History, check_high_water, fold
+from broker.directory import HighWater, History, check_high_water
 from broker.errors import FormatError, NotEntitled
 from broker.formats.manifest import Header, Signed
 from broker.formats.protocol import decode, decode_content
@@ -31,7 +31,6 @@ class DirectoryFollower:
     _next: int = 0
     _proven: int = 0
     _altered: Place | None = None
-    _lost: Place | None = None
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -72,25 +71,17 @@ class DirectoryFollower:
             error = self.history.extend(message)
             self._compare_views(message, valid=error is None)
             if error is not None:
-                cause = next((one for one in (self._altered, self._lost) if one and one < place), None)
+                cause = self._altered if self._altered and self._altered < place else None
                 self._report(
                     Violation(
                         kind=Kind.DIRECTORY_STATEMENT, place=place, detail=error.message, caused_by=cause
                     )
                 )
-                self._lose(message)
             self._next = message.offset + 1
 
     def _report(self, violation: Violation) -> None:
         if len(self.violations) < _MAX_VIOLATIONS:
             self.violations.append(violation)
-
-    def _lose(self, message: StoredMessage) -> None:
-        """Remember a statement that only its message's key keeps from counting: no running hash shows it."""
-        if self._lost is None and message.key != b"":
-            before = self.history.at(self.history.size - 1)
-            if fold(before, message._replace(key=b""))[1] is None:
-                self._lost = Place("directory", 0, message.offset)
 
     def _compare_views(self, message: StoredMessage, *, valid: bool) -> None:
         """Learn from what a statement's issuer had seen whether what stands before it was altered."""
@@ -120,7 +111,7 @@ class DirectoryFollower:
         """
         if self._altered is not None and self._altered.offset < size:
             return self._altered
-        return self._first_unproven(size) or self._lost
+        return self._first_unproven(size)
 
     @property
     def high_water(self) -> HighWater:

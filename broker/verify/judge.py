@@ -198,7 +198,7 @@ class Judge:
                 raise DirectoryBehind
             # Only an epoch that may have been there can be missing because the directory was altered.
             lost = channel is None or envelope.epoch <= channel.newest_published + 1
-            cause = self._directory_fault(latest.size) if lost else None
+            cause = self._directory_fault(latest.size + 1) if lost else None
             return Rejected(Kind.EPOCH_UNKNOWN, f"epoch {envelope.epoch} is not confirmed", cause)
         marked = self._history.at(min(self.mark, latest.size)).channel_at(self.partition)
         if marked is not None and envelope.epoch < marked.newest_confirmed - 1:
