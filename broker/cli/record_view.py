@@ -23,6 +23,7 @@ from broker.cli.render import (
     TLP,
     USE_LIMITS,
     counted,
+    printable,
 )
 from broker.exchange.delivery import Delivered
 from broker.formats.records import Record, to_json
@@ -109,7 +110,7 @@ def full(item: Delivered) -> list[tuple[str, str]]:
     if terms.handling.releasable_to:
         pairs.append(("handling", f"released to {', '.join(terms.handling.releasable_to)} only"))
     if "handling_note" in body:
-        pairs.append(("note", str(body["handling_note"])))
+        pairs.append(("note", printable(str(body["handling_note"]))))
     pairs += [("acts on", f"{one.batch_id.hex()} index {one.index}") for one in terms.targets]
     pairs += [
         (
@@ -170,7 +171,7 @@ def _short(item: Delivered, body: Mapping[str, Any]) -> Iterator[tuple[str, str]
         )
     yield "handling", f"{handling_line(terms)}; for {terms.purpose}"
     if "handling_note" in body:
-        yield "note", str(body["handling_note"])
+        yield "note", printable(str(body["handling_note"]))
     place = f"{item.place.topic}/{item.place.partition}@{item.place.offset}#{item.index}"
     yield "from", f"{item.issuer}, {time_text(item.issued_at)}, {place}, id {UUID(bytes=item.record_id)}"
     yield "kept", f"review by {day_text(terms.review_by)}, erased on {day_text(terms.erase_by)}"
@@ -218,7 +219,7 @@ def _value(value: object) -> str:
             return ", ".join(_value(one) for one in value)
         case dict():
             return f"({', '.join(f'{_words(name)} {_value(one)}' for name, one in value.items())})"
-    return str(value)
+    return printable(str(value))
 
 
 def _words(name: str) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "USE_LIMITS",
     "Meaning",
     "counted",
+    "printable",
     "reason_meaning",
     "violation_line",
 ]
@@ -232,7 +233,14 @@ def violation_line(violation: Violation) -> str:
     """A violation as one line: kind, place, how often, detail, cause."""
     many = f" ({violation.count} in a row)" if violation.count > 1 else ""
     cause = f", caused by {violation.caused_by}" if violation.caused_by else ""
-    return f"{violation.kind} at {violation.place}{many}: {violation.detail}{cause}"
+    return f"{violation.kind} at {violation.place}{many}: {printable(violation.detail)}{cause}"
+
+
+def printable(text: str) -> str:
+    """A peer's text as a terminal may show it: nothing in it moves the cursor or turns the direction."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:

@@ -19,7 +19,7 @@ from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.output import note, out, print_json, print_pairs, print_table
 from broker.cli.profile import Profile
 from broker.cli.progress import progress
-from broker.cli.render import KINDS, counted
+from broker.cli.render import KINDS, counted, printable
 from broker.cli.session import Session, load_high_water, save_high_water
 from broker.errors import UsageError
 from broker.exchange.follower import DirectoryFollower
@@ -190,7 +190,12 @@ def _row(reported: Reported, log: Log) -> Row:
     mark = "└ " if one.caused_by is not None else ""
     known = " (known)" if reported.known else ""
     cause = "" if one.caused_by is None else f"; caused by {_place(one.caused_by, log)}"
-    return f"{mark}{one.kind}{known}", _place(one.place, log), str(one.count), f"{one.detail}{cause}"
+    return (
+        f"{mark}{one.kind}{known}",
+        _place(one.place, log),
+        str(one.count),
+        f"{printable(one.detail)}{cause}",
+    )
 
 
 def _place(place: Place, log: Log) -> str:
