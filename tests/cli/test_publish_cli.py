@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.log import Partition, SqliteLog
 from support.cli_coalition import CHANNEL, OUTSIDER, PAIR, POLICE, CliCoalition, row
+from support.command_line import ftf_broker
 
 RETURNS = ("publish", "--channel", CHANNEL, "--type", "ReturnEvent")
 NAMED = "SYNTH-0042 TESTPERSON"
@@ -322,6 +325,38 @@ def test_ctrl_c_publishes_what_was_read_and_says_where_to_go_on(place: CliCoalit
     whole.write_text("".join(lines))
     done = place.run(POLICE, *RETURNS, whole, "--from-line", "10", "--json")
     assert done.json["published"] == 11
+
+
+def test_a_refused_batch_exits_1_with_its_reason(place: CliCoalition) -> None:
+    """The agency is suspended behind its append: the key access service refuses, and nobody can read it."""
+    pipe = place.folder / "slow.jsonl"
+    os.mkfifo(pipe)
+    with (
+        subprocess.Popen(
+            command(place, str(pipe), "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+        pipe.open("w") as writer,
+    ):
+        writer.write(json.dumps(row(0)) + "\n")
+        writer.flush()
+        asyncio.run(published(place))
+        why = ("--reason", "exercise", "--profile", str(place.profile("authority")))
+        suspended = ftf_broker("agency", "suspend", POLICE, *why)
+        writer.close()
+        out, err = process.communicate()
+    assert (suspended.code, process.returncode) == (0, 1), (suspended.err, err)
+    told = json.loads(out)
+    assert (told["published"], told["collected"]) == (1, 0)
+    (refused,) = told["refused"]
+    assert (refused["topic"], refused["offset"]) == ("returns", 0)
+    assert f"refused by the key access service: returns at offset 0: {refused['detail']}\n" in err
+
+
+async def published(place: CliCoalition) -> None:
+    """Wait until something is published."""
+    async with await SqliteLog.open(place.folder / "log.db") as log:
+        async for _ in log.read(Partition("returns", 0), 0, follow=True):
+            return
 
 
 def command(place: CliCoalition, *arguments: str) -> list[str]:
