@@ -76,6 +76,11 @@ class Feed:
         return None
 
     @property
+    def held(self) -> int:
+        """How many messages wait to be taken."""
+        return len(self._messages)
+
+    @property
     def is_done(self) -> bool:
         """Tell whether every message was taken and none will come."""
         return self._is_done and not self._messages and self._error is None

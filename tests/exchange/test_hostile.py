@@ -362,6 +362,55 @@ async def test_a_release_secret_that_does_not_fit_is_never_collected(
     assert [(type(one), one.reason) for one in reported] == [(NotDelivered, "NOT_COLLECTED")]
 
 
+def mutated(messages: Sequence[Message], rng: Random) -> list[Message]:
+    """A batch with something changed, left out, doubled, exchanged or cut."""
+    changed = list(messages)
+    i = rng.randrange(len(changed))
+    key, value = changed[i].key or b"", changed[i].value or b""
+    at = rng.randrange(len(value))
+    match rng.randrange(7):
+        case 0:
+            changed[i] = Message(
+                key, value[:at] + bytes([value[at] ^ 1 << rng.randrange(8)]) + value[at + 1 :]
+            )
+        case 1:
+            changed[i] = Message(key, value[:at])
+        case 2:
+            del changed[i]
+        case 3:
+            changed.insert(i, changed[i])
+        case 4:
+            rng.shuffle(changed)
+        case 5:
+            changed[i] = Message(key[: rng.randrange(len(key))], value)
+        case 6:
+            changed[i] = Message(None if rng.random() < 0.5 else key, None)
+    return changed
+
+
+async def test_whatever_becomes_of_a_batch_the_others_arrive(world: World) -> None:
+    """Sixty batches, each with something wrong, between good ones: these are delivered, all and once."""
+    rng, place = Random(60), StreamPlace(stream=RNG.randbytes(16))
+    wrong = 0
+    async with world.publisher(max_records=2) as publisher:
+        for number in range(60):
+            for i in (0, 1):
+                await publisher.publish(CHANNEL, world.record(1000 + 2 * number + i))
+            await publisher.flush()
+            batch = forge(world, Forged(place=place), [world.record(i) for i in range(3)])
+            changed = mutated(messages_of(batch), rng)
+            wrong += changed != messages_of(batch)
+            if changed:
+                await put(world, *changed)
+            place = place.behind(batch)
+        await publisher.publish(CHANNEL, world.record(5000))
+    found = await world.read()
+    good = [number for number in delivered_refs(found) if number >= 1000]
+    assert good == [*range(1000, 1120), 5000]
+    assert wrong > 50
+    assert len(only(found)) >= wrong - 10
+
+
 async def test_violations_do_not_come_again(world: World, tmp_path: Any) -> None:
     """What was read to the end is behind the reader: neither records nor violations are repeated."""
     state = tmp_path / "state.json"

@@ -14,7 +14,7 @@ from broker.errors import KasUnavailable, LogUnavailable, OutcomeUnknown, Record
 from broker.exchange.subscriber import NotDelivered
 from broker.formats.manifest import CollectionStatus
 from broker.formats.terms import Action, HandlingCode, Purpose, Target
-from broker.log import Partition
+from broker.log import Log, Message, Partition
 from broker.verify.partition import VerifiedBatch
 from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B
 from support.exchange import CHANNEL, PAIR, World, delivered_refs, manifests, stored
@@ -202,6 +202,73 @@ async def test_cancelled_it_sends_nothing_more(world: World) -> None:
     with pytest.raises(UsageError, match="not published"):
         await tickets[0]
     assert await stored(world.log, RETURNS) == []
+
+
+class Slow(FaultLog):
+    """A log whose appends wait until they are let through."""
+
+    def __init__(self, inner: Log) -> None:
+        super().__init__(inner)
+        self.is_appending, self.may_append = asyncio.Event(), asyncio.Event()
+
+    async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
+        self.is_appending.set()
+        await self.may_append.wait()
+        return await super().append(partition, messages)
+
+
+async def test_cancelled_while_appending_the_outcome_is_unknown(world: World) -> None:
+    """Of a batch that was being appended the tickets say OutcomeUnknown; whoever waited for room is told."""
+    log, tickets, calls = Slow(world.log), [], []
+
+    async def work() -> None:
+        async with world.publisher(log=log, max_records=1, max_in_flight_records=2) as publisher:
+            for i in range(2):
+                tickets.append(await publisher.publish(CHANNEL, world.record(i)))
+            calls.append(asyncio.ensure_future(publisher.publish(CHANNEL, world.record(2))))
+            await asyncio.Event().wait()
+
+    task = asyncio.ensure_future(work())
+    await log.is_appending.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(OutcomeUnknown):
+        await tickets[0]
+    with pytest.raises(UsageError, match="not published"):
+        await tickets[1]
+    with pytest.raises(UsageError, match="not published"):
+        await calls[0]
+
+
+async def test_one_batch_of_a_stream_is_unsettled(world: World) -> None:
+    """The next batch of a partition is built only when the one before it is settled; others go on."""
+    log = Slow(world.log)
+    async with world.publisher(log=log, max_records=1) as publisher:
+        tickets = [await publisher.publish(CHANNEL, world.record(i)) for i in range(3)]
+        other = await publisher.publish(PAIR, world.record(9))
+        await log.is_appending.wait()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not any(ticket.is_settled() for ticket in tickets)
+        log.may_append.set()
+        await publisher.flush()
+        assert (await other).offset == 0
+    assert [sequence for _, sequence in streams(await manifests(world, "returns"))] == [0, 1, 2]
+    assert [len(messages) for _, messages in log.appended] == [2, 2, 2, 2]
+
+
+async def test_closed_while_a_caller_waits(world: World) -> None:
+    """A caller that waited for room when the publisher closed is told; what was taken is published."""
+    calls = []
+    async with world.publisher(max_in_flight_records=1) as publisher:
+        ticket = await publisher.publish(CHANNEL, world.record(0))
+        calls.append(asyncio.ensure_future(publisher.publish(CHANNEL, world.record(1))))
+        await asyncio.sleep(0)
+    assert (await ticket).offset == 0
+    with pytest.raises(UsageError, match="closed"):
+        await calls[0]
+    assert len(await manifests(world, "returns")) == 1
 
 
 # Streams

@@ -16,20 +16,21 @@ from structlog.testing import capture_logs
 
 from broker.access.answers import open_receipt
 from broker.access.client import KeyAccess
+from broker.access.requests import new_details
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.errors import KasUnavailable, LogUnavailable, NotEntitled, UsageError
 from broker.exchange.receipts import read_receipts
 from broker.exchange.state import StateFile
-from broker.exchange.subscriber import Delivered, NotDelivered, Violation
-from broker.formats.access import AccessAnswer
-from broker.formats.manifest import Signed
+from broker.exchange.subscriber import Delivered, Ground, NotDelivered, Violation
+from broker.formats.access import AccessAnswer, AccessRequest
+from broker.formats.manifest import AccessTerms, Operation, RecordItem, Signed
 from broker.formats.protocol import decode, encode
 from broker.formats.records import to_json
 from broker.formats.schema import SchemaStore, default_store
 from broker.formats.terms import Action, Purpose, Target
 from broker.verify.violations import Kind
 from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B, REHAB, receiving_key
-from support.exchange import CHANNEL, PAIR, World, delivered_refs, ground, numbered, only
+from support.exchange import CHANNEL, PAIR, World, access_terms, delivered_refs, ground, numbered, only
 from support.fault_log import Fault, FaultLog
 
 # What is delivered
@@ -126,6 +127,37 @@ async def test_a_reader_that_is_too_old_says_so(world: World, tmp_path: Path) ->
     assert isinstance(returned, NotDelivered)
     assert returned.reason == "READER_TOO_OLD"
     assert kas.requests == 1
+
+
+async def test_a_system_reads_under_its_mandate(world: World) -> None:
+    """A DISCLOSURE needs a mandate that covers its purpose; else each record is denied for it."""
+    await world.publish(1)
+
+    def standing(purpose: Purpose) -> Ground:
+        return Ground(
+            channel=CHANNEL,
+            purpose=purpose,
+            operation=Operation.DISCLOSURE,
+            mandate_ref="XBB-2024-17",
+            details=lambda: new_details(role="case system", legal_basis="treaty", justification="standing"),
+        )
+
+    assert delivered_refs(await world.read(POLICE_B, ground=standing(Purpose.INVESTIGATION))) == [0]
+    (refused,) = await world.read(POLICE_B, ground=standing(Purpose.PROSECUTION))
+    assert isinstance(refused, NotDelivered)
+    assert refused.reason == "MANDATE"
+
+
+async def test_every_delivery_stands_in_the_access_log(world: World) -> None:
+    """Each record that was delivered, and no other, is named by an entry that was there before."""
+    await world.publish(5, max_records=2)
+    found = only(await world.read(), Delivered)
+    entries = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
+    (request,) = [decode(AccessRequest, one.request.content) for one in entries]
+    asked = {
+        (item.batch_id, i) for item in request.items if isinstance(item, RecordItem) for i in item.indexes
+    }
+    assert asked == {(one.batch_id, one.index) for one in found}
 
 
 # Following
