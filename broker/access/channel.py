@@ -88,11 +88,14 @@ class ChannelState:
 
     # applying
 
-    def check_ends(self, ends: Mapping[Partition, int]) -> None:
-        """Raise WentBack where a log ends before what was read of it."""
+    def check_ends(self, ends: Mapping[Partition, int], directory_size: int) -> None:
+        """Raise WentBack where a log ends before what was read of it.
+
+        ``directory_size`` is what was read before the ends were taken: other channels read on meanwhile.
+        """
         readers = (self.access, *self.topics.values())
         read = {Partition(reader.topic, self.number): reader.next_offset for reader in readers}
-        read[DIRECTORY] = self._follower.history.size
+        read[DIRECTORY] = directory_size
         for partition, applied in read.items():
             if ends[partition] < applied:
                 where = f"{partition.topic}/{partition.number}"

@@ -104,12 +104,12 @@ class FollowedChannel:
         means = self._means
         state = await self._opened()
         # Before the ends: what another process journals after them must not look like a loss.
-        last = means.journal.last(self.number)
+        last, size = means.journal.last(self.number), means.follower.history.size
         ends = dict(await means.log.ends(channel_partitions(self.number)))
         if last is not None and not await is_in_log(means.log, last):
             await self._sound_alarm("the access log was cut")
         try:
-            state.check_ends(ends)
+            state.check_ends(ends, size)
         except WentBack as error:
             await self._sound_alarm(error.message)
         await state.apply_to(ends, lambda: self.collect(state))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 
+from broker.access.answers import Outcome, RecordRef
+from broker.access.channel import ChannelState
 from broker.access.entries import access_release_secret, month_of
+from broker.access.followed import Means
 from broker.access.keystore import KeyStore
 from broker.access.records import ChannelRecords
 from broker.crypto.lock import body_key, context_of, release_share
@@ -13,17 +16,15 @@ from broker.crypto.merkle import inclusion_path
 from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import EpochKey
 from broker.errors import FormatError, OpenError
-from broker.exchange.follower import DirectoryFollower
 from broker.exchange.reading import read_events
 from broker.formats.access import AccessRequest, LogEntry
 from broker.formats.batch import entry_bytes, leaf_hashes
 from broker.formats.manifest import AccessTerms, DenialTerms, ErasureTerms, LogItem, RecordItem, Terms
 from broker.formats.protocol import decode
-from broker.log.protocol import Log
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, ReaderState, VerifiedBatch
 
-__all__ = ["MAX_ENTRIES_BYTES", "concerns", "read_range"]
+__all__ = ["MAX_ENTRIES_BYTES", "concerns", "entries_asked_for"]
 
 MAX_ENTRIES_BYTES = 8_000_000
 """Bytes of entries in an answer, beyond which it stops; the caller asks again behind the last one."""
@@ -52,35 +53,44 @@ def _issued(name: str, batch_id: bytes, records: ChannelRecords) -> bool:
     return batch is not None and batch.issuer == name
 
 
-async def read_range(
-    log: Log,
-    follower: DirectoryFollower,
-    partition: int,
-    item: LogItem,
-    *,
-    end: int,
-    keys: Callable[[int], EpochKey | None],
-    store: KeyStore,
-    wanted: Callable[[Terms], bool],
+async def entries_asked_for(
+    means: Means, state: ChannelState, request: AccessRequest, outcomes: Mapping[RecordRef, Outcome]
 ) -> tuple[LogEntry, ...]:
-    """The wanted entries of the range, up to ``end``; those whose month is erased go without a key."""
+    """The entries of the range that was asked for and released: all for auditors, else what concerns."""
+    is_auditor = request.issuer in means.directory.channels[request.channel].auditors
+
+    def is_wanted(terms: Terms) -> bool:
+        return is_auditor or concerns(request.issuer, terms, state.records)
+
+    found: tuple[LogEntry, ...] = ()
+    for ref, outcome in outcomes.items():
+        item = request.items[ref.item]
+        if isinstance(item, LogItem) and outcome.released:
+            found += await _read_range(means, state, item, is_wanted)
+    return found
+
+
+async def _read_range(
+    means: Means, state: ChannelState, item: LogItem, wanted: Callable[[Terms], bool]
+) -> tuple[LogEntry, ...]:
+    """The wanted entries of the range; those whose month is erased go without a key."""
     reader = PartitionReader(
         topic=ACCESS_TOPIC,
-        partition=partition,
-        history=follower.history,
-        keys=keys,
+        partition=state.number,
+        history=means.follower.history,
+        keys=state.access_key,
         state=ReaderState(next_offset=item.start, mark=0),
     )
     found: list[LogEntry] = []
-    size = 0
+    size, end = 0, state.access.settled_offset
     # A batch that begins in the range is read to its end, even where the range stops within it.
-    async with aclosing(read_events(log, reader, follower, end=end)) as events:
+    async with aclosing(read_events(means.log, reader, means.follower, end=end)) as events:
         async for event in events:
             if not isinstance(event, VerifiedBatch):
                 continue
             if event.offset >= item.end or size > MAX_ENTRIES_BYTES:
                 break
-            for entry in _entries(event, follower.history.latest.genesis, keys, store, wanted):
+            for entry in _entries(event, means.genesis, state.access_key, means.store, wanted):
                 found.append(entry)
                 size += len(entry.manifest.content) + len(entry.entry) + len(entry.body)
     return tuple(found)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from sys import intern
 
 from broker.access.policy import RecordEntry, RecordState
 from broker.crypto.lock import context_of
@@ -95,8 +96,8 @@ class ChannelRecords:
             partition=batch.partition,
             offset=batch.offset,
             epoch=manifest.header.epoch,
-            issuer=manifest.header.issuer,
-            record_type=manifest.record_type,
+            issuer=intern(manifest.header.issuer),
+            record_type=intern(manifest.record_type),
             manifest_id=manifest.manifest_id,
             count=manifest.count,
             judged_at=batch.judged_at,

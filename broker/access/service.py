@@ -25,37 +25,32 @@ from typing import Self
 
 import structlog
 
-from broker.access.answers import Outcome, RecordRef, asked_for, encode_answer, receipt_outcomes
+from broker.access.answers import Outcome, RecordRef, asked_for
 from broker.access.channel import ChannelState, channel_partitions
 from broker.access.decisions import decide_request, is_participant, is_wholly_denied, record_outcomes
 from broker.access.followed import FollowedChannel, Means
 from broker.access.held import HeldReleases
 from broker.access.journal import Journal
 from broker.access.keystore import KeyStore
-from broker.access.logrange import concerns, read_range
+from broker.access.logrange import entries_asked_for
 from broker.access.policy import Decision
 from broker.access.release import not_released, release
 from broker.access.requests import CheckedRequest, check_query, check_request, check_signed
-from broker.crypto.seal import answer_info, seal
+from broker.access.sealing import seal_answer, sign_collections
 from broker.directory import Channel, Directory
-from broker.errors import KasUnavailable, KeyFileError, NotEntitled, OperatorError, RequestRefused
+from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
-from broker.formats.access import BatchRef, CollectionAnswer, EntryRef, LogEntry, Receipt
-from broker.formats.batch import sign_content
+from broker.formats.access import BatchRef, EntryRef, LogEntry
 from broker.formats.manifest import (
     AccessTerms,
     Collected,
     CollectionStatus,
-    LogItem,
     Positions,
     Reason,
     RecordItem,
-    Signed,
-    Terms,
     Verdict,
 )
-from broker.formats.protocol import encode
 from broker.log.protocol import Log
 
 __all__ = ["DECISION_HOLDS_US", "KeyAccessService"]
@@ -191,13 +186,7 @@ class KeyAccessService:
             answers = await self._collected(self.followed(channel), asked.batches)
         else:
             answers = tuple(_unknown(one) for one in asked.batches)
-        content = CollectionAnswer(
-            issuer=self._keyring.name,
-            issued_at=self._clock(),
-            query_digest=checked.digest,
-            batches=answers,
-        )
-        return encode(self._sign("collection-answer", encode(content)))
+        return sign_collections(means, checked.digest, answers)
 
     async def _collected(
         self, channel: FollowedChannel, batches: tuple[BatchRef, ...]
@@ -257,7 +246,8 @@ class KeyAccessService:
             still = decide_request(request, self._means.directory, state.records, channel.number, decided.at)
         outcomes, shares = await release(self._means, request, state.records, decided.decisions, still)
         entry = EntryRef(batch_id=written.batch.batch_id, partition=channel.number, offset=offset, index=0)
-        return self._seal(checked, entry, outcomes, shares, await self._entries(state, checked, outcomes))
+        entries = await entries_asked_for(self._means, state, request, outcomes)
+        return self._seal(checked, entry, outcomes, shares, entries)
 
     async def _decide(
         self, channel: FollowedChannel, checked: CheckedRequest
@@ -289,32 +279,6 @@ class KeyAccessService:
         await channel.log_denials()
         return False
 
-    async def _entries(
-        self, state: ChannelState, checked: CheckedRequest, outcomes: Mapping[RecordRef, Outcome]
-    ) -> tuple[LogEntry, ...]:
-        """Entries of the access log that were asked for: all for auditors, else those that concern."""
-        request, means = checked.request, self._means
-        is_auditor = request.issuer in means.directory.channels[request.channel].auditors
-
-        def is_wanted(terms: Terms) -> bool:
-            return is_auditor or concerns(request.issuer, terms, state.records)
-
-        found: tuple[LogEntry, ...] = ()
-        for ref, outcome in outcomes.items():
-            item = request.items[ref.item]
-            if isinstance(item, LogItem) and outcome.released:
-                found += await read_range(
-                    self._log,
-                    means.follower,
-                    state.number,
-                    item,
-                    end=state.access.settled_offset,
-                    keys=state.access_key,
-                    store=self._store,
-                    wanted=is_wanted,
-                )
-        return found
-
     # answers
 
     def _answer_stranger(self, checked: CheckedRequest) -> bytes:
@@ -331,32 +295,7 @@ class KeyAccessService:
         shares: Mapping[RecordRef, bytes] | None = None,
         entries: tuple[LogEntry, ...] = (),
     ) -> bytes:
-        request = checked.request
-        receipt = Receipt(
-            issuer=self._keyring.name,
-            issued_at=self._clock(),
-            request_digest=checked.digest,
-            entry=entry,
-            outcomes=receipt_outcomes(outcomes),
-        )
-        answer = encode_answer(self._sign("receipt", encode(receipt)), shares or {}, entries)
-        try:
-            _, public = self._means.directory.receiving_key(request.issuer)
-        except NotEntitled as error:
-            raise RequestRefused(error.message) from None
-        _log.info(
-            "access answered",
-            request=checked.digest.hex(),
-            agency=request.issuer,
-            channel=request.channel,
-            asked=len(outcomes),
-            released=sum(outcome.released for outcome in outcomes.values()),
-            entry=None if entry is None else entry.offset,
-        )
-        return seal(public, answer, answer_info(checked.digest))
-
-    def _sign(self, kind: str, content: bytes) -> Signed:
-        return sign_content(self._keyring.signing, kind, self._genesis, content)
+        return seal_answer(self._means, checked, entry, outcomes, shares or {}, entries)
 
     # following all channels
 

@@ -17,7 +17,8 @@ Hook = Callable[[], Awaitable[None]]
 class FaultyLog:
     """Delegates to ``log``; ``fail_before`` and ``fail_after`` raise once, around the next append to a topic.
 
-    ``before_append`` and ``after_append`` run once around the next append to a topic; ``old_ends`` are
+    ``before_append`` and ``after_append`` run once around the next append to a topic,
+    ``after_ends`` between the next ends and their answer; ``old_ends`` are
     answered instead of the real ones; what stands at or above a ``hidden`` offset is not given;
     ``ends_asked`` keeps what was asked for in each call.
     """
@@ -29,6 +30,7 @@ class FaultyLog:
         self.before_append: dict[str, Hook] = {}
         self.after_append: dict[str, Hook] = {}
         self.hidden: dict[Partition, int] = {}
+        self.after_ends: Hook | None = None
         self.old_ends: dict[Partition, int] = {}
         self.ends_asked: list[tuple[Partition, ...]] = []
 
@@ -64,6 +66,9 @@ class FaultyLog:
         asked = tuple(partitions)
         self.ends_asked.append(asked)
         found = await self.log.ends(asked)
+        if self.after_ends is not None:
+            hook, self.after_ends = self.after_ends, None
+            await hook()
         shown = {one: min(end, self.hidden.get(one, end)) for one, end in found.items()}
         return {one: self.old_ends.get(one, end) for one, end in shown.items()}
 

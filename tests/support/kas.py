@@ -26,7 +26,7 @@ from broker.access.requests import PreparedRequest, make_request, new_details
 from broker.access.service import KeyAccessService
 from broker.crypto.lock import context_of, release_share
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
-from broker.directory import Directory
+from broker.directory import Directory, confirm_channel_keys, make_channel_keys
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
 from broker.exchange.reading import read_events
@@ -186,6 +186,7 @@ class World:
         journal: str = "journal.db",
         without_intake: bool = False,
         as_name: str = KAS,
+        poll_s: float = 1.0,
     ) -> AsyncIterator[KeyAccessService]:
         """A key access service on this log; others of the same name share its key store and journal."""
         with Journal(self.folder / journal) as open_journal:
@@ -196,8 +197,26 @@ class World:
                 open_journal,
                 genesis=self.coalition.genesis,
                 clock=self.clock,
+                poll_s=poll_s,
             ) as service:
                 yield service
+
+    def idle_kas(self) -> KeyAccessService:
+        """A key access service that was not started."""
+        return KeyAccessService(
+            self.log,
+            self.keyring(KAS),
+            self.store(),
+            Journal(self.folder / "journal.db"),
+            genesis=self.coalition.genesis,
+            clock=self.clock,
+        )
+
+    async def next_epoch(self, channel: str, publisher: str) -> None:
+        """A member publishes the channel's next keys, and the service confirms them."""
+        published = make_channel_keys(self.directory, channel, publisher, self.clock())
+        await self.say(published, publisher)
+        await self.say(confirm_channel_keys(self.directory, channel, KAS, self.clock()), KAS)
 
     # publishing
 
