@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -168,16 +169,29 @@ def check_received(
     problems: list[Problem] = []
     if schema.record_type != record_type:
         problems.append(("record_type", said("differs from its schema", schema.record_type, record_type)))
-    # The decoder has checked types; saying the terms and reading them again checks what types cannot.
-    parse_terms(terms_to_json(terms), problems, ())
-    around = Circumstances(terms=flat_terms(terms), day=(issued_on - EPOCH).days)
-    check_retention(around.terms, around.day, ceiling_days, problems)
+    around, found = _received_terms(terms, (issued_on - EPOCH).days, ceiling_days)
+    problems += found
     _checked_body(schema, body, terms.action, around, problems, from_json=False)
     _check_note(body, around, problems)
     return _listed(problems)
 
 
 # --- the parts of a record
+
+
+@lru_cache(maxsize=1024)
+def _received_terms(
+    terms: RecordTerms, day: int, ceiling_days: int | None
+) -> tuple[Circumstances, tuple[Problem, ...]]:
+    """Terms as rules look at them, and what is wrong with them: once for all records that share them.
+
+    The decoder has checked types; saying the terms and reading them again checks what types cannot.
+    """
+    problems: list[Problem] = []
+    parse_terms(terms_to_json(terms), problems, ())
+    around = Circumstances(terms=flat_terms(terms), day=day)
+    check_retention(around.terms, day, ceiling_days, problems)
+    return around, tuple(problems)
 
 
 def _check_names(obj: dict[Any, Any], problems: list[Problem]) -> None:
