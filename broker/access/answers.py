@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from broker.access.requests import PreparedRequest
 from broker.crypto.lock import SHARE_BYTES, unlock
@@ -54,6 +54,7 @@ __all__ = [
     "RecordRef",
     "asked_for",
     "encode_answer",
+    "grouped",
     "open_answer",
     "open_collection_answer",
     "open_log_entry",
@@ -65,6 +66,7 @@ __all__ = [
 MAX_ANSWER_BYTES = 16_000_000
 """Bytes of an answer: 16 batches need 150,000, a range of the access log the rest."""
 
+_T = TypeVar("_T")
 _ENTRY_FIXED_BYTES = 16 + 16 + 32 + 32 + 32
 
 
@@ -205,20 +207,30 @@ def open_log_entry(entry: LogEntry, history: History, partition: int) -> LoggedA
     )
 
 
+def grouped(values: Mapping[RecordRef, _T]) -> list[tuple[int, _T, bytes]]:
+    """(item, value, indexes) for each distinct value of an item, in the order of their first record."""
+    groups: list[tuple[int, _T, list[int]]] = []
+    start, current = 0, -1
+    for (item, record), value in values.items():
+        if item != current:
+            start, current = len(groups), item
+        for place in range(start, len(groups)):
+            known = groups[place][1]
+            if known is value or known == value:  # hashing enums would cost more than the decision
+                groups[place][2].append(record)
+                break
+        else:
+            groups.append((item, value, [record]))
+    return [(item, value, bytes(i for i in places if i >= 0)) for item, value, places in groups]
+
+
 def receipt_outcomes(outcomes: Mapping[RecordRef, Outcome]) -> tuple[ReceiptOutcome, ...]:
     """Outcomes as a receipt lists them: grouped by item and by what was decided."""
-    groups: dict[tuple[int, Outcome], list[int]] = {}
-    for ref, outcome in outcomes.items():
-        groups.setdefault((ref.item, outcome), []).append(ref.record)
     return tuple(
         ReceiptOutcome(
-            item=item,
-            indexes=bytes(index for index in indexes if index >= 0),
-            verdict=outcome.verdict,
-            reason=outcome.reason,
-            released=outcome.released,
+            item=item, indexes=indexes, verdict=one.verdict, reason=one.reason, released=one.released
         )
-        for (item, outcome), indexes in groups.items()
+        for item, one, indexes in grouped(outcomes)
     )
 
 

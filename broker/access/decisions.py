@@ -5,14 +5,14 @@ The key access service decides with this before it logs, and replay decides agai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from broker.access.answers import RecordRef, asked_for
-from broker.access.policy import Decision, decide, decide_log, decide_unknown
+from broker.access.answers import RecordRef, grouped
+from broker.access.policy import Decision, RecordState, decide, decide_log, decide_unknown
 from broker.access.records import ChannelRecords
 from broker.directory import Directory
 from broker.formats.access import AccessRequest
-from broker.formats.manifest import LogItem, RecordOutcome, Verdict
+from broker.formats.manifest import LogItem, RecordItem, RecordOutcome, Verdict
 
 __all__ = ["decide_request", "is_participant", "is_wholly_denied", "record_outcomes"]
 
@@ -31,18 +31,36 @@ def decide_request(
     ``partition`` is the channel's number, ``now`` the access entry's issued_at in microseconds.
     """
     decisions: dict[RecordRef, Decision] = {}
-    for ref in asked_for(request):
-        item = request.items[ref.item]
+    for place, item in enumerate(request.items):
         if isinstance(item, LogItem):
-            decisions[ref] = decide_log(request, directory, partition)
-            continue
-        batch = records.find(item)
-        if batch is None or ref.record >= batch.count:
-            decisions[ref] = decide_unknown(request, directory, partition)
-            continue
-        state = records.state(batch, ref.record)
-        decisions[ref] = decide(request, batch.entry(ref.record), directory, state, now)
+            decisions[RecordRef(place, -1)] = decide_log(request, directory, partition)
+        else:
+            decided = _decide_item(request, item, directory, records, partition, now)
+            decisions.update((RecordRef(place, index), decision) for index, decision in decided)
     return decisions
+
+
+def _decide_item(
+    request: AccessRequest,
+    item: RecordItem,
+    directory: Directory,
+    records: ChannelRecords,
+    partition: int,
+    now: int,
+) -> Iterator[tuple[int, Decision]]:
+    """Each index with its decision; records of the same terms and state are decided once."""
+    batch = records.find(item)
+    unknown = decide_unknown(request, directory, partition)
+    known: dict[tuple[int, int], tuple[RecordState, Decision]] = {}
+    for index in item.indexes:
+        if batch is None or index >= batch.count:
+            yield index, unknown
+            continue
+        state = records.state(batch, index)
+        key = (batch.term_of[index], id(state))
+        if key not in known:  # the state is kept beside its decision: its id stays its own
+            known[key] = state, decide(request, batch.entry(index), directory, state, now)
+        yield index, known[key][1]
 
 
 def is_wholly_denied(decisions: Mapping[RecordRef, Decision]) -> bool:
@@ -52,15 +70,7 @@ def is_wholly_denied(decisions: Mapping[RecordRef, Decision]) -> bool:
 
 def record_outcomes(decisions: Mapping[RecordRef, Decision]) -> tuple[RecordOutcome, ...]:
     """Decisions as an access entry lists them: grouped by item and by what was decided, in order."""
-    groups: dict[tuple[int, Decision], list[int]] = {}
-    for ref, decision in decisions.items():
-        groups.setdefault((ref.item, decision), []).append(ref.record)
     return tuple(
-        RecordOutcome(
-            item=item,
-            indexes=bytes(index for index in indexes if index >= 0),
-            verdict=decision.verdict,
-            reason=decision.reason,
-        )
-        for (item, decision), indexes in groups.items()
+        RecordOutcome(item=item, indexes=indexes, verdict=one.verdict, reason=one.reason)
+        for item, one, indexes in grouped(decisions)
     )

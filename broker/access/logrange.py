@@ -57,6 +57,8 @@ async def entries_asked_for(
     means: Means, state: ChannelState, request: AccessRequest, outcomes: Mapping[RecordRef, Outcome]
 ) -> tuple[LogEntry, ...]:
     """The entries of the range that was asked for and released: all for auditors, else what concerns."""
+    if not any(isinstance(item, LogItem) for item in request.items):
+        return ()
     is_auditor = request.issuer in means.directory.channels[request.channel].auditors
 
     def is_wanted(terms: Terms) -> bool:

@@ -27,6 +27,8 @@ __all__ = ["ChannelRecords", "IndexedBatch"]
 
 _Key = tuple[bytes, int]
 _When = tuple[int, str, int]
+_UNTOUCHED = {status: RecordState(status=status) for status in CollectionStatus}
+"""What most records are: nothing was ever ordered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class ChannelRecords:
     """Every batch of one channel, what became of it, and the orders on its records."""
 
     def __init__(self) -> None:
+        self.version = 0
+        """Grows with whatever may change a decision."""
         self._batches: dict[bytes, IndexedBatch] = {}
         self._listed: dict[bytes, Collected] = {}
         self._orders: dict[_Key, tuple[_Order, ...]] = {}
@@ -104,6 +108,7 @@ class ChannelRecords:
             terms=tuple(self._shared(terms) for terms in batch.opened.entries.terms),
             term_of=batch.opened.entries.term_of,
         )
+        self.version += 1
         self._batches[batch.batch_id] = indexed
         self._take_orders(indexed, (batch.appended_at, batch.topic, batch.offset))
         return indexed
@@ -126,12 +131,14 @@ class ChannelRecords:
 
     def list(self, batches: Iterable[Collected]) -> None:
         """Take a COLLECTION entry; a batch that is listed already stays what it was."""
+        self.version += 1
         for one in batches:
             if one.status is not CollectionStatus.UNKNOWN:
                 self._listed.setdefault(one.batch_id, one)
 
     def shred(self, terms: ErasureTerms) -> None:
         """Take an erasure entry."""
+        self.version += 1
         for target in terms.targets:
             self._shredded[target.batch_id] = self._shredded.get(target.batch_id, 0) | 1 << target.index
 
@@ -158,7 +165,10 @@ class ChannelRecords:
         """What became of one record, as far as was applied."""
         listed = self._listed.get(batch.batch_id)
         status = listed.status if listed else CollectionStatus.UNKNOWN
-        orders = self._orders.get((batch.batch_id, index), ())
+        orders = self._orders.get((batch.batch_id, index))
+        if orders is None and batch.batch_id not in self._shredded:
+            return _UNTOUCHED[status]
+        orders = orders or ()
         counting = [order for order in orders if self._counts(order, batch.issuer)]
         actions = {order.action for order in counting}
         return RecordState(

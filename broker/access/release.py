@@ -9,13 +9,15 @@ import structlog
 from broker.access.answers import Outcome, RecordRef
 from broker.access.followed import Means
 from broker.access.policy import Decision
-from broker.access.records import ChannelRecords, IndexedBatch
+from broker.access.records import ChannelRecords
 from broker.errors import OpenError
 from broker.formats.access import AccessRequest
-from broker.formats.manifest import Reason, RecordItem, Verdict
+from broker.formats.manifest import LogItem, Reason, RecordItem, Verdict
 
 __all__ = ["not_released", "release"]
 
+_RELEASED = Outcome(Verdict.ALLOWED, None, True)
+_NOT_HELD = Outcome(Verdict.ALLOWED, Reason.NOT_COLLECTED, False)
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.access")
 
 
@@ -38,28 +40,29 @@ async def release(
     """
     outcomes: dict[RecordRef, Outcome] = {}
     shares: dict[RecordRef, bytes] = {}
-    held: dict[int, Mapping[int, bytes]] = {}
+    held: Mapping[int, bytes] = {}
+    current = -1
     for ref, decision in logged.items():
+        item, record = ref
+        if item != current:
+            current, held = item, await _held_of(means, records, request.items[item])
         if decision.verdict is Verdict.DENIED:
             outcomes[ref] = Outcome(Verdict.DENIED, decision.reason, False)
         elif now[ref].verdict is Verdict.DENIED:
             outcomes[ref] = Outcome(Verdict.ALLOWED, now[ref].reason, False)
-        elif ref.record < 0:  # a range of the access log has entries, not shares
-            outcomes[ref] = Outcome(Verdict.ALLOWED, None, True)
+        elif record < 0:  # a range of the access log has entries, not shares
+            outcomes[ref] = _RELEASED
+        elif record in held:
+            outcomes[ref], shares[ref] = _RELEASED, held[record]
         else:
-            item = request.items[ref.item]
-            if ref.item not in held and isinstance(item, RecordItem):
-                batch = records.find(item)
-                held[ref.item] = await _held_of(means, records, batch) if batch else {}
-            share = held.get(ref.item, {}).get(ref.record)
-            if share is not None:
-                shares[ref] = share
-            reason = Reason.NOT_COLLECTED if share is None else None
-            outcomes[ref] = Outcome(Verdict.ALLOWED, reason, share is not None)
+            outcomes[ref] = _NOT_HELD
     return outcomes, shares
 
 
-async def _held_of(means: Means, records: ChannelRecords, batch: IndexedBatch) -> Mapping[int, bytes]:
+async def _held_of(means: Means, records: ChannelRecords, item: RecordItem | LogItem) -> Mapping[int, bytes]:
+    batch = records.find(item) if isinstance(item, RecordItem) else None
+    if batch is None:
+        return {}
     context, erased = batch.context(means.genesis), records.shredded(batch.batch_id)
     for is_refreshed in (False, True):
         try:

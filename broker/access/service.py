@@ -69,6 +69,7 @@ class _Decided:
     at: int
     directory: Directory
     positions: Positions
+    version: int
     decisions: Mapping[RecordRef, Decision]
 
 
@@ -239,11 +240,12 @@ class KeyAccessService:
         if is_denied:
             channel.denials.logged(request.issuer, decided.at)
         offset = await channel.read_own(written)  # (5)
+        still, directory = decided.decisions, self._means.directory
         if not 0 <= self._clock() - decided.at <= DECISION_HOLDS_US:
             state, again = await self._decide(channel, checked)
             still = again.decisions
-        else:
-            still = decide_request(request, self._means.directory, state.records, channel.number, decided.at)
+        elif (state.records.version, directory.size) != (decided.version, decided.directory.size):
+            still = decide_request(request, directory, state.records, channel.number, decided.at)
         outcomes, shares = await release(self._means, request, state.records, decided.decisions, still)
         entry = EntryRef(batch_id=written.batch.batch_id, partition=channel.number, offset=offset, index=0)
         entries = await entries_asked_for(self._means, state, request, outcomes)
@@ -263,6 +265,7 @@ class KeyAccessService:
             at=now,
             directory=directory,
             positions=state.positions(directory),
+            version=state.records.version,
             decisions=decide_request(request, directory, state.records, channel.number, now),
         )
 
