@@ -39,6 +39,8 @@ from broker.log.protocol import (
 
 __all__ = ["KafkaLog"]
 
+_MORE_FOR_A_PARTITION_S = 0.02  # a broker makes some hundred partitions in a second
+
 
 class KafkaLog:
     """An open log on Kafka; it belongs to the event loop that opened it.
@@ -107,7 +109,9 @@ class KafkaLog:
         """
         name, _ = self._place(Partition(topic, 0))
         check_partitions(partitions)
-        await ensure_topic(self._brokers, name, partitions, compacted=compacted)
+        deadline = self._brokers.deadline(longer_s=partitions * _MORE_FOR_A_PARTITION_S)
+        if await ensure_topic(self._brokers, name, partitions, deadline, compacted=compacted):
+            await self._reads.until_ready(name, partitions, deadline)
 
     async def aclose(self) -> None:
         """Let go of everything, after the appends that are under way; readers get a UsageError."""

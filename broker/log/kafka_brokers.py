@@ -46,6 +46,7 @@ class Use(Enum):
     FOLLOW_0 = "follow 0"
     FOLLOW_1 = "follow 1"
     FOLLOW_2 = "follow 2"
+    FOLLOW_3 = "follow 3"
 
 
 class Deadline:
@@ -116,9 +117,9 @@ class Brokers:
         if self.closed:
             raise UsageError("the log is closed")
 
-    def deadline(self) -> Deadline:
-        """Begin a call."""
-        return Deadline(self.options.timeout_s)
+    def deadline(self, *, longer_s: float = 0.0) -> Deadline:
+        """Begin a call; it may take the configured time, and ``longer_s``."""
+        return Deadline(self.options.timeout_s + longer_s)
 
     def start(self, work: Coroutine[Any, Any, _T], name: str) -> asyncio.Task[_T]:
         """Start a task that ends with these connections at the latest."""

@@ -74,11 +74,6 @@ class KafkaOptions:
         """Read a URL that was split, and its options, of which each is known and given once."""
         if parts.path.strip("/") or parts.fragment:
             raise UsageError(f"invalid log URL {url!r}: nothing stands behind the hosts", hint=_EXAMPLE)
-        if "@" in parts.netloc:
-            raise UsageError(
-                "a log URL carries no password: URLs are shown and logged",
-                hint="write user=NAME&password_file=FILE behind the question mark",
-            )
         check_prefix(prefix := options.get("prefix", "ftf"))
         client_id = options.get("client_id", "ftf-broker")
         if _CLIENT_ID.fullmatch(client_id) is None:

@@ -6,7 +6,8 @@ Rules
 * A reader that has something to catch up on asks for itself and never waits at the broker.
 * Readers at the end of partitions that one broker leads wait together, in one request that the broker
   answers as soon as there is anything for one of them. Who comes while it is under way gets a request
-  of its own on another connection; when a request ends, its waiters join the next. There are three.
+  of its own on another connection; when a request ends, its waiters join the next. When all of these
+  connections wait, those who come are asked for every few milliseconds until one is back.
 * Readers are told what happened to the partition that they wait for: messages, or ``Moved``, upon
   which they ask for themselves again and find out what is the matter.
 """
@@ -31,7 +32,8 @@ CHUNK_BYTES = 1_048_576
 
 _SHORTEST_WAIT_MS = 500
 _LONGEST_WAIT_MS = 5_000
-_FOLLOWING = (Use.FOLLOW_0, Use.FOLLOW_1, Use.FOLLOW_2)
+_BETWEEN_S = 0.02
+_FOLLOWING = (Use.FOLLOW_0, Use.FOLLOW_1, Use.FOLLOW_2, Use.FOLLOW_3)
 
 Place = tuple[str, int]
 
@@ -41,11 +43,7 @@ class _Moved(Exception):
 
 
 class _OutOfRange(Exception):
-    """The partition does not have this offset: it begins at ``log_start`` and ends before."""
-
-    def __init__(self, log_start: int) -> None:
-        super().__init__(log_start)
-        self.log_start = log_start
+    """The partition does not have this offset: it begins behind it, or ends before it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +59,7 @@ class _Gate:
 
     waiting: list[_Waiter] = field(default_factory=list)
     idle: list[Use] = field(default_factory=lambda: list(_FOLLOWING))
+    bridged: bool = False
 
 
 class Reads:
@@ -79,9 +78,10 @@ class Reads:
             except _Moved:
                 at_end = False
                 continue
-            except _OutOfRange as error:
-                if error.log_start > position:
-                    position = error.log_start  # the gap of what was deleted: the reader sees it
+            except _OutOfRange:
+                first = (await self._bounds([place], begins=True))[place]
+                if first > position:
+                    position = first  # the gap of what was deleted: the reader sees it
                     continue
                 if seen:
                     raise self._cut(place, position) from None
@@ -100,7 +100,16 @@ class Reads:
 
     async def ends(self, places: list[Place]) -> dict[Place, int]:
         """Ask for the ends of partitions: every leader once, all at the same time."""
-        deadline, found = self._brokers.deadline(), dict[Place, int]()
+        return await self._bounds(places, begins=False)
+
+    async def until_ready(self, topic: str, partitions: int, deadline: Deadline) -> None:
+        """Return when all partitions of a new topic can be used: brokers take their time to make many."""
+        await self._bounds([(topic, number) for number in range(partitions)], begins=True, deadline=deadline)
+
+    async def _bounds(
+        self, places: list[Place], *, begins: bool, deadline: Deadline | None = None
+    ) -> dict[Place, int]:
+        deadline, found = deadline or self._brokers.deadline(), dict[Place, int]()
         while True:
             by_leader: dict[int, list[Place]] = {}
             for place in places:
@@ -109,10 +118,10 @@ class Reads:
             if not by_leader:
                 return found
             answers = await asyncio.gather(
-                *(self._ends_at(node, asked, deadline) for node, asked in by_leader.items()),
+                *(self._bounds_at(node, asked, begins, deadline) for node, asked in by_leader.items()),
                 return_exceptions=True,
             )
-            reason = "no answer"
+            reason = "its leader is not ready"
             for answer in answers:
                 if isinstance(answer, NotSent) and answer.refused:
                     raise self._brokers.refused(answer)
@@ -126,9 +135,14 @@ class Reads:
             if behind:
                 await self._again(behind, reason, deadline)
 
-    async def _ends_at(self, node: int, places: list[Place], deadline: Deadline) -> dict[Place, int]:
+    async def _bounds_at(
+        self, node: int, places: list[Place], begins: bool, deadline: Deadline
+    ) -> dict[Place, int]:
         answers = await self._brokers.call(
-            node, Use.ASK, lambda connection, left_s: connection.ends(places, left_s), deadline.attempt_s
+            node,
+            Use.ASK,
+            lambda connection, left_s: connection.bounds(places, begins=begins, timeout_s=left_s),
+            deadline.attempt_s,
         )
         found = {}
         for place, (code, offset) in answers.items():
@@ -172,7 +186,7 @@ class Reads:
             case Code.NONE:
                 return decode_chunk(answer.data, offset, f"partition {answer.number} of {answer.topic}")
             case Code.OFFSET_OUT_OF_RANGE:
-                raise _OutOfRange(answer.log_start)
+                raise _OutOfRange
             case Code.TOPIC_AUTHORIZATION_FAILED:
                 raise refusal(answer.code, answer.topic)
             case _:
@@ -207,6 +221,9 @@ class Reads:
         if gate.idle:
             use = gate.idle.pop()
             self._brokers.start(self._serve(leader, gate, use), f"kafka {use.value} {leader}")
+        elif not gate.bridged:
+            gate.bridged = True
+            self._brokers.start(self._bridge(leader, gate), f"kafka bridge {leader}")
         answer = await waiter.found
         self._brokers.check_open()
         return self._chunk_of(answer, offset)
@@ -217,7 +234,7 @@ class Reads:
         try:
             while True:
                 group = [waiter for waiter in (*group, *gate.waiting) if not waiter.found.done()]
-                gate.waiting.clear()
+                gate.waiting.clear()  # also of those whom the bridge has served
                 if not group:
                     return
                 await self._poll(node, use, group)
@@ -225,15 +242,27 @@ class Reads:
         finally:
             gate.idle.append(use)
             # Cancelled by closing, for one: they look, and find that it is closed.
-            for waiter in group:
+            for waiter in (*group, *gate.waiting) if self._brokers.closed else group:
                 if not waiter.found.done():
                     waiter.found.set_exception(_Moved())
 
-    async def _poll(self, node: int, use: Use, group: list[_Waiter]) -> None:
+    async def _bridge(self, node: int, gate: _Gate) -> None:
+        """Ask again and again, without waiting at the broker, for those who found no connection."""
+        try:
+            while gate.waiting:
+                await asyncio.sleep(_BETWEEN_S)
+                group = [waiter for waiter in gate.waiting if not waiter.found.done()]
+                if group:
+                    await self._poll(node, Use.READ, group, waits=False)
+                gate.waiting[:] = [waiter for waiter in gate.waiting if not waiter.found.done()]
+        finally:
+            gate.bridged = False
+
+    async def _poll(self, node: int, use: Use, group: list[_Waiter], *, waits: bool = True) -> None:
         places: dict[Place, int] = {}
         for waiter in group:
             places[waiter.place] = min(waiter.offset, places.get(waiter.place, MAX_OFFSET))
-        wait_ms = min(_SHORTEST_WAIT_MS + len(places), _LONGEST_WAIT_MS)
+        wait_ms = min(_SHORTEST_WAIT_MS + len(places), _LONGEST_WAIT_MS) if waits else 0
         try:
             answers = await self._brokers.call(
                 node,

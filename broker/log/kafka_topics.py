@@ -16,16 +16,17 @@ __all__ = ["cluster_view", "ensure_topic", "wanted_copies"]
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
 
 
-async def ensure_topic(brokers: Brokers, topic: str, partitions: int, *, compacted: bool) -> None:
-    """Create a topic, or let it grow; return when all its partitions can be used."""
-    deadline = brokers.deadline()
+async def ensure_topic(
+    brokers: Brokers, topic: str, partitions: int, deadline: Deadline, *, compacted: bool
+) -> bool:
+    """Create a topic, or let it grow; return when all its partitions have a leader, and whether it grew."""
     grown = False
     while True:
         await brokers.learn([topic], deadline)
         known = brokers.topic(topic)
         if known is None:
             outcome = await _create(brokers, topic, partitions, compacted, deadline)
-            ready = outcome.code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS)
+            ready, grown = outcome.code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS), True
         elif len(known) < partitions:
             # Looked at before it is grown: a topic of the other kind must not be changed.
             await _check_kind(brokers, topic, compacted, deadline)
@@ -40,10 +41,9 @@ async def ensure_topic(brokers: Brokers, topic: str, partitions: int, *, compact
                 True,
             )
         else:
-            if not grown:
-                await _check_kind(brokers, topic, compacted, deadline)
+            await _check_kind(brokers, topic, compacted, deadline)
             _check_copies(brokers, topic)
-            return
+            return grown
         if not ready and outcome.code not in Code.NOT_DONE | Code.UNSURE:
             raise refusal(outcome.code, topic, outcome.words)
         if not deadline.left_s:

@@ -29,6 +29,7 @@ __all__ = ["Cluster", "Connection", "Fetched", "NoAnswer", "NotSent", "Partition
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 _LATEST = -1
+_EARLIEST = -2
 _FROM_CONSUMER = -1
 _READ_UNCOMMITTED = 0
 _ALL = -1
@@ -82,8 +83,6 @@ class Fetched(NamedTuple):
     topic: str
     number: int
     code: int
-    end: int
-    log_start: int
     data: bytes
 
 
@@ -228,18 +227,18 @@ class Connection:
         if getattr(answer, "error_code", 0):
             raise NoAnswer(f"reading is refused with error {answer.error_code}")
         return [
-            Fetched(topic, number, code, end, log_start, bytes(data or b""))
+            Fetched(topic, number, code, bytes(data or b""))
             for topic, partitions in answer.topics
-            for number, code, end, _, log_start, _, _, data in partitions
+            for number, code, *_, data in partitions
         ]
 
-    async def ends(
-        self, places: Iterable[tuple[str, int]], timeout_s: float
+    async def bounds(
+        self, places: Iterable[tuple[str, int]], *, begins: bool, timeout_s: float
     ) -> dict[tuple[str, int], tuple[int, int]]:
-        """Ask for the end of partitions: error code and offset of each."""
+        """Ask where partitions begin, or end: error code and offset of each."""
         topics: dict[str, list[tuple[int, int]]] = {}
         for topic, number in places:
-            topics.setdefault(topic, []).append((number, _LATEST))
+            topics.setdefault(topic, []).append((number, _EARLIEST if begins else _LATEST))
         request = OffsetRequest(_FROM_CONSUMER, _READ_UNCOMMITTED, list(topics.items()))
         answer = await self.call(request, timeout_s)
         return {

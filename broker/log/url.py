@@ -96,6 +96,11 @@ def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
 def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
     from broker.log.kafka_options import OPTION_NAMES, KafkaOptions  # loaded by those who use it
 
+    if "@" in parts.netloc:
+        raise UsageError(
+            "a log URL carries no password: URLs are shown and logged",
+            hint="write user=NAME&password_file=FILE behind the question mark",
+        )
     options = KafkaOptions.from_url(url, parts, _options(url, parts, allowed=OPTION_NAMES))
 
     async def open_it() -> Log:

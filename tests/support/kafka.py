@@ -45,6 +45,7 @@ FASTER = {  # a broker is missed within seconds, not tens of them
     "request.timeout.ms": "3000",
     "initial.broker.registration.timeout.ms": "20000",
     "controlled.shutdown.enable": "false",
+    "log.index.size.max.bytes": "65536",  # thousands of partitions take no room
 }
 PLAIN = Security(client_id="tests", tls=None, sasl=None)
 
