@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from broker.cli.accesses import command as accesses
 from broker.cli.replay import command as replay
 
 __all__ = ["group"]
@@ -15,3 +16,4 @@ def group() -> None:
 
 
 group.add_command(replay)
+group.add_command(accesses)

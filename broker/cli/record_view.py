@@ -29,7 +29,7 @@ from broker.exchange.delivery import Delivered
 from broker.formats.records import Record, to_json
 from broker.formats.terms import Action, RecordTerms, Tlp
 
-__all__ = ["delivered_json", "full", "handling_line", "print_block", "warnings"]
+__all__ = ["delivered_json", "full", "handling_line", "instant_json", "print_block", "warnings"]
 
 _COMMON = ("subject", "evaluation", "legal_basis", "use_limits", "external_refs", "handling_note")
 _HEADLINE = ("stage", "measure", "milestone", "trigger")
@@ -133,7 +133,7 @@ def delivered_json(item: Delivered, channel: str) -> dict[str, object]:
     return {
         "record": to_json(item.record),
         "issuer": item.issuer,
-        "issued_at": _rfc3339(item.issued_at),
+        "issued_at": instant_json(item.issued_at),
         "channel": channel,
         "topic": item.place.topic,
         "partition": item.place.partition,
@@ -230,7 +230,8 @@ def _tlp(tlp: Tlp) -> str:
     return "AMBER+STRICT" if tlp is Tlp.AMBER_STRICT else tlp.value
 
 
-def _rfc3339(micros: int) -> str | int:
+def instant_json(micros: int) -> str | int:
+    """An instant in RFC 3339; as a number where it is no date."""
     try:
         moment = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
     except (ValueError, OverflowError, OSError):  # a signed statement may say any number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from shutil import copytree
@@ -201,5 +202,108 @@ def test_what_cannot_be_replayed(
     Path("number.json").write_text(json.dumps(7))
     before(place)
     done = place.run(name, *REPLAY, *arguments, "--json")
+    assert (done.code, done.out) == (2, "")
+    assert error in done.err
+
+
+ACCESSES = ("audit", "accesses")
+CHECK = (
+    "--purpose", "LAWFULNESS", "--person", "auditor-3", "--role", "auditor",
+    "--legal-basis", "LED art. 25", "--justification", "Yearly check",
+)  # fmt: skip
+
+
+def record(number: int) -> str:
+    """The id of record ``number``."""
+    return f"01a20c30-93d5-78ba-bd84-{number:012x}"
+
+
+def test_who_read_a_record_and_why(place: CliCoalition) -> None:
+    """When, who, on what legal basis, for what purpose, what was decided, and where it is logged."""
+    done = place.run("auditor", *ACCESSES, "--record", record(1), *CHECK)
+    assert done.code == 0
+    said = dict(line.split("  ", 1) for line in done.out.splitlines() if line)
+    said = {name: value.strip() for name, value in said.items()}
+    assert said.pop("when").endswith("Z")
+    assert said == {
+        "who": BORDER,
+        "person": "officer-17 (analyst)",
+        "legal basis": "Treaty, article 7",
+        "case": "none",
+        "why": "Follow-up of a return",
+        "purpose": "INVESTIGATION, CONSULTATION",
+        "what": "ALLOWED: ftf.returns/0@0 index 0, 1, 2, 3, 4",
+        "channel": CHANNEL,
+        "logged as": "ftf.access/0@4#0",
+    }
+    assert done.err == "1 access found; reading their details was logged too\n"
+
+
+def test_a_denied_reading_is_an_access_with_its_reason(place: CliCoalition) -> None:
+    """In JSON a program sees the request, the reader and each object's outcome."""
+    wrong = ("--purpose", "PREVENTION", *READING, "--case", "BV-1/2026")
+    assert place.run(BORDER, "consult", "--channel", CHANNEL, "--record", record(2), *wrong).code == 1
+    told = place.run("auditor", *ACCESSES, "--agency", BORDER, *CHECK, "--json").json
+    first, second = told["accesses"]
+    assert [one["outcome"] for one in first["objects"]] == ["ALLOWED", "ALLOWED"]
+    assert (second["agency"], second["person"], second["case_reference"]) == (
+        BORDER,
+        "officer-17",
+        "BV-1/2026",
+    )
+    (denied,) = second["objects"]
+    assert (denied["kind"], denied["indexes"]) == ("RECORD", [2])
+    assert (denied["outcome"], denied["reason"]) == ("DENIED", "PURPOSE_CHANNEL")
+
+
+def test_reading_the_access_log_is_an_access(place: CliCoalition) -> None:
+    """The auditor finds its own reading, and the logs still verify."""
+    assert place.run("auditor", *ACCESSES, "--agency", BORDER, *CHECK).code == 0
+    told = place.run("auditor", *ACCESSES, "--agency", "auditor", *CHECK, "--json").json
+    (own,) = told["accesses"]
+    assert (own["person"], own["purpose"]) == ("auditor-3", "LAWFULNESS")
+    assert own["objects"][0]["kind"] == "LOG"
+    assert place.run("auditor", *REPLAY).code == 0
+
+
+def test_days_bound_what_is_found(place: CliCoalition) -> None:
+    """--from and --to are days in UTC, the last one included; where nothing is found nothing is logged."""
+    today = datetime.now(UTC).date()
+    days = ("--from", str(today - timedelta(days=1)), "--to", str(today))
+    assert len(place.run("auditor", *ACCESSES, *days, *CHECK, "--json").json["accesses"]) == 1
+    before = ("--to", str(today - timedelta(days=1)))
+    done = place.run("auditor", *ACCESSES, *before, *CHECK)
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "0 accesses found; so nothing was read, and nothing logged\n"
+
+
+def test_who_audits_nothing_is_told_so(place: CliCoalition) -> None:
+    """A member is no auditor: exit 1, with the reason in words."""
+    done = place.run(BORDER, *ACCESSES, "--agency", BORDER, *CHECK)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(
+        "error: access denied: NOT_AUDITOR: you do not audit this channel\nhint: ask the"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (CHECK, "it is not said which accesses"),
+        (("--record", "SYNTH-0042", *CHECK), "--record is 'SYNTH-0042', expected a UUID"),
+        (("--agency", "XZZ:spies", *CHECK), "there is no agency 'XZZ:spies'"),
+        (("--agency", BORDER, "--channel", "nowhere", *CHECK), "there is no channel 'nowhere'"),
+        (("--from", "2026-02-30", *CHECK), "does not match the format"),
+        (
+            ("--from", "2026-02-03", "--to", "2026-02-01", *CHECK),
+            "--to 2026-02-01 lies before --from 2026-02-03",
+        ),
+        (("--agency", BORDER), "it is not said who reads and why: --purpose"),
+        (("--agency", BORDER, "--purpose", "INVESTIGATION"), "'INVESTIGATION' is not one of"),
+    ],
+)
+def test_accesses_that_cannot_be_told(place: CliCoalition, arguments: tuple[str, ...], error: str) -> None:
+    """Wrong usage exits 2 and says what is wrong; nothing is asked for."""
+    done = place.run("auditor", *ACCESSES, *arguments)
     assert (done.code, done.out) == (2, "")
     assert error in done.err
