@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from broker.access.requests import new_details
 from broker.cli.render import PURPOSES
@@ -169,6 +170,8 @@ def why_options(
                 name: kwargs.pop(name, None)
                 for name in ("mandate", "person", "role", "legal_basis", "case", "justification")
             }
+            if said["mandate"] is not None and _is_from_environment("person"):
+                said["person"] = None  # FTF_PERSON names who consults, and under a mandate nobody does
             why = Why(purpose=None if purpose is None else Purpose(purpose), **_without_blanks(said))
             return command(*args, why=why, **kwargs)
 
@@ -181,6 +184,10 @@ def why_options(
         )(with_why)
 
     return decorate
+
+
+def _is_from_environment(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.ENVIRONMENT
 
 
 def _without_blanks(said: dict[str, str | None]) -> dict[str, str | None]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from broker.errors import UsageError
 from broker.formats.mapping import ColumnMapping, RowProblem, load_mapping, rows_from_csv, rows_from_jsonl
 from broker.formats.schema import SchemaStore
 from broker.formats.words import choice, nearest
 
-__all__ = ["REJECTS_SUFFIX", "InputFile"]
+__all__ = ["REJECTS_SUFFIX", "InputFile", "Row"]
 
 REJECTS_SUFFIX = ".rejects.jsonl"
 STDIN = Path("-")
@@ -24,7 +24,8 @@ STDIN = Path("-")
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
 _LOOKED_AT_BYTES = 8192
 
-Row = dict[str, Any]
+Row: TypeAlias = dict[str, Any]
+"""A row as it was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,7 +15,7 @@ from typing import Self
 from broker.cli.ground import Why
 from broker.cli.profile import Profile
 from broker.errors import UsageError
-from broker.exchange.state import Json
+from broker.exchange.state import Json, sync_folder
 
 __all__ = ["OutFile", "state_path"]
 
@@ -48,25 +49,20 @@ class OutFile:
     def open(cls, path: Path, committed: Json) -> Self:
         """Open the file as it was committed last, or make it; UsageError for a file that is another's."""
         length = _length(committed)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_EXCL if length is None else 0)
         try:
-            handle = os.open(path, flags, 0o600)
-        except FileExistsError:
-            raise UsageError(
-                f"'{path}' exists, and is not of this subscription",
-                hint="name a new file with --out; a subscription continues only what it wrote itself",
-            ) from None
+            handle = os.open(
+                path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600
+            )
         except OSError as error:
             raise UsageError(f"cannot write '{path}': {error.strerror}") from None
-        size = os.fstat(handle).st_size
-        if size < (length or 0):
+        try:
+            _check(path, os.fstat(handle), length)
+            os.ftruncate(handle, length or 0)
+            os.lseek(handle, 0, os.SEEK_END)
+            sync_folder(path.absolute().parent)
+        except BaseException:
             os.close(handle)
-            raise UsageError(
-                f"'{path}' has {size} bytes, and {length} were written",
-                hint="put the file back, or name a new one with --out to begin anew",
-            )
-        os.truncate(handle, length or 0)
-        os.lseek(handle, 0, os.SEEK_END)
+            raise
         return cls(path, handle, length or 0)
 
     def write(self, value: object) -> None:
@@ -91,6 +87,21 @@ class OutFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._handle)
+
+
+def _check(path: Path, found: os.stat_result, length: int | None) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"'{path}' is no file", hint="for a pipe leave --out away and say --json")
+    if length is None and found.st_size:
+        raise UsageError(
+            f"'{path}' exists, and is not of this subscription",
+            hint="name a new file with --out; a subscription continues only what it wrote itself",
+        )
+    if found.st_size < (length or 0):
+        raise UsageError(
+            f"'{path}' has {found.st_size} bytes, and {length} were written",
+            hint="put the file back, or name a new one with --out to begin anew",
+        )
 
 
 def _length(committed: Json) -> int | None:

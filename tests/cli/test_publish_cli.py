@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from broker.log import Partition, SqliteLog
-from support.cli_coalition import CHANNEL, OUTSIDER, PAIR, POLICE, CliCoalition, row
+from support.cli_coalition import BORDER, CHANNEL, OUTSIDER, PAIR, POLICE, READING, CliCoalition, row
 from support.command_line import ftf_broker
 
 RETURNS = ("publish", "--channel", CHANNEL, "--type", "ReturnEvent")
@@ -325,6 +326,28 @@ def test_ctrl_c_publishes_what_was_read_and_says_where_to_go_on(place: CliCoalit
     whole.write_text("".join(lines))
     done = place.run(POLICE, *RETURNS, whole, "--from-line", "10", "--json")
     assert done.json["published"] == 11
+
+
+def test_a_log_that_fails_in_the_middle_loses_nothing(place: CliCoalition) -> None:
+    """The first line not known to be published is named; resumed there, every row is there once."""
+    file = place.lines([row(i) for i in range(600)])
+    with sqlite3.connect(place.folder / "log.db") as log:
+        log.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON message "
+            "WHEN NEW.topic = 'ftf.returns' AND NEW.offset > 300 BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+        failed = place.run(POLICE, *RETURNS, file, "--json")
+        log.execute("DROP TRIGGER full")
+    log.close()
+    assert failed.code == 3
+    assert (failed.json["published"], failed.json["resume_line"]) == (256, 257)
+    assert "published up to line 256; go on with: --from-line 257\n" in failed.err
+    done = place.run(POLICE, *RETURNS, file, "--from-line", "257", "--json")
+    assert (done.code, done.json["published"]) == (0, 344)
+    reading = ("subscribe", "--channel", CHANNEL, "--purpose", "INVESTIGATION", *READING, "--json")
+    read = place.run(BORDER, *reading).out.splitlines()
+    refs = [json.loads(line)["record"]["body"]["subject"]["ref"] for line in read]
+    assert refs == [row(i)["body"]["subject"]["ref"] for i in range(600)]
 
 
 def test_a_refused_batch_exits_1_with_its_reason(place: CliCoalition) -> None:

@@ -122,6 +122,19 @@ def test_a_system_reads_under_its_mandate(place: CliCoalition) -> None:
     assert refs(place.run(BORDER, *mandate).out) == [0]
 
 
+def test_a_reader_named_in_the_environment_does_not_hinder_a_system(
+    place: CliCoalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FTF_PERSON and FTF_ROLE spare a person the typing; under a mandate nobody consults."""
+    monkeypatch.setenv("FTF_PERSON", "officer-17")
+    monkeypatch.setenv("FTF_ROLE", "analyst")
+    place.publish([row(0)])
+    mandate = (*SUBSCRIBE, "--purpose", "INVESTIGATION", "--mandate", "XBB-7", *READING[4:], "--json")
+    assert refs(place.run(BORDER, *mandate).out) == [0]
+    person = (*SUBSCRIBE, "--purpose", "INVESTIGATION", *READING[4:], "--json")
+    assert refs(place.run(BORDER, *person).out) == [0]
+
+
 def test_a_file_gets_every_record_exactly_once(place: CliCoalition) -> None:
     """--out goes on behind what it wrote, and what was written and not committed comes again once."""
     file = place.folder / "out.jsonl"
@@ -221,6 +234,8 @@ def test_a_violation_is_named_and_the_rest_delivered(place: CliCoalition) -> Non
             "has no record type 'Ghost'",
         ),
         (BORDER, ("--purpose", "INVESTIGATION", *READING, "--out", "no/where.jsonl"), 2, "cannot write"),
+        (BORDER, ("--purpose", "INVESTIGATION", *READING, "--out", "kas"), 2, "'kas' is a directory"),
+        (BORDER, ("--purpose", "INVESTIGATION", *READING, "--out", "/dev/null"), 2, "'/dev/null' is no file"),
         (BORDER, ("--purpose", "INVESTIGATION", *READING, "--out", "x", "--again"), 2, "--again does not go"),
     ],
 )
