@@ -270,6 +270,21 @@ async def stopped(world: World, kas: KeyAccessService, batch: Placed) -> None:
     assert kas.alarms == ("channel 0: the access log was cut",)
 
 
+async def test_an_entry_gone_from_the_middle_is_found_at_the_start(tmp_path: Path) -> None:
+    """Attack 7: a start compares the whole journal: what is missing in the middle stops the channel too."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A)
+        async with world.kas() as kas:
+            for _ in range(2):
+                await world.read(kas, POLICE_B, [batch.item(0)])
+            tail = world.cut("access", 0, 4)
+            gone = world.cut("access", 0, 2)
+            world.put_back("access", 0, 4, tail)
+        async with world.kas() as kas:
+            await stopped(world, kas, batch)
+            assert lost(await world.terms()) == gone
+
+
 async def test_other_channels_go_on_while_one_is_stopped(tmp_path: Path) -> None:
     """An alarm stops the channel whose log was cut, and no other."""
     async with World.open(tmp_path) as world, world.kas() as kas:

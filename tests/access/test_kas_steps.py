@@ -201,6 +201,40 @@ async def test_a_suspended_agency_is_denied_and_logged(tmp_path: Path) -> None:
         assert [one.outcomes[0].reason for one in await accesses(world)] == [None, Reason.SUSPENDED]
 
 
+async def test_who_left_is_a_stranger_at_once(tmp_path: Path) -> None:
+    """A member that left meanwhile gets the strangers' answer, and no entry."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A)
+        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+        left = drafts.leave_channel(
+            world.directory, channel="repatriation", agency=POLICE_B, issued_at=world.now
+        )
+        await world.say(left, POLICE_B)
+        answer = await world.read(kas, POLICE_B, [batch.item(0)])
+        assert only(answer) == denied(Reason.NOT_MEMBER)
+        assert answer.entry is None
+        assert len(await accesses(world)) == 1
+
+
+async def test_a_request_by_a_key_revoked_meanwhile_is_refused(tmp_path: Path) -> None:
+    """The signature counts by the directory that the decision is made on, not by the one read before."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A)
+        prepared = world.prepare(POLICE_B, [batch.item(0)])
+        assert only(await world.send(kas, prepared)) == RELEASED
+        revoked = drafts.revoke_key(
+            world.directory,
+            party=POLICE_B,
+            key_id=signing_key(POLICE_B).key_id,
+            since=world.directory.size,
+            issued_at=world.now,
+        )
+        await world.say(revoked, POLICE_B)
+        with pytest.raises(RequestRefused, match="no active signing key"):
+            await kas.access(prepared.request_bytes, prepared.details_bytes)
+        assert len(await accesses(world)) == 1
+
+
 async def test_a_closed_channel_is_read_no_more(tmp_path: Path) -> None:
     """Nothing can be logged in a closed channel, so nothing of it is released."""
     async with World.open(tmp_path) as world, world.kas() as kas:

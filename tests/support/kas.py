@@ -423,6 +423,15 @@ class World:
         db.close()
         return rows
 
+    def put_back(
+        self, topic: str, partition: int, offset: int, messages: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Write messages at an offset, around the log."""
+        rows = [(f"ftf.{topic}", partition, offset + i, *m, self.now) for i, m in enumerate(messages)]
+        with sqlite3.connect(self.folder / "log.db") as db:
+            db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
+        db.close()
+
     async def held(self, batch: Placed) -> bytes:
         """The newest value of ftf.keys for a batch."""
         values = [m.value async for m in self.log.read(Partition("keys", 0), 0) if m.key == batch.batch_id]
