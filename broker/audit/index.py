@@ -92,7 +92,7 @@ class Index:
         self.partition = partition
         self._file = tempfile.NamedTemporaryFile(prefix="ftf-replay-", suffix=".db")  # noqa: SIM115 - closed in close()
         self._db = sqlite3.connect(self._file.name, isolation_level=None)
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -8192", "temp_store = FILE"):
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -4096", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")

@@ -31,9 +31,9 @@ from broker.errors import UsageError
 from broker.exchange.follower import DirectoryFollower
 from broker.exchange.keyring import Keyring
 from broker.formats.schema import SchemaStore
-from broker.log.protocol import Log, Partition
+from broker.log.protocol import Log, Partition, StoredMessage
 from broker.verify.entitled import ACCESS_TOPIC
-from broker.verify.partition import DirectoryBehind, PartitionReader, VerifiedBatch
+from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["Progress", "ReplayReport", "replay"]
@@ -157,6 +157,7 @@ class _Replay:
         self._progress = progress
         self._total = sum(ends.values())
         self._views = Views(follower, ledger)
+        self._told = 0
         self._read = self._records = self._manifests = self._opaque = 0
         self._accesses = self._collections = self._denials = self._erasures = self._uncollected = 0
 
@@ -270,39 +271,54 @@ class _Replay:
         note: Callable[[Violation], Place],
     ) -> None:
         partition = Partition(reader.topic, reader.partition)
-        end, feed, opaque = self._ends[partition], reader.feed, 0
-        start, offset = self._read, -1
-        async for message in self._log.read(partition, 0):
-            offset = message.offset
-            if offset >= end:
-                break
-            try:
-                events = feed(message)
-            except DirectoryBehind:  # it was read to an end behind everything here: a lie
-                events = feed(message, directory_read=True)
+        end, start, wanted = self._ends[partition], self._read, 1
+        run: list[StoredMessage] = []
+
+        def use(events: Iterable[Event]) -> None:
             for event in events:
                 if isinstance(event, Violation):
                     note(event)
                 else:
                     take(event)
                     self._count(event)
+
+        def feed(message: StoredMessage) -> None:
+            opaque = reader.opaque
+            try:
+                use(reader.feed(message))
+            except DirectoryBehind:  # it was read to an end behind everything here: a lie
+                use(reader.feed(message, directory_read=True))
             if reader.opaque != opaque:
-                opaque = reader.opaque
-                index.skip(reader.topic, offset)
-            if not offset % _REPORT_EVERY:
-                self._tell(start + offset, partition)
-        for event in reader.flush(at_end=True):
-            if isinstance(event, Violation):
-                note(event)
-        self._opaque += opaque
+                index.skip(reader.topic, message.offset)
+
+        async for message in self._log.read(partition, 0):
+            if message.offset >= end:
+                break
+            run.append(message)
+            if len(run) < wanted:
+                continue
+            events = reader.feed_bodies(run)
+            if events is not None:
+                use(events)
+            else:
+                for one in run:
+                    feed(one)
+            run.clear()
+            wanted = reader.awaited or 1
+            self._tell(start + message.offset, partition)
+        for one in run:
+            feed(one)
+        use(reader.flush(at_end=True))
+        self._opaque += reader.opaque
         self._read = start + end
-        self._tell(self._read, partition)
+        self._tell(self._read, partition, at_once=True)
 
     def _count(self, batch: VerifiedBatch) -> None:
         self._manifests += 1
         if batch.topic != ACCESS_TOPIC:
             self._records += batch.opened.manifest.count
 
-    def _tell(self, done: int, partition: Partition) -> None:
-        if self._progress is not None:
+    def _tell(self, done: int, partition: Partition, *, at_once: bool = False) -> None:
+        if self._progress is not None and (at_once or done - self._told >= _REPORT_EVERY):
+            self._told = done
             self._progress(Progress(done=done, total=self._total, now=partition))

@@ -189,6 +189,34 @@ class PartitionReader:
                 return self._complete(pending) if pending.seen == pending.count else ()
         return self._feed_other(message, directory_read)
 
+    @property
+    def awaited(self) -> int:
+        """How many bodies of the newest manifest are still to come."""
+        return self._pending.count - self._pending.seen if self._pending else 0
+
+    def feed_bodies(self, messages: Sequence[StoredMessage]) -> Sequence[Event] | None:
+        """Take all bodies that are awaited at once; None, and nothing changed, if these are not they.
+
+        The same as feeding them one by one, for replay at a third of the cost.
+        """
+        pending = self._pending
+        if pending is None or len(messages) != pending.count - pending.seen:
+            return None
+        last = self.next_offset + len(messages)
+        if messages[0].offset != self.next_offset or messages[-1].offset != last - 1:
+            return None
+        values = [value for _, _, value, _ in messages if value is not None]
+        keys = [key for _, key, _, _ in messages]
+        digests = b"".join([sha256(value).digest() for value in values])
+        if digests != pending.digests[pending.seen * 32 :] or keys != [
+            pending.manifest_id + index for index in _U32[pending.seen : pending.count]
+        ]:
+            return None
+        self.next_offset, pending.seen = last, pending.count
+        if self._keep_bodies:
+            pending.bodies.extend(values)
+        return self._complete(pending)
+
     def flush(self, *, at_end: bool = False) -> Sequence[Event]:
         """What is not yet reported; ``at_end`` says that nothing follows any more."""
         self._settle_doubt(None)

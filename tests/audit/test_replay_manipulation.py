@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
 from random import Random
 
@@ -23,20 +22,27 @@ def _place(row: Row, offset: int | None = None) -> Place:
     return Place(topic, row.partition, row.offset if offset is None else offset)
 
 
-def _partitions() -> list[list[Row]]:
-    found = groupby(rows(played().path), key=lambda row: (row.topic, row.partition))
-    return [list(group) for _, group in found]
+_PARTITIONS = (
+    ("ftf.access", 0),
+    ("ftf.access", 1),
+    ("ftf.access", 2),
+    ("ftf.directory", 0),
+    ("ftf.justice", 0),
+    ("ftf.rehabilitation", 2),
+    ("ftf.returns", 0),
+    ("ftf.returns", 1),
+)
 
 
-def _partition_ids() -> list[str]:
-    return [f"{group[0].topic}-{group[0].partition}" for group in _partitions()]
+def _partition(topic: str, number: int = 0) -> list[Row]:
+    return [row for row in rows(played().path) if (row.topic, row.partition) == (topic, number)]
 
 
-@pytest.fixture(params=range(len(_partitions())), ids=_partition_ids())
+@pytest.fixture(params=_PARTITIONS, ids=lambda place: f"{place[0]}-{place[1]}")
 def partition(request: pytest.FixtureRequest) -> list[Row]:
     """The messages of each partition that has any, the directory's and the access log's among them."""
-    number: int = request.param
-    return _partitions()[number]
+    place: tuple[str, int] = request.param
+    return _partition(*place)
 
 
 async def _forged(folder: Path, change: Change) -> ReplayReport:
@@ -90,6 +96,7 @@ async def test_nothing_is_found_in_the_log_as_it_was_played() -> None:
     found = await replayed_file(played().path, high_water=played().high_water)
     assert found.violations == ()
     assert found.verified
+    assert {(row.topic, row.partition) for row in rows(played().path)} == set(_PARTITIONS)
     assert (found.records, found.manifests) == (played().records, played().manifests)
     assert (found.access_entries, found.uncollected, found.opaque) == (played().accesses, 0, 0)
 
@@ -171,7 +178,7 @@ async def test_a_batch_cut_out(partition: list[Row], tmp_path: Path) -> None:
 
 async def test_a_log_cut_below_a_recorded_position(tmp_path: Path) -> None:
     """What an access entry saw of a log must still be there: the root is where the log ends now."""
-    last = next(group for group in _partitions() if group[0].topic == "ftf.returns")[-2]
+    last = _partition("ftf.returns")[-2]
     found = await _forged(tmp_path, _drop(last, close_up=False, count=2))
     listed = [one.violation for one in found.violations]
     assert (listed[0].kind, listed[0].place) == (Kind.ACCESS_POSITIONS, _place(last))
@@ -181,7 +188,7 @@ async def test_a_log_cut_below_a_recorded_position(tmp_path: Path) -> None:
 
 async def test_a_batch_moved_to_another_partition_or_topic(tmp_path: Path) -> None:
     """A copy of a batch in another channel or topic is not accounted for there."""
-    source = next(group for group in _partitions() if group[0].topic == "ftf.justice")
+    source = _partition("ftf.justice")
     for topic, number in (("ftf.justice", 1), ("ftf.relocation", 0), ("ftf.access", 0)):
         end = sum(row.topic == topic and row.partition == number for row in rows(played().path))
 

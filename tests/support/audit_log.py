@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -94,15 +97,17 @@ async def _play(folder: Path) -> Played:
 
 @cache
 def played() -> Played:
-    """The log that every test copies; nothing in it is wrong."""
-    return asyncio.run(_play(Path(tempfile.mkdtemp(prefix="ftf-audit-"))))
+    """The log that every test copies; nothing in it is wrong. Played in a thread: a test has its own loop."""
+    folder = Path(tempfile.mkdtemp(prefix="ftf-audit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _play(folder)).result()
 
 
 def copy_of(source: Path, folder: Path) -> Path:
     """A copy of a log to be manipulated."""
     target = folder / "forged.db"
-    with sqlite3.connect(source) as old, sqlite3.connect(target) as new:
-        old.backup(new)
+    shutil.copyfile(source, target)  # whole: the log was closed, so nothing is left in a write-ahead log
     target.chmod(0o600)
     return target
 
@@ -111,6 +116,7 @@ def alter(path: Path, change: Callable[[sqlite3.Connection], object]) -> None:
     """Manipulate a log's file behind the log's back."""
     db = sqlite3.connect(path)
     try:
+        db.execute("PRAGMA synchronous = OFF")  # a copy that lives for one test
         with db:
             change(db)
     finally:

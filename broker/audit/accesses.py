@@ -1,0 +1,279 @@
+"""Who read what, when and why: metadata from the access log itself, the rest from its keeper.
+
+Which entries there are an auditor sees with its own keys, so none can be held back. Person, case and
+justification are locked: they come from the key access service, range by range, through the same six
+steps as any record, and that reading is logged too. Only ranges with entries that are wanted are
+asked for. What the service answers is proved against the manifests and the requests' commitments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from broker.access.answers import RecordRef, open_answer, open_log_entry
+from broker.access.client import KeyAccess
+from broker.access.requests import MAX_LOG_RANGE, details_commitment, make_request
+from broker.directory import Channel, Use
+from broker.errors import Denied, FormatError, OpenError
+from broker.exchange.clock import Clock, system_clock
+from broker.exchange.follower import DirectoryFollower
+from broker.exchange.keyring import Keyring
+from broker.exchange.reading import read_events
+from broker.formats.access import AccessDetails, AccessRequest, LogEntry
+from broker.formats.manifest import (
+    AccessTerms,
+    LogItem,
+    Operation,
+    Reason,
+    RecordItem,
+    RecordOutcome,
+    Verdict,
+)
+from broker.formats.protocol import decode, encode
+from broker.formats.schema import default_store
+from broker.formats.terms import Purpose
+from broker.log.protocol import Log, Partition
+from broker.verify.entitled import ACCESS_TOPIC
+from broker.verify.partition import PartitionReader, VerifiedBatch
+
+__all__ = ["Access", "Disclosure", "accesses"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """What was decided for some records of one batch; ``item`` is a range where the log itself was read."""
+
+    item: RecordItem | LogItem
+    indexes: bytes
+    verdict: Verdict
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """One access: the entry at (partition, offset, index), the request, and what was decided.
+
+    ``at`` is when it was decided, in microseconds. ``details`` are the person, the case and the
+    justification; None where the entry's month was erased.
+    """
+
+    channel: str
+    partition: int
+    offset: int
+    index: int
+    at: int
+    request: AccessRequest
+    request_digest: bytes
+    disclosures: tuple[Disclosure, ...]
+    details: AccessDetails | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """An entry that is wanted, before its details are known."""
+
+    batch_id: bytes
+    offset: int
+    index: int
+    at: int
+    terms: AccessTerms
+    request: AccessRequest
+
+
+async def accesses(
+    log: Log,
+    follower: DirectoryFollower,
+    keyring: Keyring,
+    kas: KeyAccess,
+    *,
+    channels: Sequence[str] | None = None,
+    record_id: bytes | None = None,
+    agency: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
+    purpose: Purpose,
+    details: Callable[[], AccessDetails],
+    clock: Clock = system_clock,
+) -> AsyncIterator[Access]:
+    """Accesses in these channels, or in all that we audit, in the order of each channel's log.
+
+    ``record_id`` narrows to one record, ``agency`` to who read, ``since`` and ``until`` (exclusive)
+    to when, in microseconds. ``purpose`` is one of LOG_PURPOSES, and ``details`` says who asks and
+    why: both are logged. Denied where the service refuses the range; a PeerError convicts it.
+    """
+    reading = _Reading(log, follower, keyring, kas, purpose, details, clock)
+    await follower.refresh()
+    for channel in _audited(follower, keyring.name, channels):
+        records = None if record_id is None else await reading.find_record(channel, record_id)
+
+        def is_wanted(found: _Found, records: Mapping[bytes, set[int]] | None = records) -> bool:
+            return (
+                agency in (None, found.request.issuer)
+                and (since is None or found.at >= since)
+                and (until is None or found.at < until)
+                and (records is None or _touches(found.request, records))
+            )
+
+        async for access in reading.read(channel, is_wanted):
+            yield access
+
+
+def _audited(follower: DirectoryFollower, name: str, channels: Sequence[str] | None) -> list[Channel]:
+    directory = follower.history.latest
+    if channels is None:
+        return [one for _, one in sorted(directory.channels.items()) if name in one.auditors]
+    found = [directory.channel(one) for one in dict.fromkeys(channels)]
+    if any(one is None or name not in one.auditors for one in found):
+        raise Denied(f"'{name}' audits not all of {', '.join(channels)[:200]}")
+    return [one for one in found if one is not None]
+
+
+def _touches(request: AccessRequest, records: Mapping[bytes, set[int]]) -> bool:
+    items = (item for item in request.items if isinstance(item, RecordItem))
+    return any(not records.get(item.batch_id, set()).isdisjoint(item.indexes) for item in items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the access logs are read with, and why."""
+
+    log: Log
+    follower: DirectoryFollower
+    keyring: Keyring
+    kas: KeyAccess
+    purpose: Purpose
+    details: Callable[[], AccessDetails]
+    clock: Clock
+
+    async def _batches(self, channel: Channel, topic: str) -> AsyncIterator[VerifiedBatch]:
+        partition = Partition(topic, channel.number)
+        directory = self.follower.history.latest
+        use: Use = "access" if topic == ACCESS_TOPIC else "metadata"
+        reader = PartitionReader(
+            topic=topic,
+            partition=channel.number,
+            history=self.follower.history,
+            keys=lambda epoch: self.keyring.epoch_key(directory, channel.name, epoch, use),
+            keep_bodies=False,
+        )
+        end = (await self.log.ends([partition]))[partition]
+        async for event in read_events(self.log, reader, self.follower, end=end):
+            if isinstance(event, VerifiedBatch):
+                yield event
+
+    async def find_record(self, channel: Channel, record_id: bytes) -> dict[bytes, set[int]]:
+        """The batches and indexes that bear this record id; it is not unique, since anyone may repeat it."""
+        found: dict[bytes, set[int]] = {}
+        for topic in default_store().topics:
+            async for batch in self._batches(channel, topic):
+                ids = batch.opened.entries.record_ids
+                for index in range(batch.opened.manifest.count):
+                    if ids[index * 16 : index * 16 + 16] == record_id:
+                        found.setdefault(batch.batch_id, set()).add(index)
+        return found
+
+    async def read(self, channel: Channel, is_wanted: Callable[[_Found], bool]) -> AsyncIterator[Access]:
+        """The wanted accesses of a channel, range by range."""
+        window: list[_Found] = []
+        async for batch in self._batches(channel, ACCESS_TOPIC):
+            if window and batch.offset >= window[0].offset + MAX_LOG_RANGE:
+                for access in await self._complete(channel, window):
+                    yield access
+                window = []
+            window += [one for one in _entries(batch) if is_wanted(one)]
+        for access in await self._complete(channel, window):
+            yield access
+
+    async def _complete(self, channel: Channel, window: Sequence[_Found]) -> list[Access]:
+        """The entries of one range with their details."""
+        known: dict[tuple[int, int], LogEntry] = {}
+        wanted = {(one.offset, one.index) for one in window}
+        start, end = (window[0].offset, window[-1].offset + 1) if window else (0, 0)
+        while not wanted <= known.keys():
+            entries = await self._ask(channel, LogItem(start=start, end=end))
+            known |= {(entry.offset, entry.index): entry for entry in entries}
+            if not entries or entries[-1].offset + 1 >= end:
+                break
+            start = entries[-1].offset + 1  # answers are bounded: ask again behind the last entry
+        return [self._access(channel, one, known.get((one.offset, one.index))) for one in window]
+
+    async def _ask(self, channel: Channel, item: LogItem) -> tuple[LogEntry, ...]:
+        prepared = make_request(
+            self.keyring,
+            self.follower.history.latest,
+            channel=channel.name,
+            operation=Operation.CONSULTATION,
+            items=[item],
+            purpose=self.purpose,
+            details=self.details(),
+            now=self.clock(),
+        )
+        sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
+        await self.follower.refresh()
+        answer = open_answer(prepared, sealed, self.keyring.receiving.values(), self.follower.history.latest)
+        outcome = answer.outcomes[RecordRef(0, -1)]
+        if not outcome.released:
+            raise Denied(str(outcome.reason or outcome.verdict))
+        return answer.entries
+
+    def _access(self, channel: Channel, found: _Found, entry: LogEntry | None) -> Access:
+        terms, request = found.terms, found.request
+        return Access(
+            channel=channel.name,
+            partition=channel.number,
+            offset=found.offset,
+            index=found.index,
+            at=found.at,
+            request=request,
+            request_digest=sha256(terms.request.content).digest(),
+            disclosures=tuple(
+                _disclosure(request, one) for one in terms.outcomes if 0 <= one.item < len(request.items)
+            ),
+            details=None if entry is None else self._opened(channel, found, entry),
+        )
+
+    def _opened(self, channel: Channel, found: _Found, entry: LogEntry) -> AccessDetails | None:
+        """The details in an entry, proved: it is the entry that the log holds, and what was committed to."""
+        if entry.body_key is None:
+            return None
+        if sha256(entry.manifest.content).digest() != found.batch_id:
+            raise OpenError(f"the entry answered for access@{found.offset} is not the one in the log")
+        details = open_log_entry(entry, self.follower.history, channel.number).details
+        if details is None or details_commitment(encode(details)) != found.request.details_commitment:
+            raise OpenError(f"the details of access@{found.offset} are not those that were committed to")
+        return details
+
+
+def _entries(batch: VerifiedBatch) -> list[_Found]:
+    """The accesses among the entries of a batch; a request that does not decode is for replay to report."""
+    found = []
+    for index, term in enumerate(batch.opened.entries.term_of):
+        terms = batch.opened.entries.terms[term]
+        if not isinstance(terms, AccessTerms):
+            continue
+        try:
+            request = decode(AccessRequest, terms.request.content)
+        except FormatError:
+            continue
+        found.append(
+            _Found(
+                batch_id=batch.batch_id,
+                offset=batch.offset,
+                index=index,
+                at=batch.header.issued_at,
+                terms=terms,
+                request=request,
+            )
+        )
+    return found
+
+
+def _disclosure(request: AccessRequest, outcome: RecordOutcome) -> Disclosure:
+    return Disclosure(
+        item=request.items[outcome.item],
+        indexes=outcome.indexes,
+        verdict=outcome.verdict,
+        reason=outcome.reason,
+    )
