@@ -153,14 +153,13 @@ class ChannelState:
             raise KasUnavailable(f"the log withholds messages of {reader.topic}/{self.number}")
 
     def positions(self, directory: Directory) -> Positions:
-        """How far everything was applied, as an access entry records it."""
+        """How far everything was applied, as an access entry records it: never within a batch."""
+        topics = sorted(self.topics.items())
         return Positions(
             directory_size=directory.size,
             directory_head=directory.head,
-            ends=tuple(
-                TopicEnd(topic=topic, end=reader.next_offset) for topic, reader in sorted(self.topics.items())
-            ),
-            access_end=self.access.next_offset,
+            ends=tuple(TopicEnd(topic=topic, end=reader.settled_offset) for topic, reader in topics),
+            access_end=self.access.settled_offset,
         )
 
     def _report(self, violation: Violation) -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "check_query",
     "check_request",
     "check_signed",
+    "check_time",
     "details_commitment",
     "log_item",
     "make_query",
@@ -211,7 +212,7 @@ def check_request(request: bytes, details: bytes, history: History, now: int) ->
         raise RequestRefused(f"kind {signed.kind[:40]!r}, expected 'access-request'")
     content = _decode(AccessRequest, signed.content)
     check_form(content)  # (2)
-    _check_time(content.issued_at, now)  # (3)
+    check_time(content.issued_at, now)  # (3)
     head = history.head_at(content.directory_size)
     if head is None:
         raise RequestRefused(f"directory size {content.directory_size} is beyond {history.size}")  # (4)
@@ -234,7 +235,7 @@ def check_query(query: bytes, history: History, now: int) -> CheckedQuery:
     content = _decode(CollectionQuery, signed.content)
     if not 1 <= len(content.batches) <= MAX_QUERIED:
         raise RequestRefused(f"query for {len(content.batches)} batches, expected 1 to {MAX_QUERIED}")
-    _check_time(content.issued_at, now)
+    check_time(content.issued_at, now)
     check_signed(signed, content.issuer, history.latest)
     return CheckedQuery(query=content, digest=sha256(signed.content).digest())
 
@@ -315,7 +316,8 @@ def _decode(cls: type[_T], data: bytes) -> _T:
         raise RequestRefused(f"malformed {cls.__name__}: {error.message}") from None
 
 
-def _check_time(issued_at: int, now: int) -> None:
+def check_time(issued_at: int, now: int) -> None:
+    """Raise RequestRefused where a request's time is too far from the service's."""
     if abs(issued_at - now) > MAX_CLOCK_DIFFERENCE_US:
         seconds = abs(issued_at - now) // 1_000_000
         raise RequestRefused(

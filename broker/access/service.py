@@ -35,7 +35,7 @@ from broker.access.keystore import KeyStore
 from broker.access.logrange import entries_asked_for
 from broker.access.policy import Decision
 from broker.access.release import not_released, release
-from broker.access.requests import CheckedRequest, check_query, check_request, check_signed
+from broker.access.requests import CheckedRequest, check_query, check_request, check_signed, check_time
 from broker.access.sealing import seal_answer, sign_collections
 from broker.directory import Channel, Directory
 from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
@@ -260,6 +260,7 @@ class KeyAccessService:
         if not wanted.isdisjoint(state.pending):
             await channel.collect(state)
         now, directory = self._clock(), self._means.directory
+        check_time(request.issued_at, now)  # it may have waited for its turn
         check_signed(checked.signed, request.issuer, directory)  # its key may be revoked by now
         return state, _Decided(
             at=now,

@@ -31,6 +31,7 @@ from broker.formats.manifest import (
     Verdict,
 )
 from broker.formats.terms import Action, Purpose
+from broker.log.protocol import Message, Partition
 from support.coalition import AUDITOR, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.faulty_log import FaultyLog
 from support.kas import World
@@ -233,6 +234,37 @@ async def test_a_request_by_a_key_revoked_meanwhile_is_refused(tmp_path: Path) -
         with pytest.raises(RequestRefused, match="no active signing key"):
             await kas.access(prepared.request_bytes, prepared.details_bytes)
         assert len(await accesses(world)) == 1
+
+
+async def test_an_unfinished_batch_at_the_end_is_not_waited_for(tmp_path: Path) -> None:
+    """The position that an entry records lies before a batch whose bodies have not all come."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A)
+        late = await world.publish(POLICE_A, 3, topic="justice")
+        rest = world.cut("justice", 0, 2)
+        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+        assert only(await world.read(kas, POLICE_B, [late.item(0)])) == denied(Reason.UNKNOWN_RECORD)
+        for key, value in rest:
+            await world.log.append(Partition("justice", 0), [Message(key, value)])
+        assert only(await world.read(kas, POLICE_B, [late.item(0)])) == RELEASED
+        ends = [{end.topic: end.end for end in one.positions.ends} for one in await accesses(world)]
+        assert [end["justice"] for end in ends] == [0, 0, 4]
+
+
+async def test_a_request_that_waited_too_long_is_refused(tmp_path: Path) -> None:
+    """Its time is compared at the moment of the decision, not of its arrival."""
+    async with World.open(tmp_path) as world:
+        log = FaultyLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+
+            async def wait() -> None:
+                world.advance(301)
+
+            log.after_ends = wait
+            with pytest.raises(RequestRefused, match="differs from the service's"):
+                await world.read(kas, POLICE_B, [batch.item(0)])
+            assert await accesses(world) == []
 
 
 async def test_a_closed_channel_is_read_no_more(tmp_path: Path) -> None:
