@@ -50,7 +50,7 @@ async def command(
     profile: Profile,
     as_json: bool,
 ) -> int:
-    """Read one record. Who reads it, for what purpose and on what legal basis is logged first.
+    """Read one record, for a reason that is logged first.
 
     What is not given is asked for at a terminal. Denied, it says why and what to do, and exits 1.
 

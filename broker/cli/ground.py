@@ -152,7 +152,12 @@ def why_options(
     names = [one.value for one in purposes]
 
     def decorate(command: Callable[..., T]) -> Callable[..., T]:
-        @click.option("--purpose", type=click.Choice(names), help="What it is read for.")
+        @click.option(
+            "--purpose",
+            type=click.Choice(names),
+            metavar="PURPOSE",
+            help=f"What it is read for: {', '.join(names[:-1])} or {names[-1]}.",
+        )
         @click.option(
             "--person",
             envvar="FTF_PERSON",

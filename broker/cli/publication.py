@@ -67,7 +67,11 @@ class Publication:
     async def run(self) -> None:
         """Publish what can be; failures are kept in ``failure``."""
         session = self.session
-        publisher = Publisher(session.log, session.follower, session.keyring, store=session.store)
+        # The rows of a file come at once, so a batch is worth waiting for; a pipe's may come one by one.
+        linger_s = 1.0 if self.source.is_file else 0.05
+        publisher = Publisher(
+            session.log, session.follower, session.keyring, store=session.store, linger_s=linger_s
+        )
         name = "checking" if self.is_dry else "publishing"
         lines = self.source.count_lines()
         with stoppable("stopping: what was read is published first") as stop, progress(name, lines) as moved:

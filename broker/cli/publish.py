@@ -80,7 +80,9 @@ async def command(
     profile: Profile,
     as_json: bool,
 ) -> int:
-    """Publish the records in FILE: JSON Lines, or CSV with a mapping file; - is standard input.
+    """Publish the records in a file.
+
+    FILE is JSON Lines, or CSV with a mapping file; - is standard input.
 
     A row that breaks a rule is written to <name>.rejects.jsonl beside FILE, with its line and every
     reason; the rest goes through. The row goes along as it was read: of CSV the mapped fields only,

@@ -53,11 +53,11 @@ _DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK}
 @json_option
 @asynchronous
 async def command(channels: tuple[str, ...], known_path: Path | None, profile: Profile, as_json: bool) -> int:
-    """Prove that nothing in the logs was altered, dropped, inserted or reordered.
+    """Prove that the logs are whole.
 
-    Verifies the directory, every record partition and the access log of each channel whose keys the
-    profile holds: an auditor's. No record is read. Each violation is named by its kind and its place;
-    what follows from another is listed below it.
+    Verifies that nothing was altered, dropped, inserted or reordered in the directory, in the record
+    partitions and in the access log of each channel whose keys the profile holds: an auditor's. No
+    record is read. A violation is named by its kind and place; what follows from it is listed below.
 
     \b
     Exit 0: verified, but for violations named in --known.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.context import asynchronous, profile_option
 from broker.cli.feed import Feed
 from broker.cli.ground import RECORD_READING, Why, why_options
 from broker.cli.interrupt import stoppable, until_stopped
@@ -42,7 +42,7 @@ __all__ = ["command", "readable_channel"]
 )
 @click.option("--again", is_flag=True, help="Read from the beginning; every reading is logged again.")
 @profile_option
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Each record as a line of JSON on stdout.")
 @asynchronous
 async def command(
     channel: str,
@@ -54,14 +54,12 @@ async def command(
     profile: Profile,
     as_json: bool,
 ) -> int:
-    """Read a channel's records from where this subscription stopped.
+    """Read a channel's records, from where it stopped.
 
     Each reading is logged with its reason before anything is released. A person consults (--person); a
     system reads under a standing mandate of the channel (--mandate). Where it stopped is kept for each
     channel, purpose, types and output, in the profile's state folder. What is denied, and what is wrong
     in the log, is said on stderr, and reading goes on.
-
-    With --json every record is a line of JSON on stdout.
 
     \b
     Exit 0: everything there was is delivered or was denied.
