@@ -1,0 +1,215 @@
+"""Two agencies, an auditor and a key access service on an embedded log, with every private key at hand.
+
+Keys come from names, so that another process of the same run has them without being given any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from broker.access.journal import Journal
+from broker.access.keystore import KeyStore
+from broker.access.service import KeyAccessService
+from broker.crypto.seal import ReceivingKey, epoch_key
+from broker.crypto.sign import SigningKey
+from broker.directory import (
+    Channel,
+    Directory,
+    History,
+    confirm_channel_keys,
+    directory_message,
+    drafts,
+    make_channel_keys,
+    sign_statement,
+)
+from broker.exchange.clock import system_clock
+from broker.exchange.follower import DIRECTORY, DirectoryFollower
+from broker.exchange.keyring import Keyring
+from broker.formats.protocol import Statement
+from broker.formats.schema import default_store
+from broker.formats.statements import KeyUse, ServiceRole
+from broker.formats.terms import LED_PURPOSES, WELFARE_PURPOSES
+from broker.log.protocol import Log, Message
+from broker.log.sqlite import SqliteLog
+
+__all__ = ["AUDITOR", "CHANNELS", "KAS", "PLAIN", "READER", "WRITER", "Coalition", "channel_of", "key_access"]
+
+WRITER, READER, AUDITOR, KAS = "XAA:police", "XBB:police", "auditor", "kas"
+CHANNELS = ("east", "west")
+"""Channels 0 and 1, for measuring two processes."""
+PLAIN = "plain"
+"""A topic for the baselines: records as plain Avro, on the same log."""
+
+_DAY_US = 86_400_000_000
+_PASSPHRASE = b"throwaway"
+_AUTHORITY = "authority"
+
+
+@cache
+def _signing(name: str) -> SigningKey:
+    return SigningKey.of(Ed25519PrivateKey.from_private_bytes(sha256(f"signing {name}".encode()).digest()))
+
+
+@cache
+def _receiving(name: str) -> ReceivingKey:
+    return epoch_key(sha256(f"receiving {name}".encode()).digest())
+
+
+def channel_of(directory: Directory, number: int = 0) -> Channel:
+    """The channel of this number."""
+    return directory.channels[CHANNELS[number]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coalition:
+    """A log in a folder that holds a coalition's directory; whoever takes part opens it from here."""
+
+    folder: Path
+    genesis: bytes
+
+    @classmethod
+    async def found(cls, folder: Path) -> Coalition:
+        """A new log, its topics, and the statements that make the coalition."""
+        folder.mkdir(parents=True, exist_ok=True)
+        async with await SqliteLog.open(folder / "log.db") as log:
+            for topic in (*default_store().topics, "access", PLAIN):
+                await log.ensure(topic, len(CHANNELS))
+            await log.ensure("keys", 1, compacted=True)
+            await log.ensure(DIRECTORY.topic, 1)
+            founding = _Founding(log)
+            await founding.run()
+            return cls(folder=folder, genesis=founding.history.latest.genesis)
+
+    @property
+    def path(self) -> Path:
+        """The log's file."""
+        return self.folder / "log.db"
+
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[tuple[SqliteLog, DirectoryFollower]]:
+        """The log, and a directory read to its end."""
+        async with await SqliteLog.open(self.path) as log:
+            yield log, await DirectoryFollower.start(log, self.genesis)
+
+    def keyring(self, name: str) -> Keyring:
+        """The keys of a participant."""
+        return Keyring.of(name, _signing(name), [_receiving(name)])
+
+
+@asynccontextmanager
+async def key_access(coalition: Coalition) -> AsyncIterator[KeyAccessService]:
+    """A running key access service; its files lie beside the log."""
+    keyring = coalition.keyring(KAS)
+    store = KeyStore(coalition.folder / "kas", coalition.genesis, keyring.receiving, _PASSPHRASE)
+    async with await SqliteLog.open(coalition.path) as log:
+        for day in _days():
+            store.add_intake_key(day, _receiving(f"intake {day}"))
+        with Journal(coalition.folder / "journal.db") as journal:
+            async with KeyAccessService(
+                log, keyring, store, journal, genesis=coalition.genesis, clock=system_clock
+            ) as service:
+                yield service
+
+
+def _days() -> Sequence[int]:
+    today = system_clock() // _DAY_US
+    return range(today, today + 2)  # a run may last past midnight
+
+
+class _Founding:
+    """A directory as it grows on a log."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self.history = History()
+
+    async def run(self) -> None:
+        """Append every statement, each valid."""
+        authority = [_signing(f"{_AUTHORITY} {i}") for i in range(3)]
+        genesis = drafts.found_coalition(
+            coalition="Benchmark",
+            authority_keys=[key.public for key in authority],
+            threshold=2,
+            issued_at=system_clock(),
+        )
+        await self._add(genesis, *authority)
+        signers = authority[:2]
+        for name in (WRITER, READER):
+            agency = drafts.admit_agency(
+                self._now,
+                agency=name,
+                title=name,
+                signing_key=_signing(name).public,
+                receiving_key=_receiving(name).public,
+                issued_at=system_clock(),
+            )
+            await self._add(agency, *signers, _signing(name))
+        for use, public in (
+            (KeyUse.SIGNING, _signing(KAS).public),
+            (KeyUse.RECEIVING, _receiving(KAS).public),
+        ):
+            service = drafts.announce_service_key(
+                self._now,
+                service=KAS,
+                role=ServiceRole.KAS,
+                use=use,
+                public_key=public,
+                issued_at=system_clock(),
+            )
+            await self._add(service, *signers, _signing(KAS))
+        auditor = drafts.appoint_auditor(
+            self._now,
+            auditor=AUDITOR,
+            title=AUDITOR,
+            signing_key=_signing(AUDITOR).public,
+            receiving_key=_receiving(AUDITOR).public,
+            channels=(),
+            issued_at=system_clock(),
+        )
+        await self._add(auditor, *signers, _signing(AUDITOR))
+        for day in _days():
+            intake = drafts.announce_intake_key(
+                self._now,
+                service=KAS,
+                public_key=_receiving(f"intake {day}").public,
+                day=day,
+                issued_at=system_clock(),
+            )
+            await self._add(intake, _signing(KAS))
+        for number, name in enumerate(CHANNELS):
+            await self._open_channel(name, number, signers)
+
+    async def _open_channel(self, name: str, number: int, signers: Sequence[SigningKey]) -> None:
+        channel = drafts.open_channel(
+            self._now,
+            channel=name,
+            number=number,
+            members=(WRITER, READER),
+            auditors=(AUDITOR,),
+            record_types=default_store().record_types,
+            purposes=sorted(LED_PURPOSES | WELFARE_PURPOSES),
+            legal_basis="Exercise treaty, article 7",
+            ceiling_days=3650,
+            issued_at=system_clock(),
+        )
+        await self._add(channel, *signers)
+        await self._add(make_channel_keys(self._now, name, WRITER, system_clock()), _signing(WRITER))
+        await self._add(confirm_channel_keys(self._now, name, KAS, system_clock()), _signing(KAS))
+
+    @property
+    def _now(self) -> Directory:
+        return self.history.latest
+
+    async def _add(self, statement: Statement, *keys: SigningKey) -> None:
+        signed = sign_statement(statement, keys, self._now.genesis)
+        offset = await self._log.append(DIRECTORY, [Message(*directory_message(signed))])
+        async for message in self._log.read(DIRECTORY, offset):
+            if (error := self.history.extend(message)) is not None:
+                raise error

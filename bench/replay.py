@@ -1,0 +1,178 @@
+"""Replay: everything verified and nothing read, against one Ed25519 verification for each record.
+
+By batches of each size; with the accesses of one reader who read everything; and in two processes,
+each of which replays one of two channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from bench.coalition import AUDITOR, CHANNELS, READER, WRITER, Coalition, key_access
+from bench.filling import fill
+from bench.quiet import quiet
+from bench.read import ground
+from bench.records import body_of, records
+from bench.timing import Comparison, Job, Timing, compare, plain
+from broker.audit.replay import ReplayReport, replay
+from broker.crypto.sign import verify
+from broker.exchange.subscriber import Delivered, Subscriber
+from broker.formats.schema import default_store
+
+__all__ = ["measure_replay", "replayed"]
+
+_AGAINST = "one Ed25519 verification per record"
+_RECORDS = {256: 20_480, 16: 4096, 1: 512}
+_VERIFICATIONS = 128
+
+
+async def replayed(coalition: Coalition, channels: Sequence[str] | None = None) -> ReplayReport:
+    """An auditor's replay, from opening the log to the report; it must find nothing wrong."""
+    async with coalition.log() as (log, follower):
+        keyring = coalition.keyring(AUDITOR)
+        report = await replay(log, follower, keyring, channels=channels, store=default_store())
+    assert report.verified, report.violations[:3]
+    return report
+
+
+def _verifications(coalition: Coalition) -> Callable[[], None]:
+    key = coalition.keyring(WRITER).signing
+    bodies = [body_of(one) for one in records(_VERIFICATIONS)]
+    signed = [(body, key.sign("manifest", coalition.genesis, body)) for body in bodies]
+
+    def run() -> None:
+        for body, signature in signed:
+            verify(key.public, "manifest", coalition.genesis, body, signature)
+
+    return run
+
+
+async def _compared(coalition: Coalition, total: int, repeat: int) -> tuple[Timing, Timing]:
+    async def run() -> None:
+        report = await replayed(coalition)
+        assert report.records == total
+
+    jobs = {
+        "replay": Job(records=total, run=run),
+        "verify": plain(_VERIFICATIONS, _verifications(coalition)),
+    }
+    timed = await compare(jobs, repeat)
+    return timed["replay"], timed["verify"]
+
+
+async def measure_replay(
+    folder: Path, *, sizes: Sequence[int], repeat: int, scale: float = 1.0
+) -> list[Comparison]:
+    """A comparison for each size of batches, one with accesses, and one of two processes with one."""
+    found: list[Comparison] = []
+    for size in sizes:
+        coalition = await Coalition.found(folder / str(size))
+        total = max(size, round(_RECORDS.get(size, 8 * size) * scale))
+        await fill(coalition, total, size)
+        ours, theirs = await _compared(coalition, total, repeat)
+        found.append(
+            Comparison(
+                work="replay",
+                against=_AGAINST,
+                batch=size,
+                ours=ours,
+                baseline=theirs,
+                clock="cpu",
+                reach=20.0 if size == 256 else None,
+                then=30.0 if size == 256 else 1.0,
+            )
+        )
+    size = max(sizes)
+    total = max(size, round(_RECORDS.get(size, 8 * size) * scale))
+    coalition = await Coalition.found(folder / "read")
+    await fill(coalition, total, size)
+    await _read_all(coalition, total)
+    ours, theirs = await _compared(coalition, total, repeat)
+    found.append(
+        Comparison(
+            work="replay of a channel that one reader read whole",
+            against=_AGAINST,
+            batch=size,
+            ours=ours,
+            baseline=theirs,
+            clock="cpu",
+        )
+    )
+    found.append(await _two_processes(folder / "two", size, total, repeat))
+    return found
+
+
+async def _read_all(coalition: Coalition, total: int) -> None:
+    async with coalition.log() as (log, follower), key_access(coalition) as kas:
+        subscriber = Subscriber(
+            log, follower, coalition.keyring(READER), kas, ground=ground(), store=default_store()
+        )
+        async with subscriber:
+            items = [item async for item in subscriber.deliveries()]
+    assert sum(isinstance(item, Delivered) for item in items) == total
+
+
+# two processes
+
+
+async def _answer_replays(coalition: Coalition, channels: Sequence[str], pipe: Connection) -> None:
+    await replayed(coalition, channels)
+    pipe.send(0.0)
+    while pipe.recv():
+        begin = time.process_time()
+        await replayed(coalition, channels)
+        pipe.send(time.process_time() - begin)
+
+
+def _replay_when_told(coalition: Coalition, channels: Sequence[str], pipe: Connection) -> None:
+    quiet()
+    asyncio.run(_answer_replays(coalition, channels, pipe))
+
+
+class _Workers:
+    """Processes that replay some channels each, all at once, whenever they are told to."""
+
+    def __init__(self, coalition: Coalition, shares: Sequence[Sequence[str]]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        for channels in shares:
+            ours, theirs = spawn.Pipe()
+            spawn.Process(target=_replay_when_told, args=(coalition, channels, theirs), daemon=True).start()
+            self._pipes.append(ours)
+        for pipe in self._pipes:
+            pipe.recv()
+
+    def run(self) -> None:
+        for pipe in self._pipes:
+            pipe.send(True)
+        for pipe in self._pipes:
+            pipe.recv()
+
+    def stop(self) -> None:
+        for pipe in self._pipes:
+            pipe.send(False)
+
+
+async def _two_processes(folder: Path, size: int, each: int, repeat: int) -> Comparison:
+    coalition = await Coalition.found(folder)
+    for channel in range(len(CHANNELS)):
+        await fill(coalition, each, size, channel=channel)
+    one, two = _Workers(coalition, [CHANNELS]), _Workers(coalition, [[name] for name in CHANNELS])
+    total = each * len(CHANNELS)
+    timed = await compare({"two": plain(total, two.run), "one": plain(total, one.run)}, repeat)
+    one.stop()
+    two.stop()
+    return Comparison(
+        work="replay of two channels in two processes",
+        against="the same in one process",
+        batch=size,
+        ours=timed["two"],
+        baseline=timed["one"],
+        clock="wall",
+        then=1.75,
+    )

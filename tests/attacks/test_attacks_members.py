@@ -1,0 +1,463 @@
+"""Members, former members, strangers and thieves who publish what they must not."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from broker.crypto.seal import receiving_key_id
+from broker.directory import Directory, drafts
+from broker.formats.batch import Batch, Secrets, open_manifest, parse_envelope
+from broker.formats.manifest import ManifestPlaintext, Reason, Sealed
+from broker.formats.protocol import Statement, encode
+from broker.formats.schema import default_store
+from broker.formats.terms import Action, Handling, HandlingCode, Purpose, Target, Tlp
+from broker.log.protocol import Message, Partition
+from broker.verify.violations import Kind, Place, Violation
+from support.coalition import (
+    BORDER,
+    CARE,
+    JUSTICE,
+    KAS,
+    POLICE_A,
+    POLICE_B,
+    REHAB,
+    receiving_key,
+    signing_key,
+)
+from support.exchange import CHANNEL, World
+from support.forgery import remade
+from support.simulator import Simulator
+
+STRANGER = signing_key("stranger")
+JUNK = b"j" * 1168
+
+
+# who signs
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        ({"key": STRANGER}, Kind.NOT_ENTITLED),
+        ({"key": signing_key(POLICE_A)}, Kind.NOT_ENTITLED),
+        ({"key": signing_key(KAS)}, Kind.NOT_ENTITLED),
+        ({"issuer": "XZZ:nobody"}, Kind.NOT_ENTITLED),
+        ({"issuer": KAS}, Kind.NOT_ENTITLED),
+        ({"issuer": "auditor"}, Kind.NOT_ENTITLED),
+        ({"issuer": "authority", "key": signing_key("authority 0")}, Kind.NOT_ENTITLED),
+        ({"manifest": {"signed_for": b"E" * 32}}, Kind.MANIFEST_SIGNATURE),
+        ({"partition": 1, "topic": "returns"}, Kind.NOT_ENTITLED),
+        ({"named_type": "Unknown"}, Kind.NOT_ENTITLED),
+    ],
+    ids=[
+        "N: a stranger's key", "M: a colleague's name", "M: the service's key", "N: nobody", "K: publishes",
+        "auditor: publishes", "A: publishes", "15: an exercise's signature", "N: member elsewhere", "no type",
+    ],
+)  # fmt: skip
+def test_who_may_not_sign(world: Simulator, how: dict[str, Any], kind: Kind) -> None:
+    """T, M, N: a batch signed by whom it does not name, or in a name that may not publish here: void."""
+    place = world.publish(**how)
+    world.must_be_void(kind, place)
+
+
+# 13, 17: any header field
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ({"directory_size": 999}, Kind.VIEW_UNKNOWN),
+        ({"directory_size": 2**62}, Kind.VIEW_UNKNOWN),
+        ({"directory_size": -1}, Kind.VIEW_UNKNOWN),
+        ({"directory_head": bytes(32)}, Kind.VIEW_UNKNOWN),
+        ({"sequence": 5}, Kind.STREAM_GAP),
+        ({"sequence": 2**62}, Kind.STREAM_GAP),
+        ({"sequence": -1}, Kind.STREAM_REPLAYED),
+        ({"previous": b"x" * 32}, Kind.STREAM_FORK),
+        ({"issued_at": 0}, Kind.TERMS_INVALID),
+        ({"issued_at": 2**62}, Kind.TERMS_INVALID),
+        ({"issued_at": -(2**62)}, Kind.TERMS_INVALID),
+    ],
+)
+def test_any_header_field(world: Simulator, header: dict[str, Any], kind: Kind) -> None:
+    """13: M signs a header that says what is not so: reported there, nobody waits, nothing is raised."""
+    place = world.publish(header=header)
+    report, given = world.observe()
+    found = [one.violation for one in report.violations]
+    assert [(one.kind, one.place) for one in found if one.caused_by is None] == [(kind, place)]
+    assert kind in [one.kind for one in given if isinstance(one, Violation)]
+
+
+def test_a_view_from_before_everything(world: Simulator) -> None:
+    """11: M dates itself back to an empty directory where nobody has written: nobody was entitled then."""
+    place = world.publish(
+        record_type="RelocationEvent", header={"directory_size": 0, "directory_head": bytes(32)}
+    )
+    world.must_be_void(Kind.NOT_ENTITLED, place)
+
+
+@pytest.mark.parametrize(
+    "header", [{"topic": "relocation"}, {"partition": 1}, {"epoch": 1}, {"topic": "access"}],
+    ids=["topic", "partition", "epoch", "access"],
+)  # fmt: skip
+def test_a_header_of_another_place(world: Simulator, header: dict[str, Any]) -> None:
+    """17: M seals for this place a statement that says it stands elsewhere: header and place differ."""
+    place = world.publish(elsewhere=header)
+    world.must_be_void(Kind.MANIFEST_MALFORMED, place)
+
+
+def test_a_statement_of_another_channel_sealed_again(world: Simulator) -> None:
+    """17: M opens a batch of channel 1 and seals its signed manifest again, for channel 0."""
+    place = world.run(lambda w: sealed_again(w, "returns", 1, ("returns", 0, 0)))
+    world.must_be_void(Kind.MANIFEST_MALFORMED, place)
+
+
+def test_a_statement_of_an_old_epoch_sealed_again(world: Simulator) -> None:
+    """17: M opens its colleague's batch of epoch 0 and seals it again under epoch 1."""
+    world.suspend(CARE)  # for a new epoch there must be a reason, or an hour
+    world.next_epoch()
+    place = world.run(lambda w: sealed_again(w, "returns", 0, ("returns", 0, 1)))
+    world.must_be_void(Kind.MANIFEST_MALFORMED, place)
+
+
+# the entries and the plaintext
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"trailing": b"\0"},
+        {"padding": 256},
+        {"count": 1},
+        {"count": 0},
+        {"count": -1},
+        {"count": 257},
+        {"entries_root": bytes(32)},
+        {"manifest_id": bytes(16)},
+        {"entries": {"salts": b""}},
+        {"entries": {"term_of": b"\x00\x01"}},
+        {"entries": {"term_of": b"\x00" * 256}},
+        {"entries": {"digests": bytes(64)}},
+        {"entries": {"record_ids": bytes(31)}},
+        {"entries": {"terms": ()}},
+    ],
+)
+def test_a_manifest_that_lies_about_itself(world: Simulator, manifest: dict[str, Any]) -> None:
+    """26: M signs sizes, columns or padding that do not fit: void before memory is spent."""
+    place = world.publish(manifest=manifest)
+    world.must_be_void(Kind.MANIFEST_MALFORMED, place)
+
+
+def test_bytes_that_become_twenty_million_items(world: Simulator) -> None:
+    """26: M seals an Avro array of 20 million empty items: void, in no time and no memory."""
+    place = world.publish(manifest={"plain": b"\x10manifest" + b"\x00" + b"\x80\xda\xc4\x09" * 8})
+    world.must_be_void(Kind.MANIFEST_MALFORMED, place)
+
+
+# 18: bodies
+
+
+def test_too_few_bodies(world: Simulator) -> None:
+    """18: M appends a manifest with one body of two: the batch is void, and the log goes on behind it."""
+    place = world.publish(messages=lambda m: m[:2])
+    world.must_report(Kind.BATCH_UNFINISHED, place._replace(offset=28))
+
+
+def test_too_few_bodies_before_a_good_batch(world: Simulator) -> None:
+    """18: the same, with a good batch behind it: reading resumes at the first message that does not fit."""
+    world.publish(messages=lambda m: m[:2])
+    row = [world.row(Place("returns", 0, i)) for i in (24, 25)]
+    world.append("returns", 0, *[(r.key, r.value) for r in row])
+    world.must_report(Kind.MANIFEST_COPIED, Place("returns", 0, 28))
+
+
+def test_too_many_bodies(world: Simulator) -> None:
+    """18: M appends a third body behind a batch of two: unaccounted, the batch stands."""
+    placed = world.forge(messages=lambda m: [*m, (m[0][0] + b"\0\0\0\2", b"\x02more")])
+    report, given = world.observe()
+    roots = [(v.violation.kind, v.violation.place.offset) for v in report.violations]
+    assert roots == [(Kind.UNACCOUNTED, placed.place.offset + 3)]
+    assert sum(getattr(one, "batch_id", b"") == placed.batch.batch_id for one in given) == 2
+
+
+def test_other_bodies(world: Simulator) -> None:
+    """18: M appends other bodies than it signed: altered there, void for every reader alike."""
+    place = world.publish(messages=lambda m: [m[0], (m[1][0], m[1][1] + b"x"), m[2]])
+    world.must_be_void(Kind.BODY_ALTERED, place._replace(offset=place.offset + 1))
+
+
+def test_a_stream_goes_on_behind_a_void_batch(world: Simulator) -> None:
+    """18: a signed manifest whose bodies fail still advances its stream: the next is delivered."""
+    first = world.forge(messages=lambda m: m[:1] + m[2:])
+    second = world.forge(header=first.next())
+    given = world.read()
+    assert sum(getattr(one, "batch_id", b"") == second.batch.batch_id for one in given) == 2
+
+
+# 19: what only who unlocks can see
+
+
+def test_wrong_release_secret(world: Simulator) -> None:
+    """19: M seals another release secret to the service than it locked with: REFUSED, blame is in the log."""
+    place = world.publish(release_secret=b"w" * 32)
+    world.must_withhold(place, Reason.NOT_COLLECTED)
+
+
+@pytest.mark.parametrize("secret", [b"", b"short", b"l" * 33, b"x" * 5000])
+def test_release_secret_of_another_size(world: Simulator, secret: bytes) -> None:
+    """19: M seals something that is no secret: REFUSED, and the service goes on."""
+    place = world.publish(release_secret=secret)
+    world.must_withhold(place, Reason.NOT_COLLECTED)
+
+
+def test_junk_in_place_of_the_release_seal(world: Simulator) -> None:
+    """19: M puts junk where the release secret should be sealed: REFUSED."""
+    place = world.publish(manifest={"release_seal": JUNK})
+    world.must_withhold(place, Reason.NOT_COLLECTED)
+
+
+def test_junk_in_place_of_the_member_share(world: Simulator) -> None:
+    """19: M seals junk in place of the member share: blamed by whoever unlocks, once for the batch."""
+    content = world.directory().channels[CHANNEL].epochs[0].content_key
+    place = world.publish(manifest={"member_seals": (Sealed(key_id=receiving_key_id(content), sealed=JUNK),)})
+    world.must_blame(Kind.MEMBER_SEAL, place)
+
+
+def test_commitment_to_another_text(world: Simulator) -> None:
+    """19: M commits to another text than it locked: blamed at the body."""
+    place = world.publish(count=1, manifest={"entries": {"commitments": bytes(32)}, "reroot": True})
+    world.must_blame(Kind.BODY_LOCKED, place._replace(offset=place.offset + 1))
+
+
+@pytest.mark.parametrize("body", [b"junk", b"\x00" * 40, b"\xff" * 200, b""])
+def test_a_body_that_is_no_record(world: Simulator, body: bytes) -> None:
+    """26: M locks bytes that are no body of the schema: blamed at the body, nothing is raised."""
+    place = world.publish(count=1, bodies=[body])
+    world.must_blame(Kind.RECORD_INVALID, place._replace(offset=place.offset + 1))
+
+
+def test_a_record_that_breaks_the_rules(world: Simulator) -> None:
+    """M locks a body that breaks a rule of its type: it is checked by who receives it too."""
+    place = world.publish(count=1, broken={"subject.ref": "no uuid"})
+    world.must_blame(Kind.RECORD_INVALID, place._replace(offset=place.offset + 1))
+
+
+def test_a_schema_of_another_topic(world: Simulator) -> None:
+    """M names the schema of another record type: no reader decodes by it."""
+    place = world.publish(schema=default_store().current("JusticeMeasure").id)
+    world.must_blame(Kind.SCHEMA_MISMATCH, place)
+
+
+def test_a_record_type_of_another_topic(world: Simulator) -> None:
+    """M publishes a justice record in the topic of returns, which is not the topic of its schema."""
+    place = world.publish(record_type="JusticeMeasure", topic="returns")
+    world.must_blame(Kind.SCHEMA_MISMATCH, place)
+
+
+# 1, 2: another's names
+
+
+def test_copied_manifest_id(world: Simulator) -> None:
+    """1: M copies a manifest_id into a batch of its own: what it is given opens its own and nothing else."""
+    victim = world["family 1"]
+    key = world.row(victim.place).key
+    assert key is not None
+    placed = world.forge(issuer=POLICE_B, draw=replace(Secrets.draw(), manifest_id=key))
+    answer = world.ask(POLICE_B, placed.item(0))
+    own = world.ask(POLICE_B, victim.item(0))
+    assert set(answer.shares.values()).isdisjoint(own.shares.values())
+    assert world.replay().verified
+
+
+def test_copied_release_seal(world: Simulator) -> None:
+    """1: M copies the victim's release seal along: it does not open for M's batch, which is REFUSED."""
+    victim = world.forge(issuer=CARE)
+    place = world.publish(
+        issuer=POLICE_B,
+        draw=replace(victim.draw, release_secret=bytes(32)),
+        manifest={"release_seal": victim.batch.manifest.release_seal},
+    )
+    given = world.read()
+    withheld = [one for one in given if getattr(one, "place", None) == place]
+    assert {getattr(one, "reason", None) for one in withheld} == {Reason.NOT_COLLECTED}
+    assert world.replay().verified
+
+
+def test_erasing_a_namesake(world: Simulator) -> None:
+    """2: M repeats a victim's manifest_id and erases "its own": the victim's records are all delivered."""
+    key = world.row(world["family 1"].place).key
+    assert key is not None
+    namesake = world.forge(issuer=POLICE_B, count=1, draw=replace(Secrets.draw(), manifest_id=key))
+    world.order(POLICE_B, Action.ERASE, namesake.batch.batch_id)
+    denied = world.ask(CARE, namesake.item(0))
+    assert {one.reason for one in denied.outcomes.values()} == {Reason.ERASED}
+    assert all(one.released for one in world.ask(CARE, world["family 1"].item(0, 1, 2)).outcomes.values())
+
+
+@pytest.mark.parametrize("action", [Action.ERASE, Action.WITHDRAW, Action.RESTRICT, Action.RECTIFY])
+def test_orders_on_anothers_records(world: Simulator, action: Action) -> None:
+    """2: M orders on a victim's record: only its originator's orders count."""
+    world.order(BORDER, action, world["family 1"].batch_id)
+    assert all(one.released for one in world.ask(CARE, world["family 1"].item(0, 1, 2)).outcomes.values())
+    assert world.replay().verified
+
+
+# 9: streams
+
+
+def test_streams_without_end(world: Simulator) -> None:
+    """9: M begins a new stream with each batch: all are delivered, and 64 heads are kept."""
+
+    world.many(70, count=1)
+    report = world.replay()
+    assert report.verified, report.violations
+
+
+def test_the_stream_that_had_to_close(world: Simulator) -> None:
+    """9: the stream longest without a statement closed behind 64 newer ones: its next is not delivered."""
+    first = world.forge(issuer=CARE, count=1)
+
+    world.many(64, count=1)
+    place = world.publish(issuer=CARE, header=first.next())
+    world.must_report(Kind.STREAM_CLOSED, place, delivers=False)
+
+
+def test_two_statements_in_one_place_of_a_stream(world: Simulator) -> None:
+    """M forks its stream: two statements with one sequence, the second is not delivered."""
+    first = world.forge(issuer=CARE)
+    place = world.publish(issuer=CARE, header={"stream": first.batch.manifest.header.stream})
+    world.must_report(Kind.STREAM_FORK, place, delivers=False)
+
+
+def test_another_agencys_stream(world: Simulator) -> None:
+    """M uses the stream of another agency: it counts with the issuer, and the other's goes on."""
+    first = world.forge(issuer=CARE)
+    world.forge(issuer=BORDER, header={"stream": first.batch.manifest.header.stream})
+    world.forge(issuer=CARE, header=first.next())
+    assert world.replay().verified
+
+
+# the terms
+
+
+HANDLING = Handling(codes=(), tlp=Tlp.AMBER, releasable_to=())
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"erase_by": 2**31 - 1},
+        {"review_by": 0},
+        {"purpose": Purpose.LAWFULNESS},
+        {"action": Action.ERASE},
+        {"targets": (Target(batch_id=bytes(32), index=0),)},
+        {"action": Action.ERASE, "targets": (Target(batch_id=bytes(32), index=256),)},
+        {"action": Action.ERASE, "targets": (Target(batch_id=bytes(32), index=-1),)},
+        {"handling": replace(HANDLING, codes=(HandlingCode.H2, HandlingCode.H1))},
+        {"handling": replace(HANDLING, codes=(HandlingCode.H1, HandlingCode.H1))},
+        {"handling": replace(HANDLING, releasable_to=(POLICE_B, POLICE_A))},
+        {"handling": replace(HANDLING, releasable_to=("XZZ:nobody",))},
+        {"handling": replace(HANDLING, releasable_to=(POLICE_B,))},
+    ],
+)
+def test_terms_that_no_channel_allows(world: Simulator, terms: dict[str, Any]) -> None:
+    """M signs terms that the channel does not allow: the batch is not delivered, its stream goes on."""
+    place = world.publish(terms=terms)
+    world.must_be_void(Kind.TERMS_INVALID, place)
+
+
+def test_a_secret_copy_of_the_member_share(world: Simulator) -> None:
+    """20: M seals the share of a record for all to a stranger too: seals are exactly those of the terms."""
+
+    content = world.directory().channels[CHANNEL].epochs[0].content_key
+    keys = (content, receiving_key("stranger").public)
+    place = world.publish(members=[(receiving_key_id(key), key) for key in keys])
+    world.must_be_void(Kind.TERMS_INVALID, place)
+
+
+def test_an_intake_key_of_ones_own(world: Simulator) -> None:
+    """20: M seals the release secret to a key of its own, so that nobody need log: never announced."""
+    place = world.publish(manifest={"intake_key_id": secrets.token_bytes(32)})
+    world.must_be_void(Kind.TERMS_INVALID, place)
+
+
+# 11, 23c: yesterday's keys, yesterday's epochs
+
+
+def test_a_suspended_agency(world: Simulator) -> None:
+    """X: an agency that is suspended publishes, having seen its suspension: void."""
+    world.suspend(CARE)
+    place = world.publish(issuer=CARE)
+    world.must_be_void(Kind.NOT_ENTITLED, place)
+
+
+def test_a_suspended_agency_that_saw_nothing(world: Simulator) -> None:
+    """11: X dates itself back to before its suspension where nobody wrote since: REFUSED."""
+    before = world.directory()
+    world.suspend(CARE)
+    place = world.publish(issuer=CARE, view=before)
+    world.must_withhold(place, Reason.NOT_COLLECTED)
+
+
+def test_a_suspended_agency_behind_a_newer_statement(world: Simulator) -> None:
+    """11: X dates itself back where somebody wrote since: judged at the partition's mark, void."""
+    before = world.directory()
+    world.suspend(CARE)
+    world.forge(issuer=BORDER)
+    place = world.publish(issuer=CARE, view=before)
+    world.must_report(Kind.NOT_ENTITLED, place, delivers=False)
+
+
+def test_a_revoked_key(world: Simulator) -> None:
+    """11: T publishes with a key that is revoked, dated back: REFUSED at take-over."""
+    before = world.directory()
+    world.say(revoked, CARE)
+    place = world.publish(issuer=CARE, view=before)
+    world.must_withhold(place, Reason.NOT_COLLECTED)
+
+
+def test_an_epoch_superseded_twice(world: Simulator) -> None:
+    """23c: X uses an epoch that was superseded twice: void before its tag is computed."""
+    world.suspend(JUSTICE)  # for a new epoch there must be a reason, or an hour
+    world.next_epoch()
+    world.suspend(REHAB)
+    world.next_epoch()
+    world.forge(issuer=BORDER)
+    place = world.publish(issuer=CARE, sealed_epoch=0)
+    world.must_report(Kind.EPOCH_SUPERSEDED, place, delivers=False)
+
+
+def test_garbage_under_an_old_epoch(world: Simulator) -> None:
+    """23c: whoever knows that an epoch is old writes garbage for it: a microsecond."""
+    place = world.append("returns", 0, (b"k" * 16, b"\x01\x00\x00\x00\x07" + bytes(2000)))
+    world.must_be_void(Kind.EPOCH_UNKNOWN, place)
+
+
+# helpers
+
+
+def revoked(directory: Directory, now: int) -> Statement:
+    """The agency's statement that its key is revoked."""
+    key = signing_key(CARE)
+    return drafts.revoke_key(directory, party=CARE, key_id=key.key_id, since=directory.size, issued_at=now)
+
+
+async def sealed_again(world: World, topic: str, partition: int, place: tuple[str, int, int]) -> Place:
+    """Somebody's first batch of a partition, its signed manifest sealed for another place by a member."""
+    stored = [m async for m in world.log.read(Partition(topic, partition), 0)]
+    messages = tuple((m.key or b"", m.value or b"") for m in stored[:4])
+    name = world.coalition.directory.numbers[partition]
+    envelope = parse_envelope(*messages[0])
+    assert envelope is not None
+    key = world.coalition.epoch_keys(name, 0, POLICE_B)["metadata"].key
+    genesis = world.coalition.genesis
+    opened = open_manifest(envelope, genesis=genesis, topic=topic, partition=partition, key=key)
+    plain = encode(ManifestPlaintext(signed=opened.signed, entries=opened.entries))
+    batch = Batch(batch_id=opened.batch_id, manifest=opened.manifest, messages=messages)
+    again = remade(world, batch, plain=plain, place=place)
+    offset = await world.log.append(Partition(*place[:2]), [Message(*one) for one in again.messages])
+    return Place(*place[:2], offset)

@@ -1,0 +1,304 @@
+"""Requesters who ask for what they may not have, or ask as no honest requester does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from broker.exchange.clock import system_clock
+from broker.formats.manifest import LogItem, Operation, Reason, RecordItem, Verdict
+from broker.formats.terms import Purpose
+from support.asking import hostile_request, post
+from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
+from support.exchange import PAIR, World
+from support.simulator import Simulator, Target
+
+MINUTE_US = 60_000_000
+HUGE = 2**63 - 1
+
+
+def named(target: Target, **changes: Any) -> RecordItem:
+    """The first record of a batch as a request names it, with fields changed."""
+    fields = {"topic": target.place.topic, "offset": target.place.offset, "batch_id": target.batch_id}
+    return RecordItem(**({"indexes": b"\0"} | fields | changes))
+
+
+# 22: requests that cannot be judged
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"issued_at": system_clock() - 6 * MINUTE_US}, "time differs"),
+        ({"issued_at": system_clock() + 6 * MINUTE_US}, "time differs"),
+        ({"issued_at": -HUGE}, "time differs"),
+        ({"key": signing_key(BORDER)}, "no active signing key"),
+        ({"key": signing_key("stranger")}, "no active signing key"),
+        ({"issuer": JUSTICE}, "no active signing key"),
+        ({"issuer": "XZZ:nobody"}, "no active signing key"),
+        ({"genesis": b"E" * 32}, "signature"),
+        ({"kind": "manifest"}, "kind"),
+        ({"kind": "collection-query"}, "kind"),
+        ({"directory_size": 99}, "beyond"),
+        ({"directory_size": HUGE}, "beyond"),
+        ({"directory_size": -1}, "beyond"),
+        ({"directory_head": bytes(32)}, "another directory"),
+        ({"operation": Operation.DISCLOSURE}, "mandate"),
+        ({"mandate_ref": "XBB-2024-17"}, "mandate"),
+        ({"channel": ""}, "channel of 0"),
+        ({"channel": "c" * 101}, "channel of 101"),
+        ({"other_details": b"\0" * 60}, "details do not match"),
+        ({"other_details": b""}, "details do not match"),
+        ({"details": {"person": None}}, "needs a person"),
+        ({"details": {"person": "   "}}, "person of"),
+        ({"details": {"justification": "j" * 501}}, "justification of 501"),
+        ({"details": {"role": ""}}, "role of 0"),
+        ({"details": {"recipients": ("no authority",)}}, "recipient"),
+        ({"details": {"recipients": ("XAA:border",) * 129}}, "129 recipients"),
+    ],
+)
+def test_a_request_that_cannot_be_judged(world: Simulator, options: dict[str, Any], match: str) -> None:
+    """22: M, N, T ask with an old, stolen, exercise's or malformed request: refused, in words."""
+    if "other_details" in options and not options["other_details"]:
+        options = options | {"other_details": b"-"}
+    world.must_be_refused(lambda: world.ask(POLICE_B, world["family 1"].item(0), **options), match)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"topic": "access"}, "holds no records"),
+        ({"topic": "keys"}, "holds no records"),
+        ({"topic": "directory"}, "holds no records"),
+        ({"topic": "../../etc/passwd"}, "holds no records"),
+        ({"offset": -1}, "offset -1"),
+        ({"indexes": b""}, "indexes"),
+        ({"indexes": b"\1\0"}, "indexes"),
+        ({"indexes": b"\0\0"}, "indexes"),
+    ],
+)
+def test_an_item_that_names_no_record(world: Simulator, changes: dict[str, Any], match: str) -> None:
+    """22: M names topics that hold no records, impossible offsets, unsorted indexes: refused."""
+    item = named(world["family 1"], **changes)
+    world.must_be_refused(lambda: world.ask(POLICE_B, item), match)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 0), (-1, 5), (5, 4), (0, 1001), (HUGE - 1, -HUGE)])
+def test_a_range_that_is_none(world: Simulator, start: int, end: int) -> None:
+    """22: M asks for an empty, negative or immense range of the access log: refused."""
+    item = LogItem(start=start, end=end)
+    world.must_be_refused(lambda: world.ask(POLICE_B, item, purpose=Purpose.LAWFULNESS), "range")
+
+
+def test_too_many_items(world: Simulator) -> None:
+    """22: M asks for 17 batches, one batch twice, records and a range together, or nothing: refused."""
+    target = world["family 1"]
+    many = [named(target, batch_id=bytes([i]) * 32) for i in range(17)]
+    world.must_be_refused(lambda: world.ask(POLICE_B, *many), "17 items")
+    world.must_be_refused(lambda: world.ask(POLICE_B, target.item(0), target.item(1)), "asked for twice")
+    world.must_be_refused(lambda: world.ask(POLICE_B, target.item(0), LogItem(start=0, end=1)), "alone")
+    world.must_be_refused(lambda: world.ask(POLICE_B), "0 items")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", b"\xff" * 9, b"x" * 70_000, b"\x1caccess-request" + b"\xff" * 50]
+)
+def test_bytes_that_are_no_request(world: Simulator, data: bytes) -> None:
+    """26: N sends bytes: refused, and nothing else is raised; as a collection query too."""
+
+    async def send(w: World) -> None:
+        await w.kas.access(data, data)
+
+    async def query(w: World) -> None:
+        await w.kas.collections(data)
+
+    match = "bytes, at most" if len(data) > 65_536 else "malformed"
+    world.must_be_refused(lambda: world.run(send), match)
+    world.must_be_refused(lambda: world.run(query), match)
+
+
+# 22: requests that are judged, and denied
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"offset": 6},
+        {"offset": 1},
+        {"offset": HUGE},
+        {"batch_id": bytes(32)},
+        {"topic": "justice"},
+        {"indexes": b"\3"},
+        {"indexes": b"\xff"},
+    ],
+)
+def test_a_record_that_is_not_there(world: Simulator, changes: dict[str, Any]) -> None:
+    """22: M asks for a right batch at a wrong place, beyond the end, out of range: logged, and denied."""
+    answer = world.ask(POLICE_B, named(world["family 0"], **changes))
+    world.must_be_denied(answer, Reason.UNKNOWN_RECORD)
+
+
+def test_a_batch_of_another_channel(world: Simulator) -> None:
+    """22: M, member of both, asks on one channel for what stands in the other."""
+    answer = world.ask(POLICE_B, world["pair"].item(0))
+    world.must_be_denied(answer, Reason.UNKNOWN_RECORD)
+
+
+def test_a_purpose_of_auditors(world: Simulator) -> None:
+    """M asks for a record for a purpose for which only the access log is read."""
+    answer = world.ask(POLICE_B, world["family 1"].item(0), purpose=Purpose.LAWFULNESS)
+    world.must_be_denied(answer, Reason.PURPOSE_CHANNEL)
+
+
+def test_a_purpose_that_the_record_was_not_shared_for(world: Simulator) -> None:
+    """M asks under welfare law for what was shared for the police."""
+    answer = world.ask(CARE, world["family 1"].item(0), purpose=Purpose.CHILD_PROTECTION)
+    world.must_be_denied(answer, Reason.PURPOSE_RECORD)
+
+
+def test_a_prosecutor_and_h1(world: Simulator) -> None:
+    """M asks for judicial proceedings for what H1 keeps out of them."""
+    answer = world.ask(JUSTICE, world["h1"].item(0), purpose=Purpose.PROSECUTION)
+    world.must_be_denied(answer, Reason.HANDLING)
+
+
+def test_who_is_not_on_the_list(world: Simulator) -> None:
+    """20: M, a member that releasable_to leaves out, asks: denied."""
+    answer = world.ask(BORDER, world["releasable"].item(0))
+    world.must_be_denied(answer, Reason.NOT_RELEASABLE)
+
+
+def test_a_withdrawn_record(world: Simulator) -> None:
+    """M asks for what its originator withdrew."""
+    answer = world.ask(POLICE_B, world["family 0"].item(2))
+    world.must_be_denied(answer, Reason.WITHDRAWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (POLICE_A, {"mandate_ref": "XBB-2024-17"}),
+        (POLICE_B, {"mandate_ref": "XZZ-1"}),
+        (POLICE_B, {"mandate_ref": "XBB-2024-17", "purpose": Purpose.PROSECUTION}),
+    ],
+)
+def test_a_mandate_that_does_not_cover_it(world: Simulator, name: str, options: dict[str, Any]) -> None:
+    """M uses another's mandate, one that is not there, or its own for another purpose."""
+    options = {"operation": Operation.DISCLOSURE, "purpose": Purpose.PREVENTION} | options
+    world.must_be_denied(world.ask(name, world["family 1"].item(0), **options), Reason.MANDATE)
+
+
+def test_a_range_of_the_log_under_a_mandate(world: Simulator) -> None:
+    """M has a system read the access log under its standing mandate."""
+    options = {"operation": Operation.DISCLOSURE, "mandate_ref": "XBB-2024-17"}
+    answer = world.ask(POLICE_B, LogItem(start=0, end=9), purpose=Purpose.LAWFULNESS, **options)
+    world.must_be_denied(answer, Reason.MANDATE)
+
+
+def test_a_range_of_the_log_for_another_purpose(world: Simulator) -> None:
+    """M reads the access log for an investigation."""
+    answer = world.ask(POLICE_B, LogItem(start=0, end=9), purpose=Purpose.INVESTIGATION)
+    world.must_be_denied(answer, Reason.PURPOSE_CHANNEL)
+
+
+def test_an_auditor_asks_for_a_record(world: Simulator) -> None:
+    """27: an auditor asks for a record, for an auditor's purpose and for another: never."""
+    for purpose in (Purpose.LAWFULNESS, Purpose.INVESTIGATION):
+        answer = world.ask(AUDITOR, world["family 1"].item(0), purpose=purpose)
+        assert not answer.shares
+        assert {one.verdict for one in answer.outcomes.values()} == {Verdict.DENIED}
+    assert world.replay().verified
+
+
+def test_an_auditor_reads_beyond_the_end(world: Simulator) -> None:
+    """22: an auditor asks for a range at the end of the numbers: nothing is there, and nothing breaks."""
+    answer = world.ask(AUDITOR, LogItem(start=HUGE - 5, end=HUGE), purpose=Purpose.LAWFULNESS)
+    assert answer.entries == ()
+    assert world.replay().verified
+
+
+def test_a_member_sees_no_others_accesses(world: Simulator) -> None:
+    """M reads the whole access log: it is given the entries that concern it, and no other."""
+    answer = world.ask(REHAB, LogItem(start=0, end=20), purpose=Purpose.LAWFULNESS)
+    assert answer.entries == ()
+    answer = world.ask(CARE, LogItem(start=0, end=20), purpose=Purpose.LAWFULNESS)
+    assert 0 < len(answer.entries) < 7
+
+
+def test_a_suspended_agency_asks(world: Simulator) -> None:
+    """X: a suspended agency asks: denied, and it leaves a trace."""
+    world.suspend(CARE)
+    world.must_be_denied(world.ask(CARE, world["family 1"].item(0)), Reason.SUSPENDED)
+
+
+# 21: whoever takes no part
+
+
+def test_every_answer_to_a_stranger_is_the_same(world: Simulator) -> None:
+    """21: N asks for records that are there and are not, in channels that are and are not: one answer."""
+    pair = world["pair"]
+    asked = [
+        (PAIR, named(pair)),
+        (PAIR, named(pair, batch_id=bytes(32), offset=HUGE)),
+        ("no-channel", named(pair)),
+        ("xbb-xdd", named(world["welfare"])),
+    ]
+
+    async def sizes(w: World) -> list[tuple[int, object]]:
+        found: list[tuple[int, object]] = []
+        for channel, item in asked:
+            prepared = hostile_request(w, BORDER, [item], channel=channel)
+            sealed = await w.kas.access(prepared.request_bytes, prepared.details_bytes)
+            answer = await post(w, BORDER, prepared)
+            found.append((len(sealed), (answer.outcomes, answer.entry)))
+        return found
+
+    before = [world.end("access", number) for number in range(3)]
+    answers = world.run(sizes)
+    assert all(one == answers[0] for one in answers), answers
+    assert [world.end("access", number) for number in range(3)] == before
+    assert world.replay().verified
+
+
+def test_a_member_asks_without_end(world: Simulator) -> None:
+    """21: M asks thirty times for what it may not have: one entry, and one that counts the rest."""
+
+    async def ask(w: World) -> None:
+        for _ in range(30):
+            await post(w, BORDER, hostile_request(w, BORDER, [world["releasable"].item(0)]))
+
+    before = world.end("access", 0).offset
+    world.run(ask)
+    assert world.end("access", 0).offset == before + 4
+    report = world.replay()
+    assert (report.verified, report.denials) == (True, 1)
+
+
+def test_the_same_request_twice(world: Simulator) -> None:
+    """22: M, or whoever overheard it, sends a request again: decided anew, and it counts as one access."""
+
+    async def twice(w: World) -> None:
+        prepared = hostile_request(w, POLICE_B, [world["family 1"].item(0)])
+        for _ in range(2):
+            await post(w, POLICE_B, prepared)
+
+    before = world.replay().access_entries
+    world.run(twice)
+    report = world.replay()
+    assert (report.verified, report.access_entries) == (True, before + 1)
+
+
+def test_an_overheard_request_answers_its_issuer_only(world: Simulator) -> None:
+    """N sends a member's request and details: the answer opens for the member alone."""
+
+    async def overheard(w: World) -> None:
+        await post(w, BORDER, hostile_request(w, POLICE_B, [world["family 1"].item(0)]))
+
+    world.must_stop(lambda: world.run(overheard), "does not open")
+
+
+def test_the_service_asks_itself(world: Simulator) -> None:
+    """K asks in its own name: it takes no part in any channel."""
+    answer = world.ask(KAS, world["family 1"].item(0))
+    world.must_be_denied(answer, Reason.NOT_MEMBER)

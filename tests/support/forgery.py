@@ -1,0 +1,289 @@
+"""Batches that no honest publisher makes: any header, any key, any seal, any bodies.
+
+    place = world.run(lambda w: publish(w, Forged(issuer=CARE, header={"directory_size": 99})))
+
+By default everything is right, and a new stream begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any
+
+from broker.access.entries import ACCESS_RECORD_TYPE, ACCESS_SCHEMA_ID, access_release_secret
+from broker.crypto.lock import context_of
+from broker.crypto.merkle import root_of_leaves
+from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
+from broker.crypto.sign import SigningKey
+from broker.directory import Directory
+from broker.exchange.clock import system_clock
+from broker.formats.access import AccessBody, AccessDetails
+from broker.formats.batch import (
+    Batch,
+    EpochAccess,
+    Intake,
+    Item,
+    OpenedManifest,
+    Secrets,
+    build_batch,
+    leaf_hashes,
+    manifest_tag,
+    open_manifest,
+    parse_envelope,
+    sign_content,
+)
+from broker.formats.manifest import Header, ManifestPlaintext, RecordItem, RecordManifest, Terms
+from broker.formats.protocol import encode
+from broker.formats.records import encode_body
+from broker.formats.schema import default_store
+from broker.log.protocol import Message, Partition
+from broker.verify.violations import Place
+from support.coalition import CARE, KAS, signing_key
+from support.exchange import World
+
+__all__ = ["Forged", "Placed", "enter", "forge", "publish", "remade"]
+
+Messages = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forged:
+    """What goes into a batch; ``header``, ``terms`` and ``manifest`` are fields that are changed."""
+
+    issuer: str = CARE
+    key: SigningKey | None = None
+    count: int = 2
+    record_type: str = "ReturnEvent"
+    schema: bytes | None = None
+    named_type: str | None = None
+    topic: str | None = None
+    partition: int = 0
+    header: Mapping[str, Any] = field(default_factory=dict)
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, object] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the header that say something else than where the batch is sealed for."""
+    broken: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the body that break the rules of its type."""
+    bodies: Sequence[bytes] | None = None
+    draw: Secrets | None = None
+    sealed_epoch: int | None = None
+    members: Sequence[tuple[bytes, bytes]] | None = None
+    release_secret: bytes | None = None
+    genesis: bytes | None = None
+    view: Directory | None = None
+    messages: Callable[[Messages], Messages] = lambda messages: messages
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A forged batch, where it stands, and the secrets that its maker knows."""
+
+    place: Place
+    batch: Batch
+    draw: Secrets
+
+    def item(self, *indexes: int) -> RecordItem:
+        """These records of it, as a request names them."""
+        return RecordItem(
+            topic=self.place.topic,
+            offset=self.place.offset,
+            batch_id=self.batch.batch_id,
+            indexes=bytes(indexes),
+        )
+
+    def next(self) -> dict[str, Any]:
+        """The header's fields of the statement that follows in its stream."""
+        header = self.batch.manifest.header
+        return {
+            "stream": header.stream,
+            "sequence": header.sequence + 1,
+            "previous": self.batch.batch_id,
+        }
+
+
+def forge(world: World, how: Forged) -> tuple[Batch, Secrets]:
+    """A batch that is wrong as told."""
+    directory = how.view or world.coalition.directory
+    name = directory.numbers[how.partition]
+    channel = directory.channels[name]
+    schema = default_store().current(how.record_type)
+    epoch = channel.epochs[channel.newest_confirmed if how.sealed_epoch is None else how.sealed_epoch]
+    header = Header(
+        topic=how.topic or schema.topic,
+        partition=how.partition,
+        epoch=epoch.number,
+        issuer=how.issuer,
+        issued_at=system_clock(),
+        directory_size=directory.size,
+        directory_head=directory.head,
+        stream=Secrets.draw().manifest_id,
+        sequence=0,
+        previous=bytes(32),
+    )
+    header = replace(header, **how.header)
+    records = [world.record(300 + i, how.record_type, how.changes) for i in range(how.count)]
+    records = [replace(record, body=_broken(record.body, how.broken)) for record in records]
+    bodies = how.bodies or [encode_body(record, schema) for record in records]
+    intake = directory.intake_key(world.coalition.day)
+    assert intake is not None
+    draw = how.draw or Secrets.draw()
+    batch = build_batch(
+        genesis=how.genesis or directory.genesis,
+        header=header,
+        record_type=how.named_type or how.record_type,
+        schema=how.schema or schema.id,
+        items=[
+            Item(record_id=record.record_id, terms=replace(record.terms, **how.terms), body=body)
+            for record, body in zip(records, bodies, strict=True)
+        ],
+        key=how.key or signing_key(how.issuer),
+        epoch=EpochAccess(
+            public=epoch.metadata_key,
+            admit=world.coalition.epoch_keys(name, epoch.number, KAS)["metadata"].admit,
+        ),
+        members=how.members or [(receiving_key_id(epoch.content_key), epoch.content_key)],
+        intake=Intake(key_id=intake.key_id, public=intake.public),
+        draw=draw,
+    )
+    if how.release_secret is not None:
+        context = context_for(directory.genesis, header, draw.manifest_id)
+        sealed = seal(intake.public, how.release_secret, release_info(context, intake.key_id))
+        batch = remade(world, batch, key=how.key, release_seal=sealed)
+    if how.manifest:
+        batch = remade(world, batch, **({"key": how.key} | dict(how.manifest)))
+    if how.elsewhere:
+        place = (header.topic, header.partition, header.epoch)
+        batch = remade(world, batch, place=place, header=replace(header, **how.elsewhere))
+    return batch, draw
+
+
+def _broken(body: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    made = deepcopy(body)
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        at = made
+        for name in parents:
+            at = at[name]
+        at[last] = value
+    return made
+
+
+def context_for(genesis: bytes, header: Header, manifest_id: bytes) -> bytes:
+    """What binds the shares of a batch to it."""
+    return context_of(genesis, header.topic, header.partition, header.epoch, header.issuer, manifest_id)
+
+
+def opened_by_kas(world: World, batch: Batch) -> OpenedManifest:
+    """The manifest of a batch, as the service reads it."""
+    header, envelope = batch.manifest.header, parse_envelope(*batch.messages[0])
+    assert envelope is not None
+    name = world.coalition.directory.numbers[header.partition]
+    return open_manifest(
+        envelope,
+        genesis=world.coalition.genesis,
+        topic=header.topic,
+        partition=header.partition,
+        key=world.coalition.epoch_keys(name, header.epoch, KAS)["metadata"].key,
+    )
+
+
+def remade(
+    world: World,
+    batch: Batch,
+    *,
+    key: SigningKey | None = None,
+    signed_for: bytes | None = None,
+    entries: Mapping[str, Any] | None = None,
+    reroot: bool = False,
+    plain: bytes | None = None,
+    trailing: bytes = b"",
+    padding: int = 0,
+    place: tuple[str, int, int] | None = None,
+    **changes: Any,
+) -> Batch:
+    """The same batch with other fields in its manifest, signed and sealed again.
+
+    ``signed_for`` is another genesis, ``place`` where it is sealed for instead of where it says it stands,
+    ``entries`` other columns, whose root is signed if ``reroot``, ``plain`` other bytes that are sealed.
+    """
+    manifest: RecordManifest = replace(batch.manifest, **changes)
+    header, genesis = batch.manifest.header, world.coalition.genesis
+    columns = replace(opened_by_kas(world, batch).entries, **(entries or {}))
+    if reroot:
+        manifest = replace(manifest, entries_root=root_of_leaves(leaf_hashes(columns)))
+    place = place or (header.topic, header.partition, header.epoch)
+    name = world.coalition.directory.numbers[place[1]]
+    epoch = world.coalition.epoch_keys(name, place[2], KAS)["metadata"]
+    signer, bound_to = key or signing_key(header.issuer), signed_for or genesis
+    signed = sign_content(signer, "manifest", bound_to, encode(manifest))
+    plain = plain or encode(ManifestPlaintext(signed=signed, entries=columns)) + trailing
+    padded = len(plain).to_bytes(4, "big") + plain
+    padded += bytes(-len(padded) % 256 + padding)
+    sealed = seal(epoch.key.public, padded, statement_info(genesis, *place))
+    tag = manifest_tag(epoch.admit, *place, batch.manifest.manifest_id, sealed)
+    value = b"\x01" + place[2].to_bytes(4, "big") + tag + sealed
+    messages = ((batch.manifest.manifest_id, value), *batch.messages[1:])
+    return Batch(batch_id=sha256(signed.content).digest(), manifest=manifest, messages=messages)
+
+
+async def publish(world: World, how: Forged, *, at: Partition | None = None) -> Placed:
+    """Append a forged batch, where it says or elsewhere."""
+    batch, draw = forge(world, how)
+    topic = how.topic or default_store().current(how.record_type).topic
+    partition = at or Partition(topic, how.partition)
+    messages = [Message(key, value) for key, value in how.messages(batch.messages)]
+    offset = await world.log.append(partition, messages)
+    return Placed(Place(*partition, offset), batch, draw)
+
+
+async def enter(
+    world: World,
+    *terms: Terms,
+    channel: int = 0,
+    key: SigningKey | None = None,
+    details: AccessDetails | None = None,
+    **header: Any,
+) -> Place:
+    """Append a batch of entries to the access log with the service's keys, journalled nowhere."""
+    directory = world.coalition.directory
+    name = directory.numbers[channel]
+    epoch = directory.channels[name].newest_confirmed
+    access = world.coalition.epoch_keys(name, epoch, KAS)["access"]
+    made = Header(
+        topic="access",
+        partition=channel,
+        epoch=epoch,
+        issuer=KAS,
+        issued_at=system_clock(),
+        directory_size=directory.size,
+        directory_head=directory.head,
+        stream=Secrets.draw().manifest_id,
+        sequence=0,
+        previous=bytes(32),
+    )
+    made = replace(made, **header)
+    draw = Secrets.draw()
+    context = context_for(directory.genesis, made, draw.manifest_id)
+    batch = build_batch(
+        genesis=directory.genesis,
+        header=made,
+        record_type=ACCESS_RECORD_TYPE,
+        schema=ACCESS_SCHEMA_ID,
+        items=[
+            Item(record_id=draw.manifest_id, terms=one, body=encode(AccessBody(details=details)))
+            for one in terms
+        ],
+        key=key or signing_key(KAS),
+        epoch=EpochAccess(public=access.key.public, admit=access.admit),
+        members=[(receiving_key_id(access.key.public), access.key.public)],
+        intake=None,
+        draw=replace(draw, release_secret=access_release_secret(bytes(32), context)),
+    )
+    partition = Partition("access", channel)
+    offset = await world.log.append(partition, [Message(*one) for one in batch.messages])
+    return Place("access", channel, offset)

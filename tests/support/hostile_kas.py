@@ -1,0 +1,53 @@
+"""A key access service whose answers are changed on their way, and signed again with its own key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import sha256
+
+from broker.crypto.seal import answer_info, open_sealed, seal
+from broker.errors import KasUnavailable
+from broker.formats.access import AccessAnswer, Receipt
+from broker.formats.batch import sign_content
+from broker.formats.manifest import Signed
+from broker.formats.protocol import decode, encode
+from support.coalition import KAS, signing_key
+from support.exchange import World
+
+__all__ = ["HostileKas"]
+
+
+class HostileKas:
+    """Stands before the real service of a world; ``change`` is done to each answer to ``name``."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        change: Callable[[AccessAnswer, Receipt], tuple[AccessAnswer, Receipt]] | None,
+        data: bytes,
+    ) -> None:
+        self._world = world
+        self._key = world.coalition.receiving[name]
+        self._change = change
+        self._data = data
+
+    async def access(self, request: bytes, details: bytes) -> bytes:
+        """The changed answer, or the data that stands for one."""
+        if self._change is None:
+            return self._data
+        sealed = await self._world.kas.access(request, details)
+        info = answer_info(sha256(decode(Signed, request).content).digest())
+        answer = decode(AccessAnswer, open_sealed(self._key, sealed, info))
+        answer, receipt = self._change(answer, decode(Receipt, answer.receipt.content))
+        genesis = self._world.coalition.genesis
+        signed = sign_content(signing_key(KAS), "receipt", genesis, encode(receipt))
+        return seal(
+            self._key.public,
+            encode(AccessAnswer(receipt=signed, shares=answer.shares, entries=answer.entries)),
+            info,
+        )
+
+    async def collections(self, query: bytes) -> bytes:
+        """Nothing is said of collections."""
+        raise KasUnavailable("no")
