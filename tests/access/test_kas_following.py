@@ -83,9 +83,11 @@ async def test_cancelled_while_appending(tmp_path: Path, topic: str) -> None:
     """A cancelled request leaves the service usable, and no sequence number used twice."""
     async with World.open(tmp_path) as world:
         log = FaultyLog(world.log)
-        batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
             for before in (True, False):
+                batch = await world.publish(POLICE_A)
+                await world.read(kas, POLICE_B, [batch.item(0)])
+                batch = await world.publish(POLICE_A)
                 reached = asyncio.Event()
 
                 async def wait(reached: asyncio.Event = reached) -> None:
