@@ -43,7 +43,7 @@ COMMANDS: dict[str, str] = {
     "subscribe": "broker.cli.subscribe:command",
     "consult": "broker.cli.consult:command",
     "audit": "broker.cli.audit:group",
-    "log": "broker.cli.inspect:group",
+    "log": "broker.cli.log:group",
 }
 """Every command and where it is: one line for each file, in the order of the help; loaded when used."""
 

@@ -177,28 +177,16 @@ def commands(acls: Iterable[Acl], quotas: Iterable[Quota], *, connect: Sequence[
 
     ``connect`` says how: ``--bootstrap-server host:port --command-config admin.properties``.
     """
-    grouped: dict[tuple[str, int, int, int], dict[frozenset[int], list[str]]] = {}
-    by_name: dict[tuple[str, int, int, int, str], set[int]] = {}
-    for acl in acls:
-        by_name.setdefault((acl.principal, acl.permission, acl.resource, acl.pattern, acl.name), set()).add(
-            acl.operation
-        )
-    for (principal, permission, resource, pattern, name), operations in by_name.items():
-        group = grouped.setdefault((principal, permission, resource, pattern), {})
-        group.setdefault(frozenset(operations), []).append(name)
     lines = []
-    for (principal, permission, resource, pattern), groups in grouped.items():
-        for together, names in groups.items():
+    for (permission, resource, pattern, operations), names_of in _grouped(acls).items():
+        who = "--allow-principal" if permission == Permission.ALLOW else "--deny-principal"
+        what = "--topic" if resource == Resource.TOPIC else "--transactional-id"
+        for names, principals in _turned(names_of).items():
             words = ["kafka-acls", *connect, "--add"]
-            words += [
-                "--allow-principal" if permission == Permission.ALLOW else "--deny-principal",
-                principal,
-            ]
-            for operation in sorted(together):
+            words += [word for principal in principals for word in (who, principal)]
+            for operation in operations:
                 words += ["--operation", Operation(operation).name.title().replace("_", "")]
-            option = "--topic" if resource == Resource.TOPIC else "--transactional-id"
-            for name in names:
-                words += [option, name]
+            words += [word for name in names for word in (what, name)]
             words += ["--resource-pattern-type", Pattern(pattern).name.lower()]
             lines.append(shlex.join(words))
     for quota in quotas:
@@ -207,3 +195,27 @@ def commands(acls: Iterable[Acl], quotas: Iterable[Quota], *, connect: Sequence[
         words += ["--add-config", f"producer_byte_rate={quota.bytes_a_second:.0f}"]
         lines.append(shlex.join(words))
     return lines
+
+
+_Kind = tuple[int, int, int, tuple[int, ...]]
+
+
+def _grouped(acls: Iterable[Acl]) -> dict[_Kind, dict[str, list[str]]]:
+    """Put ACLs together that one command can set: by permission, resource, pattern and operations."""
+    operations: dict[tuple[str, int, int, int, str], set[int]] = {}
+    for acl in acls:
+        place = (acl.principal, acl.permission, acl.resource, acl.pattern, acl.name)
+        operations.setdefault(place, set()).add(acl.operation)
+    grouped: dict[_Kind, dict[str, list[str]]] = {}
+    for (principal, permission, resource, pattern, name), together in operations.items():
+        kind = (permission, resource, pattern, tuple(sorted(together)))
+        grouped.setdefault(kind, {}).setdefault(principal, []).append(name)
+    return grouped
+
+
+def _turned(names_of: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
+    """Turn principals and their names around: who has the same names shares a command."""
+    turned: dict[tuple[str, ...], list[str]] = {}
+    for principal, names in names_of.items():
+        turned.setdefault(tuple(names), []).append(principal)
+    return turned

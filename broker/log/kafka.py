@@ -11,7 +11,7 @@ kafka_batch        record batches
 kafka_brokers      connections, who leads what
 kafka_appends      appending once
 kafka_reads        reading, following, ends
-kafka_topics       creating topics by the policy (policy.py)
+kafka_topics       creating topics by the policy (policy.py), comparing a cluster with it
 =================  ===========================================================================
 """
 
@@ -26,7 +26,7 @@ from broker.log.kafka_appends import Appends
 from broker.log.kafka_brokers import Brokers
 from broker.log.kafka_options import KafkaOptions
 from broker.log.kafka_reads import Place, Reads
-from broker.log.kafka_topics import ensure_topic
+from broker.log.kafka_topics import check_policy, ensure_topic
 from broker.log.protocol import (
     Message,
     Partition,
@@ -112,6 +112,11 @@ class KafkaLog:
         deadline = self._brokers.deadline(longer_s=partitions * _MORE_FOR_A_PARTITION_S)
         if await ensure_topic(self._brokers, name, partitions, deadline, compacted=compacted):
             await self._reads.until_ready(name, partitions, deadline)
+
+    async def check_policy(self, topics: Iterable[str]) -> list[str]:
+        """Say each difference between the cluster and the policy (policy.py) for these topics."""
+        self._brokers.check_open()
+        return await check_policy(self._brokers, topics)
 
     async def aclose(self) -> None:
         """Let go of everything, after the appends that are under way; readers get a UsageError."""

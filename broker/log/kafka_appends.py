@@ -103,7 +103,7 @@ class Appends:
             batch, unsure = lane.doubt.batch, True
         else:
             if lane.producer < 0 or lane.doubt is not None:
-                await self._renew(lane, deadline)
+                await self._renew(lane, topic, deadline)
             batch, unsure = encode_batch(messages, Identity(lane.producer, lane.epoch, lane.sequence)), False
         # (2) Send it until a broker says how it went.
         reason = "no attempt was made"
@@ -134,7 +134,7 @@ class Appends:
                 ):
                     if unsure:
                         break  # it may stand, and be forgotten
-                    await self._renew(lane, deadline)
+                    await self._renew(lane, topic, deadline)
                     batch = encode_batch(messages, Identity(lane.producer, lane.epoch, lane.sequence))
                 elif answer.code == Code.DUPLICATE_SEQUENCE:
                     unsure = True
@@ -172,19 +172,19 @@ class Appends:
             self._brokers.forget(topic)
             raise
 
-    async def _renew(self, lane: _Lane, deadline: Deadline) -> None:
+    async def _renew(self, lane: _Lane, topic: str, deadline: Deadline) -> None:
         """Begin a new epoch on a partition, or with a new producer when there is none."""
         if lane.producer >= 0 and lane.epoch < _LAST_EPOCH:
             lane.epoch += 1
         else:
             async with self._identifying:
                 if self._producer is None or self._producer[0] == lane.producer:
-                    self._producer = await self._identify(deadline)
+                    self._producer = await self._identify(topic, deadline)
             lane.producer, lane.epoch = self._producer
         lane.sequence = 0
         lane.doubt = None
 
-    async def _identify(self, deadline: Deadline) -> tuple[int, int]:
+    async def _identify(self, topic: str, deadline: Deadline) -> tuple[int, int]:
         while True:
             code, producer, epoch = await self._brokers.ask(
                 lambda connection, left_s: connection.producer_id(left_s), deadline
@@ -193,7 +193,7 @@ class Appends:
                 return producer, epoch
             if code == Code.CLUSTER_AUTHORIZATION_FAILED:
                 raise LogUnavailable(
-                    "the cluster does not let us append to any topic",
+                    f"the cluster does not let us append to topic {topic}, nor to any other",
                     hint="whoever operates the brokers must give this principal its role: see log acl",
                 )
             if not deadline.left_s:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 
 from broker.errors import LogUnavailable, UsageError
@@ -9,9 +11,9 @@ from broker.log import kafka_admin as admin
 from broker.log.kafka_brokers import Brokers, Deadline, Use
 from broker.log.kafka_codes import Code, refusal
 from broker.log.kafka_wire import NoAnswer, NotSent
-from broker.log.policy import BrokerSettings, ClusterView, TopicSettings, topic_settings
+from broker.log.policy import BrokerSettings, ClusterView, TopicSettings, differences, topic_settings
 
-__all__ = ["cluster_view", "ensure_topic", "wanted_copies"]
+__all__ = ["check_policy", "cluster_view", "ensure_topic", "wanted_copies"]
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
 
@@ -67,6 +69,14 @@ async def wanted_copies(brokers: Brokers, deadline: Deadline) -> tuple[int, int]
             return 1, min(options.min_insync or 1, 1)
     replication = 3 if options.replication is None else options.replication
     return replication, options.min_insync or max(1, min(2, replication - 1))
+
+
+async def check_policy(brokers: Brokers, topics: Iterable[str]) -> list[str]:
+    """Say each difference between a cluster and the policy, for the topics of a coalition."""
+    prefix = brokers.options.prefix
+    replication, min_insync = await wanted_copies(brokers, brokers.deadline())
+    view = await cluster_view(brokers, prefix)
+    return differences(view, prefix=prefix, topics=topics, replication=replication, min_insync=min_insync)
 
 
 async def cluster_view(brokers: Brokers, prefix: str) -> ClusterView:

@@ -159,7 +159,7 @@ async def test_numbers_begin_again(log: KafkaLog) -> None:
     assert lane.sequence == 2
     assert await log.append(RETURNS, messages(b"6")) == 6
     lane.epoch = 2**15 - 1
-    await log._appends._renew(lane, log._brokers.deadline())
+    await log._appends._renew(lane, physical(log, "returns"), log._brokers.deadline())
     assert (lane.epoch, lane.producer < 1_000_000) == (0, True)
     assert await log.append(RETURNS, messages(b"7")) == 7
 

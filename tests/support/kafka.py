@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
@@ -145,8 +146,8 @@ class Cluster:
         for node in everything:
             node.start()
         self._controller.wait(lambda: _is_open(self._controller_port))
-        for node in self.nodes.values():
-            node.wait()
+        for node, port in zip(self.nodes.values(), self.ports, strict=True):
+            node.wait(partial(_is_open, port))
         self.wait_joined()
 
     def close(self) -> None:

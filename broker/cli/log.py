@@ -1,0 +1,142 @@
+"""``log check`` and ``log acl``: whether a Kafka cluster keeps what the log promises, and who may do what."""
+
+from __future__ import annotations
+
+import click
+
+from broker.cli.context import asynchronous, chosen_profile, json_option
+from broker.cli.inspect import group
+from broker.cli.output import note, print_json, print_line
+from broker.errors import UsageError
+from broker.formats.schema import default_store
+from broker.log import open_log
+from broker.log.acl import (
+    Acl,
+    Operation,
+    Pattern,
+    Permission,
+    Quota,
+    Resource,
+    Role,
+    allowances,
+    commands,
+    denials,
+)
+
+__all__ = ["group"]
+
+SYSTEM_TOPICS = ("access", "directory", "checkpoints", "keys")
+"""The topics of a coalition beside those of records."""
+
+
+@group.command("check")
+@click.option("--log", "url", metavar="URL", help="The log to look at. Default: the profile's.")
+@json_option
+@asynchronous
+async def check(url: str | None, as_json: bool) -> None:
+    """Compare a Kafka cluster with the policy: settings of topics and brokers, ACLs, quotas.
+
+    Says each difference on a line and exits 1 when there is one. Run it as a principal that may describe
+    the cluster, with that principal's certificate in --log.
+
+    \b
+    Example:
+      ftf-broker log check --log 'kafka://broker1:9093?ca=ca.pem&cert=operator.pem&key=operator.key'
+    """
+    from broker.log.kafka import KafkaLog  # loaded by those who use it
+
+    url = url or chosen_profile(None).log
+    async with open_log(url) as log:
+        if not isinstance(log, KafkaLog):
+            raise UsageError(
+                f"the log {url} is the embedded one: nothing about it can be set", hint="name a kafka: URL"
+            )
+        found = await log.check_policy((*sorted(default_store().topics), *SYSTEM_TOPICS))
+    if as_json:
+        print_json({"differences": found})
+    else:
+        for difference in found:
+            print_line(difference)
+        note(f"{len(found)} difference{'' if len(found) == 1 else 's'} from the policy")
+    if found:
+        raise click.exceptions.Exit(1)
+
+
+@group.command("acl")
+@click.option(
+    "--authority", "authorities", multiple=True, metavar="PRINCIPAL", help="May be repeated, as all of these."
+)
+@click.option(
+    "--agency", "agencies", multiple=True, metavar="PRINCIPAL", help="Who publishes and subscribes."
+)
+@click.option("--auditor", "auditors", multiple=True, metavar="PRINCIPAL", help="Who replays.")
+@click.option("--kas", "services", multiple=True, metavar="PRINCIPAL", help="The key access service.")
+@click.option("--notary", "notaries", multiple=True, metavar="PRINCIPAL", help="Who writes checkpoints.")
+@click.option("--prefix", default="ftf", show_default=True, help="What the names of the topics begin with.")
+@click.option(
+    "--quota", type=click.IntRange(10_000), default=2_000_000, show_default=True, metavar="BYTES",
+    help="What each may append to one broker in a second.",
+)  # fmt: skip
+@click.option("--bootstrap-server", default="localhost:9092", show_default=True, metavar="HOST:PORT")
+@click.option("--command-config", metavar="FILE", help="Settings of the administrator for Kafka's tools.")
+@json_option
+def acl(
+    authorities: tuple[str, ...],
+    agencies: tuple[str, ...],
+    auditors: tuple[str, ...],
+    services: tuple[str, ...],
+    notaries: tuple[str, ...],
+    prefix: str,
+    quota: int,
+    bootstrap_server: str,
+    command_config: str | None,
+    as_json: bool,
+) -> None:
+    """Write the commands that give each principal its role, and forbid everybody what nobody may.
+
+    Nothing is changed: read the commands, then run them with Kafka's own tools. A principal is 'User:'
+    and the name in the client's certificate.
+
+    \b
+    Example:
+      ftf-broker log acl --agency 'User:CN=xa' --agency 'User:CN=xb' --kas 'User:CN=kas' \\
+        --bootstrap-server broker1:9093 --command-config operator.properties
+    """
+    roles = {
+        Role.AUTHORITY: authorities,
+        Role.AGENCY: agencies,
+        Role.AUDITOR: auditors,
+        Role.KAS: services,
+        Role.NOTARY: notaries,
+    }
+    topics = sorted(default_store().topics)
+    acls = denials(prefix=prefix)
+    quotas = []
+    for role, principals in roles.items():
+        for principal in principals:
+            acls += allowances(role, principal, prefix=prefix, record_topics=topics)
+            if role is not Role.AUDITOR:
+                quotas.append(Quota(principal=principal, bytes_a_second=quota))
+    if as_json:
+        print_json({"acls": [_json(one) for one in acls], "quotas": [_quota_json(one) for one in quotas]})
+        return
+    connect = ["--bootstrap-server", bootstrap_server]
+    connect += ["--command-config", command_config] if command_config else []
+    for line in commands(acls, quotas, connect=connect):
+        print_line(line)
+
+
+def _json(acl: Acl) -> dict[str, str]:
+    return {
+        "principal": acl.principal,
+        "permission": Permission(acl.permission).name,
+        "operation": Operation(acl.operation).name,
+        "resource": Resource(acl.resource).name,
+        "pattern": Pattern(acl.pattern).name,
+        "name": acl.name,
+        "host": acl.host,
+    }
+
+
+def _quota_json(quota: Quota) -> dict[str, object]:
+    return {"principal": quota.principal, "producer_byte_rate": quota.bytes_a_second}
