@@ -20,6 +20,7 @@ from broker.access.records import IndexedBatch
 from broker.formats.manifest import AccessTerms, Collected, CollectionStatus, ErasureTerms, TermsLeaf
 from broker.formats.protocol import decode, encode
 from broker.formats.terms import RecordTerms
+from broker.log.protocol import MAX_OFFSET
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 
@@ -282,20 +283,17 @@ class Index:
 
     def root_within(self, topic: str, first: int, last: int) -> Place | None:
         """The root of the first violation that touches these offsets."""
-        sql = (
-            "SELECT root_topic, root_partition, root_offset FROM violation"
-            " WHERE topic = ? AND last >= ? AND offset <= ? ORDER BY last LIMIT 1"
-        )
-        row = self._db.execute(sql, (topic, first, last)).fetchone()
-        return None if row is None else Place(*row)
+        # An offset that is merely claimed may be the largest there is: what is added to it fits no column.
+        return self._root("topic = ? AND last >= ? AND offset <= ?", topic, first, min(last, MAX_OFFSET))
 
     def gap_behind(self, topic: str, offset: int) -> Place | None:
         """The root of the first stream behind this offset that misses a statement."""
-        sql = (
-            "SELECT root_topic, root_partition, root_offset FROM violation"
-            " WHERE topic = ? AND last >= ? AND kind = ? ORDER BY last LIMIT 1"
-        )
-        row = self._db.execute(sql, (topic, offset, Kind.STREAM_GAP)).fetchone()
+        return self._root("topic = ? AND last >= ? AND kind = ?", topic, offset, Kind.STREAM_GAP)
+
+    def _root(self, where: str, *values: object) -> Place | None:
+        columns = "root_topic, root_partition, root_offset"
+        sql = f"SELECT {columns} FROM violation WHERE {where} ORDER BY last LIMIT 1"  # noqa: S608 - constants
+        row = self._db.execute(sql, values).fetchone()
         return None if row is None else Place(*row)
 
     def skipped_within(self, topic: str, first: int, last: int) -> bool:

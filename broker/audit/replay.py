@@ -17,13 +17,13 @@ violation is reported with its root, roots before what they cause.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from broker.audit.access_log import AccessLog
-from broker.audit.causes import Known, Ledger, Reported
+from broker.audit.causes import Known, Ledger
 from broker.audit.decisions import Decisions
 from broker.audit.index import Index
+from broker.audit.report import Progress, ReplayReport
 from broker.audit.takeovers import Takeovers
 from broker.audit.views import Views
 from broker.directory import Channel, EpochKey, HighWater, Use
@@ -34,46 +34,11 @@ from broker.formats.schema import SchemaStore
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
-from broker.verify.violations import Kind, Place, Violation
+from broker.verify.violations import Place, Violation
 
 __all__ = ["Progress", "ReplayReport", "replay"]
 
 _REPORT_EVERY = 2048
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a replay is, in messages; ``now`` is what it reads."""
-
-    done: int
-    total: int
-    now: Partition
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayReport:
-    """What a replay found; ``verified`` says that there is no violation but known ones.
-
-    ``records`` and ``manifests`` stand and verify, ``access_entries`` are different requests that
-    have an entry; ``uncollected`` batches are newer than all that the KAS has listed; ``opaque``
-    messages are of epochs whose keys the auditor does not hold.
-    """
-
-    verified: bool
-    channels: tuple[str, ...]
-    records: int
-    manifests: int
-    access_entries: int
-    collections: int
-    denials: int
-    erasures: int
-    uncollected: int
-    opaque: int
-    messages: int
-    directory_size: int
-    violations: tuple[Reported, ...]
-    violation_count: int
-    by_kind: Mapping[Kind, int]
 
 
 async def replay(

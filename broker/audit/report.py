@@ -1,16 +1,52 @@
-"""A replay's report as JSON, and the file of known violations: the contract that operators script against."""
+"""What a replay found: as a value, as the JSON that operators script against, and what is known of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from broker.audit.causes import Known, Reported
-from broker.audit.replay import ReplayReport
 from broker.errors import UsageError
-from broker.log.protocol import Log, physical
+from broker.log.protocol import Log, Partition, physical
 from broker.verify.violations import Kind, Place
 
-__all__ = ["known_from_json", "place_to_json", "to_json", "violation_to_json"]
+__all__ = ["Progress", "ReplayReport", "known_from_json", "place_to_json", "to_json", "violation_to_json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a replay is, in messages; ``now`` is what it reads."""
+
+    done: int
+    total: int
+    now: Partition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayReport:
+    """What a replay found; ``verified`` says that there is no violation but known ones.
+
+    ``records`` and ``manifests`` stand and verify, ``access_entries`` are different requests that
+    have an entry; ``uncollected`` batches are newer than all that the KAS has listed; ``opaque``
+    messages are of epochs whose keys the auditor does not hold.
+    """
+
+    verified: bool
+    channels: tuple[str, ...]
+    records: int
+    manifests: int
+    access_entries: int
+    collections: int
+    denials: int
+    erasures: int
+    uncollected: int
+    opaque: int
+    messages: int
+    directory_size: int
+    violations: tuple[Reported, ...]
+    violation_count: int
+    by_kind: Mapping[Kind, int]
 
 
 def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:

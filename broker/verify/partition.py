@@ -29,21 +29,20 @@ follows from it names the root in ``caused_by`` (see ``blame``):
     behind a manifest with a violation of its own                    that violation
 
 In doubt either the manifest is a stranger before these bodies, or the body behind this manifest.
-The next message tells: it continues the batch of the one or of the other; if it does not, the
-append times tell, which are the same in a whole batch and never fall in an honest log.
+The next message tells, see ``awaited``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 
 from broker.directory import EpochKey, History
-from broker.formats.batch import OpenedManifest
-from broker.formats.manifest import Header
 from broker.log.protocol import StoredMessage
+from broker.verify.awaited import U32, Awaited, Doubt
 from broker.verify.blame import Blame
+from broker.verify.events import Event, ReaderState, VerifiedBatch
 from broker.verify.judge import (
     Accepted,
     DirectoryBehind,
@@ -56,83 +55,9 @@ from broker.verify.judge import (
     batch_of_body,
 )
 from broker.verify.streams import Head, StreamKey
-from broker.verify.violations import Kind, Place, Violation
+from broker.verify.violations import Kind, Place
 
 __all__ = ["DirectoryBehind", "Event", "PartitionReader", "ReaderState", "VerifiedBatch"]
-
-_U32 = tuple(i.to_bytes(4, "big") for i in range(256))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedBatch:
-    """A batch that stands: entitled issuer, signature, stream, every body digest.
-
-    ``judged_at`` is the directory size that its issuer was judged at; ``bodies`` are the values of
-    the body messages, empty where the reader was told not to keep them.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    appended_at: int
-    judged_at: int
-    opened: OpenedManifest
-    bodies: tuple[bytes, ...]
-
-    @property
-    def batch_id(self) -> bytes:
-        """The only name of the batch."""
-        return self.opened.batch_id
-
-    @property
-    def header(self) -> Header:
-        """The header of its manifest."""
-        return self.opened.manifest.header
-
-
-Event = VerifiedBatch | Violation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReaderState:
-    """All that a reader must remember to resume: the next offset, the mark, the heads, the closed streams."""
-
-    next_offset: int
-    mark: int
-    heads: tuple[tuple[StreamKey, int, bytes, int], ...] = ()
-    closed: tuple[StreamKey, ...] = ()
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A manifest whose bodies are awaited; ``undo`` restores what its acceptance changed.
-
-    ``batch`` is what a whole batch delivers, None for a repeat or what must not be delivered;
-    of a ``silent`` one all was reported already. ``cause`` is the root of what was reported of it,
-    ``suspected`` that of the batch which it broke off: if no body follows it, it is a stranger there.
-    """
-
-    manifest_id: bytes
-    offset: int
-    appended_at: int
-    digests: bytes
-    count: int
-    batch: VerifiedBatch | None = None
-    undo: tuple[StreamKey, Head | None, int] | None = None
-    cause: Place | None = None
-    suspected: Place | None = None
-    silent: bool = False
-    is_copy: bool = False
-    seen: int = 0
-    bodies: list[bytes] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Doubt:
-    """A manifest and the body of another batch right behind it: one of the two is a stranger."""
-
-    pending: _Pending
-    message: StoredMessage
 
 
 class PartitionReader:
@@ -161,8 +86,8 @@ class PartitionReader:
         self._judge = Judge(topic, partition, history, keys, directory_fault, state.mark if state else 0)
         self._blame = Blame(topic, partition)
         self._keep_bodies = keep_bodies
-        self._pending: _Pending | None = None
-        self._doubt: _Doubt | None = None
+        self._pending: Awaited | None = None
+        self._doubt: Doubt | None = None
         self._opaque_at: int | None = None
         self._suspected: Place | None = None
         for key, sequence, digest, offset in state.heads if state else ():
@@ -179,7 +104,7 @@ class PartitionReader:
         if pending is not None and offset == self.next_offset and value is not None:
             i = pending.seen
             if (
-                key == pending.manifest_id + _U32[i]
+                key == pending.manifest_id + U32[i]
                 and sha256(value).digest() == pending.digests[i * 32 : i * 32 + 32]
             ):
                 self.next_offset = offset + 1
@@ -209,7 +134,7 @@ class PartitionReader:
         keys = [key for _, key, _, _ in messages]
         digests = b"".join([sha256(value).digest() for value in values])
         if digests != pending.digests[pending.seen * 32 :] or keys != [
-            pending.manifest_id + index for index in _U32[pending.seen : pending.count]
+            pending.manifest_id + index for index in U32[pending.seen : pending.count]
         ]:
             return None
         self.next_offset, pending.seen = last, pending.count
@@ -242,7 +167,7 @@ class PartitionReader:
     def settled_offset(self) -> int:
         """The offset up to which every batch was whole: of the awaited manifest, or the next."""
         if self._doubt is not None:
-            return self._doubt.pending.offset
+            return self._doubt.awaited.offset
         if self._pending is not None:
             return self._pending.offset
         return self.next_offset if self._opaque_at is None else self._opaque_at
@@ -252,7 +177,7 @@ class PartitionReader:
         streams = self._judge.streams
         heads = {key: (head.sequence, head.digest, head.offset) for key, head in streams.items()}
         mark = self.mark
-        pending = self._doubt.pending if self._doubt else self._pending
+        pending = self._doubt.awaited if self._doubt else self._pending
         if pending is not None and pending.undo is not None:
             key, before, mark = pending.undo
             heads.pop(key, None)
@@ -298,7 +223,7 @@ class PartitionReader:
                 self._opaque_at = opaque_at if is_body else message.offset
                 self._judge.opaque_id = (message.key or b"")[:16]
 
-    def _complete(self, pending: _Pending) -> Sequence[Event]:
+    def _complete(self, pending: Awaited) -> Sequence[Event]:
         self._pending = None
         if pending.batch is None:
             return ()
@@ -314,7 +239,7 @@ class PartitionReader:
 
     # ending a batch that is not whole
 
-    def _void(self, pending: _Pending, message: StoredMessage, verdict: Verdict) -> bool:
+    def _void(self, pending: Awaited, message: StoredMessage, verdict: Verdict) -> bool:
         """End the awaited batch, since this message is not its next body; True if that accounts for it."""
         wanted = f"body {pending.seen} of the batch at offset {pending.offset}"
         detail = f"message {message.offset} is not {wanted}"
@@ -338,14 +263,14 @@ class PartitionReader:
         return False
 
     def _void_by_stranger(
-        self, pending: _Pending, message: StoredMessage, verdict: Rejected, cause: Place | None, wanted: str
+        self, pending: Awaited, message: StoredMessage, verdict: Rejected, cause: Place | None, wanted: str
     ) -> bool:
         detail = f"message {message.offset} is not {wanted}"
         owner, i = batch_of_body(message.key), pending.seen
         kind: Kind | None = None
         why = ""
         if owner == pending.manifest_id:
-            altered = message.key == owner + _U32[i]
+            altered = message.key == owner + U32[i]
             kind = Kind.BODY_ALTERED if altered else Kind.BODY_MISPLACED
             why = f"{wanted} was altered" if altered else f"another body stands where {wanted} belongs"
         elif sha256(message.value or b"").digest() == pending.digests[i * 32 : i * 32 + 32]:
@@ -356,7 +281,7 @@ class PartitionReader:
             self._blame.trouble(message.offset, root)
             return True
         if owner is not None and i == 0 and cause is None:
-            self._pending, self._doubt = None, _Doubt(pending, message)
+            self._pending, self._doubt = None, Doubt(pending, message)
             return True
         if verdict.tag is not None:
             self._judge.remember_tag(verdict.tag)
@@ -368,9 +293,10 @@ class PartitionReader:
         """Say which is the stranger, the manifest or the body behind it; ``then`` is the next message."""
         if self._doubt is None:
             return
-        (pending, body), self._doubt = (self._doubt.pending, self._doubt.message), None
+        doubt, self._doubt = self._doubt, None
+        pending, body = doubt.awaited, doubt.message
         owner, detail = batch_of_body(body.key), f"message {body.offset} is not its body 0"
-        body_is_stranger = self._is_stranger(body, pending, then)
+        body_is_stranger = doubt.is_body_stranger(then)
         rejected = Rejected(Kind.UNACCOUNTED, f"no body of the batch at offset {pending.offset}")
         if body_is_stranger:
             self._end_batch(pending, self._blame.reject(body, rejected), detail)
@@ -380,22 +306,7 @@ class PartitionReader:
             self._blame.blame(owner, root)
         self._blame.reject(body, replace(rejected, cause=root))
 
-    @staticmethod
-    def _is_stranger(body: StoredMessage, pending: _Pending, then: StoredMessage | None) -> bool:
-        """Whether the body behind this manifest is the stranger, or else the manifest before it."""
-        owner, key = batch_of_body(body.key), then.key if then is not None else None
-        follows = batch_of_body(key)
-        if follows in (pending.manifest_id, owner):
-            return follows == pending.manifest_id
-        if pending.count > 1 and then is not None:
-            return False  # what follows would be its body 1
-        if body.key is not None and body.key[16:] != _U32[0]:
-            return True
-        if pending.appended_at != body.appended_at:
-            return pending.appended_at < body.appended_at
-        return key == owner
-
-    def _end_batch(self, pending: _Pending, root: Place | None, detail: str) -> Place:
+    def _end_batch(self, pending: Awaited, root: Place | None, detail: str) -> Place:
         """Void the awaited batch and remember what would have belonged to it; returns the root."""
         self._pending = None
         if pending.silent:
@@ -442,7 +353,7 @@ class PartitionReader:
         self._pending = pending
 
     def _report_step(
-        self, pending: _Pending, verdict: Accepted, before: Head | None, stream: StreamKey
+        self, pending: Awaited, verdict: Accepted, before: Head | None, stream: StreamKey
     ) -> None:
         step, issuer, offset = verdict.step, stream[0], pending.offset
         if step.kind is not None:
@@ -462,5 +373,5 @@ class PartitionReader:
         self._pending.is_copy = True
 
     @staticmethod
-    def _awaiting(message: StoredMessage, newest: Newest) -> _Pending:
-        return _Pending(newest.manifest_id, message.offset, message.appended_at, newest.digests, newest.count)
+    def _awaiting(message: StoredMessage, newest: Newest) -> Awaited:
+        return Awaited(newest.manifest_id, message.offset, message.appended_at, newest.digests, newest.count)

@@ -131,14 +131,14 @@ async def test_many_accesses_are_asked_for_range_by_range(tmp_path: Path) -> Non
     """More entries than one range holds: several questions, every access once and in order."""
     async with World.open(tmp_path) as world, world.kas() as kas:
         batch = await world.publish(POLICE_A, 1)
-        for _ in range(520):
+        for _ in range(505):
             await world.read(kas, POLICE_B, [batch.item(0)])
         found = await _asked(world, kas)
-        assert len(found) == 520
+        assert len(found) == 505
         assert [one.offset for one in found] == sorted({one.offset for one in found})
         assert all(one.details is not None for one in found)
         entries = [one for one in await world.terms() if isinstance(one, AccessTerms)]
-        assert len(entries) == 522
+        assert len(entries) == 507
 
 
 class _Swapping:

@@ -130,7 +130,7 @@ async def test_a_message_dropped(partition: list[Row], close_up: bool, tmp_path:
 async def test_two_messages_swapped(partition: list[Row], tmp_path: Path) -> None:
     """Neighbours and strangers, bodies and manifests: the root is one of the two."""
     pairs = [(a, b) for a in partition for b in partition if a.offset < b.offset]
-    for a, b in Random(7).sample(pairs, min(len(pairs), 40)):
+    for a, b in Random(7).sample(pairs, min(len(pairs), 16)):
 
         def change(db: sqlite3.Connection, a: Row = a, b: Row = b) -> None:
             where, sql = (a.topic, a.partition), f"UPDATE message SET offset = ? {_WHERE} = ?"

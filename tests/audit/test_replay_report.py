@@ -162,7 +162,7 @@ async def test_memory_stays_flat(tmp_path: Path) -> None:
     """Four times as many batches of one take no more memory: what is remembered lies in a file."""
     grown: list[int] = []
     async with World.open(tmp_path) as world, world.kas() as kas:
-        for count in (200, 600):
+        for count in (200, 500):
             for _ in range(count):
                 await world.publish(POLICE_A, 1)
             await kas.collect()
