@@ -22,6 +22,7 @@ a wrong body, so that everyone can tell who is to blame.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -184,6 +185,9 @@ class LockedBody(NamedTuple):
     release_check: bytes
 
 
+_locked = partial(tuple.__new__, LockedBody)  # a third of the time of LockedBody(...)
+
+
 def lock_bodies(
     context: bytes, member_share: bytes, release_secret: bytes, bodies: Sequence[bytes]
 ) -> list[LockedBody]:
@@ -200,11 +204,12 @@ def lock_bodies(
         key_of.outer,
     )
     release_label, check_label = _RELEASE + context, _CHECK + context
+    if (longest := max(map(len, bodies))) > MAX_BODY_BYTES:
+        raise UsageError(f"body of {longest} bytes, at most {MAX_BODY_BYTES}")
     locked: list[LockedBody] = []
+    add, digest_of, aead, nonce = locked.append, sha256, AESGCM, _NONCE
     for number, body in zip(_U32, bodies, strict=False):
-        if len(body) > MAX_BODY_BYTES:
-            raise UsageError(f"body of {len(body)} bytes, at most {MAX_BODY_BYTES}")
-        # _Expand.block, twice, without the calls: this loop is half of what publishing costs
+        # _Expand.block, twice, and _pad, without the calls: this loop is half of what publishing costs
         inner, outer = share_inner(), share_outer()
         inner.update(release_label + number + b"\x01")
         outer.update(inner.digest())
@@ -213,11 +218,19 @@ def lock_bodies(
         inner.update(_BODY + number + share + b"\x01")
         outer.update(inner.digest())
         key = outer.digest()
-        plaintext = _pad(body)
-        value = BODY_KIND + AESGCM(key).encrypt(_NONCE, plaintext, None)
-        digest = sha256(value).digest()
-        commitment = sha256(_COMMITMENT + key + plaintext).digest()
-        locked.append(LockedBody(value, digest, commitment, sha256(check_label + number + share).digest()))
+        size = len(body)
+        plaintext = size.to_bytes(4, "big") + body + bytes(-(4 + size) % BODY_BLOCK)
+        value = BODY_KIND + aead(key).encrypt(nonce, plaintext, None)
+        add(
+            _locked(
+                (
+                    value,
+                    digest_of(value).digest(),
+                    digest_of(_COMMITMENT + key + plaintext).digest(),
+                    digest_of(check_label + number + share).digest(),
+                )
+            )
+        )
     return locked
 
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from itertools import repeat
+from struct import Struct
 
 from broker.crypto.lock import context_of, lock_bodies, locked_size
 from broker.crypto.merkle import root_of_leaves
@@ -196,28 +198,38 @@ def entry_bytes(entries: Entries, index: int) -> bytes:
 def leaf_hashes(entries: Entries) -> list[bytes]:
     """The leaf hashes of the entries; the columns must have been checked."""
     encoded = [encode(TermsLeaf(terms=terms)) for terms in entries.terms]
-    columns = (
-        [column[i : i + size] for i in range(0, len(column), size)]
-        for column, size in ((getattr(entries, name), size) for name, size in _COLUMNS)
-    )
+    count = len(entries.term_of)
+    columns = (_cells(size, count)(getattr(entries, name)) for name, size in _COLUMNS)
     terms_column = [encoded[term] for term in entries.term_of]
-    # zip and join run in C: this is a third of what replaying a record costs
+    # unpack, zip and join run in C: this is a fifth of what replaying a record costs
     leaves = map(b"".join, zip(repeat(b"\0"), *columns, terms_column, strict=False))
     return [sha256(leaf).digest() for leaf in leaves]
+
+
+@lru_cache(maxsize=64)
+def _cells(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
+    """A function that cuts a column into its cells, at a third of the cost of slices."""
+    return Struct(f"{size}s" * count).unpack
 
 
 def _targets(terms: Terms) -> int:
     return len(terms.targets) if isinstance(terms, RecordTerms) else 0
 
 
+def _all_targets(terms: Sequence[Terms], term_of: bytes) -> int:
+    """How many targets the records of a batch have in all."""
+    targets = [_targets(one) for one in terms]
+    return sum(targets[term] for term in term_of) if any(targets) else 0
+
+
 def _columns(items: Sequence[Item]) -> tuple[tuple[Terms, ...], bytes]:
     places: dict[Terms, int] = {}
     known: dict[int, int] = {}  # by identity first: hashing terms costs more than locking a body
     term_of = bytearray()
-    for item in items:
-        place = known.get(id(item.terms))
+    for terms in [item.terms for item in items]:
+        place = known.get(id(terms))
         if place is None:
-            place = known[id(item.terms)] = places.setdefault(item.terms, len(places))
+            place = known[id(terms)] = places.setdefault(terms, len(places))
         term_of.append(place)
     return tuple(places), bytes(term_of)
 
@@ -244,21 +256,23 @@ def build_batch(
         raise UsageError(f"batch of {len(items)} records, expected 1 to {MAX_RECORDS}")
     if not 1 <= len(members) <= MAX_MEMBER_SEALS:
         raise UsageError(f"batch sealed to {len(members)} keys, expected 1 to {MAX_MEMBER_SEALS}")
-    if any(len(item.record_id) != 16 for item in items):
+    record_ids = [item.record_id for item in items]
+    if any(map((16).__ne__, map(len, record_ids))):
         raise UsageError("a record id is 16 bytes")
-    if (targets := sum(_targets(item.terms) for item in items)) > MAX_TARGETS:
+    terms, term_of = _columns(items)
+    if (targets := _all_targets(terms, term_of)) > MAX_TARGETS:
         raise UsageError(f"batch with {targets} targets, at most {MAX_TARGETS}")
     context = context_of(
         genesis, header.topic, header.partition, header.epoch, header.issuer, draw.manifest_id
     )
     locked = lock_bodies(context, draw.member_share, draw.release_secret, [item.body for item in items])
-    terms, term_of = _columns(items)
+    values, digests, commitments, release_checks = zip(*locked, strict=True)
     entries = Entries(
         salts=secrets.token_bytes(16 * len(items)),
-        record_ids=b"".join(item.record_id for item in items),
-        digests=b"".join(body.digest for body in locked),
-        commitments=b"".join(body.commitment for body in locked),
-        release_checks=b"".join(body.release_check for body in locked),
+        record_ids=b"".join(record_ids),
+        digests=b"".join(digests),
+        commitments=b"".join(commitments),
+        release_checks=b"".join(release_checks),
         terms=terms,
         term_of=term_of,
     )
@@ -282,9 +296,10 @@ def build_batch(
     content = encode(manifest)
     signed = sign_content(key, "manifest", genesis, content)
     value = _seal_manifest(ManifestPlaintext(signed=signed, entries=entries), genesis, header, draw, epoch)
-    bodies = ((body_message_key(draw.manifest_id, i), body.value) for i, body in enumerate(locked))
-    messages = ((draw.manifest_id, value), *bodies)
-    if (size := sum(len(key) + len(value) + MESSAGE_OVERHEAD for key, value in messages)) > MAX_BATCH_BYTES:
+    keys = [body_message_key(draw.manifest_id, i) for i in range(len(items))]
+    messages = ((draw.manifest_id, value), *zip(keys, values, strict=True))
+    size = sum(map(len, (draw.manifest_id, value, *keys, *values))) + MESSAGE_OVERHEAD * len(messages)
+    if size > MAX_BATCH_BYTES:
         raise UsageError(f"batch of {size} bytes, at most {MAX_BATCH_BYTES}")
     return Batch(batch_id=sha256(content).digest(), manifest=manifest, messages=messages)
 
@@ -368,6 +383,5 @@ def _check_columns(manifest: RecordManifest, entries: Entries) -> None:
     first_use = tuple(dict.fromkeys(entries.term_of))
     if first_use != tuple(range(len(entries.terms))) or len(set(entries.terms)) != len(entries.terms):
         raise FormatError("terms are not each distinct one once, in order of first use")
-    targets = [_targets(terms) for terms in entries.terms]
-    if any(targets) and sum(targets[term] for term in entries.term_of) > MAX_TARGETS:
+    if _all_targets(entries.terms, entries.term_of) > MAX_TARGETS:
         raise FormatError(f"more than {MAX_TARGETS} targets")
