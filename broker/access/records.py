@@ -19,6 +19,7 @@ from sys import intern
 
 from broker.access.policy import RecordEntry, RecordState
 from broker.crypto.lock import context_of
+from broker.formats.batch import MAX_RECORDS
 from broker.formats.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem, Terms
 from broker.formats.terms import Action, RecordTerms
 from broker.verify.partition import VerifiedBatch
@@ -137,10 +138,12 @@ class ChannelRecords:
                 self._listed.setdefault(one.batch_id, one)
 
     def shred(self, terms: ErasureTerms) -> None:
-        """Take an erasure entry."""
+        """Take an erasure entry; what it says of a record that no batch can have says nothing."""
         self.version += 1
         for target in terms.targets:
-            self._shredded[target.batch_id] = self._shredded.get(target.batch_id, 0) | 1 << target.index
+            if 0 <= target.index < MAX_RECORDS:
+                shredded = self._shredded.get(target.batch_id, 0)
+                self._shredded[target.batch_id] = shredded | 1 << target.index
 
     # asking
 

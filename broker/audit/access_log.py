@@ -14,7 +14,7 @@ from hashlib import sha256
 from broker.audit.index import Index
 from broker.directory import EpochKey, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
-from broker.formats.batch import OpenedManifest, open_manifest, parse_envelope
+from broker.formats.batch import MAX_RECORDS, OpenedManifest, open_manifest, parse_envelope
 from broker.formats.manifest import (
     AccessTerms,
     CollectionStatus,
@@ -71,7 +71,7 @@ class AccessLog:
                     self._check_denial(terms, offset)
                 case ErasureTerms():
                     self.erasures += 1
-                    self.index.shred(terms, offset)
+                    self._shred(terms, offset)
                 case LateTerms() if not lost:
                     self.late += 1
                     self._take_late(terms, offset)
@@ -102,6 +102,13 @@ class AccessLog:
             ):  # fmt: skip
                 detail = f"lists a batch at {one.topic}@{one.offset}, the entry at {before.access_offset} did"
                 self._violate(Kind.COLLECTION_WRONG, offset, f"{detail} at {before.topic}@{before.offset}")
+
+    def _shred(self, terms: ErasureTerms, offset: int) -> None:
+        wrong = next((one.index for one in terms.targets if not 0 <= one.index < MAX_RECORDS), None)
+        if wrong is not None:
+            detail = f"shreds record {wrong} of a batch, which has at most {MAX_RECORDS}"
+            self._violate(Kind.TERMS_INVALID, offset, detail)
+        self.index.shred(terms, offset)
 
     def _check_denial(self, terms: DenialTerms, offset: int) -> None:
         if terms.count < 1 or terms.first_at > terms.last_at:
