@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker.exchange.clock import system_clock
 from broker.formats.manifest import LogItem, Operation, Reason, RecordItem, Verdict
 from broker.formats.terms import Purpose
+from broker.participant.clock import system_clock
 from support.asking import hostile_request, post
 from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.exchange import PAIR, World
@@ -20,8 +20,12 @@ HUGE = 2**63 - 1
 
 def named(target: Target, **changes: Any) -> RecordItem:
     """The first record of a batch as a request names it, with fields changed."""
-    fields = {"topic": target.place.topic, "offset": target.place.offset, "batch_id": target.batch_id}
-    return RecordItem(**({"indexes": b"\0"} | fields | changes))
+    fields: dict[str, Any] = {
+        "topic": target.place.topic,
+        "offset": target.place.offset,
+        "batch_id": target.batch_id,
+    }
+    return RecordItem(**(fields | {"indexes": b"\0"} | changes))
 
 
 # 22: requests that cannot be judged
@@ -220,8 +224,8 @@ def test_an_auditor_reads_beyond_the_end(world: Simulator) -> None:
 
 def test_a_member_sees_no_others_accesses(world: Simulator) -> None:
     """M reads the whole access log: it is given the entries that concern it, and no other."""
-    answer = world.ask(REHAB, LogItem(start=0, end=20), purpose=Purpose.LAWFULNESS)
-    assert answer.entries == ()
+    answer = world.ask(REHAB, LogItem(start=0, end=14), purpose=Purpose.LAWFULNESS)
+    assert len(answer.entries) == 0
     answer = world.ask(CARE, LogItem(start=0, end=20), purpose=Purpose.LAWFULNESS)
     assert 0 < len(answer.entries) < 7
 

@@ -11,12 +11,12 @@ from typing import Any
 from broker.access.answers import Answer, open_answer
 from broker.access.requests import PreparedRequest, details_commitment, new_details
 from broker.crypto.sign import SigningKey
-from broker.exchange.clock import system_clock
 from broker.formats.access import AccessRequest
 from broker.formats.batch import sign_content
 from broker.formats.manifest import LogItem, Operation, RecordItem, Signed
 from broker.formats.protocol import encode
 from broker.formats.terms import Purpose
+from broker.participant.clock import system_clock
 from support.coalition import signing_key
 from support.exchange import CHANNEL, World
 

@@ -19,7 +19,6 @@ from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory
-from broker.exchange.clock import system_clock
 from broker.formats.access import AccessBody, AccessDetails
 from broker.formats.batch import (
     Batch,
@@ -40,6 +39,7 @@ from broker.formats.protocol import encode
 from broker.formats.records import encode_body
 from broker.formats.schema import default_store
 from broker.log.protocol import Message, Partition
+from broker.participant.clock import system_clock
 from broker.verify.violations import Place
 from support.coalition import CARE, KAS, signing_key
 from support.exchange import World

@@ -30,7 +30,6 @@ from broker.audit.replay import ReplayReport, replay
 from broker.directory import Directory, HighWater
 from broker.errors import BrokerError, RequestRefused
 from broker.exchange.asking import Ground
-from broker.exchange.follower import DirectoryFollower
 from broker.exchange.publisher import Published
 from broker.exchange.subscriber import Delivered, Delivery, NotDelivered, Subscriber
 from broker.formats.manifest import LogItem, Operation, Reason, RecordItem, Terms
@@ -38,6 +37,7 @@ from broker.formats.protocol import Statement
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, HandlingCode, Purpose
 from broker.formats.terms import Target as Order
+from broker.participant.follower import DirectoryFollower
 from broker.verify.violations import Kind, Place, Violation
 from support.asking import send
 from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, POLICE_A, POLICE_B, REHAB, signing_key
