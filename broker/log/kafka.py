@@ -2,7 +2,7 @@
 
 ``async with await KafkaLog.open(options) as log``. One append is one record batch, idempotent and
 acknowledged by all replicas in sync; a topic is called ``ftf.returns``, after the prefix; ``appended_at``
-is the broker's clock, to the millisecond. docs/adr/0003-kafka-client.md says what is taken of aiokafka.
+is the broker's clock, to the millisecond. docs/adr/0002-kafka-client.md says what is taken of aiokafka.
 
 =================  ===========================================================================
 kafka_options      what the URL says

@@ -12,7 +12,7 @@ Rules
   moment that it stands no broker takes the old batch any more (KIP-360).
 * A broker that has lost count (45, 47, 59) gets a new epoch too, but never for a batch in doubt.
 
-docs/adr/0003-kafka-client.md says why aiokafka's producer does not do.
+docs/adr/0002-kafka-client.md says why aiokafka's producer does not do.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import structlog
 
 from broker.errors import LogUnavailable, OutcomeUnknown
 from broker.log.kafka_batch import Identity, encode_batch
-from broker.log.kafka_brokers import Brokers, Deadline, Use
+from broker.log.kafka_brokers import Brokers, Use
 from broker.log.kafka_codes import Code, refusal
+from broker.log.kafka_deadline import Deadline
 from broker.log.kafka_wire import NoAnswer, NotSent, Produced
 from broker.log.protocol import Message
 

@@ -21,17 +21,15 @@ from typing import Any, Self, TypeVar
 import structlog
 
 from broker.errors import LogUnavailable, UsageError
+from broker.log.kafka_deadline import Deadline
 from broker.log.kafka_options import KafkaOptions
 from broker.log.kafka_wire import Cluster, Connection, NoAnswer, NotSent, PartitionAt, Security
 
-__all__ = ["Brokers", "Deadline", "Use"]
+__all__ = ["Brokers", "Use"]
 
 _T = TypeVar("_T")
 
 _STAGGER_S = 1.0
-_FIRST_PAUSE_S = 0.02
-_LONGEST_PAUSE_S = 1.0
-_ATTEMPTS_IN_A_CALL = 3
 _CONFIRM_S = 0.15
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
@@ -47,32 +45,6 @@ class Use(Enum):
     FOLLOW_1 = "follow 1"
     FOLLOW_2 = "follow 2"
     FOLLOW_3 = "follow 3"
-
-
-class Deadline:
-    """When a call gives up, and how it waits until then."""
-
-    def __init__(self, timeout_s: float) -> None:
-        self.timeout_s = timeout_s
-        self._loop = asyncio.get_running_loop()
-        self._at = self._loop.time() + timeout_s
-        self._pause_s = _FIRST_PAUSE_S
-
-    @property
-    def left_s(self) -> float:
-        """Seconds that are left, at least 0."""
-        return max(0.0, self._at - self._loop.time())
-
-    @property
-    def attempt_s(self) -> float:
-        """How long one request may take: a call can make a few, should a broker say nothing."""
-        return max(0.05, min(self.left_s, self.timeout_s / _ATTEMPTS_IN_A_CALL))
-
-    async def pause(self) -> None:
-        """Wait a moment, each time longer, with jitter."""
-        longest = min(self._pause_s, _LONGEST_PAUSE_S)
-        self._pause_s *= 2
-        await asyncio.sleep(min(self.left_s, random.uniform(longest / 2, longest)))  # noqa: S311 - no secret
 
 
 class Brokers:

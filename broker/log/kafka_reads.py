@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 
 from broker.errors import LogUnavailable
 from broker.log.kafka_batch import Chunk, decode_chunk
-from broker.log.kafka_brokers import Brokers, Deadline, Use
+from broker.log.kafka_brokers import Brokers, Use
 from broker.log.kafka_codes import Code, refusal
+from broker.log.kafka_deadline import Deadline
 from broker.log.kafka_wire import Fetched, NoAnswer, NotSent
 from broker.log.protocol import MAX_OFFSET, StoredMessage
 

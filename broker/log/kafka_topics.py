@@ -8,8 +8,9 @@ import structlog
 
 from broker.errors import LogUnavailable, UsageError
 from broker.log import kafka_admin as admin
-from broker.log.kafka_brokers import Brokers, Deadline, Use
+from broker.log.kafka_brokers import Brokers, Use
 from broker.log.kafka_codes import Code, refusal
+from broker.log.kafka_deadline import Deadline
 from broker.log.kafka_wire import NoAnswer, NotSent
 from broker.log.policy import BrokerSettings, ClusterView, TopicSettings, differences, topic_settings
 

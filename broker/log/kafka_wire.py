@@ -1,7 +1,7 @@
 """What goes over the wire to one broker, with types: aiokafka has none, and is imported here alone.
 
 Of aiokafka this takes the connection (TLS, SASL, versions of requests), the encoding of requests and
-the codec of record batches; not its producer and not its consumer: docs/adr/0003-kafka-client.md.
+the codec of record batches; not its producer and not its consumer: docs/adr/0002-kafka-client.md.
 """
 
 from __future__ import annotations

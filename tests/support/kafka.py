@@ -36,6 +36,9 @@ __all__ = ["Cluster", "Kafka", "free_ports", "kafka", "new_prefix", "secured", "
 _T = TypeVar("_T")
 
 IMAGE = "apache/kafka:4.3.1"
+# Read now: tests of the command line take these out of the environment.
+GIVEN = os.environ.get("FTF_KAFKA")
+REQUIRED = os.environ.get("FTF_REQUIRE_KAFKA") == "1"
 FASTER = {  # a broker is missed within seconds, not tens of them
     "broker.heartbeat.interval.ms": "300",
     "broker.session.timeout.ms": "3000",
@@ -240,7 +243,7 @@ def _is_open(port: int) -> bool:
 
 
 def _none(reason: str) -> NoReturn:
-    if os.environ.get("FTF_REQUIRE_KAFKA") == "1":
+    if REQUIRED:
         pytest.fail(f"FTF_REQUIRE_KAFKA=1, and there is no Kafka: {reason}", pytrace=False)
     pytest.skip(f"no Kafka: {reason}")
 
@@ -289,9 +292,8 @@ def _container() -> Iterator[Kafka]:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """One broker, the first there is; tests share it and take a prefix each."""
-    given = os.environ.get("FTF_KAFKA")
-    if given:
-        address = given.removeprefix("kafka://").partition("?")[0].rstrip("/")
+    if GIVEN:
+        address = GIVEN.removeprefix("kafka://").partition("?")[0].rstrip("/")
         _ran.append(f"the one at {address} (FTF_KAFKA)")
         yield Kafka(address, "FTF_KAFKA")
     elif _docker_answers():

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from broker.errors import LogUnavailable, OutcomeUnknown
-from broker.exchange.settle import append_settled
 from broker.log import Log, Message, Partition, StoredMessage, open_log, physical
+from broker.participant.settle import append_settled
 from support.kafka import Cluster, new_prefix
 
 pytestmark = pytest.mark.kafka
