@@ -29,15 +29,15 @@ from broker.directory import (
     make_channel_keys,
     sign_statement,
 )
-from broker.exchange.clock import system_clock
-from broker.exchange.follower import DIRECTORY, DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.formats.protocol import Statement
 from broker.formats.schema import default_store
 from broker.formats.statements import KeyUse, ServiceRole
 from broker.formats.terms import LED_PURPOSES, WELFARE_PURPOSES
 from broker.log.protocol import Log, Message
 from broker.log.sqlite import SqliteLog
+from broker.participant.clock import system_clock
+from broker.participant.follower import DIRECTORY, DirectoryFollower
+from broker.participant.keyring import Keyring
 
 __all__ = ["AUDITOR", "CHANNELS", "KAS", "PLAIN", "READER", "WRITER", "Coalition", "channel_of", "key_access"]
 

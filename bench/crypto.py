@@ -15,11 +15,11 @@ from bench.filling import items_of
 from bench.records import MEASURED, body_of, records
 from bench.timing import Comparison, compare, plain
 from broker.crypto.seal import seal
-from broker.exchange.clock import system_clock
 from broker.exchange.record_batch import StreamPlace, build_record_batch
 from broker.formats.batch import Item
 from broker.formats.records import Record
 from broker.formats.schema import default_store
+from broker.participant.clock import system_clock
 
 __all__ = ["measure_crypto"]
 

@@ -15,12 +15,12 @@ import structlog
 from broker.access.records import ChannelRecords
 from broker.directory import Channel, Directory, EpochKey
 from broker.errors import KasUnavailable
-from broker.exchange.follower import DIRECTORY, DirectoryFollower
-from broker.exchange.keyring import Keyring
-from broker.exchange.reading import read_events
 from broker.formats.manifest import CollectionTerms, ErasureTerms, Positions, TopicEnd
 from broker.formats.schema import default_store
 from broker.log.protocol import Log, Partition
+from broker.participant.follower import DIRECTORY, DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.reading import read_events
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Violation

@@ -18,13 +18,13 @@ from broker.crypto.lock import context_of, hkdf_sha256
 from broker.crypto.seal import receiving_key_id
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, EpochKey
-from broker.exchange.settle import append_settled
 from broker.formats.access import AccessBody, AccessDetails
 from broker.formats.batch import Batch, EpochAccess, Item, Secrets, build_batch
 from broker.formats.manifest import Header, Terms
 from broker.formats.protocol import encode
 from broker.formats.schema import protocol_schema, schema_id
 from broker.log.protocol import Log, Message, Partition
+from broker.participant.settle import append_settled
 from broker.verify.entitled import ACCESS_TOPIC
 
 __all__ = [

@@ -24,11 +24,11 @@ from broker.access.keystore import KeyStore
 from broker.access.takeover import KeyMissing, TakenOver, take_over
 from broker.directory import Channel, Directory
 from broker.errors import KasUnavailable, KeyFileError, NotEntitled
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.formats.access import AccessDetails
 from broker.formats.manifest import CollectionTerms, LateTerms, Terms
 from broker.log.protocol import Log, Partition
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 
 __all__ = ["COLLECTION_PAUSE_US", "FollowedChannel", "Means"]
 

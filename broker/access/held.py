@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from broker.access.keystore import KeyStore, StorageKey
 from broker.crypto.lock import release_shares
 from broker.errors import FormatError, OpenError
-from broker.exchange.settle import append_settled
 from broker.formats.access import HeldRelease, ReleaseShare
 from broker.formats.protocol import decode, encode
 from broker.log.protocol import Log, Message, Partition
+from broker.participant.settle import append_settled
 
 __all__ = ["KEYS", "HeldReleases", "open_held", "seal_held", "without_erased"]
 

@@ -16,11 +16,11 @@ from broker.crypto.merkle import inclusion_path
 from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import EpochKey
 from broker.errors import FormatError, OpenError
-from broker.exchange.reading import read_events
 from broker.formats.access import AccessRequest, LogEntry
 from broker.formats.batch import entry_bytes, leaf_hashes
 from broker.formats.manifest import AccessTerms, DenialTerms, ErasureTerms, LogItem, RecordItem, Terms
 from broker.formats.protocol import decode
+from broker.participant.reading import read_events
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, ReaderState, VerifiedBatch
 

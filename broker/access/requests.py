@@ -17,7 +17,6 @@ from broker.crypto.sign import SigningKey, verify
 from broker.directory import Directory, History, KeyState
 from broker.directory.party import AGENCY_NAME
 from broker.errors import FormatError, RequestRefused, SignatureInvalid, UsageError
-from broker.exchange.keyring import Keyring
 from broker.formats.access import AccessDetails, AccessRequest, BatchRef, CollectionQuery
 from broker.formats.batch import sign_content
 from broker.formats.manifest import LogItem, Operation, RecordItem, Signed
@@ -25,6 +24,7 @@ from broker.formats.protocol import decode, encode
 from broker.formats.schema import default_store
 from broker.formats.statements import KeyUse
 from broker.formats.terms import Purpose
+from broker.participant.keyring import Keyring
 
 __all__ = [
     "MAX_CLOCK_DIFFERENCE_US",

@@ -39,8 +39,6 @@ from broker.access.requests import CheckedRequest, check_query, check_request, c
 from broker.access.sealing import seal_answer, sign_collections
 from broker.directory import Channel, Directory
 from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.formats.access import BatchRef, EntryRef, LogEntry
 from broker.formats.manifest import (
     AccessTerms,
@@ -52,6 +50,8 @@ from broker.formats.manifest import (
     Verdict,
 )
 from broker.log.protocol import Log
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 
 __all__ = ["DECISION_HOLDS_US", "KeyAccessService"]
 

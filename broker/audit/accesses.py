@@ -17,10 +17,6 @@ from broker.access.client import KeyAccess
 from broker.access.requests import MAX_LOG_RANGE, details_commitment, make_request
 from broker.directory import Channel, Use
 from broker.errors import Denied, FormatError, OpenError
-from broker.exchange.clock import Clock, system_clock
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
-from broker.exchange.reading import read_events
 from broker.formats.access import AccessDetails, AccessRequest, LogEntry
 from broker.formats.manifest import (
     AccessTerms,
@@ -35,6 +31,10 @@ from broker.formats.protocol import decode, encode
 from broker.formats.schema import default_store
 from broker.formats.terms import Purpose
 from broker.log.protocol import Log, Partition
+from broker.participant.clock import Clock, system_clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.reading import read_events
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, VerifiedBatch
 

@@ -28,10 +28,10 @@ from broker.audit.takeovers import Takeovers
 from broker.audit.views import Views
 from broker.directory import Channel, EpochKey, HighWater, Use
 from broker.errors import UsageError
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.formats.schema import SchemaStore
 from broker.log.protocol import Log, Partition, StoredMessage
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
 from broker.verify.violations import Place, Violation

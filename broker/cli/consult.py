@@ -21,10 +21,10 @@ from broker.cli.subscribe import readable_channel
 from broker.directory import Channel
 from broker.errors import Denied, KasUnavailable, OpenError, UsageError
 from broker.exchange.asking import AnswerWrong, Asker, Wanted
-from broker.exchange.clock import system_clock
 from broker.exchange.delivery import READER_TOO_OLD, Delivered, Delivery, NotDelivered, Opener
 from broker.exchange.receipts import ReceiptFile
 from broker.formats.schema import RecordSchema
+from broker.participant.clock import system_clock
 from broker.verify.violations import Violation
 
 __all__ = ["command"]

@@ -16,10 +16,8 @@ from broker.cli.rejects import Rejects
 from broker.cli.session import Session, open_session
 from broker.errors import RecordInvalid, UsageError
 from broker.exchange.asking import AnswerWrong, Asker, Ground, Wanted
-from broker.exchange.clock import system_clock
 from broker.exchange.delivery import Delivered, Delivery, NotDelivered, Opener
 from broker.exchange.publisher import Publisher
-from broker.exchange.reading import read_events
 from broker.exchange.subscriber import Subscriber
 from broker.formats.manifest import CollectionStatus, Operation
 from broker.formats.mapping import RowProblem
@@ -27,6 +25,8 @@ from broker.formats.records import from_json
 from broker.formats.schema import RecordSchema
 from broker.formats.terms import HandlingCode, Purpose, RecordTerms
 from broker.log import Partition
+from broker.participant.clock import system_clock
+from broker.participant.reading import read_events
 from broker.verify.partition import PartitionReader, VerifiedBatch
 
 __all__ = ["Actor", "FeedResult", "Found", "PublishResult", "Wish", "consultation", "disclosure"]

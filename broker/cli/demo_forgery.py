@@ -11,9 +11,9 @@ from urllib.parse import quote
 from broker.cli.demo_world import AUDITOR, CHANNELS, World
 from broker.cli.init import ensure_topics
 from broker.cli.profile import Profile
-from broker.exchange.follower import DIRECTORY
 from broker.formats.schema import default_store
 from broker.log import Log, Partition, StoredMessage, open_log, physical
+from broker.participant.follower import DIRECTORY
 from broker.verify.violations import Place
 
 __all__ = ["Forgery", "forge"]

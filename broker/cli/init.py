@@ -18,10 +18,10 @@ from broker.cli.passphrase import new_passphrase
 from broker.cli.profile import Profile, Role
 from broker.directory import AUTHORITY, Directory, directory_message, drafts, sign_statement
 from broker.errors import UsageError
-from broker.exchange.follower import DIRECTORY
 from broker.formats.manifest import Signed
 from broker.formats.schema import default_store
 from broker.log import Log, Message, open_log
+from broker.participant.follower import DIRECTORY
 
 __all__ = ["command", "ensure_topics", "found"]
 

@@ -15,9 +15,9 @@ from broker.cli.session import Session, open_session
 from broker.crypto.sign import SigningKey
 from broker.directory import Channel
 from broker.errors import UsageError
-from broker.exchange.follower import DIRECTORY
-from broker.exchange.keyring import Keyring
 from broker.log import MAX_OFFSET, Partition
+from broker.participant.follower import DIRECTORY
+from broker.participant.keyring import Keyring
 
 __all__ = ["group"]
 

@@ -27,11 +27,11 @@ from broker.cli.statement_file import Bundle, issuer_of, read_statement, unsigne
 from broker.crypto.sign import SigningKey
 from broker.directory import AUTHORITY, Directory, countersign, directory_message
 from broker.errors import NotEntitled, PeerError, SignatureInvalid, UsageError
-from broker.exchange.follower import DIRECTORY
 from broker.formats import statements as s
 from broker.formats.manifest import Signed
 from broker.formats.protocol import Statement
 from broker.log import Message
+from broker.participant.follower import DIRECTORY
 
 __all__ = ["How", "append", "issue", "issuing", "judge", "now_us", "sign_as", "tell", "tell_file"]
 

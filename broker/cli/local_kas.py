@@ -19,9 +19,9 @@ from broker.cli.profile import Profile, Role
 from broker.cli.session import Session, open_session
 from broker.directory import complaint, confirm_channel_keys, sign_statement
 from broker.errors import UsageError
-from broker.exchange.clock import system_clock
 from broker.formats.manifest import Signed
 from broker.formats.protocol import Statement
+from broker.participant.clock import system_clock
 
 __all__ = [
     "announce_intake",

@@ -11,7 +11,6 @@ from broker.cli.output import day_text
 from broker.cli.says import says
 from broker.directory import Channel, Directory, Use
 from broker.errors import BrokerError
-from broker.exchange.keyring import Keyring
 from broker.formats import manifest as m
 from broker.formats.access import AccessRequest
 from broker.formats.batch import OpenedManifest, manifest_tag, open_manifest, parse_envelope
@@ -19,6 +18,7 @@ from broker.formats.manifest import Signed
 from broker.formats.protocol import STATEMENT_KINDS, Statement, decode, decode_content
 from broker.formats.terms import RecordTerms
 from broker.log import StoredMessage
+from broker.participant.keyring import Keyring
 
 __all__ = ["ACCESS_TOPIC", "MessageView", "PartitionView", "directory_view"]
 

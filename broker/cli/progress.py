@@ -20,7 +20,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Moved]:
     """Show how far something is; ``total`` is None while nobody knows."""
     console = words()
     if not console.is_terminal:
-        yield lambda done, of=None: None
+        yield _nothing_to_show
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -30,3 +30,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Moved]:
             bar.update(task, completed=done, total=of if of is not None else total)
 
         yield move
+
+
+def _nothing_to_show(done: int, of: int | None = None) -> None:
+    """What moves when no terminal shows it."""

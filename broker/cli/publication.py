@@ -19,13 +19,13 @@ from broker.cli.rejects import Rejects
 from broker.cli.session import Session
 from broker.directory import Channel
 from broker.errors import BrokerError, RecordInvalid, UsageError
-from broker.exchange.clock import day_of, system_clock
 from broker.exchange.permission import check_publisher, check_terms
 from broker.exchange.publisher import Published, Publisher, Ticket
 from broker.exchange.takeover import ask_collected
 from broker.formats.manifest import Collected
 from broker.formats.mapping import RowProblem
 from broker.formats.records import Record, encode_body, from_json
+from broker.participant.clock import day_of, system_clock
 
 __all__ = ["Publication"]
 

@@ -8,9 +8,9 @@ from broker.cli.progress import progress
 from broker.cli.session import Session
 from broker.directory import Channel
 from broker.exchange.reader_set import partition_reader
-from broker.exchange.reading import read_events
 from broker.formats.terms import RecordTerms
 from broker.log.protocol import Partition
+from broker.participant.reading import read_events
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Place
 

@@ -22,10 +22,10 @@ from broker.cli.progress import progress
 from broker.cli.render import KINDS, counted, printable
 from broker.cli.session import Session, load_high_water, save_high_water
 from broker.errors import UsageError
-from broker.exchange.follower import DirectoryFollower
 from broker.formats.schema import default_store
 from broker.log import Log, open_log
 from broker.log.protocol import physical
+from broker.participant.follower import DirectoryFollower
 from broker.verify.violations import Kind, Place
 
 __all__ = ["command"]

@@ -24,11 +24,11 @@ from broker.cli.profile import Profile, Role
 from broker.crypto.sign import SigningKey, signing_key_id
 from broker.directory import Directory, HighWater
 from broker.errors import KeyFileError, NotEntitled, UsageError
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.formats.schema import SchemaStore, default_store
 from broker.formats.statements import KeyUse
 from broker.log import Log, open_log
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 
 if TYPE_CHECKING:
     from broker.access.client import KeyAccess

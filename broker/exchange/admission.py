@@ -12,13 +12,13 @@ import structlog
 from broker.directory import Directory
 from broker.errors import KasUnavailable, OperatorError, UsageError
 from broker.exchange.batching import Lane
-from broker.exchange.clock import Clock, day_of
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.exchange.permission import check_publisher, check_terms, intake_of
 from broker.formats.records import Record
 from broker.formats.schema import SchemaStore
 from broker.formats.terms import RecordTerms
+from broker.participant.clock import Clock, day_of
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 
 __all__ = ["REFRESH_S", "Admission"]
 

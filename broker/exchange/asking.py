@@ -17,14 +17,14 @@ from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import MAX_ITEMS, PreparedRequest, make_request
 from broker.errors import KasUnavailable, PeerError
-from broker.exchange.clock import Clock
 from broker.exchange.delivery import Release
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
-from broker.exchange.settle import backoff_s
 from broker.formats.access import AccessDetails
 from broker.formats.manifest import Operation, Reason, RecordItem
 from broker.formats.terms import Purpose
+from broker.participant.clock import Clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.settle import backoff_s
 from broker.verify.partition import VerifiedBatch
 
 __all__ = ["MAX_ITEMS", "AnswerWrong", "Asked", "Asker", "Ground", "Wanted"]

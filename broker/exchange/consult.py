@@ -5,14 +5,14 @@ from __future__ import annotations
 from broker.access.client import KeyAccess
 from broker.errors import KasUnavailable, UsageError
 from broker.exchange.asking import AnswerWrong, Asker, Ground, Wanted
-from broker.exchange.clock import Clock, system_clock
 from broker.exchange.delivery import READER_TOO_OLD, Delivery, Opener, not_delivered
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.exchange.reader_set import partition_reader
-from broker.exchange.reading import read_events
 from broker.formats.schema import SchemaStore
 from broker.log.protocol import Log, Partition
+from broker.participant.clock import Clock, system_clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.reading import read_events
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Violation
 

@@ -22,14 +22,14 @@ from broker.crypto.lock import context_of, unlock
 from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed
 from broker.directory import Channel, Directory
 from broker.errors import FormatError, OpenError
-from broker.exchange.clock import day_of
-from broker.exchange.keyring import Keyring
 from broker.exchange.unlocking import body_keys, wrong_release_shares
 from broker.formats.batch import OpenedManifest
 from broker.formats.manifest import Reason
 from broker.formats.records import ORDERS, Record, check_received, decode_body
 from broker.formats.schema import RecordSchema, SchemaStore, projection
 from broker.formats.terms import RecordTerms
+from broker.participant.clock import day_of
+from broker.participant.keyring import Keyring
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 

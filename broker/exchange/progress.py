@@ -9,11 +9,11 @@ from typing import Self
 
 from broker.directory import check_high_water
 from broker.errors import UsageError
-from broker.exchange.follower import DirectoryFollower
 from broker.exchange.receipts import ReceiptFile
 from broker.exchange.state import Json, Position, StateFile, SubscriberState
 from broker.formats.manifest import Signed
 from broker.log.protocol import Partition
+from broker.participant.follower import DirectoryFollower
 from broker.verify.partition import ReaderState, VerifiedBatch
 from broker.verify.violations import Violation
 

@@ -36,12 +36,8 @@ from broker.access.client import KeyAccess
 from broker.errors import BrokerError, OutcomeUnknown, UsageError
 from broker.exchange.admission import Admission
 from broker.exchange.batching import Lane, Limits, OpenBatch
-from broker.exchange.clock import Clock, day_of, system_clock
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.exchange.permission import check_publisher, check_terms
 from broker.exchange.record_batch import StreamPlace, build_record_batch
-from broker.exchange.settle import append_settled
 from broker.exchange.takeover import ask_collected
 from broker.exchange.tickets import Parcel, Published, Sent, Ticket
 from broker.formats.batch import Item
@@ -50,6 +46,10 @@ from broker.formats.records import Record, encode_body
 from broker.formats.schema import SchemaStore
 from broker.formats.terms import RecordTerms
 from broker.log.protocol import Log, Message, Partition
+from broker.participant.clock import Clock, day_of, system_clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.settle import append_settled
 
 __all__ = ["Published", "Publisher", "Ticket"]
 

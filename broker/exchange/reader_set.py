@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from broker.directory import Channel
 from broker.exchange.feed import Feed
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.log.protocol import Log, Partition, StoredMessage
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, ReaderState, VerifiedBatch
 
 __all__ = ["MAX_WINDOW", "ReaderSet", "Window", "partition_reader"]

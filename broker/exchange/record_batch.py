@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from broker.crypto.seal import receiving_key_id
 from broker.directory import Channel, Directory, Epoch
 from broker.errors import UsageError
-from broker.exchange.clock import day_of
-from broker.exchange.keyring import Keyring
 from broker.exchange.permission import intake_of
 from broker.formats.batch import Batch, EpochAccess, Item, Secrets, build_batch
 from broker.formats.manifest import Header
 from broker.formats.schema import RecordSchema
+from broker.participant.clock import day_of
+from broker.participant.keyring import Keyring
 from broker.verify.terms import seal_recipients
 
 __all__ = ["StreamPlace", "build_record_batch"]

@@ -24,6 +24,7 @@ from broker.directory import HighWater
 from broker.errors import UsageError
 from broker.log.protocol import MAX_OFFSET, Partition
 from broker.verify.partition import ReaderState
+from broker.verify.streams import StreamKey
 
 __all__ = ["Json", "Position", "StateFile", "SubscriberState"]
 
@@ -100,16 +101,10 @@ def _position_to_json(partition: Partition, position: Position) -> dict[str, Any
         "mark": reader.mark,
         "delivered_to": {"offset": position.offset, "index": position.index},
         "heads": [
-            {
-                "issuer": issuer,
-                "epoch": epoch,
-                "stream": stream.hex(),
-                "sequence": sequence,
-                "digest": digest.hex(),
-                "offset": offset,
-            }
-            for (issuer, epoch, stream), sequence, digest, offset in reader.heads
+            {**_stream_to_json(key), "sequence": sequence, "digest": digest.hex(), "offset": offset}
+            for key, sequence, digest, offset in reader.heads
         ],
+        "closed": [_stream_to_json(key) for key in reader.closed],
     }
 
 
@@ -122,17 +117,27 @@ def _position_from_json(value: object) -> tuple[Partition, Position]:
         next_offset=_int(one["next_offset"]),
         mark=_int(one["mark"]),
         heads=tuple(_head_from_json(head) for head in _list(one["heads"])),
+        closed=tuple(_stream_from_json(_object(key)) for key in _list(one["closed"])),
     )
     position = Position(reader=reader, offset=_int(delivered["offset"]), index=_int(delivered["index"]))
     return Partition(one["topic"], _int(one["partition"])), position
 
 
-def _head_from_json(value: object) -> tuple[tuple[str, int, bytes], int, bytes, int]:
+def _head_from_json(value: object) -> tuple[StreamKey, int, bytes, int]:
     head = _object(value)
-    if not isinstance(head["issuer"], str):
-        raise ValueError("issuer is no text")
-    key = (head["issuer"], _int(head["epoch"]), _bytes(head["stream"], 16))
+    key = _stream_from_json(head)
     return key, _int(head["sequence"]), _bytes(head["digest"], 32), _int(head["offset"])
+
+
+def _stream_to_json(key: StreamKey) -> dict[str, Any]:
+    issuer, epoch, stream = key
+    return {"issuer": issuer, "epoch": epoch, "stream": stream.hex()}
+
+
+def _stream_from_json(one: dict[str, Any]) -> StreamKey:
+    if not isinstance(one["issuer"], str):
+        raise ValueError("issuer is no text")
+    return one["issuer"], _int(one["epoch"]), _bytes(one["stream"], 16)
 
 
 def _object(value: object) -> dict[str, Any]:

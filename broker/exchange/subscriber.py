@@ -37,7 +37,6 @@ from broker.access.client import KeyAccess
 from broker.directory import Channel
 from broker.errors import KasUnavailable, UsageError
 from broker.exchange.asking import AnswerWrong, Asked, Asker, Ground, Wanted
-from broker.exchange.clock import Clock, system_clock
 from broker.exchange.delivery import (
     READER_TOO_OLD,
     Delivered,
@@ -46,13 +45,14 @@ from broker.exchange.delivery import (
     Opener,
     not_delivered,
 )
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.exchange.progress import Progress
 from broker.exchange.reader_set import ReaderSet, Window
 from broker.exchange.state import Json
 from broker.formats.schema import RecordSchema, SchemaStore
 from broker.log.protocol import Log, Partition
+from broker.participant.clock import Clock, system_clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 

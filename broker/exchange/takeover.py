@@ -17,13 +17,13 @@ from broker.access.answers import open_collection_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import make_query
 from broker.errors import KasUnavailable, PeerError
-from broker.exchange.clock import Clock, system_clock
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
-from broker.exchange.settle import backoff_s
 from broker.exchange.tickets import Published
 from broker.formats.access import BatchRef
 from broker.formats.manifest import Collected, CollectionStatus
+from broker.participant.clock import Clock, system_clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.settle import backoff_s
 
 __all__ = ["ask_collected"]
 

@@ -6,7 +6,6 @@ byte and accepts the one encoding that ``encode`` makes, else it raises FormatEr
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, TypeVar
 
 from broker.errors import FormatError
@@ -88,9 +87,14 @@ _CLASSES: dict[str, type] = {
 T = TypeVar("T")
 
 
-@cache
+_codecs: dict[type, Codec] = {}
+
+
 def _codec(cls: type) -> Codec:
-    return compile_schema(protocol_schema(cls.__name__), classes=_CLASSES)
+    codec = _codecs.get(cls)
+    if codec is None:
+        codec = _codecs[cls] = compile_schema(protocol_schema(cls.__name__), classes=_CLASSES)
+    return codec
 
 
 def encode(value: Any) -> bytes:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from broker.exchange.follower import DirectoryFollower
 from broker.log.protocol import Log, Partition
+from broker.participant.follower import DirectoryFollower
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader
 
 __all__ = ["read_events"]

@@ -15,7 +15,6 @@ from broker.access.answers import RecordRef, open_answer, open_collection_answer
 from broker.access.requests import PreparedRequest, make_query, make_request, new_details
 from broker.crypto.seal import answer_info, seal
 from broker.errors import FormatError, NotEntitled, OpenError, PeerError, SignatureInvalid
-from broker.exchange.keyring import Keyring
 from broker.formats.access import (
     AccessAnswer,
     BatchRef,
@@ -39,6 +38,7 @@ from broker.formats.manifest import (
 )
 from broker.formats.protocol import encode
 from broker.formats.terms import Purpose
+from broker.participant.keyring import Keyring
 from support.coalition import CARE, KAS, POLICE_A, POLICE_B, Coalition, receiving_key, signing_key
 
 COALITION = Coalition.create()

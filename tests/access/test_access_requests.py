@@ -27,13 +27,13 @@ from broker.access.requests import (
 from broker.crypto.sign import SigningKey
 from broker.directory import drafts
 from broker.errors import RequestRefused, UsageError
-from broker.exchange.keyring import Keyring
 from broker.formats.access import AccessDetails, AccessRequest, BatchRef
 from broker.formats.batch import sign_content
 from broker.formats.manifest import LogItem, Operation, RecordItem, Signed
 from broker.formats.protocol import encode
 from broker.formats.statements import KeyUse
 from broker.formats.terms import Purpose
+from broker.participant.keyring import Keyring
 from support.coalition import CARE, POLICE_A, POLICE_B, Coalition, receiving_key, signing_key
 
 COALITION = Coalition.create()

@@ -15,13 +15,13 @@ from broker.access.requests import new_details
 from broker.audit.accesses import Access, accesses
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.errors import Denied, OpenError
-from broker.exchange.follower import DirectoryFollower
 from broker.formats.access import AccessAnswer, AccessDetails
 from broker.formats.batch import open_manifest, parse_envelope
 from broker.formats.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
 from broker.formats.protocol import decode, encode
 from broker.formats.terms import Purpose
 from broker.log.protocol import Partition
+from broker.participant.follower import DirectoryFollower
 from support.coalition import AUDITOR, JUSTICE, POLICE_A, POLICE_B, REHAB
 from support.kas import World
 

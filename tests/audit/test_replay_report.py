@@ -14,9 +14,9 @@ from broker.audit.replay import Progress, replay
 from broker.audit.report import known_from_json, to_json
 from broker.directory import HighWater
 from broker.errors import UsageError
-from broker.exchange.follower import DirectoryFollower
 from broker.formats.schema import default_store
 from broker.log.sqlite import SqliteLog
+from broker.participant.follower import DirectoryFollower
 from broker.verify.violations import Kind, Place, Violation
 from support.audit_log import alter, auditor, copy_of, played, replayed_file
 from support.coalition import AUDITOR, POLICE_A, POLICE_B

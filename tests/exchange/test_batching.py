@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from broker.errors import UsageError
 from broker.exchange.batching import Lane, Limits, OpenBatch
-from broker.exchange.keyring import Keyring
 from broker.exchange.record_batch import StreamPlace, build_record_batch
 from broker.formats.batch import Item
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, RecordTerms, Target
 from broker.log import MAX_BATCH_BYTES, Message, batch_bytes
+from broker.participant.keyring import Keyring
 from support.coalition import AGENCIES, POLICE_A, Coalition, receiving_key, signing_key
 from support.partition_log import record_terms
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from broker.audit.causes import Known
 from broker.audit.replay import ReplayReport, replay
 from broker.directory import HighWater
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.formats.manifest import LogItem
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, Purpose
 from broker.log.sqlite import SqliteLog
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 from support.coalition import (
     AUDITOR,
     BORDER,

@@ -23,12 +23,8 @@ from broker.access.requests import new_details
 from broker.access.service import KeyAccessService
 from broker.directory import History, confirm_channel_keys, drafts, make_channel_keys
 from broker.exchange.asking import Ground
-from broker.exchange.clock import system_clock
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
 from broker.exchange.publisher import Published, Publisher
 from broker.exchange.reader_set import partition_reader
-from broker.exchange.reading import read_events
 from broker.exchange.subscriber import Delivered, Delivery, Subscriber
 from broker.formats.access import AccessDetails
 from broker.formats.manifest import Operation, Terms
@@ -36,6 +32,10 @@ from broker.formats.records import Record, from_json
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, Purpose, Target
 from broker.log import Log, Partition, SqliteLog, StoredMessage
+from broker.participant.clock import system_clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.reading import read_events
 from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Violation
 from support.coalition import (

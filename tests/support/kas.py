@@ -27,9 +27,6 @@ from broker.access.service import KeyAccessService
 from broker.crypto.lock import context_of, release_share
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
 from broker.directory import Directory, confirm_channel_keys, make_channel_keys
-from broker.exchange.follower import DirectoryFollower
-from broker.exchange.keyring import Keyring
-from broker.exchange.reading import read_events
 from broker.formats.access import AccessDetails
 from broker.formats.batch import (
     Batch,
@@ -50,6 +47,9 @@ from broker.formats.schema import default_store
 from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from broker.log.protocol import Log, Message, Partition
 from broker.log.sqlite import SqliteLog
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.reading import read_events
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader
 from broker.verify.terms import seal_recipients

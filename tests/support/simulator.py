@@ -27,7 +27,8 @@ from broker.access.answers import Answer
 from broker.access.service import KeyAccessService
 from broker.audit.causes import Known
 from broker.audit.replay import ReplayReport, replay
-from broker.directory import Directory, HighWater
+from broker.crypto.sign import SigningKey
+from broker.directory import Directory, HighWater, directory_message
 from broker.errors import BrokerError, RequestRefused
 from broker.exchange.asking import Ground
 from broker.exchange.publisher import Published
@@ -37,10 +38,23 @@ from broker.formats.protocol import Statement
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, HandlingCode, Purpose
 from broker.formats.terms import Target as Order
+from broker.log.protocol import Message, Partition
+from broker.log.sqlite import SqliteLog
 from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
 from broker.verify.violations import Kind, Place, Violation
 from support.asking import send
-from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, POLICE_A, POLICE_B, REHAB, signing_key
+from support.coalition import (
+    AUDITOR,
+    BORDER,
+    CARE,
+    JUSTICE,
+    POLICE_A,
+    POLICE_B,
+    REHAB,
+    receiving_key,
+    signing_key,
+)
 from support.exchange import CHANNEL, PAIR, World, details, ground
 from support.forgery import Forged, Placed, enter, publish
 
@@ -89,6 +103,7 @@ class Played:
     folder: Path
     delivered: frozenset[tuple[bytes, int]]
     batches: dict[str, Target]
+    genesis: bytes
     high_water: HighWater
 
 
@@ -150,7 +165,7 @@ async def _play(folder: Path) -> Played:
             assert not [one for one in items if isinstance(one, Violation)], items
             everything |= {(one.batch_id, one.index) for one in items if isinstance(one, Delivered)}
         follower = await world.follower()
-    return Played(folder, frozenset(everything), batches, follower.high_water)
+    return Played(folder, frozenset(everything), batches, world.coalition.genesis, follower.high_water)
 
 
 @dataclass
@@ -235,6 +250,22 @@ class Simulator:
             await on_log.add_to(world.log, make(on_log.directory, on_log.now), *keys)
 
         self.run(run)
+
+    def say_anyway(self, make: Callable[[Directory, int], Statement], *keys: SigningKey) -> Place:
+        """Append a directory statement that must not count, signed with these keys; where it stands."""
+
+        async def run(world: World) -> Place:
+            on_log = world.coalition
+            signed = on_log.sign(make(on_log.directory, on_log.now), *keys)
+            message = Message(*directory_message(signed))
+            return Place("directory", 0, await world.log.append(Partition("directory", 0), [message]))
+
+        return self.run(run)
+
+    def must_not_count(self, place: Place, why: str) -> None:
+        """The directory statement at this place counts for nobody, for this reason; all goes on as before."""
+        report = self.must_report(Kind.DIRECTORY_STATEMENT, place, delivers=True)
+        assert why in report.violations[0].violation.detail, report.violations[0].violation.detail
 
     def suspend(self, agency: str) -> None:
         """The authority suspends an agency."""
@@ -370,27 +401,34 @@ class Simulator:
 
     # who must notice
 
-    def observe(
-        self, *, high_water: HighWater | None = None, known: Sequence[Known] = (), read: bool = True
-    ) -> tuple[ReplayReport, list[Delivery]]:
-        """What the auditor's replay finds, and what is then delivered to a subscriber of each channel."""
+    def replay(self, *, high_water: HighWater | None = None, known: Sequence[Known] = ()) -> ReplayReport:
+        """What the auditor's replay finds, with nothing but the file, its keys and the pinned genesis."""
 
-        async def run(world: World) -> tuple[ReplayReport, list[Delivery]]:
+        async def run() -> ReplayReport:
+            async with await SqliteLog.open(self.path) as log:
+                follower = await DirectoryFollower.start(log, played().genesis)
+                keyring = Keyring.of(AUDITOR, signing_key(AUDITOR), [receiving_key(AUDITOR)])
+                return await replay(
+                    log, follower, keyring, store=default_store(), high_water=high_water, known=known
+                )
+
+        return asyncio.run(run())
+
+    def read_all(self) -> list[Delivery]:
+        """What a subscriber of each channel is given."""
+
+        async def run(world: World) -> list[Delivery]:
             follower = await world.follower()
-            keyring, store = world.keyring(AUDITOR), default_store()
-            report = await replay(
-                world.log, follower, keyring, store=store, high_water=high_water, known=known
-            )
             given: list[Delivery] = []
-            for channel, name in DELIVERED_TO.items() if read else ():
+            for channel, name in DELIVERED_TO.items():
                 given += await subscribed(world, follower, name, channel)
-            return report, given
+            return given
 
         return self.run(run)
 
-    def replay(self, *, high_water: HighWater | None = None, known: Sequence[Known] = ()) -> ReplayReport:
-        """What the auditor's replay finds."""
-        return self.observe(high_water=high_water, known=known, read=False)[0]
+    def observe(self) -> tuple[ReplayReport, list[Delivery]]:
+        """What the auditor's replay finds, and what is then delivered to a subscriber of each channel."""
+        return self.replay(), self.read_all()
 
     def read(
         self, channel: str = CHANNEL, name: str | None = None, state: Path | None = None
@@ -409,13 +447,18 @@ class Simulator:
 
     # how an attack must end
 
-    def must_report(self, kind: Kind, *places: Place, delivers: bool = True) -> ReplayReport:
-        """Each place is a root of this kind, everything else is caused by them, and all else is delivered."""
-        is_of_records = all(place.topic not in ("access", "directory") for place in places)
-        report, given = self.observe(read=delivers and is_of_records)
+    def must_report(self, kind: Kind, *places: Place, delivers: bool | None = None) -> ReplayReport:
+        """Each place is a root of this kind, everything else is caused by them, and all else is delivered.
+
+        Unless told otherwise the last holds for attacks on record topics: where the access log or the
+        directory was altered, the service has reason to stop.
+        """
+        if delivers is None:
+            delivers = all(place.topic not in ("access", "directory") for place in places)
+        report = self.replay()
         self._check_roots(report, kind, places)
-        if delivers and is_of_records:
-            self._check_delivered(given)
+        if delivers:
+            self._check_delivered(self.read_all())
         return report
 
     @staticmethod

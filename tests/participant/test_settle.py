@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from broker.errors import LogUnavailable, OutcomeUnknown, UsageError
-from broker.exchange.settle import append_settled, backoff_s, match_messages
 from broker.log import Message, Partition, StoredMessage
+from broker.participant.settle import append_settled, backoff_s, match_messages
 from support.exchange import World, stored
 from support.fault_log import Fault, FaultLog
 
@@ -106,7 +106,7 @@ async def test_what_the_log_never_takes_is_not_retried(world: World) -> None:
 
 def test_pauses_grow_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses double, each with jitter, up to five seconds."""
-    monkeypatch.setattr("broker.exchange.settle._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("broker.participant.settle._FIRST_PAUSE_S", 0.05)
     for attempt in range(1, 40):
         longest = min(0.05 * 2 ** (attempt - 1), 5.0)
         assert longest / 2 <= backoff_s(attempt) <= longest
