@@ -83,9 +83,12 @@ def service_keys(session: Session) -> KeyStore:
 
 async def announce_intake(session: Session) -> list[int]:
     """Announce the intake keys that are missing for the next days; returns the days."""
-    statements = service_keys(session).announce(session.directory, session.profile.name, now_us())
-    await append(session, _signed(session, statements))
-    return [one.day for one in statements if one.day is not None]
+    keys, days = service_keys(session), list[int]()
+    while statements := keys.announce(session.directory, session.profile.name, now_us()):
+        # One by one, each with a view that covers the one before: so their order is proved too.
+        await append(session, _signed(session, statements[:1]))
+        days += [one.day for one in statements[:1] if one.day is not None]
+    return days
 
 
 async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
