@@ -1,0 +1,413 @@
+"""The directory: rolled back, forked, reordered, and statements by those who may not make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from broker.crypto.sign import SigningKey
+from broker.directory import Directory, complaint, drafts, make_channel_keys
+from broker.errors import NotEntitled
+from broker.formats.protocol import Statement
+from broker.formats.statements import ChannelKind, KeyUse, ServiceRole
+from broker.verify.violations import Kind, Place
+from support.coalition import (
+    AUDITOR,
+    BORDER,
+    CARE,
+    JUSTICE,
+    KAS,
+    POLICE_A,
+    POLICE_B,
+    PURPOSES,
+    RECORD_TYPES,
+    REHAB,
+    receiving_key,
+    signing_key,
+)
+from support.exchange import CHANNEL, PAIR, World
+from support.simulator import Simulator, played
+
+Make = Callable[[Directory, int], Statement]
+AUTHORITY = tuple(signing_key(f"authority {i}") for i in range(3))
+PUPPET = "XZZ:puppet"
+P = signing_key("puppet")
+DAY_US = 86_400_000_000
+
+
+def at(offset: int) -> Place:
+    """A message of the directory."""
+    return Place("directory", 0, offset)
+
+
+# 10: the operator, against what stands
+
+
+@pytest.mark.parametrize("offset", [0, 1, 7, 15, 21])
+def test_flip_a_statement(world: Simulator, offset: int) -> None:
+    """10: O flips a bit of a statement: it does not count there, and what others saw says that it did."""
+    place = world.flip(at(offset))
+    world.must_report(Kind.DIRECTORY_STATEMENT, place)
+
+
+@pytest.mark.parametrize("close_up", [False, True])
+def test_drop_a_statement(world: Simulator, close_up: bool) -> None:
+    """10: O drops a statement, with a hole or without."""
+    place = world.drop(at(9), close_up=close_up)
+    world.must_report(Kind.DIRECTORY_STATEMENT if close_up else Kind.OFFSET_MISSING, place)
+
+
+def test_swap_two_statements(world: Simulator) -> None:
+    """10: O exchanges two statements of the authority: the chain of its statements breaks there."""
+    place = world.swap(at(2), at(3))
+    world.must_report(Kind.DIRECTORY_STATEMENT, place)
+
+
+def test_change_an_append_time(world: Simulator) -> None:
+    """10: O changes when a statement was appended, on which 72 hours depend: its hash covers that."""
+    place = world.overwrite(at(9), 12345, column="appended_at")
+    report = world.replay()
+    roots = [one.violation for one in report.violations if one.violation.caused_by is None]
+    assert [one.place.topic for one in roots] == ["directory"], report.violations
+    assert place.offset <= roots[0].place.offset <= place.offset + 1
+
+
+def test_a_suspension_dropped(world: Simulator) -> None:
+    """10: O drops a suspension that somebody has seen: whoever saw it convicts the directory."""
+    world.suspend(CARE)
+    world.forge(issuer=BORDER)
+    place = world.cut_tail(at(23))
+    world.must_report(Kind.VIEW_UNKNOWN, Place("returns", 0, 26), delivers=False)
+    assert place == at(23)
+
+
+def test_a_suspension_swapped_with_its_end(world: Simulator) -> None:
+    """10: O exchanges a suspension with the reinstatement behind it."""
+    world.suspend(CARE)
+    world.say(lambda d, now: drafts.reinstate_agency(d, agency=CARE, issued_at=now))
+    place = world.swap(at(23), at(24))
+    world.must_report(Kind.DIRECTORY_STATEMENT, place)
+
+
+def test_a_suspension_replayed(world: Simulator) -> None:
+    """10: O appends an old suspension behind the reinstatement: its ``previous`` is not the newest."""
+    world.suspend(CARE)
+    row = world.row(at(23))
+    world.say(lambda d, now: drafts.reinstate_agency(d, agency=CARE, issued_at=now))
+    place = world.append("directory", 0, (row.key, row.value))
+    world.must_not_count(place, "previous")
+
+
+@pytest.mark.parametrize("offset", [0, 5, 12, 22])
+def test_a_statement_twice(world: Simulator, offset: int) -> None:
+    """10: O appends a copy of any statement: it does not count a second time."""
+    row = world.row(at(offset))
+    place = world.append("directory", 0, (row.key, row.value))
+    world.must_not_count(place, "")
+
+
+def test_rolled_back_for_who_has_seen_more(world: Simulator) -> None:
+    """5: O shows an older directory: replay with its own high-water mark reports where it ends."""
+    place = world.cut_tail(at(20))
+    report = world.replay(high_water=played().high_water)
+    assert (report.violations[0].violation.kind, report.violations[0].violation.place) == (
+        Kind.DIRECTORY_ROLLBACK,
+        place,
+    )
+    assert all(one.violation.caused_by == place for one in report.violations[1:])
+
+
+def test_rolled_back_for_who_is_new(world: Simulator) -> None:
+    """5: the same, for an auditor who has seen nothing: the service's newest entry had seen more."""
+    place = world.cut_tail(at(22))
+    world.must_report(Kind.DIRECTORY_ROLLBACK, place)
+
+
+def test_rolled_back_for_the_service(world: Simulator) -> None:
+    """5: O shows the service an older directory: it does not start."""
+    world.cut_tail(at(22))
+    with pytest.raises(NotEntitled, match="seen before"):
+        world.read()
+
+
+@pytest.mark.parametrize(
+    "message", [(None, None), (b"", b""), (b"", None), (b"k", b"\xff" * 9), (b"", b"x" * 900_000)]
+)
+def test_raw_messages(world: Simulator, message: tuple[bytes | None, bytes | None]) -> None:
+    """25, 26: O appends what is no statement: it has its place in the hash, and counts for nobody."""
+    place = world.append("directory", 0, message)
+    world.must_not_count(place, "")
+
+
+# 12, 14: who may not say it
+
+
+def key_added(party: str, key: bytes, use: KeyUse = KeyUse.RECEIVING) -> Make:
+    """The statement that adds a key to a party."""
+    return lambda d, now: drafts.add_key(d, party=party, use=use, public_key=key, issued_at=now)
+
+
+def admitted(key: bytes = signing_key(PUPPET).public, name: str = PUPPET) -> Make:
+    """The statement that admits an agency."""
+    receiving = receiving_key(PUPPET).public
+    return lambda d, now: drafts.admit_agency(
+        d, agency=name, title="Puppet", signing_key=key, receiving_key=receiving, issued_at=now
+    )
+
+
+def opened(**changes: Any) -> Make:
+    """The statement that opens a channel."""
+    fields: dict[str, Any] = {
+        "channel": "new",
+        "number": 3,
+        "members": [POLICE_A, POLICE_B],
+        "auditors": [AUDITOR],
+        "record_types": RECORD_TYPES,
+        "purposes": PURPOSES,
+        "legal_basis": "none",
+        "ceiling_days": 10,
+        "kind": None,
+        "mandates": (),
+    }
+    return lambda d, now: drafts.open_channel(d, **(fields | changes), issued_at=now)
+
+
+def service(role: ServiceRole, key: bytes, use: KeyUse = KeyUse.SIGNING) -> Make:
+    """The statement that announces a key of a service."""
+    return lambda d, now: drafts.announce_service_key(
+        d, service="puppet", role=role, use=use, public_key=key, issued_at=now
+    )
+
+
+SMALL = (  # of order 1, 2 and 4, and one that is not canonical
+    bytes(32),
+    b"\x01" + bytes(31),
+    b"\xec" + b"\xff" * 30 + b"\x7f",
+    b"\xee" + b"\xff" * 30 + b"\x7f",
+)
+
+
+@pytest.mark.parametrize("key", SMALL, ids=["zero", "one", "minus one", "too large"])
+def test_a_small_order_key(world: Simulator, key: bytes) -> None:
+    """14: M adds a key of small order, or not in its one form, under which one signature fits everything."""
+    place = world.say_anyway(key_added(CARE, key, KeyUse.SIGNING), signing_key(CARE))
+    world.must_not_count(place, "")
+
+
+@pytest.mark.parametrize("key", SMALL, ids=["zero", "one", "minus one", "too large"])
+def test_a_small_order_key_at_admission(world: Simulator, key: bytes) -> None:
+    """14: A admits an agency with such a key, both keys of the authority signing."""
+    place = world.say_anyway(admitted(key), *AUTHORITY[:2])
+    world.must_not_count(place, "")
+
+
+STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
+    ("12: A admits a puppet alone", admitted(), (AUTHORITY[0], signing_key(PUPPET))),
+    ("12: A signs twice with one key", admitted(), (AUTHORITY[0], AUTHORITY[0], signing_key(PUPPET))),
+    ("14: a key without possession", admitted(), AUTHORITY[:2]),
+    ("N admits itself", admitted(), (signing_key(PUPPET),)),
+    ("a name that is none", admitted(name="../../etc"), (*AUTHORITY[:2], signing_key(PUPPET))),
+    ("a name that is taken", admitted(name=CARE), (*AUTHORITY[:2], signing_key(PUPPET))),
+    ("12: A adds a receiving key", key_added(CARE, receiving_key("x").public), AUTHORITY[:2]),
+    ("M adds a key to another", key_added(CARE, receiving_key("x").public), (signing_key(BORDER),)),
+    ("T adds a key unproved", key_added(CARE, signing_key("x").public, KeyUse.SIGNING), (signing_key(CARE),)),
+    ("a receiving key cut short", key_added(CARE, bytes(100)), (signing_key(CARE),)),
+    ("12: one A announces a KAS", service(ServiceRole.KAS, P.public), (AUTHORITY[0], P)),
+    ("M announces a notary", service(ServiceRole.NOTARY, P.public), (signing_key(CARE), P)),
+    ("M opens a channel", opened(), (signing_key(POLICE_A),)),
+    ("12: A opens one alone", opened(), (AUTHORITY[0],)),
+    (
+        "three in a bilateral one",
+        opened(members=[POLICE_A, POLICE_B, CARE], kind=ChannelKind.BILATERAL),
+        AUTHORITY[:2],
+    ),
+    ("a number that is taken", opened(number=0), AUTHORITY[:2]),
+    ("a negative number", opened(number=-1), AUTHORITY[:2]),
+    ("a name that is a path", opened(channel="../../etc/passwd"), AUTHORITY[:2]),
+    ("a name that is taken", opened(channel=PAIR), AUTHORITY[:2]),
+    ("a member that is none", opened(members=[POLICE_A, PUPPET]), AUTHORITY[:2]),
+    ("one member", opened(members=[POLICE_A]), AUTHORITY[:2]),
+    ("a record type that is none", opened(record_types=["Unknown", "Unknown"]), AUTHORITY[:2]),
+    (
+        "A joins a third to a bilateral channel",
+        lambda d, now: drafts.join_channel(d, channel=PAIR, agency=CARE, issued_at=now),
+        (*AUTHORITY[:2], signing_key(CARE), signing_key(POLICE_A), signing_key(POLICE_B)),
+    ),
+    (
+        "N joins a channel by itself",
+        lambda d, now: drafts.join_channel(d, channel="xbb-xdd", agency=CARE, issued_at=now),
+        (signing_key(CARE),),
+    ),
+    (
+        "M suspends another",
+        lambda d, now: drafts.suspend_agency(d, agency=CARE, reason="x", issued_at=now),
+        (signing_key(POLICE_A),),
+    ),
+    (
+        "A suspends alone",
+        lambda d, now: drafts.suspend_agency(d, agency=CARE, reason="x", issued_at=now),
+        (AUTHORITY[2],),
+    ),
+    (
+        "M reinstates itself",
+        lambda d, now: drafts.reinstate_agency(d, agency=CARE, issued_at=now),
+        (signing_key(CARE),),
+    ),
+    (
+        "A rotates itself away from the others",
+        lambda d, now: drafts.rotate_authority(
+            d, authority_keys=[AUTHORITY[0].public], threshold=1, issued_at=now
+        ),
+        (AUTHORITY[0],),
+    ),
+    (
+        "A makes its threshold none",
+        lambda d, now: drafts.rotate_authority(
+            d, authority_keys=[one.public for one in AUTHORITY], threshold=0, issued_at=now
+        ),
+        AUTHORITY[:2],
+    ),
+    (
+        "M appoints an auditor",
+        lambda d, now: drafts.appoint_auditor(
+            d,
+            auditor="mine",
+            title="mine",
+            signing_key=signing_key("mine").public,
+            receiving_key=receiving_key("mine").public,
+            channels=[CHANNEL],
+            issued_at=now,
+        ),
+        (signing_key(CARE), signing_key("mine")),
+    ),
+    (
+        "M revokes another's key",
+        lambda d, now: drafts.revoke_key(
+            d, party=CARE, key_id=signing_key(CARE).key_id, since=1, issued_at=now
+        ),
+        (signing_key(BORDER),),
+    ),
+    (
+        "K retires its key before its successor",
+        lambda d, now: drafts.retire_key(
+            d,
+            party=KAS,
+            key_id=signing_key(KAS).key_id,
+            successor=signing_key(KAS).key_id,
+            issued_at=now,
+        ),
+        (signing_key(KAS),),
+    ),
+    (
+        "M announces an intake key",
+        lambda d, now: drafts.announce_intake_key(
+            d, service=KAS, public_key=receiving_key("mine").public, day=now // DAY_US + 9, issued_at=now
+        ),
+        (signing_key(CARE),),
+    ),
+    (
+        "K announces a second key for a day",
+        lambda d, now: drafts.announce_intake_key(
+            d, service=KAS, public_key=receiving_key("mine").public, day=now // DAY_US, issued_at=now
+        ),
+        (signing_key(KAS),),
+    ),
+    (
+        "K announces for the year 9999",
+        lambda d, now: drafts.announce_intake_key(
+            d, service=KAS, public_key=receiving_key("mine").public, day=2_932_896, issued_at=now
+        ),
+        (signing_key(KAS),),
+    ),
+    (
+        "16: M publishes epochs without end",
+        lambda d, now: make_channel_keys(d, CHANNEL, POLICE_A, now),
+        (signing_key(POLICE_A),),
+    ),
+    (
+        "N publishes a channel's keys",
+        lambda d, now: replace(
+            make_channel_keys(d, PAIR, POLICE_A, now),
+            header=replace(make_channel_keys(d, PAIR, POLICE_A, now).header, issuer=CARE),
+        ),
+        (signing_key(CARE),),
+    ),
+    (
+        "nobody suspends",
+        lambda d, now: drafts.suspend_agency(d, agency=CARE, reason="x", issued_at=now),
+        (),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "keys"), [one[1:] for one in STATEMENTS], ids=[one[0] for one in STATEMENTS]
+)
+def test_statements_that_do_not_count(world: Simulator, make: Make, keys: tuple[SigningKey, ...]) -> None:
+    """12, 14, 16: said by who may not say it, or without the signatures that it needs."""
+    place = world.say_anyway(make, *keys)
+    world.must_not_count(place, "")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"directory_size": 999},
+        {"directory_size": 2**62},
+        {"directory_size": -1},
+        {"directory_head": bytes(32)},
+        {"previous": bytes(32)},
+        {"topic": "returns"},
+        {"partition": 1},
+        {"issuer": POLICE_A},
+    ],
+)
+def test_a_header_that_lies(world: Simulator, header: dict[str, Any]) -> None:
+    """10, 13: a right statement of the authority with a header of another view, place, chain or issuer."""
+
+    def make(directory: Directory, now: int) -> Statement:
+        made = drafts.suspend_agency(directory, agency=CARE, reason="x", issued_at=now)
+        return replace(made, header=replace(made.header, **header))
+
+    place = world.say_anyway(make, *AUTHORITY[:2])
+    world.must_not_count(place, "")
+
+
+# 16: seeds
+
+
+@pytest.mark.parametrize("sealed", [b"", b"j" * 1168])
+def test_junk_seeds(world: Simulator, sealed: bytes) -> None:
+    """16: M seals junk to one recipient: it complains, and the epoch is used by nobody."""
+    world.suspend(CARE)  # for a new epoch there must be a reason, or an hour
+
+    def make(directory: Directory, now: int) -> Statement:
+        keys = make_channel_keys(directory, CHANNEL, POLICE_A, now)
+        seeds = list(keys.metadata_seeds)
+        seeds[0] = replace(seeds[0], sealed=sealed)
+        return replace(keys, metadata_seeds=tuple(seeds))
+
+    if not sealed:
+        world.must_not_count(world.say_anyway(make, signing_key(POLICE_A)), "")
+        return
+    world.say(make, POLICE_A)
+    broken = world.run(lambda w: cannot_open(w, 1))
+    assert len(broken) == 1
+    detail = "my seed does not open"
+    world.say(lambda d, now: complaint(d, CHANNEL, 1, broken[0], detail=detail, issued_at=now), broken[0])
+    world.say(lambda d, now: make_channel_keys(d, CHANNEL, JUSTICE, now), JUSTICE)
+    assert world.run(lambda w: cannot_open(w, 2)) == []
+    assert world.replay().verified
+
+
+async def cannot_open(world: World, epoch: int) -> list[str]:
+    """The recipients who were sealed junk in an epoch."""
+    found = []
+    for name in (POLICE_A, POLICE_B, BORDER, JUSTICE, REHAB, AUDITOR, KAS):
+        keyring = world.keyring(name)
+        keyring.epoch_key(world.coalition.directory, CHANNEL, epoch, "metadata")
+        found += [name] if keyring.broken else []
+    return found
