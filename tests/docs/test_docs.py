@@ -159,3 +159,44 @@ def test_decisions_are_numbered_once() -> None:
     assert len(set(numbers)) == len(numbers)
     for path, number in zip(files, numbers, strict=True):
         assert path.read_text().startswith(f"# {number}. "), path.name
+
+
+@pytest.mark.parametrize(
+    ("shown", "output", "same"),
+    [
+        ("a\n...\nc", "a\nb\nb\nc\n", True),
+        ("a\n...\nc", "a\nc\n", True),
+        ("a … c", "a b c\n", True),
+        ("a", "a\n\n", True),
+        ("at 2026-01-01 00:00:00Z", "at 2027-02-02 12:34:56Z\n", True),
+        ("a", "a\nb\n", False),
+        ("a\n...\nc", "a\nb\n", False),
+        ("a … c", "a b\n", False),
+        ("a.c", "abc\n", False),
+        ("", "a\n", False),
+    ],
+)
+def test_a_difference_is_seen(shown: str, output: str, same: bool) -> None:
+    """What a document leaves out may be anything; what it shows must be there, and nothing else."""
+    assert says(tuple(shown.splitlines()), output) is same
+
+
+def test_steps_of_a_document() -> None:
+    """Commands go over several lines, other blocks are passed over, and Python's output stands below it."""
+    console = "```console\n$ one \\\n    more\nsaid\n$ two\n```\n"
+    text = console + "```json\n{}\n```\n```python\npass\n```\n\n```text\nout\n```\n"
+    assert [(one.command.splitlines()[0], one.shown) for one in steps(text)] == [
+        ("one \\", ("said",)),
+        ("two", ()),
+        ("python - <<'END_OF_PYTHON'", ("out",)),
+    ]
+
+
+def test_a_shell_keeps_its_folder_variables_and_exit_code(tmp_path: Path) -> None:
+    """Commands of ours run in this process see what the shell was told before, and it sees how they ended."""
+    (tmp_path / "inner").mkdir()
+    with Shell(tmp_path, {"PATH": os.environ["PATH"]}) as shell:
+        assert shell.run("cd inner; export FTF_PROFILE='not there.toml'; WORD='a b'") == (0, "")
+        code, said = shell.run('ftf-broker channel show "$WORD"')
+        assert (code, said.splitlines()[0]) == (2, "error: there is no profile 'not there.toml'")
+        assert shell.run("echo $?; pwd") == (0, f"2\n{tmp_path}/inner\n")
