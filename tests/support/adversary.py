@@ -1,0 +1,129 @@
+"""Somebody with every byte of the log and some keys, who tries each key on everything.
+
+loot = Loot.of(rows, genesis, keys)         # manifests, member shares and release secrets that open
+loot.bodies                                 # what opens with them: nothing, unless both shares are there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from broker.access.entries import access_release_secret
+from broker.access.held import open_held
+from broker.access.keystore import KeyStore
+from broker.crypto.lock import body_key, context_of, release_share, unlock
+from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed, release_info
+from broker.errors import BrokerError, OpenError
+from broker.formats.batch import OpenedManifest, open_manifest, parse_envelope
+from broker.formats.protocol import encode
+from broker.verify.violations import Place
+from support.simulator import Row
+
+__all__ = ["Loot"]
+
+
+@dataclass
+class Loot:
+    """What opened, by the place of the batch's manifest."""
+
+    genesis: bytes
+    manifests: dict[Place, OpenedManifest] = field(default_factory=dict)
+    member_shares: dict[Place, bytes] = field(default_factory=dict)
+    release_secrets: dict[Place, bytes] = field(default_factory=dict)
+    bodies: dict[Place, bytes] = field(default_factory=dict)
+    """By the place of the body."""
+
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[Row],
+        genesis: bytes,
+        keys: Iterable[ReceivingKey],
+        *,
+        store: KeyStore | None = None,
+        months: Mapping[int, bytes] | None = None,
+    ) -> Loot:
+        """Try everything: HPKE keys, what a key store holds, and the channels' access keys of a month."""
+        loot, held = cls(genesis), list(keys)
+        by_place = {row.place: row for row in rows}
+        for row in rows:
+            loot._open_manifest(row, held)
+        for place, opened in loot.manifests.items():
+            loot._open_shares(place, opened, held, months or {})
+        if store is not None:
+            loot._open_held(rows, store)
+        for place in loot.manifests:
+            loot._open_bodies(place, by_place)
+        return loot
+
+    def _open_manifest(self, row: Row, keys: Sequence[ReceivingKey]) -> None:
+        envelope = parse_envelope(row.key, row.value)
+        for key in keys if envelope is not None else ():
+            assert envelope is not None
+            try:
+                self.manifests[row.place] = open_manifest(
+                    envelope, genesis=self.genesis, topic=row.topic, partition=row.partition, key=key
+                )
+            except BrokerError:
+                continue
+
+    def context(self, opened: OpenedManifest) -> bytes:
+        """What binds the shares of a batch to it."""
+        header = opened.manifest.header
+        place = (header.topic, header.partition, header.epoch, header.issuer)
+        return context_of(self.genesis, *place, opened.manifest.manifest_id)
+
+    def _open_shares(
+        self, place: Place, opened: OpenedManifest, keys: Sequence[ReceivingKey], months: Mapping[int, bytes]
+    ) -> None:
+        context, manifest = self.context(opened), opened.manifest
+        for key in keys:
+            for seal in manifest.member_seals:
+                share = _opened(key, seal.sealed, member_share_info(context))
+                if share is not None:
+                    self.member_shares[place] = share
+            secret = _opened(key, manifest.release_seal, release_info(context, manifest.intake_key_id))
+            if secret is not None:
+                self.release_secrets[place] = secret
+        if place.topic == "access" and place.partition in months:
+            self.release_secrets[place] = access_release_secret(months[place.partition], context)
+
+    def _open_held(self, rows: Sequence[Row], store: KeyStore) -> None:
+        places = {opened.batch_id: place for place, opened in self.manifests.items()}
+        for row in rows:
+            if row.topic == "keys" and row.key in places:
+                try:
+                    held = open_held(store, row.key or b"", row.value or b"")
+                except OpenError:
+                    continue
+                if held.release_secret is not None:
+                    self.release_secrets[places[row.key]] = held.release_secret
+
+    def _open_bodies(self, place: Place, rows: dict[Place, Row]) -> None:
+        opened = self.manifests[place]
+        context, guesses = self.context(opened), [bytes(32)]
+        members = [self.member_shares[place]] if place in self.member_shares else guesses
+        secrets = [self.release_secrets[place]] if place in self.release_secrets else guesses
+        for i in range(opened.manifest.count):
+            body = place._replace(offset=place.offset + 1 + i)
+            commitment = opened.entries.commitments[32 * i : 32 * i + 32]
+            value = rows[body].value or b""
+            try:
+                key = body_key(context, members[0], i, release_share(context, secrets[0], i))
+                self.bodies[body] = unlock(key, i, value, commitment)
+            except BrokerError:
+                continue
+
+    @property
+    def text(self) -> bytes:
+        """All that is now in the clear, as bytes in which words can be searched."""
+        opened = [encode(one.signed) + encode(one.entries) for one in self.manifests.values()]
+        return b"\0".join([*opened, *self.bodies.values()])
+
+
+def _opened(key: ReceivingKey, sealed: bytes, info: bytes) -> bytes | None:
+    try:
+        return open_sealed(key, sealed, info)
+    except BrokerError:
+        return None
