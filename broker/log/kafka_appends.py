@@ -11,6 +11,7 @@ Rules
   so that it stands once. If it is of others, it begins a new epoch, which closes the door: from the
   moment that it stands no broker takes the old batch any more (KIP-360).
 * A broker that has lost count (45, 47, 59) gets a new epoch too, but never for a batch in doubt.
+* A broker whose quota is used up says for how long, and is left alone until then: it would not read on.
 
 docs/adr/0002-kafka-client.md says why aiokafka's producer does not do.
 """
@@ -66,6 +67,7 @@ class Appends:
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._producer: tuple[int, int] | None = None
         self._identifying = asyncio.Lock()
+        self._leave_alone: dict[int, float] = {}  # brokers, and until when on the loop's clock
 
     async def append(self, topic: str, number: int, messages: Sequence[Message], stop: asyncio.Event) -> int:
         """Append one batch and return the offset of its first message.
@@ -162,8 +164,9 @@ class Appends:
 
     async def _attempt(self, topic: str, number: int, batch: bytes, deadline: Deadline) -> Produced:
         leader = await self._brokers.leader(topic, number, deadline)
+        await self._wait_for_quota(leader, topic, deadline)
         try:
-            return await self._brokers.call(
+            answer = await self._brokers.call(
                 leader,
                 Use.APPEND,
                 lambda connection, left_s: connection.produce(topic, number, batch, left_s),
@@ -172,6 +175,20 @@ class Appends:
         except (NotSent, NoAnswer):
             self._brokers.forget(topic)
             raise
+        if answer.wait_ms > 0:
+            _log.info("append slowed down by a quota", topic=topic, partition=number, wait_ms=answer.wait_ms)
+            self._leave_alone[leader] = asyncio.get_running_loop().time() + answer.wait_ms / 1000
+        return answer
+
+    async def _wait_for_quota(self, node: int, topic: str, deadline: Deadline) -> None:
+        wait_s = self._leave_alone.get(node, 0.0) - asyncio.get_running_loop().time()
+        if wait_s > deadline.left_s:
+            raise LogUnavailable(
+                f"nothing can be appended to topic {topic} for {wait_s:.1f} s: our produce quota is used up",
+                hint="try again later, or ask whoever operates the brokers for a larger quota: see log acl",
+            )
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
 
     async def _renew(self, lane: _Lane, topic: str, deadline: Deadline) -> None:
         """Begin a new epoch on a partition, or with a new producer when there is none."""

@@ -71,10 +71,11 @@ class Cluster:
 
 
 class Produced(NamedTuple):
-    """The answer to an append; ``offset`` is -1 unless ``code`` is 0."""
+    """The answer to an append; ``offset`` is -1 unless ``code`` is 0, ``wait_ms`` is what a quota demands."""
 
     code: int
     offset: int
+    wait_ms: int
 
 
 class Fetched(NamedTuple):
@@ -210,7 +211,7 @@ class Connection:
         answer = await self.call(request, timeout_s)
         for _, partitions in answer.topics:
             for _, code, offset, *_ in partitions:
-                return Produced(code, offset)
+                return Produced(code, offset, answer.throttle_time_ms)
         raise NoAnswer("an answer that is empty")
 
     async def fetch(

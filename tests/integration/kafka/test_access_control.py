@@ -26,6 +26,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     TopicAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+from structlog.testing import capture_logs
 
 import kafka_jvm
 from broker.errors import LogUnavailable, UsageError
@@ -54,6 +55,7 @@ pytestmark = pytest.mark.kafka
 RECORDS = default_store().topics
 TOPICS = (*RECORDS, "access", "directory", "checkpoints", "keys")
 QUOTA = 5_000_000
+SMALL_QUOTA = 80_000  # brokers count over ten seconds: one batch of 900,000 bytes exceeds it
 TOOLS = {"kafka-acls": "org.apache.kafka.tools.AclCommand", "kafka-configs": "kafka.admin.ConfigCommand"}
 
 
@@ -74,6 +76,11 @@ class Coalition:
         return f"{self.prefix}.{name}"
 
 
+def quota_of(role: Role) -> int:
+    """Give what a role may append in a second."""
+    return SMALL_QUOTA if role is Role.AUTHORITY else QUOTA
+
+
 @pytest.fixture(scope="module")
 def coalition(secured: Secured) -> Coalition:
     """Create the topics as the operator, then run our commands with Kafka's own tools."""
@@ -82,7 +89,7 @@ def coalition(secured: Secured) -> Coalition:
     for role in Role:
         principal = f"User:CN={role.value}"
         acls += allowances(role, principal, prefix=prefix, record_topics=RECORDS)
-        quotas.append(Quota(principal=principal, bytes_a_second=QUOTA))
+        quotas.append(Quota(principal=principal, bytes_a_second=quota_of(role)))
     blocking(create_topics(secured.url("operator", prefix=prefix)))
     config = secured.folder / "operator.properties"
     store = secured.folder / "operator-store.pem"
@@ -136,9 +143,8 @@ async def test_the_broker_has_the_acls_and_quotas_that_we_wrote(coalition: Coali
         assert {acl for acl in acls if acl.name.startswith(coalition.prefix)} <= coalition.acls <= set(acls)
         code, quotas = await log._brokers.ask(requests.quotas, deadline)
         assert code == 0
-        assert set(quotas) >= {
-            Quota(principal=f"User:CN={role.value}", bytes_a_second=QUOTA) for role in Role
-        }
+        wanted = {Quota(principal=f"User:CN={role.value}", bytes_a_second=quota_of(role)) for role in Role}
+        assert set(quotas) >= wanted
 
 
 WRITES = {
@@ -286,6 +292,25 @@ async def test_a_cluster_set_by_our_commands_keeps_the_policy(coalition: Coaliti
     async with opened(coalition, "auditor") as log:
         found = await log.check_policy(TOPICS)
         assert any("the ACLs cannot be read" in difference for difference in found)
+
+
+async def test_a_quota_slows_down_and_is_named(coalition: Coalition) -> None:
+    """Beyond its quota a client waits as long as the broker says, or is told so within its time-out."""
+    directory = Partition("directory", 0)
+    async with opened(coalition, "authority") as log:
+        start = (await log.ends([directory]))[directory]
+        with capture_logs() as lines:
+            await log.append(directory, [Message(b"large", bytes(900_000))])
+        [slowed] = [line for line in lines if line["event"] == "append slowed down by a quota"]
+        [node] = log._appends._leave_alone
+        log._appends._leave_alone[node] += 60
+        with pytest.raises(LogUnavailable, match="our produce quota is used up") as caught:
+            await log.append(directory, [Message(b"early", b"x")])
+        assert "larger quota" in (caught.value.hint or "")
+        log._appends._leave_alone[node] -= 60
+        await log.append(directory, [Message(b"late", b"x")])
+        assert [m.key async for m in log.read(directory, start)] == [b"large", b"late"]
+    assert slowed["wait_ms"] > 0
 
 
 # Certificates and passwords
