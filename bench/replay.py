@@ -27,8 +27,8 @@ from broker.formats.schema import default_store
 __all__ = ["measure_replay", "replayed"]
 
 _AGAINST = "one Ed25519 verification per record"
-_RECORDS = {256: 10_240, 16: 2048, 1: 256}
-_VERIFICATIONS = 512
+_RECORDS = {256: 51_200, 16: 8192, 1: 1024}
+_VERIFICATIONS = 1024
 
 
 async def replayed(coalition: Coalition, channels: Sequence[str] | None = None) -> ReplayReport:

@@ -130,12 +130,11 @@ class PartitionReader:
         last = self.next_offset + len(messages)
         if messages[0].offset != self.next_offset or messages[-1].offset != last - 1:
             return None
-        values = [value for _, _, value, _ in messages if value is not None]
-        keys = [key for _, key, _, _ in messages]
-        digests = b"".join([sha256(value).digest() for value in values])
-        if digests != pending.digests[pending.seen * 32 :] or keys != [
-            pending.manifest_id + index for index in U32[pending.seen : pending.count]
-        ]:
+        _, keys, values, _ = zip(*messages, strict=True)
+        wanted = tuple(map(pending.manifest_id.__add__, U32[pending.seen : pending.count]))
+        if None in values or keys != wanted:
+            return None
+        if b"".join([sha256(value).digest() for value in values]) != pending.digests[pending.seen * 32 :]:
             return None
         self.next_offset, pending.seen = last, pending.count
         if self._keep_bodies:
