@@ -166,7 +166,8 @@ def _pad(body: bytes) -> bytes:
 def _unpad(plaintext: bytes) -> bytes:
     length = int.from_bytes(plaintext[:4], "big")
     size = 4 + length
-    if length > MAX_BODY_BYTES or size + -size % BODY_BLOCK != len(plaintext) or any(plaintext[size:]):
+    zeros = -size % BODY_BLOCK
+    if length > MAX_BODY_BYTES or size + zeros != len(plaintext) or plaintext[size:] != bytes(zeros):
         raise FormatError("padding of the body is wrong")
     return plaintext[4:size]
 

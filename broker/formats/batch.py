@@ -344,7 +344,8 @@ def open_manifest(
     padded = open_sealed(key, envelope.sealed, info)  # (1)
     length = int.from_bytes(padded[:4], "big")
     size = 4 + length
-    if size + -size % _MANIFEST_BLOCK != len(padded) or any(padded[size:]):
+    zeros = -size % _MANIFEST_BLOCK
+    if size + zeros != len(padded) or padded[size:] != bytes(zeros):
         raise FormatError("padding of the manifest is wrong")  # (2)
     plain = decode(ManifestPlaintext, padded[4:size])  # (3)
     if plain.signed.kind != "manifest":
