@@ -53,12 +53,16 @@ class RecordEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordState:
-    """What became of a record: its take-over, and the orders of its originator that were applied."""
+    """What became of a record: its take-over, and the orders of its originator that were applied.
+
+    ``erase_by`` is the earliest that a RECTIFY gave it, a day; None where none did.
+    """
 
     status: CollectionStatus
     restricted: bool = False
     withdrawn: bool = False
     erased: bool = False
+    erase_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +201,8 @@ def _deny_state(purpose: Purpose, terms: RecordTerms, state: RecordState, now: i
         return Reason.ERASED
     if state.withdrawn:
         return Reason.WITHDRAWN
-    if now >= terms.erase_by * _MICROSECONDS_A_DAY:
+    erase_by = terms.erase_by if state.erase_by is None else min(terms.erase_by, state.erase_by)
+    if now >= erase_by * _MICROSECONDS_A_DAY:
         return Reason.EXPIRED
     if state.restricted and purpose not in _JUDICIAL:
         return Reason.RESTRICTED

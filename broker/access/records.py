@@ -8,12 +8,13 @@ state. It depends only on which messages were applied, not on the order in which
     - an order (RECTIFY, RESTRICT, WITHDRAW, ERASE) counts only for records of its own issuer,
       unless its own batch was REFUSED, and until its issuer WITHDRAWs the order itself
     - RESTRICT holds until a later RECTIFY; later is by append time, then topic, then offset
+    - RECTIFY with an earlier erase_by shortens the retention of its targets (LED art. 5); none lengthens it
     - what an ErasureTerms entry names is erased, whatever was ordered since
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sys import intern
 
@@ -71,9 +72,9 @@ class _Order:
     """A record that acts on an earlier one; ``record`` is its own name."""
 
     action: Action
-    issuer: str
     record: _Key
     when: _When
+    erase_by: int
 
 
 class ChannelRecords:
@@ -84,7 +85,8 @@ class ChannelRecords:
         """Grows with whatever may change a decision."""
         self._batches: dict[bytes, IndexedBatch] = {}
         self._listed: dict[bytes, Collected] = {}
-        self._orders: dict[_Key, tuple[_Order, ...]] = {}
+        self._orders: dict[_Key, dict[str, list[_Order]]] = {}
+        """By record and by who orders: what others order costs its originator nothing."""
         self._shredded: dict[bytes, int] = {}
         self._terms: dict[RecordTerms, RecordTerms] = {}
 
@@ -126,9 +128,9 @@ class ChannelRecords:
         for index, term in enumerate(batch.term_of):
             terms = batch.terms[term]
             for target in terms.targets:
-                order = _Order(terms.action, batch.issuer, (batch.batch_id, index), when)
-                key = (target.batch_id, target.index)
-                self._orders[key] = (*self._orders.get(key, ()), order)
+                order = _Order(terms.action, (batch.batch_id, index), when, terms.erase_by)
+                by_issuer = self._orders.setdefault((target.batch_id, target.index), {})
+                by_issuer.setdefault(batch.issuer, []).append(order)
 
     def list(self, batches: Iterable[Collected]) -> None:
         """Take a COLLECTION entry; a batch that is listed already stays what it was."""
@@ -168,10 +170,9 @@ class ChannelRecords:
         """What became of one record, as far as was applied."""
         listed = self._listed.get(batch.batch_id)
         status = listed.status if listed else CollectionStatus.UNKNOWN
-        orders = self._orders.get((batch.batch_id, index))
-        if orders is None and batch.batch_id not in self._shredded:
+        orders = self._orders_on((batch.batch_id, index), batch.issuer)
+        if not orders and batch.batch_id not in self._shredded:
             return _UNTOUCHED[status]
-        orders = orders or ()
         counting = [order for order in orders if self._counts(order, batch.issuer)]
         actions = {order.action for order in counting}
         return RecordState(
@@ -179,16 +180,16 @@ class ChannelRecords:
             restricted=_is_restricted(counting),
             withdrawn=Action.WITHDRAW in actions,
             erased=Action.ERASE in actions or bool(self.shredded(batch.batch_id) >> index & 1),
+            erase_by=min((o.erase_by for o in counting if o.action is Action.RECTIFY), default=None),
         )
 
+    def _orders_on(self, record: _Key, issuer: str) -> Sequence[_Order]:
+        return self._orders.get(record, {}).get(issuer, ())
+
     def _counts(self, order: _Order, issuer: str) -> bool:
-        return (
-            order.issuer == issuer
-            and self._is_effective(order)
-            and not any(
-                other.action is Action.WITHDRAW and other.issuer == issuer and self._is_effective(other)
-                for other in self._orders.get(order.record, ())
-            )
+        return self._is_effective(order) and not any(
+            other.action is Action.WITHDRAW and self._is_effective(other)
+            for other in self._orders_on(order.record, issuer)
         )
 
     def _is_effective(self, order: _Order) -> bool:

@@ -59,9 +59,10 @@ class RecordsAt(ChannelRecords):
         batch = self._index.batch(batch_id)
         if batch is None or not self._put(batch):
             return
-        for order in self._index.orders_on(batch_id):
+        issuer = batch.indexed.issuer
+        for order in self._index.orders_on(batch_id, issuer):
             if self._put(order):
-                for withdrawal in self._index.orders_on(order.indexed.batch_id):
+                for withdrawal in self._index.orders_on(order.indexed.batch_id, issuer):
                     self._put(withdrawal)
         shredded = self._index.shreddings(batch_id, self._access_end)
         targets = tuple(Target(batch_id=batch_id, index=record) for record in shredded)

@@ -200,10 +200,10 @@ class Index:
         found = self._one_batch("WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1", topic, offset)
         return found if found and found.last >= offset else None
 
-    def orders_on(self, batch_id: bytes) -> list[StoredBatch]:
-        """The batches with orders on records of this one."""
-        where = "WHERE batch_id IN (SELECT by_batch FROM target WHERE batch_id = ?)"
-        return [self._stored(row) for row in self._db.execute(_BATCH + where, (batch_id,)).fetchall()]
+    def orders_on(self, batch_id: bytes, issuer: str) -> list[StoredBatch]:
+        """The batches of this issuer with orders on records of this one: nobody else's counts."""
+        where = "WHERE batch_id IN (SELECT by_batch FROM target WHERE batch_id = ?) AND issuer = ?"
+        return [self._stored(row) for row in self._db.execute(_BATCH + where, (batch_id, issuer)).fetchall()]
 
     def unlisted(self, topic: str) -> Iterator[StoredBatch]:
         """Every batch of a topic that no entry lists, in order."""

@@ -210,6 +210,16 @@ def test_expiry_is_the_first_instant_of_its_day() -> None:
     assert reason(asks(), entry, now=end) is Reason.EXPIRED
 
 
+def test_a_rectification_shortens_and_never_lengthens() -> None:
+    """The earlier of the record's own erase_by and the one that its originator gave it ends reading."""
+    entry = record(terms_of(erase_in_days=10))
+    day = coalition().day
+    for given, last in ((day + 3, day + 3), (day + 30, day + 10)):
+        state = replace(COLLECTED, erase_by=given)
+        assert reason(asks(), entry, state, now=last * DAY_US - 1) is None
+        assert reason(asks(), entry, state, now=last * DAY_US) is Reason.EXPIRED
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

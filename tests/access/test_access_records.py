@@ -34,10 +34,16 @@ class Channel:
         return [Target(batch_id=batch.batch_id, index=i) for i in range(count)]
 
     def order(
-        self, action: Action, *targets: Target, issuer: str = POLICE_A, topic: str = "returns"
+        self,
+        action: Action,
+        *targets: Target,
+        issuer: str = POLICE_A,
+        topic: str = "returns",
+        erase_in_days: int = 1000,
     ) -> Target:
         """A record that acts on others; its name."""
-        terms = record_terms(self.coalition.day, action=action, targets=targets)
+        day = self.coalition.day
+        terms = record_terms(day, action=action, targets=targets, erase_in_days=erase_in_days)
         batch = self.logs[topic].publish(issuer, terms=[terms])
         return Target(batch_id=batch.batch_id, index=0)
 
@@ -80,7 +86,7 @@ def listing(target: Target, status: CollectionStatus) -> Collected:
         (Action.WITHDRAW, RecordState(status=UNKNOWN, withdrawn=True)),
         (Action.ERASE, RecordState(status=UNKNOWN, erased=True)),
         (Action.RESTRICT, RecordState(status=UNKNOWN, restricted=True)),
-        (Action.RECTIFY, RecordState(status=UNKNOWN)),
+        (Action.RECTIFY, RecordState(status=UNKNOWN, erase_by=Coalition.create().day + 1000)),
     ],
 )
 def test_orders_reach_their_targets_in_any_topic(action: Action, expected: RecordState) -> None:
@@ -113,6 +119,38 @@ def test_the_later_of_restrict_and_rectify_holds() -> None:
     ):
         channel.order(action, record, topic=topic)
         assert channel.state(record).restricted is expected
+
+
+def test_the_earliest_erase_by_of_the_originators_rectifications_holds() -> None:
+    """A later one lengthens nothing, one that is withdrawn counts no more, another agency's never did."""
+    channel = Channel()
+    (record,) = channel.publish()
+    day = channel.coalition.day
+    channel.order(Action.RECTIFY, record, issuer=POLICE_B, erase_in_days=1)
+    assert channel.state(record).erase_by is None
+    channel.order(Action.RECTIFY, record, topic="justice", erase_in_days=366)
+    channel.order(Action.RESTRICT, record, erase_in_days=5)
+    assert channel.state(record).erase_by == day + 366
+    short = channel.order(Action.RECTIFY, record, topic="emergence", erase_in_days=20)
+    channel.order(Action.RECTIFY, record, erase_in_days=900)
+    assert channel.state(record).erase_by == day + 20
+    assert channel.state(record, [listing(short, REFUSED)]).erase_by == day + 366
+    channel.order(Action.WITHDRAW, short)
+    assert channel.state(record).erase_by == day + 366
+
+
+def test_what_others_order_costs_a_records_originator_nothing() -> None:
+    """However many orders others have put on a record, deciding it looks at its originator's alone."""
+    channel = Channel()
+    (record,) = channel.publish()
+    for _ in range(40):
+        channel.order(Action.WITHDRAW, record, issuer=POLICE_B)
+    records = channel.fold(["returns"])
+    batch = records.batch(record.batch_id)
+    assert batch is not None
+    untouched = ChannelRecords()
+    untouched.add(channel.verified()["returns"][0])
+    assert records.state(batch, 0) is untouched.state(batch, 0)
 
 
 def test_an_order_that_was_withdrawn_counts_no_more() -> None:

@@ -39,7 +39,7 @@ from broker.log.protocol import Partition
 from broker.verify.violations import Kind, Place, Violation
 from support.audit_log import replayed_file
 from support.coalition import BORDER, KAS, POLICE_A, POLICE_B, REHAB, signing_key
-from support.kas import Placed, World
+from support.kas import Placed, World, record_terms
 
 ALLOWED, DENIED = Verdict.ALLOWED, Verdict.DENIED
 EVERYTHING = b"\x00\x01\x02"
@@ -170,6 +170,21 @@ async def test_orders_count_from_the_positions_at_which_they_were_seen(tmp_path:
         denied = _outcome(b"\x01", DENIED, Reason.WITHDRAWN)
         await kas.give(kas.world.prepare(POLICE_B, [batch.item(0, 1)]), _outcome(b"\0"), denied)
         assert await kas.found() == []
+
+
+async def test_an_acquittal_shortens_what_it_names(tmp_path: Path) -> None:
+    """A RECTIFY with an earlier erase_by ends reading on that day, for the service and for replay."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A, 2)
+        terms = record_terms(world.day, action=Action.RECTIFY, targets=[batch.target(0)], erase_in_days=2)
+        await world.publish(POLICE_A, topic="justice", terms=[terms])
+        before = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+        assert [one.released for one in before.outcomes.values()] == [True, True]
+        world.advance(2 * 86_400)
+        after = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+        assert [one.reason for one in after.outcomes.values()] == [Reason.EXPIRED, None]
+        report = await replayed_file(world.folder / "log.db", genesis=world.coalition.genesis)
+        assert (report.violations, report.access_entries) == ((), 2)
 
 
 async def test_denied_what_would_be_allowed(tmp_path: Path) -> None:
