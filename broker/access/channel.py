@@ -15,7 +15,7 @@ import structlog
 from broker.access.records import ChannelRecords
 from broker.directory import Channel, Directory, EpochKey
 from broker.errors import KasUnavailable
-from broker.formats.manifest import CollectionTerms, ErasureTerms, Positions, TopicEnd
+from broker.formats.manifest import AccessTerms, CollectionTerms, ErasureTerms, Positions, TopicEnd
 from broker.formats.schema import default_store
 from broker.log.protocol import Log, Partition
 from broker.participant.follower import DIRECTORY, DirectoryFollower
@@ -62,6 +62,7 @@ class ChannelState:
         self.pending: dict[bytes, VerifiedBatch] = {}
         """Batches that no access entry lists yet, in the order in which they were read."""
         self.violations: Counter[str] = Counter()
+        self._seen: dict[str, tuple[int, int]] = {}
         self._log = log
         self._follower = follower
         self._keyring = keyring
@@ -101,6 +102,14 @@ class ChannelState:
                 where = f"{partition.topic}/{partition.number}"
                 raise WentBack(f"{where} ends at {ends[partition]}, and {applied} messages were read before")
 
+    def lacks(self, ends: Mapping[Partition, int]) -> str | None:
+        """Which log ends below what an entry of the access log saw of it: kept over every restart."""
+        for topic, (seen, at) in sorted(self._seen.items()):
+            partition = Partition(topic, self.number)
+            if ends.get(partition, seen) < seen:
+                return f"{topic}/{self.number} was cut: access@{at} saw {seen} messages of it"
+        return None
+
     async def apply_to(
         self, ends: Mapping[Partition, int], when_full: Callable[[], Awaitable[None]] | None = None
     ) -> None:
@@ -130,6 +139,10 @@ class ChannelState:
                 self._on_entry(batch)
             for terms in batch.opened.entries.terms:
                 match terms:
+                    case AccessTerms():
+                        for seen in terms.positions.ends:
+                            if seen.end > self._seen.get(seen.topic, (0, 0))[0]:
+                                self._seen[seen.topic] = (seen.end, batch.offset)
                     case CollectionTerms():
                         self.records.list(terms.batches)
                         for one in terms.batches:

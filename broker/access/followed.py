@@ -113,6 +113,11 @@ class FollowedChannel:
         except WentBack as error:
             await self._sound_alarm(error.message)
         await state.apply_to(ends, lambda: self.collect(state))
+        if state.lacks(ends):  # or another process saw what was appended while the ends were taken
+            ends = dict(await means.log.ends(channel_partitions(self.number)))
+            await state.apply_to(ends, lambda: self.collect(state))
+        if (lacking := state.lacks(ends)) and not means.journal.is_acknowledged(self.number, lacking):
+            await self._sound_alarm(lacking)
         self._ends = ends
         means.journal.saw_directory(means.follower.high_water)
         means.check_own_key(means.directory)

@@ -166,6 +166,11 @@ class Journal:
         """How many alarms this channel had: when it changes, whatever was read of it is to be read anew."""
         return _whole(self._run("SELECT count(*) FROM alarm WHERE partition = ?", partition)[0][0])
 
+    def is_acknowledged(self, partition: int, detail: str) -> bool:
+        """Whether an operator has seen this very alarm of this channel."""
+        sql = "SELECT 1 FROM alarm WHERE partition = ? AND detail = ? AND acknowledged = 1 LIMIT 1"
+        return bool(self._run(sql, partition, detail))
+
     def acknowledge(self, partition: int) -> None:
         """An operator has seen the alarm of this channel."""
         self._run("UPDATE alarm SET acknowledged = 1 WHERE partition = ?", partition)

@@ -60,25 +60,29 @@ def test_drop_a_body(world: Simulator) -> None:
 def test_drop_a_body_closing_up(world: Simulator) -> None:
     """8: O drops a body and closes the offsets up: another stands where it belongs."""
     place = world.drop(at("returns", 0, 8), close_up=True)
-    world.must_report(Kind.BODY_MISPLACED, place)
+    world.must_report(Kind.BODY_MISPLACED, place, delivers=False)
+    world.must_stop_until_acknowledged("was cut")
 
 
 def test_drop_the_last_body_closing_up(world: Simulator) -> None:
     """8: O drops a batch's last body: a manifest stands where it belongs."""
     place = world.drop(at("returns", 0, 9), close_up=True)
-    world.must_report(Kind.BODY_MISSING, place)
+    world.must_report(Kind.BODY_MISSING, place, delivers=False)
+    world.must_stop_until_acknowledged("was cut")
 
 
 def test_drop_a_manifest(world: Simulator) -> None:
     """8: O drops a manifest: its bodies are accounted for by nothing."""
     place = world.drop(world["family 1"].place, close_up=True)
-    world.must_report(Kind.UNACCOUNTED, place)
+    world.must_report(Kind.UNACCOUNTED, place, delivers=False)
+    world.must_stop_until_acknowledged("was cut")
 
 
 def test_drop_a_batch_of_the_middle(world: Simulator) -> None:
     """8: O drops a whole batch and closes up: the stream lacks a statement, at the next of its stream."""
     world.drop_batch("family 1", close_up=True)
-    world.must_report(Kind.STREAM_GAP, at("returns", 0, 8))
+    world.must_report(Kind.STREAM_GAP, at("returns", 0, 8), delivers=False)
+    world.must_stop_until_acknowledged("was cut")
 
 
 def test_drop_a_batch_leaving_a_hole(world: Simulator) -> None:
@@ -90,26 +94,29 @@ def test_drop_a_batch_leaving_a_hole(world: Simulator) -> None:
 def test_drop_a_whole_stream(world: Simulator) -> None:
     """8: O drops the only batch of a stream and closes up: no stream shows it, its collection does."""
     place = world.drop_batch("releasable", close_up=True)
-    world.must_report(Kind.COLLECTION_WRONG, place)
+    world.must_report(Kind.COLLECTION_WRONG, place, delivers=False)
+    world.must_stop_until_acknowledged("was cut")
 
 
 def test_drop_everything_of_a_topic(world: Simulator) -> None:
     """8: O empties a topic: what an access entry saw of it is not there."""
     place = world.cut_tail(at("justice", 0, 0))
-    world.must_report(Kind.ACCESS_POSITIONS, place)
+    world.must_report(Kind.ACCESS_POSITIONS, place, delivers=False)
+    world.must_stop_until_acknowledged("was cut")
 
 
 def test_cut_below_a_recorded_position(world: Simulator) -> None:
     """8: O cuts the log below a position that an access entry recorded: the root is where it ends now."""
     place = world.cut_tail(world["order"].place)
     world.must_report(Kind.ACCESS_POSITIONS, place, delivers=False)
-    world.must_stop(world.read, "releasing is stopped")
+    world.must_stop(world.read, "was cut")
 
 
 def test_cut_within_a_batch(world: Simulator) -> None:
     """8: O cuts the log's last body off: the log ends within a batch."""
     place = world.cut_tail(at("returns", 0, 25))
-    world.must_report(Kind.BATCH_UNFINISHED, place)
+    world.must_report(Kind.BATCH_UNFINISHED, place, delivers=False)
+    world.must_stop_until_acknowledged("was cut")
 
 
 def test_swap_two_bodies(world: Simulator) -> None:
@@ -312,4 +319,4 @@ def test_restore_a_backup(world: Simulator) -> None:
     """4: O restores a back-up of a whole partition from before the last batches."""
     place = world.cut_tail(world["single 2"].place)
     world.must_report(Kind.ACCESS_POSITIONS, place, delivers=False)
-    world.must_stop(world.read, "releasing is stopped")
+    world.must_stop(world.read, "was cut")

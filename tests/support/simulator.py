@@ -538,6 +538,19 @@ class Simulator:
             ask()
         assert match in stopped.value.message, stopped.value.message
 
+    def must_stop_until_acknowledged(self, match: str) -> None:
+        """The service releases nothing on channel 0 until an operator has looked; then all that is left."""
+
+        async def acknowledge(world: World) -> None:
+            assert isinstance(world.kas, KeyAccessService)
+            assert [match in text for text in world.kas.alarms] == [True]
+            world.kas.acknowledge_alarm(0)
+
+        for _ in range(2):
+            self.must_stop(self.read, match)
+        self.run(acknowledge)
+        self._check_delivered(self.read_all())
+
 
 async def subscribed(
     world: World, follower: DirectoryFollower, name: str, channel: str, state: Path | None = None
