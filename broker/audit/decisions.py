@@ -38,9 +38,6 @@ from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["Decisions", "RecordsAt"]
 
-_UNSEEN = frozenset({Reason.DETAILS, Reason.OUTDATED})
-"""Reasons to deny that lie in what an auditor may not see, or in the moment."""
-
 _MAX_WAITING_US = 60 * 1_000_000
 """Between a request's arrival and the entry's time, at most."""
 
@@ -147,7 +144,7 @@ class Decisions:
             self._violate(Kind.ACCESS_REQUEST, entry, error.message)
             return
         decisions = self._decide(entry, request, directory)
-        wrong_refs = [ref for ref in outcomes if not _agrees(outcomes[ref], decisions[ref])]
+        wrong_refs = [ref for ref in outcomes if outcomes[ref] != decisions[ref]]
         if wrong_refs:
             self._report_decision(entry, request, wrong_refs[0], outcomes, decisions)
 
@@ -223,10 +220,6 @@ def _outcomes(request: AccessRequest, terms: AccessTerms) -> dict[RecordRef, Dec
     if found.keys() != set(asked_for(request)):
         raise FormatError("outcomes do not cover exactly what was asked for")
     return found
-
-
-def _agrees(said: Decision, found: Decision) -> bool:
-    return said == found or (said.verdict is Verdict.DENIED and said.reason in _UNSEEN)
 
 
 def _words(decision: Decision) -> str:

@@ -101,14 +101,6 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         Reason.NOT_AUDITOR: Meaning(
             "you do not audit this channel", "ask the authority: ftf-broker auditor assign"
         ),
-        Reason.DETAILS: Meaning(
-            "who reads, on what legal basis and why was not said as it must be",
-            "give person, role, legal basis and justification",
-        ),
-        Reason.OUTDATED: Meaning(
-            "the logs moved on while it was decided, or what the service knows is too old",
-            "try again",
-        ),
         READER_TOO_OLD: Meaning(
             "it was written with a newer schema than this version knows",
             "update ftf-broker, then read it with: ftf-broker consult",

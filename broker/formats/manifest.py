@@ -77,8 +77,6 @@ class Reason(StrEnum):
     ERASED = "ERASED"
     EXPIRED = "EXPIRED"
     NOT_AUDITOR = "NOT_AUDITOR"
-    DETAILS = "DETAILS"
-    OUTDATED = "OUTDATED"
 
 
 class CollectionStatus(StrEnum):
