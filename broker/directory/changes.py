@@ -12,6 +12,7 @@ from broker.directory.directory import Directory
 from broker.directory.party import (
     AUTHORITY,
     MAX_ACTIVE_KEYS,
+    MAX_KEYS,
     Key,
     KeyState,
     Party,
@@ -96,7 +97,7 @@ def with_key(directory: Directory, name: str, key: Key) -> Directory:
     """The directory after a new key of a party, registered to it and with all that follows from it."""
     party = directory.parties[name]
     if key.use is not KeyUse.INTAKE:
-        _check_room(party, key.use)
+        _check_room(party, key)
     directory = claim_key(directory, key.key_id, name)
     if key.state is KeyState.PENDING:
         entry = PendingKey(party=name, key_id=key.key_id, active_at=key.active_at)
@@ -116,10 +117,14 @@ def settle_key(directory: Directory, name: str, key: Key) -> Directory:
     return directory
 
 
-def _check_room(party: Party, use: KeyUse) -> None:
-    standing = (KeyState.ACTIVE, KeyState.PENDING)
-    if sum(key.use is use and key.state in standing for key in party.keys.values()) >= MAX_ACTIVE_KEYS:
+def _check_room(party: Party, added: Key) -> None:
+    use, standing = added.use, (KeyState.ACTIVE, KeyState.PENDING)
+    of_use = [key for key in party.keys.values() if key.use is use]
+    if sum(key.state in standing for key in of_use) >= MAX_ACTIVE_KEYS:
         raise NotEntitled(f"'{party.name}' has {MAX_ACTIVE_KEYS} keys for {use.lower()} already")
+    # Whoever looks for a party's active keys looks at all of them. The authority can always recover it.
+    if added.vouchers and len(of_use) >= MAX_KEYS:
+        raise NotEntitled(f"'{party.name}' has had {MAX_KEYS} keys for {use.lower()} already")
 
 
 def _choose_kas(directory: Directory) -> Directory:

@@ -120,7 +120,11 @@ def key_retired(case: Case, statement: KeyRetired) -> Directory:
 
 
 def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
-    """By another active key of the party, by the key itself, or by the authority."""
+    """By an active key of the party, by the key itself while it is pending, or by the authority.
+
+    Not by a retired key: what it vouched for stands, or else who finds an old key could revoke it since
+    the beginning, and every key of the party with it.
+    """
     before, name = case.before, statement.agency
     party = before.parties.get(name)
     if party is None:
@@ -134,7 +138,8 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
         case.signed_by_authority()
     else:
         check_issuer(statement.header, name)
-        itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
+        is_pending = key.use is KeyUse.SIGNING and key.state is KeyState.PENDING
+        itself = {key.key_id: key.public} if is_pending else {}
         if not case.signers({**case.active_keys(name), **itself}):
             raise SignatureInvalid(f"no signature by a key of {name[:80]!r} on 'key-revoked'")
     return _fall(before, party, replace(key, state=KeyState.REVOKED, untrusted_from=statement.since))
@@ -143,16 +148,13 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
 def _fall(before: Directory, party: Party, revoked: Key) -> Directory:
     """Revoke a key, and with it every key whose vouchers are all revoked since before they vouched."""
     keys, fallen = party.keys.set(revoked.key_id, revoked), {revoked.key_id}
-    falling = True
-    while falling:
-        falling = False
-        for key in keys.values():
-            if _stands_on_nothing(key, keys) and (
-                key.untrusted_from is None or key.untrusted_from > key.added_size
-            ):
-                gone = replace(key, state=KeyState.REVOKED, untrusted_from=key.added_size)
-                keys, falling = keys.set(key.key_id, gone), True
-                fallen.add(key.key_id)
+    # Who vouched was there before: in the order in which keys were added, one pass finds all that fall.
+    for key in sorted(party.keys.values(), key=lambda one: one.added_size):
+        falls = key.untrusted_from is None or key.untrusted_from > key.added_size
+        if falls and _stands_on_nothing(key, keys):
+            gone = replace(key, state=KeyState.REVOKED, untrusted_from=key.added_size)
+            keys = keys.set(key.key_id, gone)
+            fallen.add(key.key_id)
     after = _forget_intake(before, party.name, fallen)
     after = replace(after, pending=tuple(entry for entry in after.pending if entry.key_id not in fallen))
     effective = any(

@@ -23,6 +23,7 @@ __all__ = [
     "AGENCY_NAME",
     "AUTHORITY",
     "MAX_ACTIVE_KEYS",
+    "MAX_KEYS",
     "PLAIN_NAME",
     "Agency",
     "IntakeKey",
@@ -45,6 +46,9 @@ PLAIN_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
 
 MAX_ACTIVE_KEYS = 32
 """Active and pending keys of one party and use; a statement's signatures stay cheap to check."""
+
+MAX_KEYS = 4096
+"""Keys for one use that a party may ever have added itself, revoked ones counted too."""
 
 
 class PartyKind(StrEnum):

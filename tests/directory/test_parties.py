@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from immutables import Map
 
 from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
-from broker.directory import KeyState, drafts
+from broker.directory import Key, KeyState, changes, drafts, keys
 from broker.errors import NotEntitled, PeerError, SignatureInvalid
 from broker.formats.protocol import Statement
 from broker.formats.statements import (
@@ -467,8 +469,8 @@ def test_revocation_takes_what_a_key_alone_vouched_for(coalition: Coalition) -> 
     c.add(key_added(c, INBOX.public, use=KeyUse.RECEIVING), thief_2)
     c.add(key_added(c, shared.public), key, early, shared)
     c.add(revoked(c, key.key_id, since=since), early)
-    keys = c.directory.parties[BORDER].keys
-    states = {one: keys[one.key_id].state for one in (key, early, thief, thief_2, shared)}
+    held = c.directory.parties[BORDER].keys
+    states = {one: held[one.key_id].state for one in (key, early, thief, thief_2, shared)}
     fallen = [KeyState.REVOKED, KeyState.ACTIVE, KeyState.REVOKED, KeyState.REVOKED, KeyState.ACTIVE]
     assert list(states.values()) == fallen
     assert c.directory.receiving_key(BORDER) == (c.receiving[BORDER].key_id, c.receiving[BORDER].public)
@@ -492,6 +494,55 @@ def test_key_is_revoked_by_itself_and_by_the_authority(coalition: Coalition) -> 
     coalition.add(statement, *auth(coalition))
     with pytest.raises(NotEntitled, match="is revoked"):
         coalition.directory.signer(JUSTICE, key.key_id)
+
+
+def test_a_retired_key_revokes_nothing(coalition: Coalition) -> None:
+    """Who finds an old, retired key cannot revoke it since the beginning, and all later keys with it."""
+    c, old = coalition, own(coalition)
+    c.add(key_added(c), old, NEW)
+    c.advance(hours=25)
+    c.add(retired(c, old.key_id, NEW.key_id), NEW)
+    assert "may not sign this 'key-revoked'" in str(c.try_add(revoked(c, old.key_id), old))
+    assert c.directory.signer(BORDER, NEW.key_id) == NEW.public
+    c.add(revoked(c, old.key_id, since=c.directory.size), NEW)
+    assert "may not sign this 'key-revoked'" in str(c.try_add(revoked(c, old.key_id), old))
+    assert c.directory.signer(BORDER, NEW.key_id) == NEW.public
+
+
+def test_a_long_chain_of_keys_falls_at_once(coalition: Coalition, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of which each vouched for the next fall in one pass, not in one for each."""
+    c, key = coalition, own(coalition)
+    chain = [key, *(signing_key(f"chain {i}") for i in range(200))]
+    for voucher, added in pairwise(chain):
+        c.add(key_added(c, added.public), voucher, added)
+        c.add(revoked(c, voucher.key_id, since=c.directory.size), added)
+    asked = 0
+
+    def counted(one: Key, among: Map[bytes, Key]) -> bool:
+        nonlocal asked
+        asked += 1
+        return stands_on_nothing(one, among)
+
+    stands_on_nothing = keys._stands_on_nothing
+    monkeypatch.setattr(keys, "_stands_on_nothing", counted)
+    c.add(revoked(c, key.key_id), chain[-1])
+    fallen = [one for one in c.directory.parties[BORDER].keys.values() if one.vouchers]
+    assert all(one.untrusted_from == one.added_size for one in fallen)
+    assert asked <= 2 * len(chain)
+
+
+def test_a_party_adds_so_many_keys_and_is_still_recovered(
+    coalition: Coalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A party cannot have everybody look through keys without end; the authority can still recover it."""
+    monkeypatch.setattr(changes, "MAX_KEYS", 3)
+    c, key = coalition, own(coalition)
+    for name in ("one", "two"):
+        extra = signing_key(name)
+        c.add(key_added(c, extra.public), key, extra)
+        c.add(revoked(c, extra.key_id, since=c.directory.size), key)
+    assert "has had 3 keys for signing" in str(c.try_add(key_added(c), key, NEW))
+    c.add(recovered(c), *auth(c), NEW)
 
 
 def test_revoked_yesterday_is_not_unsigned(coalition: Coalition) -> None:
