@@ -28,7 +28,7 @@ from broker.formats.manifest import (
 from broker.formats.terms import Action, Target
 from broker.log.protocol import Message, Partition
 from support.coalition import CARE, JUSTICE, KAS, POLICE_A, POLICE_B
-from support.faulty_log import FaultyLog
+from support.fault_log import FaultLog
 from support.kas import Placed, World
 
 RELEASED = Outcome(Verdict.ALLOWED, None, True)
@@ -171,7 +171,7 @@ async def test_a_directory_below_the_mark_is_refused(tmp_path: Path) -> None:
     async with World.open(tmp_path) as world:
         async with world.kas():
             pass
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         log.hidden[DIRECTORY] = world.directory.size - 1
         with pytest.raises(NotEntitled, match="seen before"):
             async with world.kas(log=log):
@@ -182,7 +182,7 @@ async def test_a_directory_below_the_mark_is_refused(tmp_path: Path) -> None:
 async def test_ends_that_went_back_stop_the_channel(tmp_path: Path, topic: str) -> None:
     """Attack 5: ends below what was read before stop releasing until an operator has looked."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
             await world.read(kas, POLICE_B, [batch.item(0)])
@@ -202,7 +202,7 @@ async def test_ends_that_went_back_stop_the_channel(tmp_path: Path, topic: str) 
 async def test_messages_that_are_held_back_release_nothing(tmp_path: Path, topic: str) -> None:
     """Attack 5: ends that say more than the log gives: nothing is decided on the older state."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
             await world.read(kas, POLICE_B, [batch.item(0)])
@@ -348,7 +348,7 @@ async def test_shares_unlock_with_the_member_share_only(tmp_path: Path) -> None:
 async def test_paused_while_the_record_is_erased(tmp_path: Path) -> None:
     """Attack 23b: a decision older than ten seconds is made again at fresh ends, and withheld."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A, 2)
         async with world.kas(log=log) as kas:
             await world.read(kas, POLICE_B, [batch.item(0, 1)])
@@ -369,7 +369,7 @@ async def test_paused_while_the_record_is_erased(tmp_path: Path) -> None:
 async def test_shredded_between_decision_and_entry(tmp_path: Path) -> None:
     """An erasure entry that another replica wrote before ours withholds, however fresh the decision."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas() as other, world.kas(log=log) as kas:
             await world.read(kas, POLICE_B, [batch.item(0)])
@@ -387,7 +387,7 @@ async def test_shredded_between_decision_and_entry(tmp_path: Path) -> None:
 async def test_old_ends_stand_in_the_entry(tmp_path: Path) -> None:
     """Attack 23b: ends answered with old values are what the entry records, for replay to convict."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
             await world.read(kas, POLICE_B, [batch.item(0)])

@@ -20,7 +20,7 @@ from broker.formats.manifest import Collected, CollectionStatus, CollectionTerms
 from broker.formats.statements import KeyUse
 from broker.formats.terms import Action
 from support.coalition import CARE, DAY_US, JUSTICE, KAS, POLICE_A, POLICE_B, Coalition, signing_key
-from support.faulty_log import FaultyLog
+from support.fault_log import FaultLog
 from support.kas import Placed, World
 from support.partition_log import PartitionLog, batches, scan
 
@@ -234,7 +234,7 @@ async def test_a_query_is_answered_for_its_signer_only(tmp_path: Path) -> None:
 async def test_ends_are_taken_in_one_call(tmp_path: Path) -> None:
     """Attack 5: the ends of directory, access log and every record topic come from one call."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
             await world.read(kas, POLICE_B, [batch.item(0)])

@@ -13,7 +13,7 @@ from broker.errors import KasUnavailable
 from broker.formats.manifest import AccessTerms, CollectionTerms, Reason, Verdict
 from broker.log.protocol import Message, Partition
 from support.coalition import CARE, JUSTICE, POLICE_A, POLICE_B, REHAB
-from support.faulty_log import FaultyLog
+from support.fault_log import FaultLog
 from support.kas import World
 
 
@@ -61,7 +61,7 @@ async def test_many_ask_at_once(tmp_path: Path) -> None:
 async def test_a_directory_that_grows_meanwhile_is_no_alarm(tmp_path: Path) -> None:
     """What another channel reads of the directory between our ends and their use does not look like a cut."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         one, two = await world.publish(POLICE_A), await world.publish(POLICE_A, channel=1)
         async with world.kas(log=log) as kas:
             await world.read(kas, POLICE_B, [one.item(0)])
@@ -82,7 +82,7 @@ async def test_a_directory_that_grows_meanwhile_is_no_alarm(tmp_path: Path) -> N
 async def test_cancelled_while_appending(tmp_path: Path, topic: str) -> None:
     """A cancelled request leaves the service usable, and no sequence number used twice."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         async with world.kas(log=log) as kas:
             for before in (True, False):
                 batch = await world.publish(POLICE_A)

@@ -33,7 +33,7 @@ from broker.formats.manifest import (
 from broker.formats.terms import Action, Purpose
 from broker.log.protocol import Message, Partition
 from support.coalition import AUDITOR, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
-from support.faulty_log import FaultyLog
+from support.fault_log import FaultLog
 from support.kas import World
 
 RELEASED = Outcome(Verdict.ALLOWED, None, True)
@@ -254,7 +254,7 @@ async def test_an_unfinished_batch_at_the_end_is_not_waited_for(tmp_path: Path) 
 async def test_a_request_that_waited_too_long_is_refused(tmp_path: Path) -> None:
     """Its time is compared at the moment of the decision, not of its arrival."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
 
@@ -328,7 +328,7 @@ async def test_an_append_that_fails_releases_nothing_without_an_entry(
 ) -> None:
     """Whatever append fails, persisted or not: shares only behind an entry, and the log verifies."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
             if collected:
@@ -354,7 +354,7 @@ async def test_an_append_that_fails_releases_nothing_without_an_entry(
 async def test_a_crash_between_entry_and_answer_releases_nothing(tmp_path: Path) -> None:
     """Killed behind the commit point, the entry stands, nothing was released, and a restart goes on."""
     async with World.open(tmp_path) as world:
-        log = FaultyLog(world.log)
+        log = FaultLog(world.log)
         batch = await world.publish(POLICE_A)
         async with world.kas(log=log) as kas:
             await kas.collect()

@@ -1,17 +1,19 @@
-"""A log whose appends fail as planned: kept or not, known or not."""
+"""A log that fails as planned, and shows old ends: around a real one."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Self
 
-from broker.errors import LogUnavailable, OutcomeUnknown
+from broker.errors import BrokerError, LogUnavailable, OutcomeUnknown
 from broker.log import Log, Message, Partition, StoredMessage
 
 __all__ = ["Fault", "FaultLog"]
+
+Hook = Callable[[], Awaitable[None]]
 
 
 class Fault(Enum):
@@ -25,13 +27,29 @@ class Fault(Enum):
 
 @dataclass
 class FaultLog:
-    """Does what ``inner`` does, except that the next appends, and readings, go as planned."""
+    """Does what ``inner`` does, except that the next appends, and readings, go as planned.
+
+    ``appends`` and ``reads`` are what becomes of the next ones, whatever their topic. By topic,
+    ``fail_before`` and ``fail_after`` raise once, around its next append; ``before_append`` and
+    ``after_append`` run once there. ``after_ends`` runs between the next ends and their answer,
+    ``old_ends`` are answered instead of the real ones, and what stands at or above a ``hidden``
+    offset is not given.
+    """
 
     inner: Log
     appends: list[Fault] = field(default_factory=list)
     reads: list[Fault] = field(default_factory=list)
     appended: list[tuple[Partition, tuple[Message, ...]]] = field(default_factory=list)
     """Every append that was tried."""
+    fail_before: dict[str, BrokerError] = field(default_factory=dict)
+    fail_after: dict[str, BrokerError] = field(default_factory=dict)
+    before_append: dict[str, Hook] = field(default_factory=dict)
+    after_append: dict[str, Hook] = field(default_factory=dict)
+    after_ends: Hook | None = None
+    old_ends: dict[Partition, int] = field(default_factory=dict)
+    hidden: dict[Partition, int] = field(default_factory=dict)
+    ends_asked: list[tuple[Partition, ...]] = field(default_factory=list)
+    """What was asked for in each call of ``ends``."""
 
     @property
     def prefix(self) -> str:
@@ -44,7 +62,15 @@ class FaultLog:
             raise LogUnavailable("refused, as planned")
         if fault is Fault.LOST:
             raise OutcomeUnknown("lost, as planned")
+        if partition.topic in self.fail_before:
+            raise self.fail_before.pop(partition.topic)
+        if partition.topic in self.before_append:
+            await self.before_append.pop(partition.topic)()
         first = await self.inner.append(partition, messages)
+        if partition.topic in self.after_append:
+            await self.after_append.pop(partition.topic)()
+        if partition.topic in self.fail_after:
+            raise self.fail_after.pop(partition.topic)
         if fault is Fault.KEPT:
             raise OutcomeUnknown("acknowledgement lost, as planned")
         return first
@@ -55,10 +81,19 @@ class FaultLog:
         if self.reads and self.reads.pop(0) is not Fault.NONE:
             raise LogUnavailable("not readable, as planned")
         async for message in self.inner.read(partition, start, follow=follow):
+            if message.offset >= self.hidden.get(partition, message.offset + 1):
+                return
             yield message
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        return await self.inner.ends(partitions)
+        asked = tuple(partitions)
+        self.ends_asked.append(asked)
+        found = await self.inner.ends(asked)
+        if self.after_ends is not None:
+            hook, self.after_ends = self.after_ends, None
+            await hook()
+        shown = {one: min(end, self.hidden.get(one, end)) for one, end in found.items()}
+        return {one: self.old_ends.get(one, end) for one, end in shown.items()}
 
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
         await self.inner.ensure(topic, partitions, compacted=compacted)
