@@ -57,7 +57,7 @@ class Brokers:
         self._topics: dict[str, dict[int, PartitionAt]] = {}
         self._connections: dict[tuple[int, Use], Connection] = {}
         self._connecting: dict[tuple[int, Use], asyncio.Lock] = {}
-        self._learning: dict[str, asyncio.Future[None]] = {}
+        self._learning: dict[str, asyncio.Task[None]] = {}
         self._silent: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.closed = False
@@ -167,17 +167,23 @@ class Brokers:
         self.check_open()
         deadline = deadline or self.deadline()
         name = "\n".join(topics)
-        running = self._learning.get(name)
-        if running is None:
-            running = self.start(self._learn(name, deadline), "kafka learn")
-            self._learning[name] = running
-            running.add_done_callback(lambda _: self._learning.pop(name, None))
-        try:
-            await asyncio.shield(running)
-        except asyncio.CancelledError:
-            if running.cancelled() and self.closed:
-                raise UsageError("the log is closed") from None
-            raise
+        while True:
+            running = self._learning.get(name)
+            ours = running is None or running.done()
+            if running is None or ours:
+                running = self.start(self._learn(name, deadline), "kafka learn")
+                running.add_done_callback(_looked_at)  # whoever asked may have been cancelled
+                self._learning[name] = running
+            try:
+                await asyncio.shield(running)
+                return
+            except LogUnavailable:
+                if ours or not deadline.left_s:
+                    raise  # otherwise the time of whoever asked first is over, and ours is not
+            except asyncio.CancelledError:
+                if running.cancelled() and self.closed:
+                    raise UsageError("the log is closed") from None
+                raise
 
     async def _learn(self, name: str, deadline: Deadline) -> None:
         topics = name.split("\n") if name else []
@@ -246,6 +252,7 @@ class Brokers:
         finally:
             for task in running:
                 task.cancel()
+                task.add_done_callback(_looked_at)
             if running:
                 await asyncio.wait(running)
 
@@ -349,6 +356,12 @@ class Brokers:
             hint="check ca, cert and key, or user and password_file, in the log's URL; "
             "certificates expire, and names must match",
         )
+
+
+def _looked_at(task: asyncio.Task[Any]) -> None:
+    """Look at how a task ended, or asyncio would report an error as never retrieved."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _listed(numbers: Iterable[int]) -> str:

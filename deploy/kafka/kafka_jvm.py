@@ -242,9 +242,7 @@ def up() -> None:
     node.format()
     node.start()
     node.wait()
-    print(
-        f"Kafka answers at {HOST}:{PORT}: kafka://{HOST}:{PORT}?replication=1&min_insync=1", file=sys.stderr
-    )
+    print(f"Kafka answers at {HOST}:{PORT}: kafka://{HOST}:{PORT}", file=sys.stderr)
 
 
 def down(*, quiet: bool = False) -> None:
