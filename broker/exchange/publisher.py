@@ -39,6 +39,7 @@ from broker.exchange.batching import Lane, Limits, OpenBatch
 from broker.exchange.permission import check_publisher, check_terms
 from broker.exchange.record_batch import StreamPlace, build_record_batch
 from broker.exchange.takeover import ask_collected
+from broker.exchange.tasks import Tasks
 from broker.exchange.tickets import Parcel, Published, Sent, Ticket
 from broker.formats.batch import Item
 from broker.formats.manifest import Collected
@@ -68,6 +69,8 @@ class _Line:
     used_at: int = 0
     end: int | None = None
     """An offset known to be at or before the partition's end."""
+    is_appending: bool = False
+    """Whether the first batch of the queue was given to the log, and what became of it is not known."""
 
 
 class Publisher:
@@ -101,7 +104,7 @@ class Publisher:
         self._max_in_flight = max(max_in_flight_records, 1)
         self._idle_us = int(idle_s * 1_000_000)
         self._clock = clock
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._open: dict[Lane, Parcel] = {}
         self._lines: dict[Partition, _Line] = {}
         self._unsettled: set[Parcel] = set()
@@ -271,7 +274,13 @@ class Publisher:
         )
         messages = [Message(key, value) for key, value in built.messages]
         place, line.place = line.place, None  # until it is settled the stream is nobody's
-        offset = await append_settled(self._log, line.partition, messages, start=line.end)  # (3)
+        line.is_appending = True
+        try:
+            offset = await append_settled(self._log, line.partition, messages, start=line.end)  # (3)
+        except BrokerError:
+            line.is_appending = False  # it says itself what became of the batch
+            raise
+        line.is_appending = False
         line.end = offset + len(messages)
         line.place, line.used_at = place.behind(built), now  # (4)
         _log.debug(
@@ -302,7 +311,8 @@ class Publisher:
             parcel = self._open.pop(lane)
             if parcel.timer is not None:
                 parcel.timer.cancel()
-        appending = {id(line.queue[0]) for line in self._lines.values() if line.queue and line.task}
+        # Its task may be gone by now, ended by whatever ended us: that says nothing of the append.
+        appending = {id(line.queue[0]) for line in self._lines.values() if line.queue and line.is_appending}
         for parcel in self._unsettled:
             if id(parcel) in appending:
                 parcel.settle(OutcomeUnknown("cancelled while the batch was being appended"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from broker.directory import Channel
 from broker.exchange.feed import Feed
+from broker.exchange.tasks import Tasks
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
@@ -76,7 +77,7 @@ class ReaderSet:
         channel: Channel,
         states: Mapping[Partition, ReaderState],
         ends: Mapping[Partition, int] | None,
-        tasks: asyncio.TaskGroup,
+        tasks: Tasks,
     ) -> None:
         self._follower = follower
         self._ring = asyncio.Event()

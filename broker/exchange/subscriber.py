@@ -23,7 +23,6 @@ after a restart.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -48,6 +47,7 @@ from broker.exchange.delivery import (
 from broker.exchange.progress import Progress
 from broker.exchange.reader_set import ReaderSet, Window
 from broker.exchange.state import Json
+from broker.exchange.tasks import Tasks
 from broker.formats.schema import RecordSchema, SchemaStore
 from broker.log.protocol import Log, Partition
 from broker.participant.clock import Clock, system_clock
@@ -92,7 +92,7 @@ class Subscriber:
         self._autocommit = autocommit
         self._asker = Asker(kas, follower, keyring, ground, clock, kas_timeout_s)
         self._opener = Opener(keyring, store)
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._open_progress: Progress | None = None
         self._is_delivering = False
         self._readers: list[ReaderSet] = []
@@ -172,8 +172,13 @@ class Subscriber:
         topics = sorted({self._store.current(one).topic for one in types})
         partitions = [Partition(topic, channel.number) for topic in topics]
         states = self._progress.readers(partitions)
-        ends = None if follow else await self._log.ends(partitions)
-        readers = ReaderSet(self._log, self._follower, self._keyring, channel, states, ends, self._tasks)
+        ends = await self._log.ends(partitions)
+        for partition, state in states.items():
+            if ends[partition] < state.next_offset:
+                yield _cut(partition, ends[partition], state.next_offset)
+        readers = ReaderSet(
+            self._log, self._follower, self._keyring, channel, states, None if follow else ends, self._tasks
+        )
         self._readers.append(readers)
         try:
             while (window := await readers.next_window()) is not None:
@@ -279,3 +284,9 @@ class Subscriber:
                 f"channel '{channel.name}' has no record type '{unknown[0]}'", hint=f"it has: {allowed}"
             )
         return frozenset(self._record_types)
+
+
+def _cut(partition: Partition, end: int, read: int) -> Violation:
+    detail = f"the log ends here, and was read up to {read} before"
+    place = Place(partition.topic, partition.number, end)
+    return Violation(kind=Kind.OFFSET_MISSING, place=place, detail=detail, count=read - end)

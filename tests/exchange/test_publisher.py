@@ -85,6 +85,32 @@ async def test_an_error_in_the_block_flushes_too(world: World) -> None:
     assert (await tickets[0]).offset == 0
 
 
+class _Broken(FaultLog):
+    """A log whose appends break in a way that nobody foresaw, a moment after they began."""
+
+    async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
+        await asyncio.sleep(0)
+        raise ArithmeticError("a bug")
+
+
+async def test_what_breaks_in_the_background_comes_out_as_itself(world: World) -> None:
+    """One error is no group of one; a batch that was being appended is in doubt, others were not sent."""
+    tickets = []
+
+    async def work() -> None:
+        async with world.publisher(log=_Broken(world.log), max_records=1) as publisher:
+            tickets.append(await publisher.publish(CHANNEL, world.record(0)))
+            tickets.append(await publisher.publish(CHANNEL, world.record(1)))
+            await publisher.flush()
+
+    with pytest.raises(ArithmeticError, match="a bug"):
+        await work()
+    with pytest.raises(OutcomeUnknown):
+        await tickets[0]
+    with pytest.raises(UsageError, match="not published"):
+        await tickets[1]
+
+
 async def test_each_lane_has_its_own_batch(world: World) -> None:
     """Record type, channel and releasable_to decide which records travel together."""
     release = {"handling.releasable_to": [JUSTICE]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from hashlib import sha256
@@ -28,6 +28,7 @@ from broker.formats.protocol import decode, encode
 from broker.formats.records import to_json
 from broker.formats.schema import SchemaStore, default_store
 from broker.formats.terms import Action, Purpose, Target
+from broker.log import Partition, StoredMessage
 from broker.verify.violations import Kind
 from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B, REHAB, receiving_key
 from support.exchange import CHANNEL, PAIR, World, access_terms, delivered_refs, ground, numbered, only
@@ -205,6 +206,26 @@ async def test_leaving_without_closing_leaves_nothing_running(world: World) -> N
 
 
 # Position
+
+
+class _Broken(FaultLog):
+    """A log whose readings of records break in a way that nobody foresaw."""
+
+    async def read(
+        self, partition: Partition, start: int, *, follow: bool = False
+    ) -> AsyncIterator[StoredMessage]:
+        if partition.topic in default_store().topics:
+            raise ArithmeticError("a bug")
+        async for message in super().read(partition, start, follow=follow):
+            yield message
+
+
+async def test_what_breaks_while_reading_ahead_comes_out_as_itself(world: World) -> None:
+    """One error is no group of one."""
+    await world.publish(1)
+    with pytest.raises(ArithmeticError, match="a bug"):
+        async with await world.subscriber(log=_Broken(world.log)) as subscriber:
+            await anext(subscriber.deliveries())
 
 
 async def test_it_goes_on_where_it_stopped(world: World, tmp_path: Path) -> None:
