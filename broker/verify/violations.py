@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Kind", "Place", "Violation"]
+__all__ = ["MAX_DETAIL", "Kind", "Place", "Violation"]
+
+MAX_DETAIL = 1000
+"""Characters of a violation's detail."""
 
 
 class Kind(StrEnum):
@@ -73,10 +76,20 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One thing that is wrong, or ``count`` consecutive ones from ``place`` on."""
+    """One thing that is wrong, or ``count`` consecutive ones from ``place`` on.
+
+    ``detail`` may quote what an adversary wrote: it is cut to MAX_DETAIL characters, and none of them
+    moves a terminal's cursor.
+    """
 
     kind: Kind
     place: Place
     detail: str
     count: int = 1
     caused_by: Place | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.detail) > MAX_DETAIL or not self.detail.isprintable():
+            kept = self.detail[:MAX_DETAIL]
+            shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in kept)
+            object.__setattr__(self, "detail", shown)
