@@ -153,7 +153,11 @@ def channel_closed(case: Case, statement: ChannelClosed) -> Directory:
 
 
 def member_joined(case: Case, statement: MemberJoined) -> Directory:
-    """By the joiner and by the members whom the channel's rule asks; suspended ones are not asked."""
+    """By the joiner and by as many members as the channel's rule asks.
+
+    A suspended member counts and cannot sign: else the authority would suspend all but one, and that
+    one would let anybody in. Until it is reinstated, or has left, nobody joins where the rule is ALL.
+    """
     before, joiner = case.before, statement.agency
     check_issuer(statement.header, joiner)
     channel = open_channel(before, statement.channel)
@@ -170,17 +174,19 @@ def member_joined(case: Case, statement: MemberJoined) -> Directory:
 
 
 def _check_consent(case: Case, channel: Channel, joiner: str) -> None:
-    asked = [name for name in sorted(channel.members) if not case.before.parties[name].suspended]
-    keys = {name: case.active_keys(name) for name in (joiner, *asked)}
+    parties = case.before.parties
+    members = sorted(channel.members)
+    keys = {joiner: case.active_keys(joiner)}
+    keys |= {name: {} if parties[name].suspended else case.active_keys(name) for name in members}
     allowed = {key_id: public for own in keys.values() for key_id, public in own.items()}
     signers = case.signers(allowed)
     if not signers & keys[joiner].keys():
         raise SignatureInvalid(f"no signature by an active key of the joiner {joiner[:80]!r}")
-    missing = [name for name in asked if not signers & keys[name].keys()]
-    needed = len(asked) if channel.joining is JoiningRule.ALL else len(asked) // 2 + 1
-    if not asked or len(asked) - len(missing) < needed:
+    missing = [name for name in members if not signers & keys[name].keys()]
+    needed = len(members) if channel.joining is JoiningRule.ALL else len(members) // 2 + 1
+    if len(members) - len(missing) < needed:
         raise SignatureInvalid(
-            f"{len(asked) - len(missing)} of {needed} members signed; missing: {', '.join(missing)}"
+            f"{len(members) - len(missing)} of {needed} members signed; missing: {', '.join(missing)}"
         )
 
 

@@ -173,13 +173,16 @@ def test_joining_needs_the_members_by_the_rule(
     assert (CARE in channel.members) == counts
 
 
-def test_suspended_members_are_not_asked(coalition: Coalition) -> None:
-    """The rule counts the members that can sign."""
+def test_suspended_members_count_though_they_cannot_sign(coalition: Coalition) -> None:
+    """An authority that suspends all members but one lets nobody in with that one's consent."""
     coalition.add(opened(coalition, joining=JoiningRule.ALL), *coalition.authority_keys)
     coalition.suspend(POLICE_B)
     keys = [coalition.signing[name] for name in (CARE, POLICE_A, JUSTICE)]
-    coalition.add(joined(coalition), *keys)
+    error = coalition.try_add(joined(coalition), *keys)
+    assert error is not None
+    assert "2 of 3 members signed; missing: XBB:police" in error.message
     coalition.reinstate(POLICE_B)
+    coalition.add(joined(coalition), *keys, coalition.signing[POLICE_B])
 
 
 NOT_JOINED: dict[str, tuple[Callable[[Coalition], tuple[Statement, tuple[SigningKey, ...]]], str]] = {
