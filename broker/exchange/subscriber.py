@@ -290,9 +290,3 @@ def _cut(partition: Partition, end: int, read: int) -> Violation:
     detail = f"the log ends here, and was read up to {read} before"
     place = Place(partition.topic, partition.number, end)
     return Violation(kind=Kind.OFFSET_MISSING, place=place, detail=detail, count=read - end)
-
-
-def _cut(partition: Partition, end: int, read: int) -> Violation:
-    detail = f"the log ends here, and was read up to {read} before"
-    place = Place(partition.topic, partition.number, end)
-    return Violation(kind=Kind.OFFSET_MISSING, place=place, detail=detail, count=read - end)
