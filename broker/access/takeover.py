@@ -8,10 +8,9 @@ issuer whose release secret does not give what it signed for is named.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 from broker.access.keystore import KeyStore
-from broker.crypto.lock import context_of, release_shares
+from broker.crypto.lock import context_of, release_shares, wrong_release_shares
 from broker.crypto.seal import open_sealed, release_info
 from broker.directory import Directory
 from broker.errors import NotEntitled, OpenError
@@ -25,7 +24,6 @@ INTAKE_DAYS_ACCEPTED = 2
 """Days after its own for which batches under an intake key are taken over."""
 
 _MICROSECONDS_A_DAY = 86_400_000_000
-_CHECK = b"ftf-broker/v1/release-check"
 _MAX_DETAIL = 200
 
 
@@ -87,8 +85,7 @@ def _open_secret(batch: VerifiedBatch, directory: Directory, store: KeyStore) ->
         shares = release_shares(context, secret, range(manifest.count))
     except OpenError as error:
         raise OpenError(f"'{issuer}': release secret: {error.message}") from None
-    checks, label = batch.opened.entries.release_checks, _CHECK + context
-    for i, share in enumerate(shares):  # (4); inline, since it is done for every record there is
-        if sha256(label + i.to_bytes(4, "big") + share).digest() != checks[i * 32 : i * 32 + 32]:
-            raise OpenError(f"'{issuer}': release secret does not give the release check of record {i}")
+    checks = batch.opened.entries.release_checks
+    if wrong := wrong_release_shares(context, range(manifest.count), shares, checks):  # (4)
+        raise OpenError(f"'{issuer}': release secret does not give the release check of record {min(wrong)}")
     return secret

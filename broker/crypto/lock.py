@@ -21,6 +21,7 @@ a wrong body, so that everyone can tell who is to blame.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
@@ -39,6 +40,7 @@ __all__ = [
     "SHARE_BYTES",
     "LockedBody",
     "body_key",
+    "body_keys",
     "check_release_share",
     "context_of",
     "hkdf_sha256",
@@ -47,6 +49,7 @@ __all__ = [
     "release_share",
     "release_shares",
     "unlock",
+    "wrong_release_shares",
 ]
 
 BODY_KIND = b"\x02"
@@ -118,6 +121,12 @@ def _place(index: int) -> bytes:
     return _U32[index]
 
 
+def _places(indexes: Sequence[int]) -> list[bytes]:
+    if indexes and not 0 <= min(indexes) <= max(indexes) < len(_U32):
+        return [_place(i) for i in indexes]  # raises
+    return [_U32[i] for i in indexes]
+
+
 def _u32(number: int) -> bytes:
     if not 0 <= number < 2**32:  # a signed header may say -1
         raise FormatError(f"{number} is not within 0 to 4294967295")
@@ -156,6 +165,21 @@ def check_release_share(context: bytes, index: int, share: bytes, release_check:
     if sha256(_CHECK + context + _place(index) + _share(share, "release share")).digest() != release_check:
         raise OpenError(f"release share of record {index} does not fit its release check")
     return share
+
+
+def wrong_release_shares(
+    context: bytes, indexes: Sequence[int], shares: Sequence[bytes], checks: bytes
+) -> frozenset[int]:
+    """The indexes whose share is not the one that the issuer signed for, those of another length included.
+
+    ``checks`` is the manifest's whole column of release checks.
+    """
+    label, digest = _CHECK + context, sha256
+    return frozenset(
+        i
+        for i, place, share in zip(indexes, _places(indexes), shares, strict=True)
+        if len(share) != SHARE_BYTES or digest(label + place + share).digest() != checks[i * 32 : i * 32 + 32]
+    )
 
 
 def _pad(body: bytes) -> bytes:
@@ -237,8 +261,21 @@ def lock_bodies(
 
 def body_key(context: bytes, member_share: bytes, index: int, share: bytes) -> bytes:
     """key_i, from both shares; OpenError for a share that is none."""
-    prk = _extract(context, _share(member_share, "member share"))
-    return _Expand(prk).block(_BODY + _place(index) + _share(share, "release share"))
+    return body_keys(context, member_share, (index,), (share,))[0]
+
+
+def body_keys(
+    context: bytes, member_share: bytes, indexes: Sequence[int], shares: Sequence[bytes]
+) -> list[bytes]:
+    """The keys of some records of a batch; OpenError for a share that is none."""
+    # RFC 5869: with SHA-256 the extraction, and an expansion to 32 bytes, are one HMAC each.
+    prk, one = hmac.digest(context, _share(member_share, "member share"), "sha256"), hmac.digest
+    for share in shares:
+        _share(share, "release share")
+    return [
+        one(prk, b"".join((_BODY, place, share, b"\x01")), "sha256")
+        for place, share in zip(_places(indexes), shares, strict=True)
+    ]
 
 
 def unlock(key: bytes, index: int, value: bytes, commitment: bytes) -> bytes:

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 
-from broker.crypto.lock import context_of, unlock
+from broker.crypto.lock import body_keys, context_of, unlock, wrong_release_shares
 from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed
 from broker.directory import Channel, Directory
 from broker.errors import FormatError, OpenError
-from broker.exchange.unlocking import body_keys, wrong_release_shares
 from broker.formats.batch import OpenedManifest
 from broker.formats.manifest import Reason
 from broker.formats.records import ORDERS, Record, check_received, decode_body
@@ -158,16 +157,15 @@ class Opener:
         released = [i for i in indexes if i in release.shares]
         shares = [release.shares[i] for i in released]
         wrong = wrong_release_shares(context, released, shares, entries.release_checks)  # (2)
-        first = next((i for i in released if i not in wrong), -1)
+        right = [i for i in released if i not in wrong]
         keys: dict[int, bytes] = {}
         blame: Violation | None = None
-        if released:
+        if right:
             try:
                 member_share = self._member_share(batch, context, directory, channel)  # (3)
                 if member_share is not None:
-                    keys = dict(
-                        zip(released, body_keys(context, member_share, released, shares), strict=True)
-                    )
+                    of_right = [release.shares[i] for i in right]
+                    keys = dict(zip(right, body_keys(context, member_share, right, of_right), strict=True))
             except OpenError as error:
                 blame = self._blame(Kind.MEMBER_SEAL, batch, error.message)
         for i in indexes:
@@ -178,8 +176,8 @@ class Opener:
                 place = body_place(batch, i)
                 yield i, Violation(kind=Kind.RELEASE_SHARE, place=place, detail=detail)
             elif blame is not None:
-                if i == first:  # one violation for all of them
-                    yield i, replace(blame, count=len(released) - len(wrong))
+                if i == right[0]:  # one violation for all of them
+                    yield i, replace(blame, count=len(right))
             elif i not in keys:
                 yield i, not_delivered(batch, i, Reason.EPOCH_NOT_GRANTED)
             else:

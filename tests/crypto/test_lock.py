@@ -16,6 +16,7 @@ from broker.crypto.lock import (
     MAX_BODY_BYTES,
     MAX_BODY_VALUE_BYTES,
     body_key,
+    body_keys,
     check_release_share,
     context_of,
     hkdf_sha256,
@@ -24,6 +25,7 @@ from broker.crypto.lock import (
     release_share,
     release_shares,
     unlock,
+    wrong_release_shares,
 )
 from broker.errors import BrokerError, FormatError, OpenError, UsageError
 
@@ -278,3 +280,44 @@ def test_one_changed_bit_is_found(place: int, bit: int) -> None:
     changed[place] ^= 1 << bit
     with pytest.raises(BrokerError):
         unlock(KEYS[0], 0, bytes(changed), LOCKED[0].commitment)
+
+
+class TestManyAtOnce:
+    """A whole batch at once is each of its records."""
+
+    INDEXES = (0, 3, 4, 255)
+
+    def test_keys_are_those_of_each_record(self) -> None:
+        """Each key is what ``body_key`` gives for that record, and opens its body."""
+        shares = release_shares(CONTEXT, SECRET, self.INDEXES)
+        keys = body_keys(CONTEXT, MEMBER, self.INDEXES, shares)
+        locked = lock_bodies(CONTEXT, MEMBER, SECRET, [bytes([i]) for i in range(256)])
+        for i, share, key in zip(self.INDEXES, shares, keys, strict=True):
+            assert key == body_key(CONTEXT, MEMBER, i, share)
+            assert unlock(key, i, locked[i].value, locked[i].commitment) == bytes([i])
+
+    def test_wrong_shares_are_named(self) -> None:
+        """A share is wrong if it is another's, of another length, or of another batch; the rest is right."""
+        locked = lock_bodies(CONTEXT, MEMBER, SECRET, [b""] * 256)
+        checks = b"".join(body.release_check for body in locked)
+        shares = release_shares(CONTEXT, SECRET, self.INDEXES)
+        assert wrong_release_shares(CONTEXT, self.INDEXES, shares, checks) == frozenset()
+        shares[1], shares[2] = shares[2], shares[2][:31]
+        assert wrong_release_shares(CONTEXT, self.INDEXES, shares, checks) == {3, 4}
+        assert wrong_release_shares(bytes(32), [0], shares[:1], checks) == {0}
+
+    @pytest.mark.parametrize("index", [-1, 256])
+    def test_no_batch_has_such_a_record(self, index: int) -> None:
+        """-1 is not the last record: an index that no batch has is refused, not wrapped around."""
+        with pytest.raises(FormatError):
+            body_keys(CONTEXT, MEMBER, [0, index], [SHARES[0]] * 2)
+        with pytest.raises(FormatError):
+            wrong_release_shares(CONTEXT, [0, index], [SHARES[0]] * 2, bytes(8192))
+
+    @pytest.mark.parametrize("size", [0, 31, 33, 64])
+    def test_a_share_has_its_length(self, size: int) -> None:
+        """HMAC pads its key, and what it hashes may have any length: a share of another length is none."""
+        with pytest.raises(OpenError, match=f"{size} bytes"):
+            body_keys(CONTEXT, bytes(size), [0], [SHARES[0]])
+        with pytest.raises(OpenError, match=f"{size} bytes"):
+            body_keys(CONTEXT, MEMBER, [0, 1], [SHARES[0], bytes(size)])
