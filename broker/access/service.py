@@ -76,8 +76,9 @@ class _Decided:
 class KeyAccessService:
     """A running key access service: ``async with KeyAccessService(...) as kas``.
 
-    ``clock`` gives microseconds since 1970-01-01. It answers by itself; ``run`` also takes over what
-    is published before anybody asks for it. A cancelled call leaves at most an entry in the log for
+    ``clock`` gives microseconds since 1970-01-01; ``log_clock``, where given, is what the append times of
+    the directory are held against. It answers by itself; ``run`` also takes over what is published
+    before anybody asks for it. A cancelled call leaves at most an entry in the log for
     which nothing was released.
     """
 
@@ -90,6 +91,7 @@ class KeyAccessService:
         *,
         genesis: bytes,
         clock: Callable[[], int],
+        log_clock: Callable[[], int] | None = None,
         poll_s: float = 1.0,
     ) -> None:
         self.stranger_denials = 0
@@ -100,13 +102,14 @@ class KeyAccessService:
         self._journal = journal
         self._genesis = genesis
         self._clock = clock
+        self._log_clock = log_clock
         self._poll_s = poll_s
         self._channels: dict[int, FollowedChannel] = {}
         self._started: Means | None = None
 
     async def __aenter__(self) -> Self:
         follower = await DirectoryFollower.start(
-            self._log, self._genesis, high_water=self._journal.high_water()
+            self._log, self._genesis, high_water=self._journal.high_water(), clock=self._log_clock
         )
         means = Means(
             log=self._log,

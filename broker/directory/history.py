@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from broker.directory.apply import DirectoryMessage, fold
 from broker.directory.directory import Directory
-from broker.errors import NotEntitled, PeerError
+from broker.errors import LogUnavailable, NotEntitled, PeerError
 
 __all__ = ["CLOCK_TOLERANCE_US", "HighWater", "History", "check_append_time", "check_high_water"]
 
-CLOCK_TOLERANCE_US = 10 * 60 * 1_000_000
-"""How far a log's clock may be from that of who follows it live."""
+CLOCK_TOLERANCE_US = 2 * 3600 * 1_000_000
+"""How far a log's clock may be from that of who follows it live: a clock set to the wrong summer time is
+no alarm, and of the 72 hours 68 are left in which all can see what was announced."""
 
 
 class History:
@@ -87,16 +88,19 @@ def check_high_water(history: History, mark: HighWater) -> HighWater:
     return HighWater(size=history.size, head=history.latest.head)
 
 
-def check_append_time(appended_at: int, *, ended_at: int, now: int) -> None:
-    """Raise NotEntitled where the log's clock is wrong for a message that arrived while we followed it.
+def check_append_time(appended_at: int, *, ended_at: int | None, now: int) -> None:
+    """Raise LogUnavailable where the log's clock is wrong for a message that arrived while we followed it.
 
-    ``ended_at`` is when we last saw the log end before this message, ``now`` our clock. The 72 hours
-    run by append time, which is the operator's word; for who follows live it cannot be dated back, nor
-    the clock be put forward, by more than the tolerance. To stop is the only safe answer: to judge by
-    another time than everybody who replays would split the directory in two.
+    ``ended_at`` is when we last saw the log end before this message, None for who only catches up;
+    ``now`` is our clock. The 72 hours run by append time, which is the operator's word; for who follows
+    live it cannot be dated back, nor for anybody the clock be put forward, by more than the tolerance. To
+    stop is the only safe answer: to judge by another time than everybody who replays would split the
+    directory in two.
     """
-    if not ended_at - CLOCK_TOLERANCE_US <= appended_at <= now + CLOCK_TOLERANCE_US:
-        raise NotEntitled(
-            f"a directory message says it was appended at {appended_at}, expected {ended_at} to {now}",
-            hint="the log's clock or this one is wrong: do not go on before it is known which",
+    earliest = appended_at if ended_at is None else ended_at - CLOCK_TOLERANCE_US
+    if not earliest <= appended_at <= now + CLOCK_TOLERANCE_US:
+        since = "" if ended_at is None else f"{ended_at} to "
+        raise LogUnavailable(
+            f"a message of the directory says it was appended at {appended_at}, expected {since}{now}",
+            hint="the log's clock or this machine's is wrong: find out which before you go on",
         )

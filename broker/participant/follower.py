@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from broker.directory import HighWater, History, check_high_water
+from broker.directory.history import check_append_time
 from broker.errors import FormatError, NotEntitled
 from broker.formats.manifest import Header, Signed
 from broker.formats.protocol import decode, decode_content
 from broker.log.protocol import Log, Partition, StoredMessage
+from broker.participant.clock import Clock
 from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["DIRECTORY", "DirectoryFollower"]
@@ -22,23 +24,29 @@ _MAX_VIOLATIONS = 1000
 class DirectoryFollower:
     """The directory as far as it was read; ``refresh`` reads on to its end.
 
-    Statements that do not count are kept as ``violations`` and skipped; reading goes on.
+    Statements that do not count are kept as ``violations`` and skipped; reading goes on. With a ``clock``
+    a message whose append time cannot be true is not read, nor anything behind it: LogUnavailable.
     """
 
     log: Log
     history: History
     violations: list[Violation]
+    clock: Clock | None = None
     _next: int = 0
+    _ended_at: int | None = None
     _proven: int = 0
     _altered: Place | None = None
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     async def start(
-        cls, log: Log, genesis: bytes, *, high_water: HighWater | None = None
+        cls, log: Log, genesis: bytes, *, high_water: HighWater | None = None, clock: Clock | None = None
     ) -> DirectoryFollower:
-        """Read the directory to its end; NotEntitled if it is another, or less, than was pinned or seen."""
-        follower = cls(log, History(genesis), [])
+        """Read the directory to its end; NotEntitled if it is another, or less, than was pinned or seen.
+
+        Give a ``clock`` to follow a log live; without, as for a log kept for years, its own is believed.
+        """
+        follower = cls(log, History(genesis), [], clock)
         await follower.refresh()
         if follower.history.latest.size == 0:
             raise NotEntitled(
@@ -59,9 +67,12 @@ class DirectoryFollower:
         return self.history
 
     async def _read_on(self, end: int | None) -> None:
+        begun_at = self.clock() if self.clock else None
         async for message in self.log.read(DIRECTORY, self._next):
             if end is not None and message.offset >= end:
-                break
+                return
+            if self.clock is not None:
+                check_append_time(message.appended_at, ended_at=self._ended_at, now=self.clock())
             place = Place("directory", 0, message.offset)
             if message.offset != self._next:
                 gap = Place("directory", 0, self._next)
@@ -78,6 +89,7 @@ class DirectoryFollower:
                     )
                 )
             self._next = message.offset + 1
+        self._ended_at = begun_at
 
     def _report(self, violation: Violation) -> None:
         if len(self.violations) < _MAX_VIOLATIONS:

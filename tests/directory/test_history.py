@@ -8,7 +8,7 @@ import pytest
 
 from broker.directory import HighWater, check_high_water, drafts
 from broker.directory.history import check_append_time
-from broker.errors import NotEntitled
+from broker.errors import LogUnavailable, NotEntitled
 from broker.log.sqlite import SqliteLog
 from support.coalition import BORDER, DAY_US, DIRECTORY, HOUR_US, JUSTICE, START_US, Coalition
 
@@ -66,18 +66,30 @@ def test_a_copy_goes_its_own_way(coalition: Coalition) -> None:
 
 @pytest.mark.parametrize(
     ("appended_at", "ended_at", "now"),
-    [(START_US, START_US, START_US), (START_US + 5, START_US - DAY_US, START_US + 9)],
+    [
+        (START_US, START_US, START_US),
+        (START_US + 5, START_US - DAY_US, START_US + 9),
+        (START_US - 9 * DAY_US, None, START_US),
+        (START_US - HOUR_US, START_US, START_US),
+        (START_US + HOUR_US, START_US, START_US),
+    ],
 )
-def test_clock_of_the_log_is_believed(appended_at: int, ended_at: int, now: int) -> None:
-    """A message that arrives when it says it was appended is taken."""
+def test_clock_of_the_log_is_believed(appended_at: int, ended_at: int | None, now: int) -> None:
+    """A message that arrives about when it says it was appended is taken, and what one catches up on."""
     check_append_time(appended_at, ended_at=ended_at, now=now)
 
 
 @pytest.mark.parametrize("appended_at", [START_US - 72 * HOUR_US, START_US + 72 * HOUR_US])
 def test_clock_of_the_log_cannot_shorten_the_72_hours(appended_at: int) -> None:
     """Who follows live is not told of announcements that are three days old, nor of days to come."""
-    with pytest.raises(NotEntitled, match="says it was appended at"):
+    with pytest.raises(LogUnavailable, match="says it was appended at"):
         check_append_time(appended_at, ended_at=START_US - HOUR_US, now=START_US)
+
+
+def test_a_message_from_the_future_is_read_by_nobody() -> None:
+    """Who only catches up cannot tell what was dated back, but does not believe in days to come."""
+    with pytest.raises(LogUnavailable, match="expected"):
+        check_append_time(START_US + 72 * HOUR_US, ended_at=None, now=START_US)
 
 
 async def test_written_to_a_log(tmp_path: Path) -> None:
