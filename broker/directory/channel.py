@@ -11,7 +11,7 @@ from immutables import Map
 from broker.formats.statements import ChannelKind, JoiningRule, Mandate, SealedSeed
 from broker.formats.terms import Purpose
 
-__all__ = ["CHANNEL_NAME", "MAX_CHANNELS", "MAX_MEMBERS", "Channel", "Epoch", "Use"]
+__all__ = ["CHANNEL_NAME", "MAX_CHANNELS", "MAX_MEMBERS", "Channel", "Epoch", "Use", "newest_usable"]
 
 CHANNEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Names of channels; match it whole."""
@@ -68,6 +68,13 @@ class Epoch:
         return name in self.metadata_seeds or name in self.content_seeds or name in self.access_seeds
 
 
+def newest_usable(epochs: Map[int, Epoch], newest: int) -> int:
+    """The newest epoch, from ``newest`` downwards, that is confirmed and not complained of; -1 if none."""
+    while newest >= 0 and (epochs[newest].complained or epochs[newest].confirmed_at is None):
+        newest -= 1
+    return newest
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """Who shares what with whom, on which legal basis, and under which keys."""
@@ -101,3 +108,11 @@ class Channel:
     def epoch(self) -> Epoch | None:
         """The epoch to publish under."""
         return self.epochs.get(self.newest_confirmed)
+
+    @property
+    def one_before(self) -> int:
+        """The epoch before the one to publish under, which batches on their way may still bear.
+
+        One that was complained of, or never confirmed, is none: nobody published under it.
+        """
+        return newest_usable(self.epochs, self.newest_confirmed - 1)

@@ -16,7 +16,7 @@ from immutables import Map
 from broker.crypto.seal import SEALED_OVERHEAD, SEED_BYTES
 from broker.directory.case import Case, check_issuer, check_text, known_party
 from broker.directory.changes import checked_key_id, claim_key, with_channel
-from broker.directory.channel import Channel, Epoch, Use
+from broker.directory.channel import Channel, Epoch, Use, newest_usable
 from broker.directory.channels import open_channel
 from broker.directory.directory import Directory
 from broker.directory.keys import HOUR_US
@@ -171,7 +171,8 @@ def channel_keys_complained(case: Case, statement: ChannelKeysComplained) -> Dir
     changed = replace(
         channel,
         epochs=epochs,
-        newest_confirmed=_newest_usable(epochs, channel.newest_confirmed),
+        # Until the next epoch is confirmed, the one before the void one serves: publishing must not stop.
+        newest_confirmed=newest_usable(epochs, channel.newest_confirmed),
         needs_new_epoch=True,
         complaints=channel.complaints.set((name, epoch.publisher), case.now),
     )
@@ -185,13 +186,6 @@ def _newest(channel: Channel, number: int) -> Epoch:
             f"epoch {number} is not the newest of '{channel.name}', expected {channel.newest_published}"
         )
     return epoch
-
-
-def _newest_usable(epochs: Map[int, Epoch], newest: int) -> int:
-    """Until the next epoch is confirmed, the one before the void one serves: publishing must not stop."""
-    while newest >= 0 and (epochs[newest].complained or epochs[newest].confirmed_at is None):
-        newest -= 1
-    return newest
 
 
 def epoch_granted(case: Case, statement: EpochGranted) -> Directory:

@@ -21,7 +21,8 @@ class Awaited:
     """A manifest whose bodies are awaited; ``undo`` restores what its acceptance changed.
 
     ``batch`` is what a whole batch delivers, None for a repeat or what must not be delivered;
-    of a ``silent`` one all was reported already. ``cause`` is the root of what was reported of it,
+    of a ``silent`` one all was reported already. ``room`` is how many bytes its bodies may still have:
+    whatever a manifest promises, it fits into one append. ``cause`` is the root of what was reported of it,
     ``suspected`` that of the batch which it broke off: if no body follows it, it is a stranger there.
     """
 
@@ -30,6 +31,7 @@ class Awaited:
     appended_at: int
     digests: bytes
     count: int
+    room: int
     batch: VerifiedBatch | None = None
     undo: tuple[StreamKey, Head | None, int] | None = None
     cause: Place | None = None

@@ -108,6 +108,11 @@ class Blame:
         out, self._out = self._out, []
         return out
 
+    @property
+    def unreported(self) -> int | None:
+        """Where the run begins that is not yet reported."""
+        return None if self._run is None else self._run.place.offset
+
     # remembering
 
     def trouble(self, offset: int, root: Place) -> None:

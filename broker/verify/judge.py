@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 MAX_TAGS = 65_536
+_FOR_GOOD = -1
 _UNACCOUNTED = "no valid manifest accounts for it"
 
 
@@ -124,21 +125,30 @@ class Judge:
         self._history = history
         self._keys = keys
         self._directory_fault = directory_fault or (lambda _size: None)
-        self._tags: set[bytes] = set()
+        self._tags: dict[bytes, int] = {}
+        """The mark at which a copy of each is void too, or _FOR_GOOD."""
         self._tag_order: deque[bytes] = deque()
         self._newest: dict[StreamKey, Newest] = {}
         self._newest_by_tag: dict[bytes, Newest] = {}
 
     # remembering, in bounded memory
 
-    def remember_tag(self, tag: bytes) -> None:
+    def remember_tag(self, tag: bytes, mark: int = _FOR_GOOD) -> None:
         """Remember a right tag, and forget the oldest of too many."""
-        if tag in self._tags:
-            return
-        self._tags.add(tag)
-        self._tag_order.append(tag)
+        if tag not in self._tags:
+            self._tag_order.append(tag)
+        self._tags[tag] = mark
         if len(self._tag_order) > MAX_TAGS:
-            self._tags.discard(self._tag_order.popleft())
+            del self._tags[self._tag_order.popleft()]
+
+    def remember_rejected(self, rejected: Rejected) -> None:
+        """Remember what was rejected with a right tag, as long as a copy of it would be.
+
+        Who is not entitled now may be so at a later mark: whoever did not remember would then deliver
+        the copy, so everybody judges it anew.
+        """
+        if rejected.tag is not None:
+            self.remember_tag(rejected.tag, self.mark if rejected.kind is Kind.NOT_ENTITLED else _FOR_GOOD)
 
     def advance(self, stream: StreamKey, newest: Newest, verdict: Accepted) -> None:
         """Move the stream's head and the mark to an accepted manifest."""
@@ -164,7 +174,7 @@ class Judge:
         rejected = self._judge_epoch(envelope, directory_read)  # (2)
         if rejected is not None:
             return rejected
-        if envelope.tag in self._tags:  # (3)
+        if self._tags.get(envelope.tag) in (_FOR_GOOD, self.mark):  # (3)
             newest = self._newest_by_tag.get(envelope.tag)
             if newest is not None and newest.manifest_id == message.key:
                 return Repeat(newest)
@@ -201,7 +211,7 @@ class Judge:
             cause = self._directory_fault(latest.size + 1) if lost else None
             return Rejected(Kind.EPOCH_UNKNOWN, f"epoch {envelope.epoch} is not confirmed", cause)
         marked = self._history.at(min(self.mark, latest.size)).channel_at(self.partition)
-        if marked is not None and envelope.epoch < marked.newest_confirmed - 1:
+        if marked is not None and envelope.epoch < marked.one_before:
             return Rejected(Kind.EPOCH_SUPERSEDED, f"epoch {envelope.epoch} was superseded twice")
         return None
 

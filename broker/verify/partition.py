@@ -39,6 +39,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from broker.directory import EpochKey, History
+from broker.formats.batch import MAX_BATCH_BYTES
 from broker.log.protocol import StoredMessage
 from broker.verify.awaited import U32, Awaited, Doubt
 from broker.verify.blame import Blame
@@ -105,10 +106,12 @@ class PartitionReader:
             i = pending.seen
             if (
                 key == pending.manifest_id + U32[i]
+                and len(value) <= pending.room
                 and sha256(value).digest() == pending.digests[i * 32 : i * 32 + 32]
             ):
                 self.next_offset = offset + 1
                 pending.seen = i + 1
+                pending.room -= len(value)
                 if self._keep_bodies:
                     pending.bodies.append(value)
                 return self._complete(pending) if pending.seen == pending.count else ()
@@ -132,7 +135,7 @@ class PartitionReader:
             return None
         _, keys, values, _ = zip(*messages, strict=True)
         wanted = tuple(map(pending.manifest_id.__add__, U32[pending.seen : pending.count]))
-        if None in values or keys != wanted:
+        if None in values or keys != wanted or sum(map(len, values)) > pending.room:
             return None
         if b"".join([sha256(value).digest() for value in values]) != pending.digests[pending.seen * 32 :]:
             return None
@@ -164,11 +167,16 @@ class PartitionReader:
 
     @property
     def settled_offset(self) -> int:
-        """The offset up to which every batch was whole: of the awaited manifest, or the next."""
+        """The offset up to which every batch was whole and everything was reported.
+
+        That of the awaited manifest, of the first message of what is not yet reported, or the next.
+        """
         if self._doubt is not None:
             return self._doubt.awaited.offset
         if self._pending is not None:
             return self._pending.offset
+        if self._blame.unreported is not None:
+            return self._blame.unreported
         return self.next_offset if self._opaque_at is None else self._opaque_at
 
     def snapshot(self) -> ReaderState:
@@ -210,8 +218,7 @@ class PartitionReader:
             case Accepted():
                 self._accept(message, verdict, suspected)
             case Rejected():
-                if verdict.tag is not None:
-                    self._judge.remember_tag(verdict.tag)
+                self._judge.remember_rejected(verdict)
                 self._blame.reject(message, verdict)
             case Repeat():
                 self._repeat(message, verdict.newest)
@@ -245,6 +252,10 @@ class PartitionReader:
         cause = pending.cause or self._blame.root_of(pending.manifest_id) or self._blame.cause_of(message)
         if cause is None and pending.seen == 0:
             cause = pending.suspected
+        if self._is_too_large(pending, message):
+            detail = f"with {wanted} it has more than {MAX_BATCH_BYTES:,} bytes"
+            self._blame.trouble(message.offset, self._end_batch(pending, cause, detail))
+            return True
         if pending.silent or pending.is_copy:
             self._end_batch(pending, cause, detail)
             return False
@@ -260,6 +271,16 @@ class PartitionReader:
             cause = self._blame.report(Kind.BODY_MISSING, message.offset, f"{wanted} is missing here")
         self._suspected = self._end_batch(pending, cause, detail)
         return False
+
+    @staticmethod
+    def _is_too_large(pending: Awaited, message: StoredMessage) -> bool:
+        """Whether this is the next body, and only too much of it."""
+        value, i = message.value or b"", pending.seen
+        return (
+            len(value) > pending.room
+            and message.key == pending.manifest_id + U32[i]
+            and sha256(value).digest() == pending.digests[i * 32 : i * 32 + 32]
+        )
 
     def _void_by_stranger(
         self, pending: Awaited, message: StoredMessage, verdict: Rejected, cause: Place | None, wanted: str
@@ -282,8 +303,7 @@ class PartitionReader:
         if owner is not None and i == 0 and cause is None:
             self._pending, self._doubt = None, Doubt(pending, message)
             return True
-        if verdict.tag is not None:
-            self._judge.remember_tag(verdict.tag)
+        self._judge.remember_rejected(verdict)
         root = self._blame.reject(message, replace(verdict, cause=verdict.cause or cause))
         self._end_batch(pending, root, detail)
         return True
@@ -373,4 +393,7 @@ class PartitionReader:
 
     @staticmethod
     def _awaiting(message: StoredMessage, newest: Newest) -> Awaited:
-        return Awaited(newest.manifest_id, message.offset, message.appended_at, newest.digests, newest.count)
+        room = MAX_BATCH_BYTES - len(message.value or b"")
+        return Awaited(
+            newest.manifest_id, message.offset, message.appended_at, newest.digests, newest.count, room
+        )

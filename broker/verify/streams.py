@@ -28,6 +28,7 @@ __all__ = ["MAX_HEADS", "Head", "Step", "StreamKey", "Streams"]
 
 MAX_HEADS = 64
 _MAX_CLOSED = 1024
+"""Closed streams of an issuer that are remembered."""
 _MAX_GAPS = 8
 _ZEROS = bytes(32)
 
@@ -62,7 +63,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._heads: dict[str, OrderedDict[StreamKey, Head]] = {}
-        self._closed: OrderedDict[StreamKey, None] = OrderedDict()
+        self._closed: dict[str, OrderedDict[StreamKey, None]] = {}
 
     def judge(self, header: Header, digest: bytes, offset: int) -> Step:
         """What this statement means for its stream; nothing changes yet."""
@@ -72,7 +73,7 @@ class Streams:
         if sequence < 0:
             return Step(None, False, Kind.STREAM_REPLAYED, f"sequence {sequence}")
         if head is None:
-            if key in self._closed:
+            if key in self._closed.get(header.issuer, ()):
                 return Step(None, False, Kind.STREAM_CLOSED, f"sequence {sequence} of a closed stream")
             fresh = Head(sequence, digest, offset)
             if sequence == 0:
@@ -119,14 +120,18 @@ class Streams:
         return closed
 
     def close(self, key: StreamKey) -> None:
-        """Remember that this stream closed; of too many the oldest is forgotten."""
-        self._closed[key] = None
-        if len(self._closed) > _MAX_CLOSED:
-            self._closed.popitem(last=False)
+        """Remember that this stream closed; of too many of its issuer the oldest is forgotten.
+
+        Nobody can have the streams of others forgotten.
+        """
+        closed = self._closed.setdefault(key[0], OrderedDict())
+        closed[key] = None
+        if len(closed) > _MAX_CLOSED:
+            closed.popitem(last=False)
 
     def closed(self) -> tuple[StreamKey, ...]:
-        """The streams that closed, the oldest first."""
-        return tuple(self._closed)
+        """The streams that closed, the oldest of each issuer first."""
+        return tuple(key for closed in self._closed.values() for key in closed)
 
     def note_gap(self, key: StreamKey, lost: tuple[int, int], place: Place) -> None:
         """Remember which sequences a gap lost, so that a late one names its cause."""

@@ -8,8 +8,10 @@ from random import Random
 
 import pytest
 
+from broker.directory import complaint
 from broker.errors import UsageError
 from broker.log.protocol import StoredMessage
+from broker.verify import partition
 from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Kind, Violation
 from support.coalition import AUDITOR, BORDER, JUSTICE, POLICE_A, Coalition
@@ -271,3 +273,83 @@ def test_a_batch_that_cannot_be_built_is_refused_before_it_is_written() -> None:
     written = _written()
     with pytest.raises(UsageError):
         written.build(written.header(POLICE_A), [b"x"] * 257)
+
+
+def test_what_is_not_yet_reported_is_read_again() -> None:
+    """A reader that stops within a run of garbage and starts again reports the whole run."""
+    written = _written()
+    garbage = [StoredMessage(0, b"garbage", b"%d" % i, 0) for i in range(5)]
+    messages = _renumbered([*written.messages[:4], *garbage, *written.messages[4:]])
+    whole = scan(written.coalition, messages)
+    for at in range(len(messages) + 1):
+        first = reader(written.coalition)
+        found = [event for message in messages[:at] for event in feed(first, message)]
+        state = first.snapshot()
+        found += scan(
+            written.coalition, messages[state.next_offset :], reader(written.coalition, state=state)
+        )
+        assert found == whole, at
+
+
+def test_a_batch_larger_than_the_limit_is_void() -> None:
+    """What a manifest promises beyond one append's size is not kept waiting for, whole or not."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    body = bytes(32_000)
+    of_two = sum(len(value) for _, value in written.build(written.header(POLICE_A), [body] * 2).messages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partition, "MAX_BATCH_BYTES", of_two)
+        three = written.append(written.build(written.header(POLICE_A), [body] * 3))
+        written.heads[POLICE_A, three.manifest.header.stream] = (0, three.batch_id)
+        written.append(written.build(written.header(POLICE_A), [body] * 2))
+        found = scan(coalition, written.messages)
+        assert [(v.kind, v.place.offset) for v in violations(found)] == [
+            (Kind.BATCH_VOID, 0),
+            (Kind.UNACCOUNTED, 3),
+        ]
+        assert violations(found)[1].caused_by == violations(found)[0].place
+        assert "more than" in violations(found)[0].detail
+        assert [batch.offset for batch in batches(found)] == [4]
+        one = reader(coalition)
+        feed(one, written.messages[0])
+        assert one.feed_bodies(written.messages[1:4]) is None
+        assert scan(coalition, written.messages[1:], one) == found
+
+
+def test_a_copy_is_judged_anew_where_its_issuer_is_entitled_by_now() -> None:
+    """A reader that starts again, and forgot what it rejected, delivers what one that never stopped does."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    coalition.suspend(BORDER)
+    early = written.publish(BORDER, 1)
+    written.append(early)
+    coalition.reinstate(BORDER)
+    written.publish(POLICE_A, 1)
+    written.append(early)
+    messages = written.messages
+    whole = scan(coalition, messages)
+    assert [batch.offset for batch in batches(whole)] == [4, 6]
+    assert [v.kind for v in violations(whole)[:3]] == [
+        Kind.NOT_ENTITLED, Kind.UNACCOUNTED, Kind.MANIFEST_COPIED,
+    ]  # fmt: skip
+    for at in range(len(messages) + 1):
+        found = [one for one in _resumed(written, messages, at) if isinstance(one, VerifiedBatch)]
+        assert found == batches(whole), at
+
+
+def test_an_epoch_complained_of_is_not_the_one_before() -> None:
+    """Batches on their way when a void epoch was replaced still count: nobody could have used that one."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    header = written.header(BORDER)
+    coalition.advance(hours=2)
+    coalition.new_epoch("repatriation", POLICE_A)
+    complained = complaint(
+        coalition.directory, "repatriation", 1, JUSTICE, detail="junk", issued_at=coalition.now
+    )
+    coalition.add(complained, coalition.signing[JUSTICE])
+    coalition.new_epoch("repatriation", BORDER)
+    written.publish(POLICE_A, 1)
+    written.append(written.build(header, [b"on its way"]))
+    found = scan(coalition, written.messages)
+    assert (violations(found), [batch.offset for batch in batches(found)]) == ([], [0, 2])

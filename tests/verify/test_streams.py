@@ -101,3 +101,13 @@ def test_heads_stay_bounded_whatever_a_member_publishes() -> None:
     assert len(streams.items()) == MAX_HEADS + 1
     assert len(streams.closed()) <= 1024
     assert streams.head(("XBB:police", 0, b"s")) is not None
+
+
+def test_nobody_has_the_closed_streams_of_others_forgotten() -> None:
+    """However many streams one agency opens and lets close, those of another stay closed."""
+    streams = Streams()
+    streams.close(_key())
+    for i in range(5000):
+        streams.close(("XBB:justice", 0, i.to_bytes(16, "big")))
+    assert streams.judge(_header(0), _digest(0), 1).kind is Kind.STREAM_CLOSED
+    assert len(streams.closed()) < 2000
