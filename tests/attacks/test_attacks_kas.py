@@ -32,6 +32,7 @@ from broker.verify.violations import Kind, Place
 from support.asking import hostile_request
 from support.coalition import BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, signing_key
 from support.exchange import World
+from support.hostile_kas import HostileKas
 from support.simulator import Simulator
 
 HUGE = 2**63 - 1
@@ -415,8 +416,6 @@ def test_an_answer_that_is_junk(world: Simulator, data: bytes) -> None:
 
 async def answered(world: World, change: Change | None, data: bytes = b"") -> list[object]:
     """What a subscriber of channel 1 is given where the service's answer is changed, and signed, again."""
-    from support.hostile_kas import HostileKas
-
     subscriber = await world.subscriber(
         POLICE_A, "xaa-xbb", kas=HostileKas(world, POLICE_A, change, data), kas_timeout_s=0.0
     )

@@ -370,8 +370,10 @@ class Simulator:
         """Put a message where another stands, and move all behind it."""
         if place.offset:
             self._spoil_across(place)
+        at = self.row(place).appended_at
         self._shift(place, 1)
-        self._write(place, key, value)
+        values = (f"ftf.{place.topic}", place.partition, place.offset, key, value, at)
+        self.sql("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", *values)
         return place
 
     def _spoil_across(self, place: Place) -> None:
@@ -384,14 +386,14 @@ class Simulator:
     def append(self, topic: str, partition: int, *messages: tuple[object, object]) -> Place:
         """Append raw messages, whatever they are."""
         first = self.end(topic, partition)
-        for i, (key, value) in enumerate(messages):
-            self._write(_behind(first, i), key, value)
+        at = max((row.appended_at for row in self.rows(topic, partition)), default=1)
+        rows = [
+            (f"ftf.{topic}", partition, first.offset + i, key, value, at)
+            for i, (key, value) in enumerate(messages)
+        ]
+        with closing(sqlite3.connect(self.path)) as db, db:
+            db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
         return first
-
-    def _write(self, place: Place, key: object, value: object) -> None:
-        at = max((row.appended_at for row in self.rows(place.topic, place.partition)), default=1)
-        values = (f"ftf.{place.topic}", place.partition, place.offset, key, value, at)
-        self.sql("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", *values)
 
     def copy_to(self, name: str, topic: str, partition: int) -> Place:
         """Append a copy of a whole batch to a partition, its own or another."""
