@@ -24,8 +24,8 @@ from broker.participant.clock import system_clock
 __all__ = ["measure_crypto"]
 
 _AGAINST = "one Ed25519 signature and one HPKE seal per record"
-_BATCHES = 4
-_BASELINE_RECORDS = 64
+_BATCHES = {256: 8, 16: 32, 1: 64}
+_BASELINE_RECORDS = 192
 
 
 async def measure_crypto(folder: Path, *, sizes: Sequence[int], repeat: int) -> list[Comparison]:
@@ -38,7 +38,7 @@ async def measure_crypto(folder: Path, *, sizes: Sequence[int], repeat: int) -> 
     content_key = channel.epochs[0].content_key
     found: list[Comparison] = []
     for size in sizes:
-        batches = _BATCHES if size > 1 else 16
+        batches = _BATCHES.get(size, 8)
         items, made = items_of(size), records(size)
 
         def build(items: Sequence[Item]) -> None:

@@ -1,6 +1,6 @@
 """Whether a replay stays as cheap, in time and in memory, as its log grows.
 
-A log is built for each number of records, replayed in fresh processes, and removed. What a replay costs
+A log is built for each number of records and replayed in fresh processes. What a replay costs
 whatever the number of records (imports, codecs, the directory) is not counted.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -82,19 +81,21 @@ def _in_new_process(coalition: Coalition, count: int) -> tuple[float, int]:
 
 
 async def measure_growth(folder: Path, *, counts: Sequence[int], size: int, repeat: int) -> list[Growth]:
-    """One line for each number of records, in batches of ``size``."""
-    found: list[Growth] = []
+    """One line for each number of records, in batches of ``size``; the replays take turns."""
+    logs: dict[int, Coalition] = {}
     for count in counts:
-        coalition = await Coalition.found(folder / str(count))
-        await fill(coalition, count, size)
-        runs = [_in_new_process(coalition, count) for _ in range(repeat)]
-        found.append(
-            Growth(
-                records=count,
-                cpu=tuple(spent for spent, _ in runs),
-                peak_rss_bytes=max(peak for _, peak in runs),
-                log_bytes=coalition.path.stat().st_size,
-            )
+        logs[count] = await Coalition.found(folder / str(count))
+        await fill(logs[count], count, size)
+    runs: dict[int, list[tuple[float, int]]] = {count: [] for count in logs}
+    for _ in range(repeat):
+        for count, coalition in logs.items():
+            runs[count].append(_in_new_process(coalition, count))
+    return [
+        Growth(
+            records=count,
+            cpu=tuple(spent for spent, _ in runs[count]),
+            peak_rss_bytes=max(peak for _, peak in runs[count]),
+            log_bytes=coalition.path.stat().st_size,
         )
-        shutil.rmtree(coalition.folder)
-    return found
+        for count, coalition in logs.items()
+    ]

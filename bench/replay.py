@@ -175,4 +175,5 @@ async def _two_processes(folder: Path, size: int, each: int, repeat: int) -> Com
         baseline=timed["one"],
         clock="wall",
         then=1.75,
+        by_others=True,
     )

@@ -79,7 +79,7 @@ def _line(one: Comparison) -> tuple[str, ...]:
         f"{one.baseline.least(one.clock):.2f}",
         f"{one.ratio:.2f}",
         f"{one.median_ratio:.2f}",
-        f"{one.cpu_ratio:.2f}",
+        "" if one.cpu_ratio is None else f"{one.cpu_ratio:.2f}",
         ", ".join(f"{goal:g}" for goal in dict.fromkeys((one.reach, one.then)) if goal is not None),
         _verdict(one),
     )

@@ -60,6 +60,8 @@ class Comparison:
     clock: Clock
     reach: float | None = None
     then: float | None = None
+    by_others: bool = False
+    """Other processes do all the work, and this one only waits for them."""
 
     @property
     def ratio(self) -> float:
@@ -72,8 +74,10 @@ class Comparison:
         return self.baseline.middle(self.clock) / self.ours.middle(self.clock)
 
     @property
-    def cpu_ratio(self) -> float:
-        """How many times less this process computes, whatever it waits for."""
+    def cpu_ratio(self) -> float | None:
+        """How many times less this process computes, whatever it waits for; None where others do the work."""
+        if self.by_others:
+            return None
         return self.baseline.least("cpu") / self.ours.least("cpu")
 
 
