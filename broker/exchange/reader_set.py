@@ -16,7 +16,8 @@ from broker.exchange.tasks import Tasks
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
-from broker.verify.partition import DirectoryBehind, Event, PartitionReader, ReaderState, VerifiedBatch
+from broker.participant.reading import feed_read
+from broker.verify.partition import Event, PartitionReader, ReaderState, VerifiedBatch
 
 __all__ = ["MAX_WINDOW", "ReaderSet", "Window", "partition_reader"]
 
@@ -46,6 +47,7 @@ class _Source:
     reader: PartitionReader
     feed: Feed
     is_flushed: bool = False
+    read_behind: int = 0
 
 
 def partition_reader(
@@ -79,6 +81,7 @@ class ReaderSet:
         ends: Mapping[Partition, int] | None,
         tasks: Tasks,
     ) -> None:
+        self._log = log
         self._follower = follower
         self._ring = asyncio.Event()
         self._sources: list[_Source] = []
@@ -149,11 +152,9 @@ class ReaderSet:
 
     async def _feed(self, source: _Source, message: StoredMessage, window: Window) -> None:
         reader = source.reader
-        try:
-            events = reader.feed(message)
-        except DirectoryBehind:
-            await self._follower.refresh()
-            events = reader.feed(message, directory_read=True)
+        events, source.read_behind = await feed_read(
+            self._log, reader, self._follower, message, source.read_behind
+        )
         if events:
             partition = source.feed.partition
             _add(window, partition, events)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
-from broker.log.protocol import Log, Partition
+from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader
 
-__all__ = ["read_events"]
+__all__ = ["feed_read", "read_events"]
 
 
 async def read_events(
@@ -19,14 +19,29 @@ async def read_events(
     The directory is read on when a manifest needs more of it than was read. With ``end`` the caller
     flushes the reader; without, what is not yet reported waits for the next message.
     """
+    read_behind = 0
     messages = log.read(Partition(reader.topic, reader.partition), reader.next_offset, follow=end is None)
     async for message in messages:
         if end is not None and message.offset >= end:
             break
-        try:
-            events = reader.feed(message)
-        except DirectoryBehind:
-            await directory.refresh()
-            events = reader.feed(message, directory_read=True)
+        events, read_behind = await feed_read(log, reader, directory, message, read_behind)
         for event in events:
             yield event
+
+
+async def feed_read(
+    log: Log, reader: PartitionReader, directory: DirectoryFollower, message: StoredMessage, read_behind: int
+) -> tuple[Sequence[Event], int]:
+    """Feed a message, and read the directory on where that is needed.
+
+    The directory was read since the messages below ``read_behind`` were in the log; returns the events
+    and that offset anew. So a flood that claims what the directory does not have costs a reading for all
+    that is there of it, not for each.
+    """
+    try:
+        return reader.feed(message, directory_read=message.offset < read_behind), read_behind
+    except DirectoryBehind:
+        partition = Partition(reader.topic, reader.partition)
+        ends = await log.ends([partition])  # before the directory is read
+        await directory.refresh()
+        return reader.feed(message, directory_read=True), ends[partition]
