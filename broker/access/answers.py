@@ -10,7 +10,7 @@ signed for it. Whatever is wrong here convicts the service and is a PeerError.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
@@ -53,6 +53,7 @@ __all__ = [
     "Outcome",
     "RecordRef",
     "asked_for",
+    "check_log_entry",
     "encode_answer",
     "grouped",
     "open_answer",
@@ -103,7 +104,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedAccess:
-    """An entry of the access log, proved and unlocked; ``details`` where a request stands behind it."""
+    """An entry of the access log, proved; ``details`` where it was unlocked and somebody asked."""
 
     offset: int
     index: int
@@ -177,10 +178,22 @@ def open_collection_answer(answer: bytes, query: Signed, directory: Directory) -
 
 
 def open_log_entry(entry: LogEntry, history: History, partition: int) -> LoggedAccess:
-    """An entry of the access log as its answer carries it, proved by the service's own signature.
+    """An entry of the access log as its answer carries it, proved and unlocked.
+
+    As ``check_log_entry``, and (4) the body unlocks to what was committed to.
+    """
+    logged = check_log_entry(entry, history, partition)
+    if entry.body_key is None:
+        raise OpenError("the answer lacks the key of the body")
+    body = unlock(entry.body_key, entry.index, entry.body, entry.entry[64:96])  # (4)
+    return replace(logged, details=decode(AccessBody, body).details)
+
+
+def check_log_entry(entry: LogEntry, history: History, partition: int) -> LoggedAccess:
+    """An entry of the access log, proved by the service's own signature; its body stays locked.
 
     (1) the manifest is the service's, signed with a key that was active at its directory size,
-    (2) the entry is in it, (3) the body is the entry's, (4) and unlocks to what was committed to.
+    (2) the entry is in it, (3) the body is the entry's.
     """
     signed = entry.manifest
     if signed.kind != "manifest":
@@ -194,16 +207,13 @@ def open_log_entry(entry: LogEntry, history: History, partition: int) -> LoggedA
     verify_inclusion(entry.entry, entry.index, manifest.count, entry.path, manifest.entries_root)  # (2)
     if sha256(entry.body).digest() != entry.entry[32:64]:
         raise OpenError("the body is not the one that the entry names")  # (3)
-    if entry.body_key is None:
-        raise OpenError("the answer lacks the key of the body")
-    body = unlock(entry.body_key, entry.index, entry.body, entry.entry[64:96])  # (4)
     return LoggedAccess(
         offset=entry.offset,
         index=entry.index,
         manifest=manifest,
         record_id=entry.entry[16:32],
         terms=decode(TermsLeaf, entry.entry[_ENTRY_FIXED_BYTES:]).terms,
-        details=decode(AccessBody, body).details,
+        details=None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 
 from broker.access.answers import Outcome, RecordRef
@@ -24,7 +24,7 @@ from broker.participant.reading import read_events
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, ReaderState, VerifiedBatch
 
-__all__ = ["MAX_ENTRIES_BYTES", "concerns", "entries_asked_for"]
+__all__ = ["MAX_ENTRIES_BYTES", "concerns", "entries_asked_for", "entries_size"]
 
 MAX_ENTRIES_BYTES = 8_000_000
 """Bytes of entries in an answer, beyond which it stops; the caller asks again behind the last one."""
@@ -51,6 +51,11 @@ def concerns(name: str, terms: Terms, records: ChannelRecords) -> bool:
 def _issued(name: str, batch_id: bytes, records: ChannelRecords) -> bool:
     batch = records.batch(batch_id)
     return batch is not None and batch.issuer == name
+
+
+def entries_size(entries: Iterable[LogEntry]) -> int:
+    """The bytes that an answer counts for its entries; above MAX_ENTRIES_BYTES it stopped early."""
+    return sum(len(one.manifest.content) + len(one.entry) + len(one.body) for one in entries)
 
 
 async def entries_asked_for(
@@ -94,7 +99,7 @@ async def _read_range(
                 break
             for entry in _entries(event, means.genesis, state.access_key, means.store, wanted):
                 found.append(entry)
-                size += len(entry.manifest.content) + len(entry.entry) + len(entry.body)
+                size += entries_size((entry,))
     return tuple(found)
 
 

@@ -4,6 +4,7 @@ Which entries there are an auditor sees with its own keys, so none can be held b
 justification are locked: they come from the key access service, range by range, through the same six
 steps as any record, and that reading is logged too. Only ranges with entries that are wanted are
 asked for. What the service answers is proved against the manifests and the requests' commitments.
+A member is given what concerns it (see ``concerned``): who read what it shared, and what it read.
 """
 
 from __future__ import annotations
@@ -12,22 +13,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from broker.access.answers import RecordRef, open_answer, open_log_entry
+from broker.access.answers import open_log_entry
 from broker.access.client import KeyAccess
-from broker.access.requests import MAX_LOG_RANGE, details_commitment, make_request
+from broker.access.requests import MAX_LOG_RANGE
+from broker.audit.concerned import ConcernedReading
+from broker.audit.disclosures import Access, Disclosure, LogAsker, access_of, checked_details
 from broker.directory import Channel, Use
 from broker.errors import Denied, FormatError, OpenError
 from broker.formats.access import AccessDetails, AccessRequest, LogEntry
-from broker.formats.manifest import (
-    AccessTerms,
-    LogItem,
-    Operation,
-    Reason,
-    RecordItem,
-    RecordOutcome,
-    Verdict,
-)
-from broker.formats.protocol import decode, encode
+from broker.formats.manifest import AccessTerms, LogItem, RecordItem
+from broker.formats.protocol import decode
 from broker.formats.schema import default_store
 from broker.formats.terms import Purpose
 from broker.log.protocol import Log, Partition
@@ -39,35 +34,6 @@ from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, VerifiedBatch
 
 __all__ = ["Access", "Disclosure", "accesses"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disclosure:
-    """What was decided for some records of one batch; ``item`` is a range where the log itself was read."""
-
-    item: RecordItem | LogItem
-    indexes: bytes
-    verdict: Verdict
-    reason: Reason | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """One access: the entry at (partition, offset, index), the request, and what was decided.
-
-    ``at`` is when it was decided, in microseconds. ``details`` are the person, the case and the
-    justification; None where the entry's month was erased.
-    """
-
-    channel: str
-    partition: int
-    offset: int
-    index: int
-    at: int
-    request: AccessRequest
-    request_digest: bytes
-    disclosures: tuple[Disclosure, ...]
-    details: AccessDetails | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,18 +63,22 @@ async def accesses(
     details: Callable[[], AccessDetails],
     clock: Clock = system_clock,
 ) -> AsyncIterator[Access]:
-    """Accesses in these channels, or in all that we audit, in the order of each channel's log.
+    """Accesses in these channels, in the order of each one's log.
+
+    By default those that we audit, and the open ones that we are a member of: nothing can be asked in a
+    closed one, since asking could not be logged.
 
     ``record_id`` narrows to one record, ``agency`` to who read, ``since`` and ``until`` (exclusive)
     to when, in microseconds. ``purpose`` is one of LOG_PURPOSES, and ``details`` says who asks and
     why: both are logged. Denied where the service refuses the range; a PeerError convicts it.
     """
-    reading = _Reading(log, follower, keyring, kas, purpose, details, clock)
+    asker = LogAsker(follower, keyring, kas, purpose, details, clock)
+    reading = _Reading(log, asker)
     await follower.refresh()
-    for channel in _audited(follower, keyring.name, channels):
+    for channel in _readable(follower, keyring.name, channels):
         records = None if record_id is None else await reading.find_record(channel, record_id)
 
-        def is_wanted(found: _Found, records: Mapping[bytes, set[int]] | None = records) -> bool:
+        def is_wanted(found: _Found | Access, records: Mapping[bytes, set[int]] | None = records) -> bool:
             return (
                 agency in (None, found.request.issuer)
                 and (since is None or found.at >= since)
@@ -116,18 +86,24 @@ async def accesses(
                 and (records is None or _touches(found.request, records))
             )
 
-        async for access in reading.read(channel, is_wanted):
+        if keyring.name in channel.auditors:
+            found = reading.read(channel, is_wanted)
+        elif records == {}:
+            continue  # there is no such record here: nothing need be asked
+        else:
+            found = ConcernedReading(log, asker).read(channel, since, until, is_wanted)
+        async for access in found:
             yield access
 
 
-def _audited(follower: DirectoryFollower, name: str, channels: Sequence[str] | None) -> list[Channel]:
+def _readable(follower: DirectoryFollower, name: str, channels: Sequence[str] | None) -> list[Channel]:
     directory = follower.history.latest
+    ours = {one.name: one for one in directory.channels.values() if name in one.auditors | one.members}
     if channels is None:
-        return [one for _, one in sorted(directory.channels.items()) if name in one.auditors]
-    found = [directory.channel(one) for one in dict.fromkeys(channels)]
-    if any(one is None or name not in one.auditors for one in found):
-        raise Denied(f"'{name}' audits not all of {', '.join(channels)[:200]}")
-    return [one for one in found if one is not None]
+        return [one for _, one in sorted(ours.items()) if name in one.auditors or one.is_open]
+    if not ours.keys() >= set(channels):
+        raise Denied(f"'{name}' neither audits nor is a member of all of {', '.join(channels)[:200]}")
+    return [ours[one] for one in dict.fromkeys(channels)]
 
 
 def _touches(request: AccessRequest, records: Mapping[bytes, set[int]]) -> bool:
@@ -137,29 +113,24 @@ def _touches(request: AccessRequest, records: Mapping[bytes, set[int]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What the access logs are read with, and why."""
+    """Reads the logs of channels that we audit."""
 
     log: Log
-    follower: DirectoryFollower
-    keyring: Keyring
-    kas: KeyAccess
-    purpose: Purpose
-    details: Callable[[], AccessDetails]
-    clock: Clock
+    asker: LogAsker
 
     async def _batches(self, channel: Channel, topic: str) -> AsyncIterator[VerifiedBatch]:
         partition = Partition(topic, channel.number)
-        directory = self.follower.history.latest
+        directory = self.asker.follower.history.latest
         use: Use = "access" if topic == ACCESS_TOPIC else "metadata"
         reader = PartitionReader(
             topic=topic,
             partition=channel.number,
-            history=self.follower.history,
-            keys=lambda epoch: self.keyring.epoch_key(directory, channel.name, epoch, use),
+            history=self.asker.follower.history,
+            keys=lambda epoch: self.asker.keyring.epoch_key(directory, channel.name, epoch, use),
             keep_bodies=False,
         )
         end = (await self.log.ends([partition]))[partition]
-        async for event in read_events(self.log, reader, self.follower, end=end):
+        async for event in read_events(self.log, reader, self.asker.follower, end=end):
             if isinstance(event, VerifiedBatch):
                 yield event
 
@@ -192,47 +163,16 @@ class _Reading:
         wanted = {(one.offset, one.index) for one in window}
         start, end = (window[0].offset, window[-1].offset + 1) if window else (0, 0)
         while not wanted <= known.keys():
-            entries = await self._ask(channel, LogItem(start=start, end=end))
+            entries = await self.asker.ask(channel, LogItem(start=start, end=end))
             known |= {(entry.offset, entry.index): entry for entry in entries}
             if not entries or entries[-1].offset + 1 >= end:
                 break
             start = entries[-1].offset + 1  # answers are bounded: ask again behind the last entry
         return [self._access(channel, one, known.get((one.offset, one.index))) for one in window]
 
-    async def _ask(self, channel: Channel, item: LogItem) -> tuple[LogEntry, ...]:
-        prepared = make_request(
-            self.keyring,
-            self.follower.history.latest,
-            channel=channel.name,
-            operation=Operation.CONSULTATION,
-            items=[item],
-            purpose=self.purpose,
-            details=self.details(),
-            now=self.clock(),
-        )
-        sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
-        await self.follower.refresh()
-        answer = open_answer(prepared, sealed, self.keyring.receiving.values(), self.follower.history.latest)
-        outcome = answer.outcomes[RecordRef(0, -1)]
-        if not outcome.released:
-            raise Denied(str(outcome.reason or outcome.verdict))
-        return answer.entries
-
     def _access(self, channel: Channel, found: _Found, entry: LogEntry | None) -> Access:
-        terms, request = found.terms, found.request
-        return Access(
-            channel=channel.name,
-            partition=channel.number,
-            offset=found.offset,
-            index=found.index,
-            at=found.at,
-            request=request,
-            request_digest=sha256(terms.request.content).digest(),
-            disclosures=tuple(
-                _disclosure(request, one) for one in terms.outcomes if 0 <= one.item < len(request.items)
-            ),
-            details=None if entry is None else self._opened(channel, found, entry),
-        )
+        details = None if entry is None else self._opened(channel, found, entry)
+        return access_of(channel, found.offset, found.index, found.at, found.terms, found.request, details)
 
     def _opened(self, channel: Channel, found: _Found, entry: LogEntry) -> AccessDetails | None:
         """The details in an entry, proved: it is the entry that the log holds, and what was committed to."""
@@ -240,10 +180,8 @@ class _Reading:
             return None
         if sha256(entry.manifest.content).digest() != found.batch_id:
             raise OpenError(f"the entry answered for access@{found.offset} is not the one in the log")
-        details = open_log_entry(entry, self.follower.history, channel.number).details
-        if details is None or details_commitment(encode(details)) != found.request.details_commitment:
-            raise OpenError(f"the details of access@{found.offset} are not those that were committed to")
-        return details
+        details = open_log_entry(entry, self.asker.follower.history, channel.number).details
+        return checked_details(details, found.request, found.offset)
 
 
 def _entries(batch: VerifiedBatch) -> list[_Found]:
@@ -268,12 +206,3 @@ def _entries(batch: VerifiedBatch) -> list[_Found]:
             )
         )
     return found
-
-
-def _disclosure(request: AccessRequest, outcome: RecordOutcome) -> Disclosure:
-    return Disclosure(
-        item=request.items[outcome.item],
-        indexes=outcome.indexes,
-        verdict=outcome.verdict,
-        reason=outcome.reason,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,18 +11,20 @@ from typing import Any
 import pytest
 
 from broker.access.client import KeyAccess
+from broker.access.entries import AccessWriter, month_of
 from broker.access.requests import new_details
 from broker.audit.accesses import Access, accesses
 from broker.crypto.seal import answer_info, open_sealed, seal
-from broker.errors import Denied, OpenError
-from broker.formats.access import AccessAnswer, AccessDetails
+from broker.directory import drafts
+from broker.errors import Denied, OpenError, PeerError
+from broker.formats.access import AccessAnswer, AccessDetails, LogEntry
 from broker.formats.batch import open_manifest, parse_envelope
 from broker.formats.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
 from broker.formats.protocol import decode, encode
 from broker.formats.terms import Purpose
 from broker.log.protocol import Partition
 from broker.participant.follower import DirectoryFollower
-from support.coalition import AUDITOR, JUSTICE, POLICE_A, POLICE_B, REHAB
+from support.coalition import AUDITOR, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.kas import World
 
 
@@ -119,12 +121,14 @@ async def test_for_the_four_purposes_only(purpose: Purpose, tmp_path: Path) -> N
             await _asked(world, kas, purpose=purpose)
 
 
-async def test_who_is_no_auditor_asks_nothing(tmp_path: Path) -> None:
-    """A member sees its own accesses through the service, not everybody's through this."""
+async def test_who_takes_no_part_asks_nothing(tmp_path: Path) -> None:
+    """Neither auditor nor member of a channel: nothing is asked, and nothing logged."""
     async with World.open(tmp_path) as world, world.kas() as kas:
         with pytest.raises(Denied):
-            await _asked(world, kas, name=POLICE_A, channels=["repatriation"])
-        assert await _asked(world, kas, name=POLICE_A) == []
+            await _asked(world, kas, name=REHAB, channels=["xaa-xbb"])
+        with pytest.raises(Denied):
+            await _asked(world, kas, name=POLICE_A, channels=["xaa-xbb", "nowhere"])
+        assert await world.terms(1) == []
 
 
 async def test_many_accesses_are_asked_for_range_by_range(tmp_path: Path) -> None:
@@ -141,27 +145,33 @@ async def test_many_accesses_are_asked_for_range_by_range(tmp_path: Path) -> Non
         assert len(entries) == 507
 
 
-class _Swapping:
-    """A service that answers with the first entry's evidence for every entry."""
+Entries = tuple[LogEntry, ...]
 
-    def __init__(self, world: World, kas: KeyAccess) -> None:
-        self._world = world
+
+class _Lying:
+    """A service that answers this participant with other entries than it has."""
+
+    def __init__(self, world: World, kas: KeyAccess, name: str, lie: Callable[[Entries], Entries]) -> None:
+        self._keys = world.coalition.keys_of(name)
         self._kas = kas
+        self._lie = lie
 
     async def access(self, request: bytes, details: bytes) -> bytes:
         """The answer, its entries exchanged."""
         sealed = await self._kas.access(request, details)
-        (key,) = self._world.coalition.keys_of(AUDITOR).values()
+        (key,) = self._keys.values()
         info = answer_info(sha256(decode(Signed, request).content).digest())
         answer = decode(AccessAnswer, open_sealed(key, sealed, info))
-        accesses_only = [one for one in answer.entries if one.offset >= 2]
-        first = accesses_only[0]
-        lies = tuple(replace(first, offset=one.offset) for one in accesses_only)
-        return seal(key.public, encode(replace(answer, entries=lies)), info)
+        return seal(key.public, encode(replace(answer, entries=self._lie(answer.entries))), info)
 
     async def collections(self, query: bytes) -> bytes:
         """Not asked here."""
         return await self._kas.collections(query)
+
+
+def _first_for_all(entries: Entries) -> Entries:
+    accesses_only = [one for one in entries if one.offset >= 2]
+    return tuple(replace(accesses_only[0], offset=one.offset) for one in accesses_only)
 
 
 async def test_another_entry_s_details_are_not_believed(tmp_path: Path) -> None:
@@ -170,5 +180,121 @@ async def test_another_entry_s_details_are_not_believed(tmp_path: Path) -> None:
         batch = await world.publish(POLICE_A, 2)
         await world.read(kas, POLICE_B, [batch.item(0)])
         await world.read(kas, REHAB, [batch.item(1)])
-        with pytest.raises(OpenError):
-            await _asked(world, _Swapping(world, kas))
+        for name in (AUDITOR, POLICE_A):
+            with pytest.raises(OpenError):
+                await _asked(world, _Lying(world, kas, name, _first_for_all), name=name)
+
+
+# Members
+
+
+async def test_an_originator_learns_who_read_what_it_shared(tmp_path: Path) -> None:
+    """A member is given the accesses to its own records, and its own accesses: nobody else's, and logged."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        ours, theirs = await world.publish(POLICE_A, 2), await world.publish(JUSTICE, 1, topic="justice")
+        await world.read(kas, POLICE_B, [ours.item(0)])
+        await world.read(kas, POLICE_B, [theirs.item(0)])
+        await world.read(kas, POLICE_A, [theirs.item(0)])
+        await world.read(kas, REHAB, [ours.item(1)], purpose=Purpose.REHAB_REINTEGRATION)
+        entries = len(await world.terms())
+        found = await _asked(world, kas, name=POLICE_A, channels=["repatriation"])
+        assert _who(found) == [("repatriation", one) for one in (POLICE_B, POLICE_A, REHAB)]
+        assert found[0].details is not None
+        assert (found[0].details.person, found[0].details.justification) == ("officer-17", "case 1")
+        assert found[0].disclosures[0].item == ours.item(0)
+        assert len(await world.terms()) == entries + 1
+        audited = await _asked(world, kas)
+        assert [one for one in audited if one in found] == found
+        assert audited[-1].request.issuer == POLICE_A
+
+
+async def test_a_member_asks_by_record_agency_and_time(tmp_path: Path) -> None:
+    """Each filter narrows what a member is told; where no such record is, nothing is asked."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        one = await world.publish(POLICE_A, 2)
+        await world.read(kas, POLICE_B, [one.item(0)])
+        world.advance(60)
+        middle = world.now
+        await world.read(kas, REHAB, [one.item(1)])
+        ask = {"name": POLICE_A, "channels": ["repatriation"]}
+        record_id = await _record_id(world, 1)
+        assert [a.request.issuer for a in await _asked(world, kas, record_id=record_id, **ask)] == [REHAB]
+        assert _who(await _asked(world, kas, agency=REHAB, **ask)) == [("repatriation", REHAB)]
+        assert len(await _asked(world, kas, until=middle, **ask)) == 1
+        assert len(await _asked(world, kas, since=middle, agency=REHAB, **ask)) == 1
+        asked = len(await world.terms())
+        assert await _asked(world, kas, record_id=bytes(16), **ask) == []
+        assert await _asked(world, kas, until=middle - 86_400_000_000, **ask) == []
+        assert len(await world.terms()) == asked
+
+
+async def test_a_member_of_channels_asks_in_each_that_is_open(tmp_path: Path) -> None:
+    """Without a channel's name all that it is a member of are asked, but for closed ones."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        for channel in (0, 1):
+            batch = await world.publish(POLICE_A, channel=channel)
+            name = world.directory.numbers[channel]
+            await world.read(kas, POLICE_B, [batch.item(0)], channel=name)
+        found = await _asked(world, kas, name=POLICE_A)
+        assert _who(found) == [("repatriation", POLICE_B), ("xaa-xbb", POLICE_B)]
+        closing = drafts.close_channel(world.directory, channel="xaa-xbb", issued_at=world.clock())
+        await world.say(closing)
+        assert _who(await _asked(world, kas, name=POLICE_A, agency=POLICE_B)) == [("repatriation", POLICE_B)]
+
+
+async def test_a_member_s_many_accesses_are_asked_for_range_by_range(tmp_path: Path) -> None:
+    """More entries than one range holds: every access once and in order, no range asked for twice."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A, 1)
+        for _ in range(505):
+            await world.read(kas, POLICE_B, [batch.item(0)])
+        found = await _asked(world, kas, name=POLICE_A, channels=["repatriation"])
+        assert len(found) == 505
+        assert [one.offset for one in found] == sorted({one.offset for one in found})
+        entries = [one for one in await world.terms() if isinstance(one, AccessTerms)]
+        assert len(entries) == 507
+
+
+@pytest.mark.parametrize(
+    ("lie", "expected"),
+    [
+        (lambda entries: entries[::-1], "not in order"),
+        (lambda entries: (entries[0], entries[0]), "not in order"),
+        (lambda entries: tuple(replace(one, offset=one.offset + 1000) for one in entries), "not of there"),
+        (
+            lambda entries: tuple(replace(one, offset=one.offset + 1) for one in entries),
+            "not stand in the log",
+        ),
+        (lambda entries: tuple(replace(one, body=entries[0].body) for one in entries), "not the one"),
+        (lambda entries: tuple(replace(one, body_key=bytes(32)) for one in entries), "does not unlock"),
+    ],
+)
+async def test_what_a_member_is_told_is_proved(
+    lie: Callable[[Entries], Entries], expected: str, tmp_path: Path
+) -> None:
+    """Entries of elsewhere, twice, in another order, or which the log does not hold convict the service."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A, 2)
+        await world.read(kas, POLICE_B, [batch.item(0)])
+        await world.read(kas, REHAB, [batch.item(1)])
+        with pytest.raises(PeerError, match=expected):
+            await _asked(world, _Lying(world, kas, POLICE_A, lie), name=POLICE_A)
+
+
+async def test_an_access_that_nobody_asked_for_is_not_believed(tmp_path: Path) -> None:
+    """An entry whose request its issuer did not sign convicts the service, though it stands in the log."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A, 1)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            terms = next(one for one in await world.terms() if isinstance(one, AccessTerms))
+            forged = replace(terms.request.signatures[0], signature=bytes(64))
+            request = replace(terms.request, signatures=(forged,))
+            key = world.coalition.epoch_keys("repatriation", 0, KAS)["access"]
+            writer = AccessWriter(world.log, KAS, signing_key(KAS), 0)
+            month_key = world.store().access_key(month_of(world.now), 0)
+            lie = replace(terms, request=request)
+            now = world.clock()
+            await writer.write(world.directory, key, month_key, [(lie, world.details())], now=now, end=0)
+            with pytest.raises(PeerError, match="signature"):
+                await _asked(world, kas, name=POLICE_A, channels=["repatriation"])

@@ -1,0 +1,119 @@
+"""One access as it is told: the entry, the signed request, what was decided, and who stood behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from broker.access.answers import RecordRef, open_answer
+from broker.access.client import KeyAccess
+from broker.access.requests import details_commitment, make_request
+from broker.directory import Channel
+from broker.errors import Denied, OpenError
+from broker.formats.access import AccessDetails, AccessRequest, LogEntry
+from broker.formats.manifest import AccessTerms, LogItem, Operation, Reason, RecordItem, Verdict
+from broker.formats.protocol import encode
+from broker.formats.terms import Purpose
+from broker.participant.clock import Clock
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+
+__all__ = ["Access", "Disclosure", "LogAsker", "access_of", "checked_details"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """What was decided for some records of one batch; ``item`` is a range where the log itself was read."""
+
+    item: RecordItem | LogItem
+    indexes: bytes
+    verdict: Verdict
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """One access: the entry at (partition, offset, index), the request, and what was decided.
+
+    ``at`` is when it was decided, in microseconds. ``details`` are the person, the case and the
+    justification; None where the entry's month was erased.
+    """
+
+    channel: str
+    partition: int
+    offset: int
+    index: int
+    at: int
+    request: AccessRequest
+    request_digest: bytes
+    disclosures: tuple[Disclosure, ...]
+    details: AccessDetails | None
+
+
+def access_of(
+    channel: Channel,
+    offset: int,
+    index: int,
+    at: int,
+    terms: AccessTerms,
+    request: AccessRequest,
+    details: AccessDetails | None,
+) -> Access:
+    """The access that an entry stands for."""
+    return Access(
+        channel=channel.name,
+        partition=channel.number,
+        offset=offset,
+        index=index,
+        at=at,
+        request=request,
+        request_digest=sha256(terms.request.content).digest(),
+        disclosures=tuple(
+            Disclosure(
+                item=request.items[one.item], indexes=one.indexes, verdict=one.verdict, reason=one.reason
+            )
+            for one in terms.outcomes
+            if 0 <= one.item < len(request.items)
+        ),
+        details=details,
+    )
+
+
+def checked_details(details: AccessDetails | None, request: AccessRequest, offset: int) -> AccessDetails:
+    """The details, if they are what the request committed to; OpenError convicts the service."""
+    if details is None or details_commitment(encode(details)) != request.details_commitment:
+        raise OpenError(f"the details of access@{offset} are not those that were committed to")
+    return details
+
+
+@dataclass(frozen=True, slots=True)
+class LogAsker:
+    """Asks the key access service for ranges of the access log; each asking is logged with its reason."""
+
+    follower: DirectoryFollower
+    keyring: Keyring
+    kas: KeyAccess
+    purpose: Purpose
+    details: Callable[[], AccessDetails]
+    clock: Clock
+
+    async def ask(self, channel: Channel, item: LogItem) -> tuple[LogEntry, ...]:
+        """The entries that the service gives us of a range; Denied where it refuses."""
+        prepared = make_request(
+            self.keyring,
+            self.follower.history.latest,
+            channel=channel.name,
+            operation=Operation.CONSULTATION,
+            items=[item],
+            purpose=self.purpose,
+            details=self.details(),
+            now=self.clock(),
+        )
+        sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
+        await self.follower.refresh()
+        answer = open_answer(prepared, sealed, self.keyring.receiving.values(), self.follower.history.latest)
+        outcome = answer.outcomes[RecordRef(0, -1)]
+        if not outcome.released:
+            raise Denied(str(outcome.reason or outcome.verdict))
+        return answer.entries
