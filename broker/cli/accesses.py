@@ -11,16 +11,16 @@ import click
 from broker.audit.accesses import Access, Disclosure, accesses
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.ground import LOG_READING, Why, why_options
-from broker.cli.local_kas import open_key_access
+from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_line, print_pairs, time_text
-from broker.cli.profile import Profile
 from broker.cli.record_view import instant_json
 from broker.cli.render import counted, printable, reason_meaning
-from broker.cli.session import Session, open_session
 from broker.errors import Denied, UsageError
 from broker.formats.manifest import LogItem, Reason
 from broker.log import Log
 from broker.log.protocol import physical
+from broker.session import Profile, Session
+from broker.session.local_kas import open_key_access
 
 __all__ = ["command"]
 

@@ -8,16 +8,17 @@ import click
 
 from broker.cli.agency_key import group as key_group
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.issuing import How, issue, issuing, now_us
+from broker.cli.issuing import How, issue, issuing
+from broker.cli.opening import open_session
 from broker.cli.output import print_json, print_pairs, print_table, time_text
 from broker.cli.participant import Where, check_kind, create, request, where_options
 from broker.cli.parties import channels_of, party_json, party_named, party_state, tell_epochs
-from broker.cli.profile import Profile, Role
-from broker.cli.session import open_session
 from broker.cli.statement_file import Bundle
 from broker.directory import drafts
 from broker.errors import UsageError
 from broker.formats import statements as s
+from broker.participant.clock import system_clock
+from broker.session import Profile, Role
 
 __all__ = ["group"]
 
@@ -100,7 +101,7 @@ async def suspend(name: str, reason: str, profile: Profile, how: How) -> None:
     """
     async with open_session(profile) as session:
         party_named(session.directory, name)
-        draft = drafts.suspend_agency(session.directory, agency=name, reason=reason, issued_at=now_us())
+        draft = drafts.suspend_agency(session.directory, agency=name, reason=reason, issued_at=system_clock())
         if await issue(session, [draft], how):
             tell_epochs(session, how)
 
@@ -119,7 +120,7 @@ async def reinstate(name: str, profile: Profile, how: How) -> None:
     """
     async with open_session(profile) as session:
         party_named(session.directory, name)
-        draft = drafts.reinstate_agency(session.directory, agency=name, issued_at=now_us())
+        draft = drafts.reinstate_agency(session.directory, agency=name, issued_at=system_clock())
         if await issue(session, [draft], how):
             tell_epochs(session, how)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from broker.cli.context import asynchronous, profile_option
-from broker.cli.issuing import How, issue, issuing, now_us
+from broker.cli.issuing import How, issue, issuing
+from broker.cli.opening import open_session
 from broker.cli.parties import party_named, tell_epochs
-from broker.cli.profile import Profile
-from broker.cli.session import open_session
 from broker.directory import AUTHORITY, Party, drafts
 from broker.errors import NotEntitled
 from broker.formats import statements as s
+from broker.participant.clock import system_clock
+from broker.session import Profile
 
 __all__ = ["group"]
 
@@ -45,7 +46,7 @@ async def key_add(use: str, profile: Profile, how: How) -> None:
         signing = session.keys.new_signing() if kind is s.KeyUse.SIGNING else None
         public = signing.public if signing else session.keys.new_receiving().public
         draft = drafts.add_key(
-            session.directory, party=profile.name, use=kind, public_key=public, issued_at=now_us()
+            session.directory, party=profile.name, use=kind, public_key=public, issued_at=system_clock()
         )
         await issue(session, [draft], how, extra_keys=[signing] if signing else [])
 
@@ -74,7 +75,7 @@ async def key_retire(key_id: str, successor: str, profile: Profile, how: How) ->
             party=profile.name,
             key_id=key_from(party, key_id),
             successor=key_from(party, successor),
-            issued_at=now_us(),
+            issued_at=system_clock(),
         )
         await issue(session, [draft], how)
 
@@ -109,7 +110,7 @@ async def key_revoke(key_id: str, name: str | None, since: int | None, profile: 
             party=party.name,
             key_id=key_from(party, key_id),
             since=directory.size if since is None else since,
-            issued_at=now_us(),
+            issued_at=system_clock(),
             by_authority=profile.name == AUTHORITY,
         )
         if await issue(session, [draft], how):

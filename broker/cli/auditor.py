@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.issuing import How, issue, issuing, now_us
+from broker.cli.issuing import How, issue, issuing
+from broker.cli.opening import open_session
 from broker.cli.participant import Where, check_kind, create, request, where_options
 from broker.cli.parties import party_named
-from broker.cli.profile import Profile, Role
-from broker.cli.session import open_session
 from broker.cli.statement_file import Bundle
 from broker.directory import drafts
 from broker.errors import UsageError
 from broker.formats import statements as s
+from broker.participant.clock import system_clock
+from broker.session import Profile, Role
 
 __all__ = ["group"]
 
@@ -115,7 +116,7 @@ async def assign(name: str, channels: tuple[str, ...], profile: Profile, how: Ho
             signing_key=signing[0].public,
             receiving_key=receiving[0].public,
             channels=channels,
-            issued_at=now_us(),
+            issued_at=system_clock(),
         )
         await issue(session, [draft], how)
 
@@ -137,5 +138,7 @@ async def dismiss(name: str, channels: tuple[str, ...], profile: Profile, how: H
     """
     async with open_session(profile) as session:
         party_named(session.directory, name)
-        draft = drafts.dismiss_auditor(session.directory, auditor=name, channels=channels, issued_at=now_us())
+        draft = drafts.dismiss_auditor(
+            session.directory, auditor=name, channels=channels, issued_at=system_clock()
+        )
         await issue(session, [draft], how)

@@ -15,15 +15,16 @@ from broker.cli.channels import (
 )
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.init import ensure_topics
-from broker.cli.issuing import How, issue, issuing, now_us
+from broker.cli.issuing import How, issue, issuing
+from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_pairs, print_table
-from broker.cli.profile import Profile, Role
-from broker.cli.session import open_session
 from broker.directory import Directory, drafts
 from broker.errors import UsageError
 from broker.formats.schema import default_store
 from broker.formats.statements import JoiningRule, Mandate
 from broker.formats.terms import LOG_PURPOSES, Purpose
+from broker.participant.clock import system_clock
+from broker.session import Profile, Role
 
 __all__ = ["group"]
 
@@ -133,7 +134,7 @@ async def open_channel(
             ceiling_days=ceiling_days,
             joining=JoiningRule(joining),
             mandates=[_mandate(*mandate) for mandate in mandates],
-            issued_at=now_us(),
+            issued_at=system_clock(),
         )
         places = await issue(session, [draft], how)
         await ensure_topics(session.log, number + 1)
@@ -182,7 +183,9 @@ async def close(name: str, profile: Profile, how: How) -> None:
     """
     async with open_session(profile) as session:
         channel_named(session.directory, name)
-        await issue(session, [drafts.close_channel(session.directory, channel=name, issued_at=now_us())], how)
+        await issue(
+            session, [drafts.close_channel(session.directory, channel=name, issued_at=system_clock())], how
+        )
 
 
 @group.command("join")
@@ -202,7 +205,9 @@ async def join(name: str, profile: Profile, how: How) -> None:
     """
     async with open_session(profile) as session:
         channel_named(session.directory, name)
-        draft = drafts.join_channel(session.directory, channel=name, agency=profile.name, issued_at=now_us())
+        draft = drafts.join_channel(
+            session.directory, channel=name, agency=profile.name, issued_at=system_clock()
+        )
         if await issue(session, [draft], how) and not how.as_json:
             note(f"next, by a member: ftf-broker channel rotate {name}", style="dim")
 
@@ -225,12 +230,14 @@ async def leave(name: str, agency: str | None, profile: Profile, how: How) -> No
         if profile.role is Role.AUTHORITY:
             if agency is None:
                 raise UsageError("the authority is no member", hint="say whom it removes: --agency NAME")
-            draft = drafts.expel_member(session.directory, channel=name, agency=agency, issued_at=now_us())
+            draft = drafts.expel_member(
+                session.directory, channel=name, agency=agency, issued_at=system_clock()
+            )
         elif agency not in (None, profile.name):
             raise UsageError(f"'{profile.name}' cannot remove '{agency}'", hint="the authority can")
         else:
             draft = drafts.leave_channel(
-                session.directory, channel=name, agency=profile.name, issued_at=now_us()
+                session.directory, channel=name, agency=profile.name, issued_at=system_clock()
             )
         if await issue(session, [draft], how) and not how.as_json:
             note(f"next, by a member that stays: ftf-broker channel rotate {name}", style="dim")

@@ -6,15 +6,16 @@ import click
 
 from broker.cli.channels import channel_named, members_text
 from broker.cli.context import asynchronous, profile_option
-from broker.cli.issuing import How, issue, issuing, now_us
-from broker.cli.local_kas import confirm_epochs
+from broker.cli.issuing import How, issue, issuing
+from broker.cli.opening import open_session
 from broker.cli.output import note
 from broker.cli.parties import party_named
-from broker.cli.profile import Profile
-from broker.cli.session import Session, open_session
 from broker.directory import Channel, grant_epoch, make_channel_keys
 from broker.errors import UsageError
 from broker.formats.statements import EpochGranted
+from broker.participant.clock import system_clock
+from broker.session import Profile, Session
+from broker.session.local_kas import confirm_epochs
 
 __all__ = ["grant", "rotate"]
 
@@ -42,7 +43,7 @@ async def rotate(name: str, profile: Profile, how: How) -> None:
             raise UsageError(
                 f"'{profile.name}' is no member of '{name}'", hint=f"members: {members_text(channel)}"
             )
-        draft = make_channel_keys(session.directory, name, profile.name, now_us())
+        draft = make_channel_keys(session.directory, name, profile.name, system_clock())
         if await issue(session, [draft], how):
             await _confirm_here(session, name, how)
 
@@ -105,5 +106,5 @@ def _grant(session: Session, channel: Channel, number: int, recipient: str) -> E
         recipient=recipient,
         metadata_seed=metadata.seed,
         content_seed=content.seed if recipient in channel.members else None,
-        issued_at=now_us(),
+        issued_at=system_clock(),
     )

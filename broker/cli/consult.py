@@ -10,13 +10,11 @@ import click
 from broker.access.answers import Answer
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.ground import RECORD_READING, Why, why_options
-from broker.cli.local_kas import open_key_access
+from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_pairs
-from broker.cli.profile import Profile
 from broker.cli.record_search import Found, LaterAction, Wish, find
 from broker.cli.record_view import delivered_json, full
 from broker.cli.render import KINDS, reason_meaning, violation_line
-from broker.cli.session import Session, open_session
 from broker.cli.subscribe import readable_channel
 from broker.directory import Channel
 from broker.errors import Denied, KasUnavailable, OpenError, UsageError
@@ -25,6 +23,8 @@ from broker.exchange.delivery import READER_TOO_OLD, Delivered, Delivery, NotDel
 from broker.exchange.receipts import ReceiptFile
 from broker.formats.schema import RecordSchema
 from broker.participant.clock import system_clock
+from broker.session import Profile, Session
+from broker.session.local_kas import open_key_access
 from broker.verify.violations import Violation
 
 __all__ = ["command"]

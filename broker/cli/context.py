@@ -17,8 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from broker.cli.output import note
-from broker.cli.profile import Profile
 from broker.errors import UsageError
+from broker.session import Profile
 
 __all__ = ["EXIT_PIPE", "Settings", "asynchronous", "chosen_profile", "json_option", "profile_option"]
 

@@ -14,7 +14,7 @@ from broker.cli.demo_leavings import next_commands, write_readme
 from broker.cli.demo_story import Story
 from broker.cli.demo_teller import Teller
 from broker.cli.demo_world import KAS
-from broker.cli.local_kas import open_service
+from broker.cli.opening import open_service
 from broker.cli.output import print_json
 from broker.cli.participant import absolute_url
 

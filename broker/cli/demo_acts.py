@@ -12,8 +12,8 @@ from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.cli.demo_world import PublishPlan, World
 from broker.cli.input_file import InputFile
+from broker.cli.opening import open_session
 from broker.cli.rejects import Rejects
-from broker.cli.session import Session, open_session
 from broker.errors import RecordInvalid, UsageError
 from broker.exchange.asking import AnswerWrong, Asker, Ground, Wanted
 from broker.exchange.delivery import Delivered, Delivery, NotDelivered, Opener
@@ -27,6 +27,7 @@ from broker.formats.terms import HandlingCode, Purpose, RecordTerms
 from broker.log import Partition
 from broker.participant.clock import system_clock
 from broker.participant.reading import read_events
+from broker.session import Session
 from broker.verify.partition import PartitionReader, VerifiedBatch
 
 __all__ = ["Actor", "FeedResult", "Found", "PublishResult", "Wish", "consultation", "disclosure"]

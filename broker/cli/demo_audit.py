@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.audit.replay import replay as replay_logs
-from broker.cli.profile import Profile
+from broker.cli.opening import open_session
 from broker.cli.render import KINDS, violation_line
-from broker.cli.session import open_session
+from broker.session import Profile
 from broker.verify.violations import Place
 
 __all__ = ["Audit", "replay"]

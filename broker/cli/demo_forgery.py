@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from broker.cli.demo_world import AUDITOR, CHANNELS, World
 from broker.cli.init import ensure_topics
-from broker.cli.profile import Profile
 from broker.formats.schema import default_store
 from broker.log import Log, Partition, StoredMessage, open_log, physical
 from broker.participant.follower import DIRECTORY
+from broker.session import Profile
 from broker.verify.violations import Place
 
 __all__ = ["Forgery", "forge"]

@@ -22,17 +22,20 @@ from broker.cli.demo_world import (
     World,
 )
 from broker.cli.init import ensure_topics, found
-from broker.cli.issuing import append, now_us, sign_as
-from broker.cli.key_folder import KeyFolder
-from broker.cli.local_kas import announce_intake, confirm_epochs
+from broker.cli.issuing import sign_as
+from broker.cli.opening import open_session
 from broker.cli.participant import Where, create, request_statements
-from broker.cli.profile import slug
-from broker.cli.session import Session, open_session
 from broker.cli.statement_file import unsigned
 from broker.crypto.keyfile import write_private
 from broker.directory import AUTHORITY, drafts, make_channel_keys, sign_statement
 from broker.errors import UsageError
 from broker.formats.manifest import Signed
+from broker.participant.clock import system_clock
+from broker.session import Session
+from broker.session.appending import append
+from broker.session.key_folder import KeyFolder
+from broker.session.local_kas import announce_intake, confirm_epochs
+from broker.session.profile import slug
 
 __all__ = ["examples_folder", "found_world", "make_folder"]
 
@@ -139,10 +142,10 @@ async def _open_channel(sessions: dict[str, Session], plan: ChannelPlan) -> None
         legal_basis=plan.legal_basis,
         ceiling_days=_CEILING_DAYS,
         mandates=plan.mandates,
-        issued_at=now_us(),
+        issued_at=system_clock(),
     )
     await append(authority, _countersigned(authority, [unsigned(opened)]))
-    published = make_channel_keys(member.directory, plan.name, member.profile.name, now_us())
+    published = make_channel_keys(member.directory, plan.name, member.profile.name, system_clock())
     signed = sign_statement(published, [member.keyring.signing], member.directory.genesis)
     await append(member, [signed])
     await confirm_epochs(sessions[KAS])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from broker.cli.demo_world import AUDITOR, COURTS
-from broker.cli.profile import slug
+from broker.session.profile import slug
 
 __all__ = ["next_commands", "write_readme"]
 

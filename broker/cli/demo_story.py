@@ -23,13 +23,13 @@ from broker.cli.demo_world import (
     STATES,
     World,
 )
-from broker.cli.profile import Role
 from broker.cli.record_view import full
 from broker.cli.render import reason_meaning
 from broker.errors import UsageError
 from broker.exchange.asking import Ground
 from broker.exchange.delivery import Delivered, NotDelivered
 from broker.formats.terms import HandlingCode, Purpose
+from broker.session import Role
 
 __all__ = ["Story"]
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.cli.profile import Profile, Role, slug
 from broker.formats.statements import Mandate
 from broker.formats.terms import Purpose
+from broker.session import Profile, Role
+from broker.session.profile import slug
 
 __all__ = [
     "AUDITOR",

@@ -10,18 +10,18 @@ from urllib.parse import quote
 import click
 
 from broker.cli.context import asynchronous, json_option
-from broker.cli.issuing import now_us
-from broker.cli.key_folder import KeyFolder
+from broker.cli.opening import new_passphrase
 from broker.cli.output import note, print_json, print_line
 from broker.cli.participant import absolute_url
-from broker.cli.passphrase import new_passphrase
-from broker.cli.profile import Profile, Role
 from broker.directory import AUTHORITY, Directory, directory_message, drafts, sign_statement
 from broker.errors import UsageError
 from broker.formats.manifest import Signed
 from broker.formats.schema import default_store
 from broker.log import Log, Message, open_log
+from broker.participant.clock import system_clock
 from broker.participant.follower import DIRECTORY
+from broker.session import Profile, Role
+from broker.session.key_folder import KeyFolder
 
 __all__ = ["command", "ensure_topics", "found"]
 
@@ -127,7 +127,7 @@ async def found(
             coalition=coalition,
             authority_keys=[key.public for key in keys],
             threshold=threshold,
-            issued_at=now_us(),
+            issued_at=system_clock(),
         )
         signed = sign_statement(statement, keys, bytes(32))
         _judge(signed)
@@ -149,7 +149,7 @@ async def found(
 
 
 def _judge(signed: Signed) -> None:
-    Directory.empty().apply(signed, appended_at=now_us())
+    Directory.empty().apply(signed, appended_at=system_clock())
 
 
 async def ensure_topics(log: Log, channels: int) -> None:

@@ -9,15 +9,15 @@ import click
 from broker.cli.channels import channel_named
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.message_view import ACCESS_TOPIC, MessageView, PartitionView, directory_view
+from broker.cli.opening import open_session
 from broker.cli.output import is_terminal, note, print_json, print_line, print_table, size_text, time_text
-from broker.cli.profile import Profile, Role
-from broker.cli.session import Session, open_session
 from broker.crypto.sign import SigningKey
 from broker.directory import Channel
 from broker.errors import UsageError
 from broker.log import MAX_OFFSET, Partition
 from broker.participant.follower import DIRECTORY
 from broker.participant.keyring import Keyring
+from broker.session import Profile, Role, Session
 
 __all__ = ["group"]
 

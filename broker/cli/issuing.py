@@ -7,7 +7,6 @@ draft ──sign──▶ enough signatures? ──yes──▶ appended, and re
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,40 +16,24 @@ from typing import Any, TypeVar
 import click
 
 from broker.cli.context import json_option
-from broker.cli.key_folder import KeyFolder
+from broker.cli.opening import passphrase_of
 from broker.cli.output import note, print_json
-from broker.cli.passphrase import passphrase_of
-from broker.cli.profile import Profile, Role
 from broker.cli.says import says
-from broker.cli.session import Session, authority_key_ids
 from broker.cli.statement_file import Bundle, issuer_of, read_statement, unsigned
 from broker.crypto.sign import SigningKey
-from broker.directory import AUTHORITY, Directory, countersign, directory_message
-from broker.errors import NotEntitled, PeerError, SignatureInvalid, UsageError
+from broker.directory import AUTHORITY, Directory, countersign
+from broker.errors import PeerError, SignatureInvalid, UsageError
 from broker.formats import statements as s
 from broker.formats.manifest import Signed
 from broker.formats.protocol import Statement
-from broker.log import Message
-from broker.participant.follower import DIRECTORY
+from broker.session import Profile, Role, Session
+from broker.session.appending import append, judge, with_hint
+from broker.session.key_folder import KeyFolder
+from broker.session.session import authority_key_ids
 
-__all__ = ["How", "append", "issue", "issuing", "judge", "now_us", "sign_as", "tell", "tell_file"]
+__all__ = ["How", "append_new", "issue", "issuing", "sign_as", "tell", "tell_file"]
 
 T = TypeVar("T")
-
-
-def now_us() -> int:
-    """The time, in microseconds since 1970."""
-    return time.time_ns() // 1000
-
-
-def judge(directory: Directory, statements: Sequence[Signed]) -> PeerError | None:
-    """Why these statements would not count now, one after another; None if they would."""
-    try:
-        for signed in statements:
-            directory = directory.apply(signed, appended_at=max(now_us(), directory.clock))
-    except PeerError as error:
-        return error
-    return None
 
 
 def sign_as(directory: Directory, signed: Signed, name: str, keys: Sequence[SigningKey]) -> Signed:
@@ -90,42 +73,14 @@ def _has_part(directory: Directory, statement: Statement, name: str) -> bool:
             return False
 
 
-async def append(session: Session, statements: Sequence[Signed]) -> list[int]:
-    """Append statements that hold, one by one, and read that they count; returns their places.
-
-    Raises what says why one would not count, before anything is appended; UsageError where somebody
-    else's statement came in between.
-    """
+async def append_new(session: Session, statements: Sequence[Signed]) -> list[int]:
+    """Append statements, none of which stands in the directory yet; see ``append``."""
     await session.follower.refresh()
     for signed in statements:
         place = session.directory.applied.get(sha256(signed.content).digest())
         if place is not None:
             raise UsageError(f"it is in the directory already, at {place}: {says(read_statement(signed))}")
-    error = judge(session.directory, statements)
-    if error is not None:
-        raise _with_hint(error)
-    places = []
-    for signed in statements:
-        key, value = directory_message(signed)
-        place = await session.log.append(DIRECTORY, [Message(key, value)])
-        await session.follower.refresh()
-        if sha256(signed.content).digest() not in session.directory.applied:
-            why = next((v.detail for v in session.follower.violations if v.place.offset == place), "")
-            raise UsageError(
-                f"the statement at {place} does not count: {why}",
-                hint="another statement came in between; make it anew",
-            )
-        places.append(place)
-    return places
-
-
-def _with_hint(error: PeerError) -> PeerError:
-    if error.hint is None and isinstance(error, NotEntitled) and error.message.startswith("previous is"):
-        error.hint = (
-            "the authority has said something else since this was drafted: have it drafted anew "
-            "(request again), then sign that"
-        )
-    return error
+    return await append(session, statements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +115,11 @@ async def issue(
         ready.append(signed)
     error = judge(directory, ready)
     if how.out is None and not isinstance(error, SignatureInvalid):
-        places = await append(session, ready)
+        places = await append_new(session, ready)
         tell(ready, places, how.as_json)
         return places
     if error is not None and not isinstance(error, SignatureInvalid):
-        raise _with_hint(error)
+        raise with_hint(error)
     path = how.out or Path(f"{ready[0].kind}-{directory.size}.statement")
     Bundle(genesis=directory.genesis, statements=tuple(ready)).save(path)
     tell_file(path, error, how.as_json)

@@ -11,14 +11,14 @@ from broker.access.service import KeyAccessService
 from broker.cli.channels import channel_named
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.issuing import How, issue, issuing
-from broker.cli.local_kas import announce_intake, confirm_epochs, open_journal, open_key_access, open_service
+from broker.cli.opening import open_service, open_session
 from broker.cli.output import day_text, note, print_json, print_table, time_text
 from broker.cli.participant import Where, check_kind, create, request, where_options
-from broker.cli.profile import Profile, Role
-from broker.cli.session import Session, open_session
 from broker.cli.statement_file import Bundle
 from broker.errors import UsageError
 from broker.formats import statements as s
+from broker.session import Profile, Role, Session
+from broker.session.local_kas import announce_intake, confirm_epochs, open_journal, open_key_access
 
 __all__ = ["group", "open_key_access"]
 

@@ -17,18 +17,18 @@ from typing import Any, TypeVar
 import click
 
 from broker.cli.context import json_option
-from broker.cli.issuing import now_us
-from broker.cli.key_folder import KeyFolder
+from broker.cli.opening import new_passphrase, open_session
 from broker.cli.output import note, print_json
-from broker.cli.passphrase import new_passphrase
-from broker.cli.profile import Profile, Role, check_name, local_kas, slug, url_from
-from broker.cli.session import Session, open_session
 from broker.cli.statement_file import Bundle, read_statement, unsigned
 from broker.directory import drafts, sign_statement
 from broker.errors import UsageError
 from broker.formats.manifest import Signed
 from broker.formats.protocol import Statement
 from broker.formats.statements import KeyUse, ServiceRole
+from broker.participant.clock import system_clock
+from broker.session import Profile, Role, Session
+from broker.session.key_folder import KeyFolder
+from broker.session.profile import check_name, local_kas, slug, url_from
 
 __all__ = ["Where", "absolute_url", "check_kind", "create", "request", "request_statements", "where_options"]
 
@@ -135,7 +135,7 @@ def _genesis(text: str) -> bytes:
 
 def request_statements(session: Session, title: str) -> tuple[Signed, ...]:
     """The statements by which this participant asks to be taken in, signed by its own key."""
-    profile, directory, issued_at = session.profile, session.directory, now_us()
+    profile, directory, issued_at = session.profile, session.directory, system_clock()
     signing, receiving = session.keyring.signing, session.keys.receiving()[0]
     statements: list[Statement]
     match profile.role:

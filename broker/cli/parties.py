@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from broker.cli.issuing import How
 from broker.cli.output import note, time_text
-from broker.cli.session import Session
 from broker.directory import Directory, Party
 from broker.errors import UsageError
+from broker.session import Session
 
 __all__ = ["channels_of", "party_json", "party_named", "party_state", "tell_epochs"]
 

@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 from broker.cli.background import read_beside
 from broker.cli.input_file import InputFile, Row
 from broker.cli.interrupt import stoppable
-from broker.cli.local_kas import open_key_access
 from broker.cli.output import note
 from broker.cli.progress import Moved, progress
 from broker.cli.rejects import Rejects
-from broker.cli.session import Session
 from broker.directory import Channel
 from broker.errors import BrokerError, RecordInvalid, UsageError
 from broker.exchange.permission import check_publisher, check_terms
@@ -26,6 +24,8 @@ from broker.formats.manifest import Collected
 from broker.formats.mapping import RowProblem
 from broker.formats.records import Record, encode_body, from_json
 from broker.participant.clock import day_of, system_clock
+from broker.session import Session
+from broker.session.local_kas import open_key_access
 
 __all__ = ["Publication"]
 

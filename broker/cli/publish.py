@@ -8,15 +8,15 @@ import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.input_file import InputFile
+from broker.cli.opening import open_session
 from broker.cli.output import note, print_json
-from broker.cli.profile import Profile
 from broker.cli.publication import Publication
 from broker.cli.rejects import Rejects
 from broker.cli.render import counted
-from broker.cli.session import open_session
 from broker.errors import UsageError
 from broker.exchange.permission import check_publisher
 from broker.formats.manifest import Collected, CollectionStatus
+from broker.session import Profile
 
 __all__ = ["command"]
 

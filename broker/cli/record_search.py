@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from broker.cli.progress import progress
-from broker.cli.session import Session
 from broker.directory import Channel
 from broker.exchange.reader_set import partition_reader
 from broker.formats.terms import RecordTerms
 from broker.log.protocol import Partition
 from broker.participant.reading import read_events
+from broker.session import Session
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Place
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from broker.cli.session import write_atomically
 from broker.errors import UsageError
+from broker.session.session import write_atomically
 
 __all__ = ["Rejects"]
 

@@ -17,15 +17,15 @@ from broker.audit.replay import Progress, ReplayReport, replay
 from broker.audit.report import known_from_json, to_json
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.output import note, out, print_json, print_pairs, print_table
-from broker.cli.profile import Profile
 from broker.cli.progress import progress
 from broker.cli.render import KINDS, counted, printable
-from broker.cli.session import Session, load_high_water, save_high_water
 from broker.errors import UsageError
 from broker.formats.schema import default_store
 from broker.log import Log, open_log
 from broker.log.protocol import physical
 from broker.participant.follower import DirectoryFollower
+from broker.session import Profile, Session
+from broker.session.session import load_high_water, save_high_water
 from broker.verify.violations import Kind, Place
 
 __all__ = ["command"]

@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.issuing import append, judge, sign_as, tell, tell_file
+from broker.cli.issuing import append_new, sign_as, tell, tell_file
+from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_table
-from broker.cli.profile import Profile
 from broker.cli.says import says
-from broker.cli.session import Session, open_session
 from broker.cli.statement_file import Bundle, issuer_of, read_statement
 from broker.errors import UsageError
+from broker.session import Profile, Session
+from broker.session.appending import judge
 
 __all__ = ["group"]
 
@@ -119,7 +120,7 @@ async def submit(file: Path, profile: Profile, as_json: bool) -> None:
     bundle = Bundle.load(file)
     async with open_session(profile) as session:
         _check_coalition(bundle, session)
-        tell(bundle.statements, await append(session, bundle.statements), as_json)
+        tell(bundle.statements, await append_new(session, bundle.statements), as_json)
 
 
 def _check_coalition(bundle: Bundle, session: Session) -> None:

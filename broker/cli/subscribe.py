@@ -11,17 +11,17 @@ from broker.cli.context import asynchronous, profile_option
 from broker.cli.feed import Feed
 from broker.cli.ground import RECORD_READING, Why, why_options
 from broker.cli.interrupt import stoppable, until_stopped
-from broker.cli.local_kas import open_key_access
+from broker.cli.opening import open_session
 from broker.cli.output import out, print_json
-from broker.cli.profile import Profile
 from broker.cli.record_view import delivered_json, print_block
 from broker.cli.render import reason_meaning
-from broker.cli.session import Session, open_session
 from broker.cli.subscription import state_path
 from broker.directory import Channel
 from broker.errors import Denied, UsageError
 from broker.exchange.subscriber import Delivered, Subscriber
 from broker.formats.manifest import Reason
+from broker.session import Profile, Session
+from broker.session.local_kas import open_key_access
 
 __all__ = ["command", "readable_channel"]
 

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Self
 
 from broker.cli.ground import Why
-from broker.cli.profile import Profile
 from broker.errors import UsageError
 from broker.exchange.state import Json, sync_folder
+from broker.session import Profile
 
 __all__ = ["OutFile", "state_path"]
 

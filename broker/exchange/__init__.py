@@ -1,3 +1,8 @@
 """Publishing to and subscribing from a log."""
 
-__all__: list[str] = []
+from broker.exchange.asking import Ground
+from broker.exchange.publisher import Publisher
+from broker.exchange.subscriber import Delivered, NotDelivered, Subscriber
+from broker.exchange.tickets import Published
+
+__all__ = ["Delivered", "Ground", "NotDelivered", "Published", "Publisher", "Subscriber"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.key_folder import KeyFolder
-from broker.cli.profile import Profile, Role
+from broker.session.key_folder import KeyFolder
+from broker.session.profile import Profile, Role
 from support.command_line import Transcript, ftf_broker
 
 A = ("--profile", "authority/authority.toml")

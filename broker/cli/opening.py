@@ -1,0 +1,56 @@
+"""Profiles opened for a command: whoever sits at the terminal is asked for the passphrase."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import click
+
+from broker.access.service import KeyAccessService
+from broker.errors import UsageError
+from broker.session import Profile, Session
+from broker.session import open_session as open_with
+from broker.session.local_kas import open_service as open_service_with
+from broker.session.passphrase import passphrase_for
+from broker.session.passphrase import passphrase_of as passphrase_with
+
+__all__ = ["new_passphrase", "open_service", "open_session", "passphrase_of"]
+
+_HINT = "set FTF_PASSPHRASE_FILE to a file of mode 0600, or passphrase_file in the profile"
+
+
+def open_session(profile: Profile) -> AbstractAsyncContextManager[Session]:
+    """Open the log and read the directory, asking for the passphrase when first needed."""
+    return open_with(profile, ask=_ask)
+
+
+def open_service(profile: Profile) -> AbstractAsyncContextManager[tuple[Session, KeyAccessService]]:
+    """The running key access service of this profile."""
+    return open_service_with(profile, ask=_ask)
+
+
+def passphrase_of(profile: Profile) -> bytes:
+    """The passphrase that opens this profile's key files; not yet tried."""
+    return passphrase_with(profile, _ask)
+
+
+def new_passphrase(name: str, file: Path | None = None) -> bytes:
+    """The passphrase for keys about to be made for ``name``; a person is asked twice."""
+    return passphrase_for(
+        name, file, lambda name: _prompted(name, f"New passphrase for '{name}'", twice=True)
+    )
+
+
+def _ask(name: str) -> bytes:
+    return _prompted(name, f"Passphrase of '{name}'", twice=False)
+
+
+def _prompted(name: str, prompt: str, *, twice: bool) -> bytes:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"the passphrase of '{name}' is not given, and there is no terminal to ask", hint=_HINT
+        )
+    text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True)
+    return text.encode("utf-8", "surrogateescape")
