@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from broker.audit.index import Index
+from broker.audit.index import Index, StoredEntry
 from broker.directory import EpochKey, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
 from broker.formats.batch import MAX_RECORDS, OpenedManifest, open_manifest, parse_envelope
@@ -65,7 +65,8 @@ class AccessLog:
                     self._list(terms, offset, header.directory_size)
                 case AccessTerms():
                     self._record_ends(terms, offset)
-                    self.index.enter(offset, record, header.issued_at, terms)
+                    stream = None if lost else header.stream
+                    self.index.enter(StoredEntry(offset, record, header.issued_at, stream, terms))
                 case DenialTerms():
                     self.denials += 1
                     self._check_denial(terms, offset)

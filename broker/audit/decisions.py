@@ -1,7 +1,9 @@
 """Access entries decided again: who was given what, by whose signed request, from which state.
 
-(1) the positions are within the logs, at the ends of batches, and the directory's head is right
-(2) the request is one, signed by its issuer, at a directory that we know, in time
+(1) the positions are within the logs, at the ends of batches, never below those of an earlier entry
+    of the stream, and the directory's head is right
+(2) the request is one, signed by its issuer, at a directory that we know, no later than the one at
+    those positions, in time
 (3) the outcomes cover each record asked for once
 (4) what was allowed exists where the request says
 (5) ``decide_request`` gives the same again, from the state at those positions, at the entry's time
@@ -9,8 +11,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from broker.access.answers import RecordRef, asked_for
 from broker.access.decisions import decide_request
@@ -34,12 +37,16 @@ from broker.formats.manifest import (
 from broker.formats.protocol import decode
 from broker.formats.terms import Target
 from broker.verify.entitled import ACCESS_TOPIC
+from broker.verify.streams import MAX_HEADS
 from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["Decisions", "RecordsAt"]
 
 _MAX_WAITING_US = 60 * 1_000_000
 """Between a request's arrival and the entry's time, at most."""
+
+_Reached = dict[str, int]
+"""Positions by topic; the directory and the access log among them."""
 
 
 class RecordsAt(ChannelRecords):
@@ -100,6 +107,8 @@ class Decisions:
     ends: Mapping[str, int]
     report: Callable[[Violation], Place]
     directory_fault: Callable[[int], Place | None]
+    _reached: OrderedDict[bytes, _Reached] = field(default_factory=OrderedDict)
+    """The furthest positions of each of the streams that wrote last."""
 
     def check(self) -> None:
         """Judge every entry."""
@@ -127,7 +136,23 @@ class Decisions:
             if across is not None:
                 detail = f"recorded {one.end} in {one.topic}, within the batch at {across.indexed.offset}"
                 return detail, self.index.root_within(one.topic, 0, one.end)
-        return None
+        return self._fallen(entry)
+
+    def _fallen(self, entry: StoredEntry) -> tuple[str, Place | None] | None:
+        """A service that decides on what was, because what is would deny, gives itself away."""
+        if entry.stream is None:
+            return None
+        positions = entry.terms.positions
+        now = {one.topic: one.end for one in positions.ends}
+        now |= {"directory": positions.directory_size, ACCESS_TOPIC: positions.access_end}
+        before = self._reached.pop(entry.stream, {})
+        self._reached[entry.stream] = {topic: max(end, before.get(topic, 0)) for topic, end in now.items()}
+        if len(self._reached) > MAX_HEADS:
+            self._reached.popitem(last=False)
+        topic = next((topic for topic, end in now.items() if end < before.get(topic, 0)), None)
+        if topic is None:
+            return None
+        return f"recorded {now[topic]} in {topic}, its stream had reached {before[topic]} before", None
 
     # all of it
 
@@ -139,6 +164,12 @@ class Decisions:
         directory = self.history.at(entry.terms.positions.directory_size)
         try:
             request = self._request(entry, directory)  # (2)
+            if request.directory_size > directory.size:
+                detail = (
+                    f"decided on {directory.size} statements, its request had seen {request.directory_size}"
+                )
+                self._violate(Kind.ACCESS_POSITIONS, entry, detail)
+                return
             outcomes = _outcomes(request, entry.terms)  # (3)
         except (RequestRefused, FormatError) as error:
             self._violate(Kind.ACCESS_REQUEST, entry, error.message)

@@ -39,7 +39,8 @@ CREATE TABLE listed(batch_id BLOB PRIMARY KEY, topic TEXT, offset INTEGER, count
 CREATE INDEX listed_place ON listed(topic, offset);
 CREATE TABLE shredded(batch_id BLOB, record INTEGER, access_offset INTEGER);
 CREATE INDEX shredded_batch ON shredded(batch_id);
-CREATE TABLE entry(access_offset INTEGER, record INTEGER, issued_at INTEGER, digest BLOB, terms BLOB);
+CREATE TABLE entry(access_offset INTEGER, record INTEGER, issued_at INTEGER, stream BLOB, digest BLOB,
+    terms BLOB);
 CREATE TABLE violation(topic TEXT, offset INTEGER, last INTEGER, kind TEXT, root_topic TEXT,
     root_partition INTEGER, root_offset INTEGER);
 CREATE INDEX violation_place ON violation(topic, last);
@@ -78,11 +79,15 @@ class Listed(NamedTuple):
 
 
 class StoredEntry(NamedTuple):
-    """An access entry: where it stands, when it was issued, and what it says."""
+    """An access entry: where it stands, when and in which stream it was issued, and what it says.
+
+    What came back in a LATE entry has no stream: it was read out of its order.
+    """
 
     offset: int
     record: int
     issued_at: int
+    stream: bytes | None
     terms: AccessTerms
 
 
@@ -172,11 +177,12 @@ class Index:
         rows = [(target.batch_id, target.index, access_offset) for target in terms.targets]
         self._db.executemany("INSERT INTO shredded VALUES (?, ?, ?)", rows)
 
-    def enter(self, offset: int, record: int, issued_at: int, terms: AccessTerms) -> None:
+    def enter(self, entry: StoredEntry) -> None:
         """An access entry, to be judged when everything is known."""
+        offset, record, issued_at, stream, terms = entry
         digest = sha256(terms.request.content).digest()
-        row = (offset, record, issued_at, digest, encode(TermsLeaf(terms=terms)))
-        self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", row)
+        row = (offset, record, issued_at, stream, digest, encode(TermsLeaf(terms=terms)))
+        self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def note(self, violation: Violation) -> None:
         """A violation in this channel, so that what follows from it can say so."""
@@ -270,11 +276,11 @@ class Index:
 
     def entries(self) -> Iterator[StoredEntry]:
         """Every access entry, in order."""
-        sql = "SELECT access_offset, record, issued_at, terms FROM entry ORDER BY rowid"
-        for offset, record, issued_at, content in self._db.execute(sql):
+        sql = "SELECT access_offset, record, issued_at, stream, terms FROM entry ORDER BY rowid"
+        for offset, record, issued_at, stream, content in self._db.execute(sql):
             terms = decode(TermsLeaf, content).terms
             if isinstance(terms, AccessTerms):
-                yield StoredEntry(offset, record, issued_at, terms)
+                yield StoredEntry(offset, record, issued_at, stream, terms)
 
     def requests(self) -> int:
         """How many different requests have an access entry: a repeat counts once."""

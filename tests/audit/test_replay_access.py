@@ -277,6 +277,55 @@ async def test_positions_that_cannot_be(wrong: str, tmp_path: Path) -> None:
         assert _facts(await kas.found()) == [(Kind.ACCESS_POSITIONS, "access", offset)]
 
 
+async def _suspend(world: World) -> None:
+    statement = drafts.suspend_agency(world.directory, agency=BORDER, reason="exercise", issued_at=1)
+    await world.say(statement)
+
+
+@pytest.mark.parametrize("topic", ["returns", "access", "directory"])
+async def test_positions_that_fall_within_a_stream(topic: str, tmp_path: Path) -> None:
+    """Who decides on how the logs were before an order, since it would deny now, is found."""
+    async with liar(tmp_path) as kas:
+        batch = await kas.world.publish(POLICE_A, 3)
+        await kas.collect(batch)
+        before = await kas.positions()
+        await _suspend(kas.world)
+        await kas.world.order(Action.WITHDRAW, batch.target(1))
+        await kas.give(kas.world.prepare(POLICE_B, [batch.item(0)]), _outcome(b"\0"))
+        now = await kas.positions()
+        positions = {
+            "returns": replace(now, ends=before.ends),
+            "access": replace(now, access_end=0),
+            "directory": replace(
+                now, directory_size=before.directory_size, directory_head=before.directory_head
+            ),
+        }[topic]
+        outcomes = (
+            [_outcome()]
+            if topic == "returns"
+            else [_outcome(b"\0\x02"), _outcome(b"\x01", DENIED, Reason.WITHDRAWN)]
+        )
+        late = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        offset = await kas.give(late, *outcomes, positions=positions)
+        (found,) = await kas.found()
+        assert (found.kind, found.place.offset) == (Kind.ACCESS_POSITIONS, offset)
+        assert f" in {topic}, its stream had reached" in found.detail
+
+
+async def test_a_decision_on_less_of_the_directory_than_its_request_had_seen(tmp_path: Path) -> None:
+    """A service that is shown an old directory, or pretends to be, is given away by the requester's view."""
+    async with liar(tmp_path) as kas:
+        batch = await kas.world.publish(POLICE_A, 3)
+        await kas.collect(batch)
+        before = await kas.positions()
+        await _suspend(kas.world)
+        prepared = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        offset = await kas.give(prepared, _outcome(), positions=before)
+        (found,) = await kas.found()
+        assert (found.kind, found.place.offset) == (Kind.ACCESS_POSITIONS, offset)
+        assert "its request had seen" in found.detail
+
+
 def _ends(ends: dict[str, int]) -> tuple[TopicEnd, ...]:
     return tuple(TopicEnd(topic=topic, end=end) for topic, end in ends.items())
 
