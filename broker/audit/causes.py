@@ -1,7 +1,8 @@
 """The ledger of violations: roots before what they cause, the known ones marked, the rest counted.
 
 A violation names in ``caused_by`` the root that it follows from. Who has dealt with a violation
-names it as known: it is still shown, with its consequences, and no longer counts.
+names it as known: it is still shown, and no longer counts. What follows from it is known only where it
+is named too, as an earlier report does: else a new loss could hide behind an old root.
 """
 
 from __future__ import annotations
@@ -51,7 +52,6 @@ class Ledger:
         self._known: dict[tuple[Kind, Place], list[Known]] = {}
         for one in known:
             self._known.setdefault((one.kind, one.place), []).append(one)
-        self._known_roots: set[Place] = set()
 
     @property
     def total(self) -> int:
@@ -60,12 +60,12 @@ class Ledger:
 
     def report(self, violation: Violation) -> Place:
         """Take a violation; returns its root."""
-        known = any(one.covers(violation) for one in self._known.get((violation.kind, violation.place), ()))
-        if known and violation.caused_by is None:
-            self._known_roots.add(violation.place)
-        known = known or violation.caused_by in self._known_roots
-        self.open += not known
+        named = self._known.get((violation.kind, violation.place), [])
+        known = next((one for one in named if one.covers(violation)), None)
+        if known is not None:
+            named.remove(known)  # each names one: a second of its kind at this place is another
+        self.open += known is None
         self.by_kind[violation.kind] += 1
         if len(self.listed) < MAX_LISTED:
-            self.listed.append(Reported(violation, known))
+            self.listed.append(Reported(violation, known is not None))
         return violation.caused_by or violation.place
