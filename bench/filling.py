@@ -56,4 +56,5 @@ async def fill(coalition: Coalition, count: int, size: int, *, channel: int = 0)
             if not batches % _COLLECT_EVERY or done >= count:
                 followed = kas.followed(channel_of(directory, channel))
                 async with followed.turn:
-                    await followed.collect(await followed.apply())
+                    state = await followed.apply()
+                    await followed.collect(state, list(state.pending))
