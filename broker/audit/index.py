@@ -122,8 +122,11 @@ class Index:
 
     # remembering
 
-    def add(self, batch: VerifiedBatch) -> None:
-        """A batch of records that stands; a later one of the same name is none."""
+    def add(self, batch: VerifiedBatch) -> Sequence[tuple[Place, Place]]:
+        """A batch of records that stands; a later one of the same name is none.
+
+        Returns which of the batches added since stand twice: where, and where first.
+        """
         opened, manifest = batch.opened, batch.opened.manifest
         terms = [one for one in opened.entries.terms if isinstance(one, RecordTerms)]
         row = (
@@ -146,14 +149,23 @@ class Index:
         if targets:
             rows = [(target, batch.batch_id) for target in targets]
             self._db.executemany("INSERT INTO target VALUES (?, ?)", rows)
-        if len(self._batches) >= _BUFFERED:
-            self.flush()
+        return self.flush() if len(self._batches) >= _BUFFERED else ()
 
-    def flush(self) -> None:
-        """Write what is buffered; before anything is asked."""
-        if self._batches:
-            self._db.executemany(_INSERT_BATCH, self._batches)
-            self._batches.clear()
+    def flush(self) -> Sequence[tuple[Place, Place]]:
+        """Write what is buffered, before anything is asked; returns what stands twice, as ``add`` does."""
+        rows, self._batches = self._batches, []
+        if self._db.executemany(_INSERT_BATCH, rows).rowcount == len(rows) or not rows:
+            return ()
+        twice = []
+        for batch_id, topic, offset, *_ in rows:
+            where = self._db.execute("SELECT topic, offset FROM batch WHERE batch_id = ?", (batch_id,))
+            first = where.fetchone()
+            if first != (topic, offset):
+                twice.append((self._place(topic, offset), self._place(*first)))
+        return twice
+
+    def _place(self, topic: Any, offset: Any) -> Place:
+        return Place(topic, self.partition, offset)
 
     def _term_id(self, terms: RecordTerms) -> int:
         found = self._term_ids.get(terms)

@@ -23,18 +23,20 @@ from broker.audit.access_log import AccessLog
 from broker.audit.causes import Known, Ledger
 from broker.audit.decisions import Decisions
 from broker.audit.index import Index
+from broker.audit.receipts import KeptReceipts
 from broker.audit.report import Progress, ReplayReport
 from broker.audit.takeovers import Takeovers
 from broker.audit.views import Views
 from broker.directory import Channel, EpochKey, HighWater, Use
 from broker.errors import UsageError
+from broker.formats.batch import MAX_BATCH_BYTES
 from broker.formats.schema import SchemaStore
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
-from broker.verify.violations import Place, Violation
+from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["Progress", "ReplayReport", "replay"]
 
@@ -51,11 +53,13 @@ async def replay(
     progress: Callable[[Progress], None] | None = None,
     known: Iterable[Known] = (),
     high_water: HighWater | None = None,
+    receipts: KeptReceipts | None = None,
 ) -> ReplayReport:
     """Verify both logs of these channels, or of all whose keys we hold.
 
     The follower is started without a high-water mark: a directory that shows less than
-    ``high_water`` is reported here, not refused. UsageError for a channel that there is not, or
+    ``high_water`` is reported here, not refused. ``receipts`` are compared with the entries that they
+    name. UsageError for a channel that there is not, or
     where there is nothing that these keys open.
     """
     chosen = _choose(follower, keyring.name, channels)
@@ -63,7 +67,7 @@ async def replay(
     partitions = [Partition(topic, one.number) for one in chosen for topic in (*topics, ACCESS_TOPIC)]
     ends = await log.ends(partitions)
     await follower.refresh()
-    one = _Replay(log, follower, keyring, topics, ends, Ledger(known), progress)
+    one = _Replay(log, follower, keyring, topics, ends, Ledger(known), progress, receipts)
     await one.check_directory(chosen, high_water)
     for channel in chosen:
         await one.check_channel(channel)
@@ -100,6 +104,12 @@ def _is_ours(channel: Channel, name: str) -> bool:
     return any(epoch.is_recipient(name) for epoch in channel.epochs.values())
 
 
+def _report_twice(twice: Sequence[tuple[Place, Place]], note: Callable[[Violation], Place]) -> None:
+    """What was repeated so late that the reader had forgotten its stream."""
+    for place, first in twice:
+        note(Violation(kind=Kind.STREAM_REPLAYED, place=place, detail=f"the batch at {first} again"))
+
+
 class _Replay:
     """One run: what it reads with, and what it has found so far."""
 
@@ -112,6 +122,7 @@ class _Replay:
         ends: Mapping[Partition, int],
         ledger: Ledger,
         progress: Callable[[Progress], None] | None,
+        receipts: KeptReceipts | None,
     ) -> None:
         self._log = log
         self._follower = follower
@@ -120,8 +131,10 @@ class _Replay:
         self._ends = ends
         self._ledger = ledger
         self._progress = progress
+        self._receipts = receipts
         self._total = sum(ends.values())
         self._views = Views(follower, ledger)
+        self._access_unread: list[str] = []
         self._told = 0
         self._read = self._records = self._manifests = self._opaque = 0
         self._accesses = self._collections = self._denials = self._erasures = self._uncollected = 0
@@ -132,6 +145,7 @@ class _Replay:
         return ReplayReport(
             verified=ledger.open == 0,
             channels=channels,
+            access_unread=tuple(self._access_unread),
             records=self._records,
             manifests=self._manifests,
             access_entries=self._accesses,
@@ -140,6 +154,8 @@ class _Replay:
             erasures=self._erasures,
             uncollected=self._uncollected,
             opaque=self._opaque,
+            receipts=0 if self._receipts is None else self._receipts.compared,
+            receipts_not_compared=0 if self._receipts is None else self._receipts.not_compared,
             messages=self._read,
             directory_size=self._follower.history.latest.size,
             violations=tuple(ledger.listed),
@@ -174,13 +190,24 @@ class _Replay:
                 index=index,
                 report=note,
             )
+
+            def add(batch: VerifiedBatch) -> None:
+                _report_twice(index.add(batch), note)
+
             for topic in self._topics:
                 reader = self._reader(channel, topic, "metadata")
-                await self._check_partition(reader, index, index.add, note)
-            index.flush()
+                await self._check_partition(reader, index, add, note)
+            _report_twice(index.flush(), note)
             reader = self._reader(channel, ACCESS_TOPIC, "access")
+            if self._receipts is not None:
+                entries.seen = partial(self._receipts.see, index=index, report=note)
             await self._check_partition(reader, index, entries.take, note)
-            self._compare(index, entries, number, note)
+            if self._receipts is not None:
+                self._receipts.conclude(self._ends[Partition(ACCESS_TOPIC, number)], index, note)
+            if reader.opaque and all(entries.keys(epoch) is None for epoch in channel.epochs):
+                self._access_unread.append(channel.name)
+            else:
+                self._compare(index, entries, number, note)
 
     def _compare(
         self, index: Index, entries: AccessLog, number: int, note: Callable[[Violation], Place]
@@ -236,7 +263,7 @@ class _Replay:
         note: Callable[[Violation], Place],
     ) -> None:
         partition = Partition(reader.topic, reader.partition)
-        end, start, wanted = self._ends[partition], self._read, 1
+        end, start, wanted, held = self._ends[partition], self._read, 1, 0
         run: list[StoredMessage] = []
 
         def use(events: Iterable[Event]) -> None:
@@ -260,7 +287,8 @@ class _Replay:
             if message.offset >= end:
                 break
             run.append(message)
-            if len(run) < wanted:
+            held += len(message.value or b"")
+            if len(run) < wanted and held <= MAX_BATCH_BYTES:  # more is no batch, and is not kept
                 continue
             events = reader.feed_bodies(run)
             if events is not None:
@@ -269,6 +297,7 @@ class _Replay:
                 for one in run:
                     feed(one)
             run.clear()
+            held = 0
             wanted = reader.awaited or 1
             self._tell(start + message.offset, partition)
         for one in run:
