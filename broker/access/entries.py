@@ -114,7 +114,8 @@ class AccessWriter:
 
     def saw(self, stream: bytes) -> None:
         """Another statement of the service was read: 32 newer streams, and ours would soon be closed."""
-        if self._stream is not None and stream != self._stream.stream:
+        is_new = self._stream is not None and stream != self._stream.stream
+        if is_new and len(self._newer) < _MAX_NEWER_STREAMS:
             self._newer.add(stream)
 
     def start_anew(self) -> None:

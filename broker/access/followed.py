@@ -9,13 +9,14 @@ are appended again inside LATE entries, and nothing is released until an operato
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NoReturn
 
 import structlog
 
-from broker.access.channel import ChannelState, WentBack, channel_partitions
+from broker.access.channel import MAX_PENDING, ChannelState, WentBack, channel_partitions
 from broker.access.denials import Denials
 from broker.access.entries import AccessWriter, WrittenEntry, month_of
 from broker.access.held import HeldReleases
@@ -94,6 +95,7 @@ class FollowedChannel:
         self._writer = AccessWriter(means.log, keyring.name, keyring.signing, channel.number)
         self._state: ChannelState | None = None
         self._alarms_seen = 0
+        self._put_back_for = 0
         self._collected_at = 0
         self._ends: Mapping[Partition, int] = {}
 
@@ -112,10 +114,10 @@ class FollowedChannel:
             state.check_ends(ends, size)
         except WentBack as error:
             await self._sound_alarm(error.message)
-        await state.apply_to(ends, lambda: self.collect(state))
+        await state.apply_to(ends, lambda: self._collect_once(state))
         if state.lacks(ends):  # or another process saw what was appended while the ends were taken
             ends = dict(await means.log.ends(channel_partitions(self.number)))
-            await state.apply_to(ends, lambda: self.collect(state))
+            await state.apply_to(ends, lambda: self._collect_once(state))
         if (lacking := state.lacks(ends)) and not means.journal.is_acknowledged(self.number, lacking):
             await self._sound_alarm(lacking)
         self._ends = ends
@@ -138,9 +140,18 @@ class FollowedChannel:
             raise KasUnavailable(f"channel '{self.name}' is not open")
         end = written.offset + len(batch.messages)
         found = await state.apply_access(end, awaited=batch.batch_id)
+        if found is None and await self._is_kept(written):
+            # Another replica's entry, written meanwhile from a newer directory, made ours void: its epoch
+            # or its key ended there. Nobody cut anything, and nothing is released for a void entry.
+            self._writer.start_anew()
+            raise KasUnavailable(f"the directory moved on while offset {written.offset} was written")
         if found is None or found > written.offset:
             await self._sound_alarm(f"our entry at offset {written.offset} does not stand")
         return found
+
+    async def _is_kept(self, written: WrittenEntry) -> bool:
+        last = self._means.journal.at(self.number, written.offset)
+        return last is not None and await is_in_log(self._means.log, last)
 
     async def _opened(self) -> ChannelState:
         """The state, read anew after an alarm; at the start the whole journal is compared."""
@@ -193,14 +204,20 @@ class FollowedChannel:
         )
         return written
 
-    async def collect(self, state: ChannelState) -> None:
+    async def collect(self, state: ChannelState, wanted: Collection[bytes]) -> None:
+        """Take over what waits, until none of the wanted batches waits any more."""
+        while any(batch_id in state.pending for batch_id in wanted):
+            await self._collect_once(state)
+
+    async def _collect_once(self, state: ChannelState) -> None:
         """Take over what waits: release secrets first, then the COLLECTION entry that says so."""
         means, directory, now = self._means, self._means.directory, self._means.clock()
         found = directory.channel_at(self.number)
         if found is None or not found.is_open:
-            return  # nothing can be written there any more, and nothing new comes
+            state.pending.clear()  # nothing can be written there any more, and nothing new comes
+            return
         taken: list[TakenOver] = []
-        for batch in list(state.pending.values()):
+        for batch in list(islice(state.pending.values(), MAX_PENDING)):
             try:
                 taken.append(take_over(batch, directory, means.store))
             except (KeyMissing, KeyFileError) as error:
@@ -219,7 +236,7 @@ class FollowedChannel:
     async def collect_if_due(self, state: ChannelState) -> None:
         """Take over what waits, at most once a second."""
         if state.pending and not 0 <= self._means.clock() - self._collected_at < COLLECTION_PAUSE_US:
-            await self.collect(state)
+            await self._collect_once(state)
 
     async def log_denials(self, *, all: bool = False) -> None:
         """Log the counted denials whose minute is over, or all of them."""
@@ -238,10 +255,10 @@ class FollowedChannel:
     async def _lost(self) -> list[Journalled]:
         """What the journal has and the log lacks."""
         means, lost = self._means, list[Journalled]()
-        chunk = means.journal.after(self.number, 0)
+        chunk = means.journal.after(self.number, None)
         while chunk:
             lost += [entry for entry in chunk if not await is_in_log(means.log, entry)]
-            chunk = means.journal.after(self.number, chunk[-1].terms.offset + 1)
+            chunk = means.journal.after(self.number, chunk[-1])
         return lost
 
     async def _sound_alarm(self, detail: str) -> NoReturn:
@@ -258,7 +275,9 @@ class FollowedChannel:
         means.alarm(f"channel {self.number}: {detail}")
         self._state = None
         self._writer.start_anew()
-        lost = await self._lost()
+        # Once for each alarm: else whoever asks has the whole journal compared with the log again.
+        ever = means.journal.alarms_ever(self.number)
+        lost = [] if self._put_back_for == ever else await self._lost()
         if lost:
             self._state = self._new_state()
             await self._state.apply_to(await means.log.ends(channel_partitions(self.number)))
@@ -267,6 +286,7 @@ class FollowedChannel:
                     await self.write(means.directory, [(terms, None)], now=means.clock())
                 means.journal.mark_late(entry)
             self._state = None
+        self._put_back_for = ever
         raise KasUnavailable(
             f"releasing is stopped on channel '{self.name}': {detail}",
             hint="look into the alarm of the key access service, then acknowledge it",

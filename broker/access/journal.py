@@ -123,13 +123,23 @@ class Journal:
         )
         return _journalled(partition, *rows[0]) if rows else None
 
-    def after(self, partition: int, offset: int, limit: int = 64) -> list[Journalled]:
-        """The next batches that must be in the log, from this offset on, by offset."""
+    def at(self, partition: int, offset: int) -> Journalled | None:
+        """The batch that was journalled last at this offset."""
+        sql = "SELECT id, terms FROM entry WHERE partition = ? AND offset = ? ORDER BY id DESC LIMIT 1"
+        rows = self._run(sql, partition, offset)
+        return _journalled(partition, *rows[0]) if rows else None
+
+    def after(self, partition: int, entry: Journalled | None, limit: int = 64) -> list[Journalled]:
+        """The next batches that must be in the log, by offset: behind this one, or from the first.
+
+        Two may stand at one offset: the log was cut, and written on before anybody noticed.
+        """
         rows = self._run(
-            "SELECT id, terms FROM entry WHERE partition = ? AND late = 0 AND offset >= ?"
+            "SELECT id, terms FROM entry WHERE partition = ? AND late = 0 AND (offset, id) > (?, ?)"
             " ORDER BY offset, id LIMIT ?",
             partition,
-            offset,
+            entry.terms.offset if entry else -1,
+            entry.id if entry else 0,
             limit,
         )
         return [_journalled(partition, *row) for row in rows]

@@ -6,8 +6,9 @@ Theory of operation. A request is answered in six steps; the reader does the fir
     (3) the service takes the ends of the directory, of the channel's partition in every record topic
         and of the access log in one call, applies everything to there, and decides for each record
     (4) it appends the access entry. Commit point: durable in the log and in its own journal
-    (5) it reads the access log up to that entry; if (3) is older than ten seconds it decides again at
-        fresh ends; what is no longer allowed is withheld; only then it answers
+    (5) it reads the access log up to that entry and gathers what it would release; if (3) is older than
+        ten seconds by then it decides again at fresh ends; what is no longer allowed is withheld; only
+        then it answers
     (6) the reader unlocks
 
 Nothing is released that no durable entry stands for, and a failure anywhere releases nothing: the
@@ -18,7 +19,8 @@ access log that was cut, does (see ``followed``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -59,6 +61,7 @@ DECISION_HOLDS_US = 10 * 1_000_000
 """Older than this when its entry is durable, in microseconds, a decision is made again at fresh ends."""
 
 _FLUSH_TIMEOUT_S = 5.0
+_MAX_ROUNDS = 5
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.access")
 
 
@@ -161,44 +164,37 @@ class KeyAccessService:
 
     async def access(self, request: bytes, details: bytes) -> bytes:
         """Decide a request, log it, and answer: see :class:`~broker.access.client.KeyAccess`."""
-        checked = await self._check(request, details)
-        means, issuer, name = self._means, checked.request.issuer, checked.request.channel
-        if not is_participant(means.directory, issuer, name):
-            await means.follower.refresh()  # it may have joined since
-        found = means.directory.channel(name)
-        if found is None or not is_participant(means.directory, issuer, name):
-            return self._answer_stranger(checked)
-        channel = self.followed(found)
-        try:
+        async with _answering("access"):
+            checked = await self._check(request, details)
+            means, issuer, name = self._means, checked.request.issuer, checked.request.channel
+            if not is_participant(means.directory, issuer, name):
+                await means.follower.refresh()  # it may have joined since
+            found = means.directory.channel(name)
+            if found is None or not is_participant(means.directory, issuer, name):
+                return self._answer_stranger(checked)
+            channel = self.followed(found)
             async with channel.turn:
                 return await self._answer(channel, checked)
-        except RequestRefused:
-            raise
-        except (OperatorError, KeyFileError) as error:
-            _log.error("access failed", channel=name, agency=issuer, error=error.message)
-            if isinstance(error, KasUnavailable):
-                raise
-            raise KasUnavailable(f"the key access service cannot answer now: {error.message}") from error
 
     async def collections(self, query: bytes) -> bytes:
         """What became of batches: see :class:`~broker.access.client.KeyAccess`."""
-        means = self._means
-        await means.follower.refresh()
-        checked = check_query(query, means.follower.history, self._clock())
-        asked, channel = checked.query, means.directory.channel(checked.query.channel)
-        if channel is not None and channel.is_open and asked.issuer in channel.members:
-            answers = await self._collected(self.followed(channel), asked.batches)
-        else:
-            answers = tuple(_unknown(one) for one in asked.batches)
-        return sign_collections(means, checked.digest, answers)
+        async with _answering("collections"):
+            means = self._means
+            await means.follower.refresh()
+            checked = check_query(query, means.follower.history, self._clock())
+            asked, channel = checked.query, means.directory.channel(checked.query.channel)
+            if channel is not None and channel.is_open and asked.issuer in channel.members:
+                answers = await self._collected(self.followed(channel), asked.batches)
+            else:
+                answers = tuple(_unknown(one) for one in asked.batches)
+            return sign_collections(means, checked.digest, answers)
 
     async def _collected(
         self, channel: FollowedChannel, batches: tuple[BatchRef, ...]
     ) -> tuple[Collected, ...]:
         async with channel.turn:
             state = await channel.apply()
-            if any(one.batch_id in state.pending for one in batches):
-                await channel.collect(state)
+            await channel.collect(state, {one.batch_id for one in batches})
             found = [(one, state.records.listed(one.batch_id)) for one in batches]
         return tuple(
             listed if listed and (listed.topic, listed.offset) == (one.topic, one.offset) else _unknown(one)
@@ -208,17 +204,13 @@ class KeyAccessService:
     async def _check(self, request: bytes, details: bytes) -> CheckedRequest:
         follower = self._means.follower
         try:
-            try:
-                return check_request(request, details, follower.history, self._clock())
-            except RequestRefused:
-                before = follower.history.size
-                await follower.refresh()  # its issuer, its key or its view may be newer than what we read
-                if follower.history.size == before:
-                    raise
-                return check_request(request, details, follower.history, self._clock())
-        except RequestRefused as error:
-            _log.warning("request refused", detail=error.message)
-            raise
+            return check_request(request, details, follower.history, self._clock())
+        except RequestRefused:
+            before = follower.history.size
+            await follower.refresh()  # its issuer, its key or its view may be newer than what we read
+            if follower.history.size == before:
+                raise
+            return check_request(request, details, follower.history, self._clock())
 
     # the steps
 
@@ -243,16 +235,24 @@ class KeyAccessService:
         if is_denied:
             channel.denials.logged(request.issuer, decided.at)
         offset = await channel.read_own(written)  # (5)
-        still, directory = decided.decisions, self._means.directory
-        if not 0 <= self._clock() - decided.at <= DECISION_HOLDS_US:
-            state, again = await self._decide(channel, checked)
-            still = again.decisions
-        elif (state.records.version, directory.size) != (decided.version, decided.directory.size):
-            still = decide_request(request, directory, state.records, channel.number, decided.at)
-        outcomes, shares = await release(self._means, request, state.records, decided.decisions, still)
         entry = EntryRef(batch_id=written.batch.batch_id, partition=channel.number, offset=offset, index=0)
-        entries = await entries_asked_for(self._means, state, request, outcomes)
-        return self._seal(checked, entry, outcomes, shares, entries)
+        latest = decided
+        for _ in range(_MAX_ROUNDS):
+            if not self._holds(latest):
+                state, latest = await self._decide(channel, checked)
+            now_known = (state.records.version, self._means.directory)
+            still = latest.decisions
+            if now_known != (latest.version, latest.directory):
+                still = decide_request(request, now_known[1], state.records, channel.number, latest.at)
+            outcomes, shares = await release(self._means, request, state.records, decided.decisions, still)
+            entries = await entries_asked_for(self._means, state, request, outcomes)
+            # Reading what is released may have taken its time, and others read the directory on.
+            if self._holds(latest) and (state.records.version, self._means.directory) == now_known:
+                return self._seal(checked, entry, outcomes, shares, entries)
+        raise KasUnavailable("what was decided grew old before it could be answered; nothing was released")
+
+    def _holds(self, decided: _Decided) -> bool:
+        return 0 <= self._clock() - decided.at <= DECISION_HOLDS_US
 
     async def _decide(
         self, channel: FollowedChannel, checked: CheckedRequest
@@ -260,8 +260,7 @@ class KeyAccessService:
         """Step 3: apply everything to ends taken now, list what was not yet taken over, decide."""
         state, request = await channel.apply(), checked.request
         wanted = {item.batch_id for item in request.items if isinstance(item, RecordItem)}
-        if not wanted.isdisjoint(state.pending):
-            await channel.collect(state)
+        await channel.collect(state, wanted)
         now, directory = self._clock(), self._means.directory
         check_time(request.issued_at, now)  # it may have waited for its turn
         check_signed(checked.signed, request.issuer, directory)  # its key may be revoked by now
@@ -338,6 +337,24 @@ class KeyAccessService:
                     await channel.log_denials()
             except (OperatorError, KeyFileError) as error:
                 _log.error("following a channel failed", channel=channel.name, error=error.message)
+
+
+@asynccontextmanager
+async def _answering(question: str) -> AsyncIterator[None]:
+    """Whatever fails outside is KasUnavailable to who asks, and both that and a refusal are in our log."""
+    try:
+        yield
+    except RequestRefused as error:
+        _log.warning("request refused", question=question, detail=error.message)
+        raise
+    except (OperatorError, KeyFileError) as error:
+        _log.error("question not answered", question=question, error=error.message)
+        if isinstance(error, KasUnavailable):
+            raise
+        # Its words may name files of ours, and are for our log alone.
+        raise KasUnavailable(
+            "the key access service cannot answer now; nothing was released", hint="its own log says why"
+        ) from error
 
 
 def _unknown(ref: BatchRef) -> Collected:

@@ -29,14 +29,30 @@ def test_what_was_recorded_is_there_after_a_restart(tmp_path: Path) -> None:
         assert last is not None
         assert (last.terms.offset, last.end, last.terms.batch_id) == (4, 6, b"b" * 32)
         assert [(one.key, one.value) for one in last.terms.messages] == MESSAGES
-        assert [one.terms.offset for one in journal.after(0, 0)] == [2, 4]
-        assert [one.terms.offset for one in journal.after(0, 3)] == [4]
+        assert [one.terms.offset for one in journal.after(0, None)] == [2, 4]
+        assert journal.after(0, journal.after(0, None)[0]) == [last]
         assert journal.last(2) is None
         journal.mark_late(last)
-        assert [one.terms.offset for one in journal.after(0, 0)] == [2]
+        assert [one.terms.offset for one in journal.after(0, None)] == [2]
         journal.forget(0, 3)
-        assert journal.after(0, 0) == []
+        assert journal.after(0, None) == []
     assert (tmp_path / "journal.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_two_batches_at_one_offset_are_both_given(tmp_path: Path) -> None:
+    """Where the log was cut and written on, both stay to be looked for, however they are paged."""
+    with Journal(tmp_path / "journal.db") as journal:
+        for batch_id in (b"a" * 32, b"b" * 32, b"c" * 32):
+            journal.record(0, 4, batch_id, MESSAGES)
+        found, entry = [], None
+        while chunk := journal.after(0, entry, limit=1):
+            found += [one.terms.batch_id for one in chunk]
+            entry = chunk[-1]
+        assert found == [b"a" * 32, b"b" * 32, b"c" * 32]
+        at = journal.at(0, 4)
+        assert at is not None
+        assert at.terms.batch_id == b"c" * 32
+        assert journal.at(0, 5) is None
 
 
 async def test_in_the_log_means_those_very_messages(tmp_path: Path) -> None:
@@ -55,7 +71,7 @@ async def test_in_the_log_means_those_very_messages(tmp_path: Path) -> None:
                 (7, MESSAGES, False),
             ):
                 journal.record(offset, offset, bytes(32), messages)
-                (entry,) = journal.after(offset, 0)
+                (entry,) = journal.after(offset, None)
                 found = await is_in_log(log, type(entry)(entry.id, 0, entry.terms))
                 assert found is expected
                 journal.mark_late(entry)

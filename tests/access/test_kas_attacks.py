@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from broker.access.held import open_held
 from broker.access.service import KeyAccessService
 from broker.crypto.lock import body_key, unlock
 from broker.crypto.seal import member_share_info, open_sealed
-from broker.directory import drafts
+from broker.directory import complaint, drafts
 from broker.errors import KasUnavailable, NotEntitled, OpenError
 from broker.formats.batch import Secrets
 from broker.formats.manifest import (
@@ -26,9 +26,9 @@ from broker.formats.manifest import (
     Verdict,
 )
 from broker.formats.terms import Action, Target
-from broker.log.protocol import Message, Partition
+from broker.log.protocol import Message, Partition, StoredMessage
 from support.coalition import CARE, JUSTICE, KAS, POLICE_A, POLICE_B
-from support.fault_log import FaultLog
+from support.fault_log import Fault, FaultLog
 from support.kas import Placed, World
 
 RELEASED = Outcome(Verdict.ALLOWED, None, True)
@@ -364,6 +364,104 @@ async def test_paused_while_the_record_is_erased(tmp_path: Path) -> None:
                 RecordRef(0, 1): Outcome(Verdict.ALLOWED, Reason.ERASED, False),
             }
             assert list(answer.shares) == [RecordRef(0, 0)]
+
+
+class _SlowKeys(FaultLog):
+    """A log whose ftf.keys take their time: ``meanwhile`` happens while they are read."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def read(
+        self, partition: Partition, start: int, *, follow: bool = False
+    ) -> AsyncIterator[StoredMessage]:
+        async for message in super().read(partition, start, follow=follow):
+            yield message
+        if partition.topic == "keys" and self.meanwhile is not None:
+            hook, self.meanwhile = self.meanwhile, None
+            await hook()
+
+
+async def test_erased_while_the_shares_are_gathered(tmp_path: Path) -> None:
+    """Attack 23b: what is released was decided less than ten seconds before it is sealed, not gathered."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A, 2)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+        log = _SlowKeys(world.log)
+        async with world.kas(log=log) as kas:  # knows nothing of ftf.keys yet
+
+            async def pause() -> None:
+                await world.order(Action.ERASE, batch.target(1), topic="justice")
+                world.advance(11)
+
+            log.meanwhile = pause
+            answer = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+            assert answer.outcomes == {
+                RecordRef(0, 0): RELEASED,
+                RecordRef(0, 1): Outcome(Verdict.ALLOWED, Reason.ERASED, False),
+            }
+            assert list(answer.shares) == [RecordRef(0, 0)]
+
+
+async def test_suspended_while_the_shares_are_gathered(tmp_path: Path) -> None:
+    """What the service has read of the directory by then counts, whichever channel it was read for."""
+    async with World.open(tmp_path) as world:
+        batch, other = await world.publish(POLICE_A), await world.publish(POLICE_A, channel=1)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+        log = _SlowKeys(world.log)
+        async with world.kas(log=log) as kas:
+
+            async def suspend() -> None:
+                statement = drafts.suspend_agency(
+                    world.directory, agency=POLICE_B, reason="x", issued_at=world.now
+                )
+                await world.say(statement)
+                await world.read(kas, POLICE_A, [other.item(0)], channel="xaa-xbb")
+
+            log.meanwhile = suspend
+            answer = await world.read(kas, POLICE_B, [batch.item(0)])
+            assert only(answer) == Outcome(Verdict.ALLOWED, Reason.SUSPENDED, False)
+            assert not answer.shares
+
+
+async def test_an_entry_overtaken_by_a_newer_epoch_is_no_alarm(tmp_path: Path) -> None:
+    """A complaint between decision and entry makes the entry void: asked again, and nobody is stopped."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas() as replica, world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+
+            async def overtake() -> None:
+                world.advance(7200)
+                statement = complaint(
+                    world.directory, "repatriation", 0, JUSTICE, detail="seed", issued_at=world.clock()
+                )
+                await world.say(statement, JUSTICE)
+                await world.next_epoch("repatriation", POLICE_B)
+                await world.read(replica, POLICE_B, [batch.item(0)])
+                world.advance(-7200)
+
+            log.before_append["access"] = overtake
+            with pytest.raises(KasUnavailable, match="moved on"):
+                await world.read(kas, POLICE_B, [batch.item(0)])
+            assert kas.alarms == ()
+            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+
+
+async def test_a_stopped_channel_costs_nothing(tmp_path: Path) -> None:
+    """While an alarm is open, asking has nothing read: the lost part was put back when it was raised."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            world.cut("access", 0, 0)
+            await stopped(world, kas, batch)
+            log.reads = [Fault.REFUSED] * 9
+            await stopped(world, kas, batch)
+            assert len(log.reads) == 9
 
 
 async def test_shredded_between_decision_and_entry(tmp_path: Path) -> None:

@@ -8,19 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from broker.access.answers import open_collection_answer
+from broker.access.answers import Outcome, open_collection_answer
 from broker.access.keystore import KeyStore
 from broker.access.requests import make_query
 from broker.access.service import KeyAccessService
 from broker.access.takeover import KeyMissing, take_over
 from broker.directory import drafts
-from broker.errors import OpenError, RequestRefused
+from broker.errors import KasUnavailable, OpenError, RequestRefused
 from broker.formats.access import BatchRef
-from broker.formats.manifest import Collected, CollectionStatus, CollectionTerms, Reason
+from broker.formats.manifest import Collected, CollectionStatus, CollectionTerms, Reason, Verdict
 from broker.formats.statements import KeyUse
 from broker.formats.terms import Action
-from support.coalition import CARE, DAY_US, JUSTICE, KAS, POLICE_A, POLICE_B, Coalition, signing_key
-from support.fault_log import FaultLog
+from support.coalition import (
+    CARE,
+    DAY_US,
+    JUSTICE,
+    KAS,
+    POLICE_A,
+    POLICE_B,
+    REHAB,
+    Coalition,
+    signing_key,
+)
+from support.fault_log import Fault, FaultLog
 from support.kas import Placed, World
 from support.partition_log import PartitionLog, batches, scan
 
@@ -248,3 +258,35 @@ async def test_ends_are_taken_in_one_call(tmp_path: Path) -> None:
             "emergence",
             "justice",
         }
+
+
+async def test_more_than_an_entry_lists_are_listed_in_several(tmp_path: Path) -> None:
+    """After an outage more batches wait than one entry may list; the one asked for is not left waiting."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        published = [await world.publish(POLICE_A) for _ in range(258)]
+        async with world.kas(log=log) as kas:
+            for _ in range(2):
+                log.appends = [Fault.REFUSED] * 2
+                with pytest.raises(KasUnavailable):
+                    await world.read(kas, POLICE_B, [published[0].item(0)])
+            log.appends = []
+            answer = await world.read(kas, POLICE_B, [published[-1].item(0)])
+            assert set(answer.outcomes.values()) == {Outcome(Verdict.ALLOWED, None, True)}
+            found = [len(one.batches) for one in await world.terms() if isinstance(one, CollectionTerms)]
+            assert sum(found) == 258
+            assert max(found) <= 256
+
+
+@pytest.mark.parametrize("question", ["access", "collections"])
+async def test_what_fails_outside_is_the_services_to_say(tmp_path: Path, question: str) -> None:
+    """A log that cannot be read is KasUnavailable to who asks, and says nothing of the service's files."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            log.reads = [Fault.REFUSED]
+            reading = world.read(kas, REHAB, [batch.item(0)], channel="xaa-xbb")
+            with pytest.raises(KasUnavailable, match="cannot answer now"):
+                await (reading if question == "access" else asked(world, kas, batch))
+            reading.close()
