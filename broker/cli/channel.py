@@ -136,8 +136,9 @@ async def open_channel(
             mandates=[_mandate(*mandate) for mandate in mandates],
             issued_at=system_clock(),
         )
-        places = await issue(session, [draft], how)
+        # First: a channel without partitions would stand in the directory, and nobody could publish in it.
         await ensure_topics(session.log, number + 1)
+        places = await issue(session, [draft], how)
     if places and not how.as_json:
         note(f"next, by a member: ftf-broker channel rotate {name}", style="dim")
 

@@ -1,10 +1,11 @@
-"""``log check`` and ``log acl``: whether a Kafka cluster keeps what the log promises, and who may do what."""
+"""``log topics``, ``log check``, ``log acl``: what a Kafka cluster needs, keeps, and lets whom do."""
 
 from __future__ import annotations
 
 import click
 
 from broker.cli.context import asynchronous, chosen_profile, json_option
+from broker.cli.init import ensure_topics
 from broker.cli.inspect import group
 from broker.cli.output import note, print_json, print_line
 from broker.errors import UsageError
@@ -60,6 +61,31 @@ async def check(url: str | None, as_json: bool) -> None:
         note(f"{len(found)} difference{'' if len(found) == 1 else 's'} from the policy")
     if found:
         raise click.exceptions.Exit(1)
+
+
+@group.command("topics")
+@click.option("--log", "url", metavar="URL", help="The log to prepare. Default: the profile's.")
+@click.option(
+    "--channels", type=click.IntRange(1, 100_000), default=1, show_default=True, metavar="N",
+    help="How many channels there shall be room for; partitions are added, never taken away.",
+)  # fmt: skip
+@asynchronous
+async def topics(url: str | None, channels: int) -> None:
+    """Create the topics of a coalition, or add the partitions of further channels.
+
+    Where ACLs are set, whoever operates the brokers runs it, with a certificate that may do so: before
+    a coalition is founded, and before the authority opens a channel for which there is no partition yet.
+
+    \b
+    Example:
+      ftf-broker log topics --channels 16 \\
+        --log 'kafka://broker1:9093?ca=ca.pem&cert=operator.pem&key=operator.key'
+    """
+    url = url or chosen_profile(None).log
+    async with open_log(url) as log:
+        await log.ensure("directory", 1)
+        await ensure_topics(log, channels)
+    note(f"topics for {channels} channel{'' if channels == 1 else 's'}: all there")
 
 
 @group.command("acl")

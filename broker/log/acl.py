@@ -10,6 +10,7 @@ kas         access, keys, directory             record topics, directory, checkp
 notary      checkpoints                         record topics, directory, checkpoints, access
 ==========  ==================================  ==============================================
 
+The authority also sees how many partitions the other topics have, before it opens a channel.
 Nobody deletes, alters or has a transactional id: that is denied to everyone, so that no permission
 given later undoes it. Topics are created and grown by whoever operates the brokers (``super.users``,
 whom no ACL binds). A role that reads a topic reads all its channels: cryptography keeps those apart.
@@ -131,10 +132,13 @@ def allowances(role: Role, principal: str, *, prefix: str, record_topics: Sequen
         Role.KAS: ([*record_topics, *public, _ACCESS, _KEYS], [_ACCESS, _KEYS, _DIRECTORY]),
         Role.NOTARY: ([*record_topics, *public, _ACCESS], [_CHECKPOINTS]),
     }[role]
+    # The authority sees that a channel has its partitions before it opens it, and not what is in them.
+    sees = [*record_topics, _ACCESS, _KEYS] if role is Role.AUTHORITY else []
     # DESCRIBE_CONFIGS: to see that a topic is compacted, or is not, before relying on it.
     allowed = [
         *((topic, Operation.READ) for topic in reads),
-        *((topic, Operation.DESCRIBE_CONFIGS) for topic in dict.fromkeys([*reads, *writes])),
+        *((topic, Operation.DESCRIBE) for topic in sees),
+        *((topic, Operation.DESCRIBE_CONFIGS) for topic in dict.fromkeys([*reads, *writes, *sees])),
         *((topic, Operation.WRITE) for topic in writes),
     ]
     return [

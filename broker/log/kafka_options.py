@@ -29,12 +29,14 @@ from cryptography import x509
 from broker.errors import UsageError
 from broker.log.protocol import check_prefix
 
-__all__ = ["OPTION_NAMES", "KafkaOptions", "Sasl"]
+__all__ = ["FILE_OPTIONS", "OPTION_NAMES", "KafkaOptions", "Sasl"]
 
 OPTION_NAMES = (
     "ca", "cert", "key", "sasl", "user", "password_file", "client_id", "timeout_ms", "prefix",
     "replication", "min_insync",
 )  # fmt: skip
+FILE_OPTIONS = frozenset({"ca", "cert", "key", "password_file"})
+"""The options that name files; a profile writes them relative to itself."""
 
 DEFAULT_PORT = 9092
 _MECHANISMS = ("scram-sha-256", "scram-sha-512")

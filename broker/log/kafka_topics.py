@@ -47,6 +47,12 @@ async def ensure_topic(
             await _check_kind(brokers, topic, compacted, deadline)
             _check_copies(brokers, topic)
             return grown
+        if outcome.code in (Code.TOPIC_AUTHORIZATION_FAILED, Code.CLUSTER_AUTHORIZATION_FAILED):
+            raise LogUnavailable(
+                f"the cluster does not let us give topic {topic} {partitions} "
+                f"partition{'' if partitions == 1 else 's'}",
+                hint=f"whoever operates the brokers does: ftf-broker log topics --channels {partitions}",
+            )
         if not ready and outcome.code not in Code.NOT_DONE | Code.UNSURE:
             raise refusal(outcome.code, topic, outcome.words)
         if not deadline.left_s:

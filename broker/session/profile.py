@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import tomli_w
 
 from broker.directory.party import AGENCY_NAME, AUTHORITY, PLAIN_NAME
 from broker.errors import UsageError
 from broker.log import check_url
+from broker.log.kafka_options import FILE_OPTIONS
 
 __all__ = [
     "MAX_PROFILE_BYTES",
@@ -211,9 +212,11 @@ def local_kas(address: str, folder: Path) -> Path:
 
 
 def url_from(url: str, folder: Path) -> str:
-    """The URL of a log with its path made absolute from this folder; UsageError where it cannot be one."""
+    """The URL of a log with its paths made absolute from this folder; UsageError where it cannot be one."""
     check_url(url)
     parts = urlsplit(url)
+    if parts.scheme == "kafka":
+        return _with_files(url, lambda file: os.path.abspath(folder / file))
     if parts.scheme != "sqlite" or parts.path.startswith("/"):
         return url
     path = os.path.abspath(folder / unquote(parts.path, errors="surrogateescape"))
@@ -223,11 +226,21 @@ def url_from(url: str, folder: Path) -> str:
 def relative_url(url: str, folder: Path) -> str:
     """The URL of the log as it is written into a profile in this folder: the inverse of reading it."""
     parts = urlsplit(url)
+    if parts.scheme == "kafka":
+        return _with_files(url, lambda file: _relative(Path(file), folder))
     if parts.scheme != "sqlite":
         return url
     path = Path(unquote(parts.path, errors="surrogateescape"))
     query = f"?{parts.query}" if parts.query else ""
     return f"sqlite:{_quoted(_relative(path, folder))}{query}"
+
+
+def _with_files(url: str, change: Callable[[str], str]) -> str:
+    """The URL of a Kafka with the paths of the files that it names changed; the rest stays as it is."""
+    head, mark, query = url.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    named = [(name, change(value) if name in FILE_OPTIONS else value) for name, value in pairs]
+    return head + mark + urlencode(named, safe="/", quote_via=quote)
 
 
 def _quoted(path: str) -> str:

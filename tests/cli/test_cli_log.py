@@ -43,6 +43,20 @@ def test_acl_for_a_program() -> None:
     assert value["quotas"] == []
 
 
+def test_the_authority_sees_what_there_is_and_reads_no_record() -> None:
+    """It looks whether a channel has its partitions before it opens it; reading them is not given to it."""
+    told = ftf_broker("log", "acl", "--authority", "User:CN=authority", "--json")
+    allowed = {
+        (acl["operation"], acl["name"])
+        for acl in json.loads(told.out)["acls"]
+        if acl["principal"] == "User:CN=authority"
+    }
+    assert {("DESCRIBE", "ftf.returns"), ("DESCRIBE", "ftf.access"), ("DESCRIBE", "ftf.keys")} <= allowed
+    assert {name for operation, name in allowed if operation in ("READ", "WRITE")} == {
+        "ftf.directory", "ftf.checkpoints"
+    }  # fmt: skip
+
+
 def test_a_wrong_principal() -> None:
     """A principal that is none is wrong usage, with what to write."""
     told = ftf_broker("log", "acl", "--agency", "CN=xa")
@@ -70,6 +84,21 @@ def test_check_says_each_difference(kafka: Kafka) -> None:
     assert f"{len(lines)} differences from the policy" in told.err
     told = ftf_broker("log", "check", "--log", url, "--json")
     assert json.loads(told.out)["differences"] == lines
+
+
+@pytest.mark.kafka
+def test_topics_are_made_and_grow(kafka: Kafka) -> None:
+    """All topics of a coalition, a partition for each channel; said again it changes nothing."""
+    url = kafka.url(replication=1, min_insync=1)
+    for channels in ("2", "3", "1"):
+        told = ftf_broker("log", "topics", "--log", url, "--channels", channels)
+        assert (told.code, told.out) == (0, "")
+        assert told.err.endswith(
+            f"topics for {channels} channel{'' if channels == '1' else 's'}: all there\n"
+        )
+    told = ftf_broker("log", "check", "--log", url, "--json")
+    found = json.loads(told.out)["differences"]
+    assert not [one for one in found if "does not exist" in one or "numbers of partitions" in one]
 
 
 def test_check_of_a_cluster_that_is_not_there() -> None:
