@@ -19,7 +19,7 @@ from broker.errors import Denied, UsageError
 from broker.formats.manifest import LogItem, Reason
 from broker.log import Log
 from broker.log.protocol import physical
-from broker.session import Profile, Session
+from broker.session import Profile, Role, Session
 from broker.session.local_kas import open_key_access
 
 __all__ = ["command"]
@@ -51,9 +51,10 @@ async def command(
 ) -> int:
     """Tell who read what, when, why and on what legal basis.
 
-    For an auditor of the channel, and for the four purposes that the law allows (LED art. 25). Which
-    accesses there are is read from the log itself; person, case and justification come from the key
-    access service, and that reading is logged too.
+    For the four purposes that the law allows (LED art. 25). An auditor of the channel learns of every
+    access, which is read from the log itself; an agency that is a member, of those to what it shared and
+    of its own. Person, case and justification come from the key access service, and that reading is
+    logged too.
 
     \b
     Example:
@@ -69,7 +70,7 @@ async def command(
         raise UsageError(f"--to {until:%Y-%m-%d} lies before --from {since:%Y-%m-%d}")
     record = None if record_id is None else _record(record_id)
     async with open_session(profile) as session:
-        _check(session, agency, channels)
+        asked = _check(session, agency, channels)
         why = why.complete(LOG_READING, channel="the access log")
         found = []
         async with open_key_access(session) as kas:
@@ -95,7 +96,10 @@ async def command(
                 raise Denied(f"{error.reason}: {meaning.says}", hint=meaning.do) from None
         if as_json:
             print_json({"accesses": [_to_json(one, session.log) for one in found]})
+        is_audit = all(profile.name in session.directory.channels[one].auditors for one in asked)
     logged = "reading their details was logged too" if found else "so nothing was read, and nothing logged"
+    if not found and not is_audit:
+        logged = "asking was logged too"
     note(f"{counted(len(found), 'access', 'accesses')} found; {logged}")
     return 0
 
@@ -111,19 +115,25 @@ def _micros(day: datetime) -> int:
     return int(day.replace(tzinfo=UTC).timestamp()) * 1_000_000
 
 
-def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> None:
-    """Tell what can be told without the key access service, before anything is asked and logged."""
+def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Tell what can be told without the key access service, before anything is asked and logged.
+
+    The channels that will be asked for.
+    """
     directory, name = session.directory, session.profile.name
-    ours = sorted(one.name for one in directory.channels.values() if name in one.auditors)
-    hint = f"you audit: {', '.join(ours) or 'none'}"
+    is_agency = session.profile.role is Role.AGENCY
+    ours = sorted(one.name for one in directory.channels.values() if name in one.auditors | one.members)
+    hint = f"you {'are a member of' if is_agency else 'audit'}: {', '.join(ours) or 'none'}"
     for one in channels:
         if directory.channel(one) is None:
             raise UsageError(f"there is no channel '{one}'", hint=hint)
     if not ours or not set(channels) <= set(ours):
-        meaning = reason_meaning(Reason.NOT_AUDITOR)
-        raise Denied(f"{Reason.NOT_AUDITOR}: {meaning.says}", hint=f"{meaning.do}; {hint}")
+        reason = Reason.NOT_MEMBER if is_agency else Reason.NOT_AUDITOR
+        meaning = reason_meaning(reason)
+        raise Denied(f"{reason}: {meaning.says}", hint=f"{meaning.do}; {hint}")
     if agency is not None and agency not in directory.parties:
         raise UsageError(f"there is no agency '{agency}'", hint="see them all: ftf-broker agency list")
+    return channels or tuple(ours)
 
 
 # what is shown

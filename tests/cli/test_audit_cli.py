@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from support.cli_coalition import BORDER, CHANNEL, OUTSIDER, POLICE, READING, CliCoalition, row
+from support.cli_coalition import BORDER, CARE, CHANNEL, OUTSIDER, PAIR, POLICE, READING, CliCoalition, row
 
 REPLAY = ("audit", "replay")
 
@@ -277,13 +277,39 @@ def test_days_bound_what_is_found(place: CliCoalition) -> None:
     assert done.err == "0 accesses found; so nothing was read, and nothing logged\n"
 
 
-def test_who_audits_nothing_is_told_so(place: CliCoalition) -> None:
-    """A member is no auditor: exit 1, with the reason in words."""
-    done = place.run(BORDER, *ACCESSES, "--agency", BORDER, *CHECK)
-    assert (done.code, done.out) == (1, "")
-    assert done.err.startswith(
-        "error: access denied: NOT_AUDITOR: you do not audit this channel\nhint: ask the"
+def test_an_agency_learns_who_read_what_it_shared(place: CliCoalition) -> None:
+    """With its own profile: who read its records and why; its asking is logged, and the logs verify."""
+    told = place.run(POLICE, *ACCESSES, "--record", record(1), *CHECK, "--json").json
+    (read,) = told["accesses"]
+    assert (read["agency"], read["person"], read["legal_basis"]) == (
+        BORDER,
+        "officer-17",
+        "Treaty, article 7",
     )
+    assert [one["indexes"] for one in read["objects"]] == [[0], [0, 1, 2, 3, 4]]
+    own = place.run(BORDER, *ACCESSES, "--agency", BORDER, "--channel", CHANNEL, *CHECK)
+    assert (own.code, own.out.count("officer-17")) == (0, 1)
+    assert own.err == "1 access found; reading their details was logged too\n"
+    none = place.run(CARE, *ACCESSES, "--agency", BORDER, *CHECK)
+    assert (none.code, none.out) == (0, "")
+    assert none.err == "0 accesses found; asking was logged too\n"
+    audited = place.run("auditor", *ACCESSES, "--agency", POLICE, *CHECK, "--json").json
+    assert {one["person"] for one in audited["accesses"]} == {"auditor-3"}
+    assert place.run("auditor", *REPLAY).code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (CARE, "NOT_MEMBER: your agency is no member of this channel, or nothing may be said of the record"),
+        ("authority", "NOT_AUDITOR: you do not audit this channel"),
+    ],
+)
+def test_who_takes_no_part_is_told_so(place: CliCoalition, name: str, expected: str) -> None:
+    """Neither auditor nor member of the channel: exit 1, with the reason in words."""
+    done = place.run(name, *ACCESSES, "--agency", BORDER, "--channel", PAIR, *CHECK)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith(f"error: access denied: {expected}\nhint: ask the")
 
 
 @pytest.mark.parametrize(
