@@ -16,7 +16,7 @@ import sqlite3
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -28,8 +28,8 @@ from broker.access.service import KeyAccessService
 from broker.audit.causes import Known
 from broker.audit.replay import ReplayReport, replay
 from broker.crypto.sign import SigningKey
-from broker.directory import Directory, HighWater, directory_message
-from broker.errors import BrokerError, RequestRefused
+from broker.directory import Directory, HighWater, History, directory_message
+from broker.errors import BrokerError, KasUnavailable, RequestRefused
 from broker.exchange.asking import Ground
 from broker.exchange.publisher import Published
 from broker.exchange.subscriber import Delivered, Delivery, NotDelivered, Subscriber
@@ -52,10 +52,11 @@ from support.coalition import (
     POLICE_A,
     POLICE_B,
     REHAB,
+    Coalition,
     receiving_key,
     signing_key,
 )
-from support.exchange import CHANNEL, PAIR, World, details, ground
+from support.exchange import CHANNEL, PAIR, World, details, ground, stored
 from support.forgery import Forged, Placed, enter, publish
 
 __all__ = ["DELIVERED_TO", "Row", "Simulator", "Target", "played"]
@@ -168,6 +169,18 @@ async def _play(folder: Path) -> Played:
     return Played(folder, frozenset(everything), batches, world.coalition.genesis, follower.high_water)
 
 
+class _NoService:
+    """Stands where no key access service runs."""
+
+    async def access(self, request: bytes, details: bytes) -> bytes:
+        """Nobody answers."""
+        raise KasUnavailable("no key access service runs")
+
+    async def collections(self, query: bytes) -> bytes:
+        """Nobody answers."""
+        raise KasUnavailable("no key access service runs")
+
+
 @dataclass
 class Simulator:
     """The played log in a folder of its own, for one attack."""
@@ -200,17 +213,31 @@ class Simulator:
 
         return asyncio.run(opened())
 
+    def write(self, act: Callable[[World], Awaitable[T]]) -> T:
+        """The same for who only writes, while no key access service runs."""
+
+        async def opened() -> T:
+            async with await SqliteLog.open(self.path) as log:
+                messages = await stored(log, Partition("directory", 0))
+                history = History.replay(messages)
+                coalition = replace(
+                    Coalition.live(), messages=messages, history=history, now=messages[-1].appended_at
+                )
+                return await act(World(self.path, log, coalition, _NoService()))
+
+        return asyncio.run(opened())
+
     def publish(self, **how: Any) -> Place:
         """Append a forged batch (see ``Forged``); the place of its manifest."""
         return self.forge(**how).place
 
     def forge(self, **how: Any) -> Placed:
         """The same, with the secrets that its maker knows."""
-        return self.run(lambda world: publish(world, Forged(**how)))
+        return self.write(lambda world: publish(world, Forged(**how)))
 
     def enter(self, *terms: Terms, **how: Any) -> Place:
         """The key access service, turned, appends an entry of its own making to the access log."""
-        return self.run(lambda world: enter(world, *terms, **how))
+        return self.write(lambda world: enter(world, *terms, **how))
 
     def many(self, batches: int, **how: Any) -> list[Placed]:
         """So many forged batches, each in a stream of its own."""
@@ -219,7 +246,7 @@ class Simulator:
         async def run(world: World) -> list[Placed]:
             return [await publish(world, forged) for _ in range(batches)]
 
-        return self.run(run)
+        return self.write(run)
 
     def order(self, issuer: str, action: Action, target: bytes, index: int = 0) -> Placed:
         """Somebody's order on a record, its own or not."""
@@ -229,7 +256,7 @@ class Simulator:
             changed = {"action": action, "targets": made.terms.targets}
             return await publish(world, Forged(issuer=issuer, count=1, bodies=[b""], terms=changed))
 
-        return self.run(run)
+        return self.write(run)
 
     # what becomes of the coalition
 
@@ -239,7 +266,7 @@ class Simulator:
         async def run(world: World) -> Directory:
             return world.coalition.directory
 
-        return self.run(run)
+        return self.write(run)
 
     def say(self, make: Callable[[Directory, int], Statement], *signers: str) -> None:
         """Append a right directory statement, by the authority unless somebody is named."""
@@ -249,7 +276,7 @@ class Simulator:
             keys = [signing_key(name) for name in signers] or list(on_log.authority_keys)
             await on_log.add_to(world.log, make(on_log.directory, on_log.now), *keys)
 
-        self.run(run)
+        self.write(run)
 
     def say_anyway(self, make: Callable[[Directory, int], Statement], *keys: SigningKey) -> Place:
         """Append a directory statement that must not count, signed with these keys; where it stands."""
@@ -260,7 +287,7 @@ class Simulator:
             message = Message(*directory_message(signed))
             return Place("directory", 0, await world.log.append(Partition("directory", 0), [message]))
 
-        return self.run(run)
+        return self.write(run)
 
     def must_not_count(self, place: Place, why: str) -> None:
         """The directory statement at this place counts for nobody, for this reason; all goes on as before."""
@@ -269,11 +296,11 @@ class Simulator:
 
     def suspend(self, agency: str) -> None:
         """The authority suspends an agency."""
-        self.run(lambda world: world.suspend(agency))
+        self.write(lambda world: world.suspend(agency))
 
     def next_epoch(self, channel: str = CHANNEL, publisher: str = POLICE_A) -> None:
         """A member publishes new keys of a channel, and the service confirms them."""
-        self.run(lambda world: world.next_epoch(channel, publisher))
+        self.write(lambda world: world.next_epoch(channel, publisher))
 
     # what the operator does to the table
 
