@@ -7,6 +7,7 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 VENV = .venv
 DIR = demo
+CERTIFICATES = amber/certificates
 ARGS =
 
 BIN := $(VENV)/bin
@@ -17,10 +18,10 @@ PINNED := $(PIP) install --require-hashes --no-build-isolation
 # What the wheel is built from. The list is kept too, so that a file removed counts as a change.
 SOURCES := pyproject.toml README.md LICENSE $(shell find broker schemas examples -type f \
 	! -name '*.pyc' ! -name '.*' 2>/dev/null | LC_ALL=C sort)
-TYPED := broker deploy/kafka tests $(wildcard bench)
+TYPED := broker deploy tests $(wildcard bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench kafka-up kafka-down dev lock clean FORCE
+.PHONY: help install demo test check bench kafka-up kafka-down cluster-up cluster-down dev lock clean FORCE
 
 help:
 	@echo 'ftf-broker: what make can do here'
@@ -33,6 +34,7 @@ help:
 	@echo '  make bench     measures on this machine and prints the table'
 	@echo
 	@echo '  make kafka-up  a Kafka broker at 127.0.0.1:19092, on the JVM (Java 17 and Maven); make kafka-down ends it'
+	@echo '  make cluster-up  three brokers with TLS and ACLs: deploy/README.md; make cluster-down ends them'
 	@echo
 	@echo '  make dev       installs the source tree in place of the wheel: edits count at once'
 	@echo '  make lock      recreates requirements/*.txt from pyproject.toml (UPGRADE=1 takes newer versions)'
@@ -63,6 +65,12 @@ kafka-up:
 kafka-down:
 	@$(PYTHON) deploy/kafka/kafka_jvm.py down
 
+cluster-up:
+	@$(PYTHON) deploy/cluster.py up --certificates '$(CERTIFICATES)'
+
+cluster-down:
+	@$(PYTHON) deploy/cluster.py down
+
 dev: $(VENV)/.tools
 	@rm -f $(VENV)/.installed
 	@$(PIP) install --no-index --no-deps --no-build-isolation --force-reinstall --editable .
@@ -80,6 +88,7 @@ lock: $(VENV)/.created
 
 clean:
 	@test ! -d build/kafka || $(PYTHON) deploy/kafka/kafka_jvm.py down
+	@test ! -d build/cluster || $(PYTHON) deploy/cluster.py down
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find broker tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 

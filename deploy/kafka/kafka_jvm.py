@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["KafkaFailed", "Node", "Settings", "jars", "main", "missing"]
+__all__ = ["KafkaFailed", "Node", "Settings", "jars", "java", "main", "missing"]
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
@@ -51,7 +51,7 @@ class KafkaFailed(Exception):
 
 def missing() -> str | None:
     """Say what stands in the way of a Kafka on this machine, None when nothing does."""
-    if _java() is None:
+    if java() is None:
         return "no Java 17 or later: install one (on Debian and Ubuntu: apt install openjdk-17-jre-headless)"
     if not _jar_folder().is_dir() and shutil.which("mvn") is None:
         return "no Maven to fetch Kafka's jars with: install it (on Debian and Ubuntu: apt install maven)"
@@ -93,15 +93,16 @@ def _jar_folder() -> Path:
     return cache / "ftf-broker" / f"kafka-{hashlib.sha256((HERE / 'pom.xml').read_bytes()).hexdigest()[:16]}"
 
 
-def _java() -> str | None:
+def java() -> str | None:
+    """Find a Java that can run Kafka: 17 or later, of JAVA_HOME or of the path."""
     home = os.environ.get("JAVA_HOME")
-    java = shutil.which("java", path=f"{home}/bin") if home else None
-    java = java or shutil.which("java")
-    if java is None:
+    found = shutil.which("java", path=f"{home}/bin") if home else None
+    found = found or shutil.which("java")
+    if found is None:
         return None
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(\d+)', said)
-    return java if version is not None and int(version[1]) >= 17 else None
+    return found if version is not None and int(version[1]) >= 17 else None
 
 
 # A node
@@ -198,12 +199,12 @@ class Node:
         return self._process is not None and self._process.poll() is None
 
     def _java(self, main_class: str) -> list[str]:
-        java = _java()
-        if java is None:
+        command = java()
+        if command is None:
             raise KafkaFailed("no Java 17 or later", hint="install one, or set JAVA_HOME")
         # Modest: half a gigabyte, one collector thread, and no compiler that only long runs repay.
         return [
-            java, "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            command, "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
             f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}", f"-Dftf.folder={self.folder}",
             "-cp", f"{jars()}/*", main_class,
