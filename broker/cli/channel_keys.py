@@ -10,7 +10,7 @@ from broker.cli.issuing import How, issue, issuing
 from broker.cli.opening import open_session
 from broker.cli.output import note
 from broker.cli.parties import party_named
-from broker.directory import Channel, grant_epoch, make_channel_keys
+from broker.directory import Channel, Use, grant_epoch, make_channel_keys
 from broker.errors import UsageError
 from broker.formats.statements import EpochGranted
 from broker.participant.clock import system_clock
@@ -72,28 +72,49 @@ async def grant(name: str, recipient: str, epoch: int | None, profile: Profile, 
     """Grant earlier keys to who came later.
 
     Who joins a channel can read from its next epoch on, and what was shared before only where a member
-    grants it. An auditor gets what shows the terms of records, never what opens them.
+    grants it. An auditor gets what shows the terms of records, never what opens them; what opens the
+    access log of that time it gets from the key access service.
 
     \b
-    Example:
+    Examples:
       ftf-broker channel grant repatriation --to XCC:border --profile police/xaa-police.toml
+      ftf-broker channel grant repatriation --to auditor --profile kas/kas.toml
     """
     async with open_session(profile) as session:
         channel, directory = channel_named(session.directory, name), session.directory
         party_named(directory, recipient)
         numbers = sorted(channel.epochs) if epoch is None else [epoch]
-        lacking = [
-            number
-            for number in numbers
-            if number not in channel.epochs or not channel.epochs[number].is_recipient(recipient)
-        ]
+        use: Use = "access" if profile.name == directory.kas_name else "metadata"
+        lacking = [number for number in numbers if not _has(channel, number, use, recipient)]
         if not lacking:
             raise UsageError(f"'{recipient}' has these keys of '{name}' already")
         await issue(session, [_grant(session, channel, number, recipient) for number in lacking], how)
 
 
+def _has(channel: Channel, number: int, use: Use, recipient: str) -> bool:
+    epoch = channel.epochs.get(number)
+    if epoch is None:
+        return False  # which is said when it is granted
+    return recipient in epoch.seeds(use) or (use == "access" and epoch.access_key is None)
+
+
 def _grant(session: Session, channel: Channel, number: int, recipient: str) -> EpochGranted:
     directory, keyring = session.directory, session.keyring
+    if session.profile.name == directory.kas_name:
+        access = keyring.epoch_key(directory, channel.name, number, "access")
+        if access is None:
+            raise UsageError(f"'{session.profile.name}' has no key of epoch {number} to grant")
+        return grant_epoch(
+            directory,
+            channel.name,
+            number,
+            granter=session.profile.name,
+            recipient=recipient,
+            metadata_seed=None,
+            content_seed=None,
+            access_seed=access.seed,
+            issued_at=system_clock(),
+        )
     metadata = keyring.epoch_key(directory, channel.name, number, "metadata")
     content = keyring.epoch_key(directory, channel.name, number, "content")
     if metadata is None or content is None:

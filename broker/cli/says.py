@@ -92,7 +92,8 @@ def _says_channel(statement: Statement) -> str:
         case s.ChannelKeysComplained():
             return f"complains of epoch {statement.epoch} of {statement.channel}: {statement.detail}"
         case s.EpochGranted():
-            names = {seed.recipient for seed in (*statement.metadata_seeds, *statement.content_seeds)}
+            seeds = (*statement.metadata_seeds, *statement.content_seeds, *statement.access_seeds)
+            names = {seed.recipient for seed in seeds}
             return f"grants epoch {statement.epoch} of {statement.channel} to {_listed(sorted(names))}"
         case _:
             return type(statement).__name__

@@ -42,6 +42,8 @@ class Epoch:
     """Directory size from which the epoch may be used."""
     complained: bool
     """A recipient could not open its seeds: the epoch is void."""
+    grants: Map[tuple[str, Use, str, bytes], int]
+    """Who granted the seed of which use to which recipient's which key, and where in the directory."""
 
     def public(self, use: Use) -> bytes | None:
         """The epoch's public key for this use; None for an access key not yet published."""

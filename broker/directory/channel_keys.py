@@ -73,6 +73,7 @@ def channel_keys_published(case: Case, statement: ChannelKeysPublished) -> Direc
         access_seeds=Map(),
         confirmed_at=None,
         complained=False,
+        grants=Map(),
     )
     changed = replace(
         channel,
@@ -189,43 +190,56 @@ def _newest(channel: Channel, number: int) -> Epoch:
 
 
 def epoch_granted(case: Case, statement: EpochGranted) -> Directory:
-    """By a member that has the epoch's seeds, to current recipients that have not."""
+    """By a member that has the epoch's seeds, or of access seeds the KAS, to current recipients.
+
+    Each grants once to a recipient's key: what one granted may be junk, and another's is not barred by it.
+    """
     before, granter = case.before, statement.header.issuer
     channel = open_channel(before, statement.channel)
-    if granter not in channel.members:
+    seeds: dict[Use, tuple[SealedSeed, ...]] = {
+        "metadata": statement.metadata_seeds,
+        "content": statement.content_seeds,
+        "access": statement.access_seeds,
+    }
+    if granter == before.kas_name:
+        if seeds["metadata"] or seeds["content"]:
+            raise NotEntitled("the key access service grants access seeds only")
+    elif granter not in channel.members:
         raise NotEntitled(f"{granter[:80]!r} is no member of '{channel.name}'")
     known_party(before, granter)
     epoch = channel.epochs.get(statement.epoch)
     if epoch is None:
         raise NotEntitled(f"channel '{channel.name}' has no epoch {statement.epoch}")
-    if not statement.metadata_seeds and not statement.content_seeds:
+    if not any(seeds.values()):
         raise FormatError("a grant of nothing")
-    metadata = _granted(before, channel, epoch, "metadata", granter, statement.metadata_seeds)
-    content = _granted(before, channel, epoch, "content", granter, statement.content_seeds)
+    granted = epoch
+    for use, of_use in seeds.items():
+        for seed in of_use:
+            granted = _grant(before, channel, granted, use, granter, seed)
     case.signed_by_party(granter)
-    granted = replace(epoch, metadata_seeds=metadata, content_seeds=content)
     return with_channel(before, replace(channel, epochs=channel.epochs.set(epoch.number, granted)))
 
 
-def _granted(
-    directory: Directory,
-    channel: Channel,
-    epoch: Epoch,
-    use: Use,
-    granter: str,
-    seeds: tuple[SealedSeed, ...],
-) -> Map[str, tuple[SealedSeed, ...]]:
-    """The epoch's seeds with those granted; who has a new receiving key may be granted them again."""
-    current = {one.name: one.key_id for one in directory.recipients(channel.name, use)}
-    have = epoch.seeds(use)
-    if seeds and granter not in have:
+def _grant(
+    directory: Directory, channel: Channel, epoch: Epoch, use: Use, granter: str, seed: SealedSeed
+) -> Epoch:
+    """The epoch with one more seed; who has a new receiving key may be granted it again."""
+    have, name = epoch.seeds(use), seed.recipient
+    if granter not in have:
         raise NotEntitled(f"'{granter}' has no {use} seed of epoch {epoch.number} to grant")
-    for seed in seeds:
-        if seed.recipient not in current:
-            raise NotEntitled(f"'{seed.recipient[:80]}' is no recipient of {use} seeds of '{channel.name}'")
-        _check_seed(seed, current[seed.recipient], use)
-        earlier = have.get(seed.recipient, ())
-        if seed.key_id in [one.key_id for one in earlier]:
-            raise NotEntitled(f"'{seed.recipient}' has the {use} seed of epoch {epoch.number} already")
-        have = have.set(seed.recipient, (*earlier, seed))
-    return have
+    current = {one.name: one.key_id for one in directory.recipients(channel.name, use)}
+    if name not in current:
+        raise NotEntitled(f"'{name[:80]}' is no recipient of {use} seeds of '{channel.name}'")
+    _check_seed(seed, current[name], use)
+    grant = (granter, use, name, seed.key_id)
+    if grant in epoch.grants:
+        raise NotEntitled(f"'{granter}' has granted '{name}' the {use} seed of epoch {epoch.number} already")
+    more = have.set(name, (*have.get(name, ()), seed))
+    grants = epoch.grants.set(grant, directory.size)
+    match use:
+        case "metadata":
+            return replace(epoch, metadata_seeds=more, grants=grants)
+        case "content":
+            return replace(epoch, content_seeds=more, grants=grants)
+        case "access":
+            return replace(epoch, access_seeds=more, grants=grants)

@@ -155,9 +155,12 @@ def grant_epoch(
     recipient: str,
     metadata_seed: bytes | None,
     content_seed: bytes | None,
+    access_seed: bytes | None = None,
     issued_at: int,
 ) -> EpochGranted:
-    """An earlier epoch for a later recipient; an auditor gets the metadata seed only."""
+    """An earlier epoch for a later recipient: an auditor gets the metadata seed of a member, and the
+    access seed of the key access service.
+    """
 
     def sealed(use: Use, seed: bytes | None) -> tuple[SealedSeed, ...]:
         if seed is None:
@@ -173,4 +176,5 @@ def grant_epoch(
         epoch=epoch,
         metadata_seeds=sealed("metadata", metadata_seed),
         content_seeds=sealed("content", content_seed),
+        access_seeds=sealed("access", access_seed),
     )

@@ -279,10 +279,11 @@ class ChannelKeysComplained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochGranted:
-    """A member grants an earlier epoch to a later recipient."""
+    """A member, or of access seeds the key access service, grants an earlier epoch to a later recipient."""
 
     header: Header
     channel: str
     epoch: int
     metadata_seeds: tuple[SealedSeed, ...]
     content_seeds: tuple[SealedSeed, ...]
+    access_seeds: tuple[SealedSeed, ...]

@@ -103,6 +103,22 @@ def test_a_member_grants_earlier_keys_to_who_joined_later(coalition: Path) -> No
     )
 
 
+def test_a_new_auditor_is_granted_records_by_a_member_and_accesses_by_the_service(coalition: Path) -> None:
+    """Appointed later, an auditor gets the earlier metadata keys of a member, the access keys of the KAS."""
+    kas, member = "kas/kas.toml", "xbb-police/xbb-police.toml"
+    assert ftf_broker("auditor", "init", "court", "court", "--like", "authority/authority.toml").code == 0
+    told = ftf_broker("auditor", "add", "court/court.statement", *A)
+    assert told.code == 0, told.err
+    told = ftf_broker("auditor", "assign", "court", "--channel", "trio", *A)
+    assert told.code == 0, told.err
+    assert ftf_broker("channel", "rotate", "trio", "--profile", member).code == 0
+    for profile, granter in ((member, "XBB:police"), (kas, "kas")):
+        told = ftf_broker("channel", "grant", "trio", "--to", "court", "--profile", profile)
+        assert told.err.endswith(f": {granter} grants epoch 0 of trio to court\n"), told.err
+        again = ftf_broker("channel", "grant", "trio", "--to", "court", "--profile", profile)
+        assert again == Transcript(2, "", "error: 'court' has these keys of 'trio' already\n")
+
+
 def _sign_with(name: str) -> tuple[str, str]:
     return "--sign-with", f"{name}/{name}.toml"
 

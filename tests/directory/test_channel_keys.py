@@ -18,6 +18,7 @@ from broker.directory import (
     drafts,
     epoch_keys,
     grant_epoch,
+    header_for,
     make_channel_keys,
     open_seed,
 )
@@ -406,6 +407,57 @@ def granted(
     )
 
 
+def granted_access(c: Coalition, recipient: str) -> EpochGranted:
+    seed = c.epoch_keys(ALL, 0, KAS)["access"].seed
+    to = [one for one in c.directory.recipients(ALL, "metadata") if one.name == recipient]
+    return EpochGranted(
+        header=header_for(c.directory, KAS, issued_at=c.now),
+        channel=ALL,
+        epoch=0,
+        metadata_seeds=(),
+        content_seeds=(),
+        access_seeds=seal_seed(c.directory, ALL, 0, "access", seed, to),
+    )
+
+
+def test_the_service_grants_a_new_auditor_the_access_log(coalition: Coalition) -> None:
+    """The entries of the time before it was appointed open to an auditor once the KAS grants their epoch."""
+    c = coalition
+    _appoint(c)
+    c.add(granted_access(c, "court"), c.signing[KAS])
+    assert c.epoch_keys(ALL, 0, "court").keys() == {"access"}
+    made = grant_epoch(
+        c.directory,
+        ALL,
+        0,
+        granter=KAS,
+        recipient="court",
+        metadata_seed=None,
+        content_seed=None,
+        access_seed=c.epoch_keys(ALL, 0, KAS)["access"].seed,
+        issued_at=c.now,
+    )
+    assert "'kas' has granted 'court' the access seed of epoch 0 already" in str(
+        c.try_add(made, c.signing[KAS])
+    )
+
+
+def test_a_grant_of_junk_bars_nobody_else_s(coalition: Coalition) -> None:
+    """A member that grants junk first does not keep an auditor from an earlier epoch."""
+    c = coalition
+    _appoint(c)
+    junk = granted(c, granter=JUSTICE, recipient="court", content=False)
+    seeds = seal_seed(
+        c.directory, ALL, 0, "metadata", bytes(32),
+        [one for one in c.directory.recipients(ALL, "metadata") if one.name == "court"],
+    )  # fmt: skip
+    c.add(replace(junk, metadata_seeds=seeds), c.signing[JUSTICE])
+    with pytest.raises(OpenError):
+        c.epoch_keys(ALL, 0, "court")
+    c.add(granted(c, recipient="court", content=False), c.signing[POLICE_A])
+    assert c.epoch_keys(ALL, 0, "court").keys() == {"metadata"}
+
+
 def test_epoch_is_granted_to_who_joined_later(coalition: Coalition) -> None:
     """Who joins has no key of earlier epochs until a member grants one."""
     c = coalition
@@ -414,7 +466,9 @@ def test_epoch_is_granted_to_who_joined_later(coalition: Coalition) -> None:
     c.add(granted(c), c.signing[POLICE_A])
     keys = c.epoch_keys(ALL, 0, "XEE:police")
     assert keys["content"].key.public == epoch_of(c, 0).content_key
-    assert "has the metadata seed of epoch 0 already" in str(c.try_add(granted(c), c.signing[POLICE_A]))
+    assert "'XEE:police' the metadata seed of epoch 0 already" in str(
+        c.try_add(granted(c), c.signing[POLICE_A])
+    )
 
 
 def test_epoch_is_granted_to_a_new_auditor_and_a_new_key(coalition: Coalition) -> None:
@@ -440,10 +494,17 @@ def test_grant_does_not_count(coalition: Coalition) -> None:
     good = granted(c)
     for statement, signer, words in [
         (granted(c, "XEE:police"), "XEE:police", "has no metadata seed of epoch 0 to grant"),
-        (granted(c, KAS), KAS, "'kas' is no member"),
+        (granted(c, KAS), KAS, "grants access seeds only"),
+        (granted(c, AUDITOR), AUDITOR, "'auditor' is no member"),
+        (
+            replace(granted_access(c, AUDITOR), header=good.header),
+            POLICE_A,
+            "'XAA:police' has no access seed of epoch 0 to grant",
+        ),
+        (granted_access(c, POLICE_B), KAS, "'XBB:police' is no recipient of access seeds"),
         (good, JUSTICE, "may not sign this"),
         (replace(good, epoch=9), POLICE_A, "has no epoch 9"),
-        (replace(good, metadata_seeds=(), content_seeds=()), POLICE_A, "a grant of nothing"),
+        (replace(good, metadata_seeds=(), content_seeds=(), access_seeds=()), POLICE_A, "a grant of nothing"),
         (
             replace(good, content_seeds=changed(good.content_seeds, "XEE:police", recipient=AUDITOR)),
             POLICE_A,
