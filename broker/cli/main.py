@@ -26,7 +26,7 @@ import structlog
 from rich.text import Text
 
 from broker.cli.context import EXIT_PIPE, Settings
-from broker.cli.output import words
+from broker.cli.output import printable, words
 from broker.errors import BrokerError
 
 __all__ = ["COMMANDS", "cli", "main", "run"]
@@ -187,9 +187,9 @@ def _lower(message: str) -> str:
 
 def _say_error(message: str, hint: str | None) -> None:
     console = words()
-    console.print(Text.assemble(("error:", "bold red"), " ", message))
+    console.print(Text.assemble(("error:", "bold red"), " ", printable(message)))
     if hint:
-        console.print(Text.assemble(("hint:", "bold"), " ", hint))
+        console.print(Text.assemble(("hint:", "bold"), " ", printable(hint, but="\n")))
 
 
 def main() -> None:

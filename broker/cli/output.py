@@ -1,6 +1,7 @@
 """Data to stdout, words to stderr; tables and colour on a terminal, plain columns in a pipe.
 
-Colour respects NO_COLOR, and FORCE_COLOR where a pager shows it.
+Colour respects NO_COLOR, and FORCE_COLOR where a pager shows it. What is shown may be a peer's text: no
+function here but ``print_line`` lets through what moves a cursor, turns the direction or begins a line.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ __all__ = [
     "print_line",
     "print_pairs",
     "print_table",
+    "printable",
     "size_text",
     "time_text",
     "words",
@@ -51,21 +53,34 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def printable(text: str, *, but: str = "") -> str:
+    """A peer's text as a terminal may show it: nothing in it moves the cursor or turns the direction."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in but else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    """As JSON writes it, so that in JSON it stays the same value (RFC 8259, section 7)."""
+    return json.dumps(character)[1:-1] if character > "\x7f" else f"\\u{ord(character):04x}"
+
+
 def print_json(value: Json, *, lines: bool = False) -> None:
     """One JSON value on stdout: indented, or on one line of a stream of them."""
     text = json.dumps(value, ensure_ascii=False, indent=None if lines else 2)
-    sys.stdout.write(text + "\n")
+    # json.dumps escapes what is below U+0020; U+009B moves a cursor too, and U+202E turns a line around.
+    sys.stdout.write(printable(text, but="\n") + "\n")
     sys.stdout.flush()
 
 
 def print_line(text: str) -> None:
-    """A line of data on stdout, exactly as it is."""
+    """A line of data on stdout, exactly as it is: of nothing that a peer wrote."""
     sys.stdout.write(text + "\n")
 
 
 def note(text: str, *, style: str = "") -> None:
     """A line of words on stderr; never data."""
-    words().print(Text(text, style=style))
+    words().print(Text(printable(text), style=style))
 
 
 def print_table(
@@ -84,6 +99,7 @@ def print_table(
     if not rows:
         note(empty, style="dim")
         return
+    rows = [[printable(cell) for cell in row] for row in rows]
     console = console or out()
     if console.is_terminal:
         table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
@@ -121,6 +137,7 @@ def _style(cell: str) -> str:
 def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Names and values, one pair to a line."""
     console = out()
+    pairs = [(name, printable(value)) for name, value in pairs]
     if console.is_terminal:
         table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
         table.add_column(style="dim")

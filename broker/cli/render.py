@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from broker.cli.output import printable
 from broker.exchange.delivery import READER_TOO_OLD
 from broker.formats.manifest import Reason
 from broker.formats.terms import HandlingCode, Purpose, Tlp
@@ -226,13 +227,6 @@ def violation_line(violation: Violation) -> str:
     many = f" ({violation.count} in a row)" if violation.count > 1 else ""
     cause = f", caused by {violation.caused_by}" if violation.caused_by else ""
     return f"{violation.kind} at {violation.place}{many}: {printable(violation.detail)}{cause}"
-
-
-def printable(text: str) -> str:
-    """A peer's text as a terminal may show it: nothing in it moves the cursor or turns the direction."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
