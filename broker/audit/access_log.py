@@ -50,12 +50,16 @@ class AccessLog:
     denials: int = 0
     erasures: int = 0
     late: int = 0
+    seen: Callable[[OpenedManifest, int, bool], None] | None = None
+    """Told each batch of entries that counts, where it stands, and whether it was lost and is LATE."""
 
     def take(self, batch: VerifiedBatch) -> None:
         """Take a batch of entries that stands."""
         self._take(batch.opened, batch.offset)
 
     def _take(self, opened: OpenedManifest, offset: int, *, lost: bool = False) -> None:
+        if self.seen is not None:
+            self.seen(opened, offset, lost)
         header = opened.manifest.header
         for record, term in enumerate(opened.entries.term_of):
             terms = opened.entries.terms[term]

@@ -27,13 +27,16 @@ class Progress:
 class ReplayReport:
     """What a replay found; ``verified`` says that there is no violation but known ones.
 
-    ``records`` and ``manifests`` stand and verify, ``access_entries`` are different requests that
-    have an entry; ``uncollected`` batches are newer than all that the KAS has listed; ``opaque``
-    messages are of epochs whose keys the auditor does not hold.
+    ``access_unread`` are channels whose access log is sealed to others: collections and decisions in
+    them are not checked. ``records`` and ``manifests`` stand and verify, ``access_entries`` are
+    different requests that have an entry; ``uncollected`` batches are newer than all that the KAS has
+    listed; ``opaque`` messages are of epochs whose keys the auditor does not hold; ``receipts`` were
+    compared with the log.
     """
 
     verified: bool
     channels: tuple[str, ...]
+    access_unread: tuple[str, ...]
     records: int
     manifests: int
     access_entries: int
@@ -42,6 +45,8 @@ class ReplayReport:
     erasures: int
     uncollected: int
     opaque: int
+    receipts: int
+    receipts_not_compared: int
     messages: int
     directory_size: int
     violations: tuple[Reported, ...]
@@ -54,6 +59,7 @@ def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
     return {
         "verified": report.verified,
         "channels": list(report.channels),
+        "access_unread": list(report.access_unread),
         "records": report.records,
         "manifests": report.manifests,
         "access_entries": report.access_entries,
@@ -62,6 +68,8 @@ def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
         "erasures": report.erasures,
         "uncollected": report.uncollected,
         "opaque": report.opaque,
+        "receipts": report.receipts,
+        "receipts_not_compared": report.receipts_not_compared,
         "messages": report.messages,
         "directory_size": report.directory_size,
         "violations": [violation_to_json(one, log) for one in report.violations],

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import click
 
 from broker.audit.causes import Known, Reported
+from broker.audit.receipts import KeptReceipts, read_kept
 from broker.audit.replay import Progress, ReplayReport, replay
 from broker.audit.report import known_from_json, to_json
 from broker.cli.context import asynchronous, json_option, profile_option
@@ -49,15 +50,31 @@ _DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK}
     metavar="FILE",
     help="Violations already dealt with, as replay --json prints them: shown, and not counted.",
 )
+@click.option(
+    "--receipts",
+    "receipt_paths",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="Receipts that an agency kept: each must have its entry in the access log; may be repeated.",
+)
 @profile_option
 @json_option
 @asynchronous
-async def command(channels: tuple[str, ...], known_path: Path | None, profile: Profile, as_json: bool) -> int:
+async def command(
+    channels: tuple[str, ...],
+    known_path: Path | None,
+    receipt_paths: tuple[Path, ...],
+    profile: Profile,
+    as_json: bool,
+) -> int:
     """Prove that the logs are whole.
 
     Verifies that nothing was altered, dropped, inserted or reordered in the directory, in the record
     partitions and in the access log of each channel whose keys the profile holds: an auditor's. No
     record is read. A violation is named by its kind and place; what follows from it is listed below.
+    With --receipts an access that was answered and is no longer in the log is found too: agencies keep
+    them beside the state of a subscription, as *.receipts.
 
     \b
     Exit 0: verified, but for violations named in --known.
@@ -67,10 +84,11 @@ async def command(channels: tuple[str, ...], known_path: Path | None, profile: P
     Example:
       ftf-broker audit replay --profile audit/auditor.toml
       ftf-broker audit replay --json > report.json; ftf-broker audit replay --known report.json
+      ftf-broker audit replay --receipts xbb-border.receipts --receipts xcc-care.receipts
     """
     async with _open_logs(profile) as session:
         known = () if known_path is None else _known(known_path, session.log)
-        report = await _replay(session, channels, known)
+        report = await _replay(session, channels, known, receipt_paths)
         if not _DIRECTORY_KINDS & report.by_kind.keys():
             save_high_water(profile, session.follower.high_water)
         if as_json:
@@ -80,8 +98,13 @@ async def command(channels: tuple[str, ...], known_path: Path | None, profile: P
     return 0 if report.verified else 1
 
 
-async def _replay(session: Session, channels: Sequence[str], known: Iterable[Known]) -> ReplayReport:
-    with progress("replaying") as moved:
+async def _replay(
+    session: Session, channels: Sequence[str], known: Iterable[Known], receipt_paths: Sequence[Path]
+) -> ReplayReport:
+    with KeptReceipts(session.follower.history) as receipts, progress("replaying") as moved:
+        for path in receipt_paths:
+            for where, request, receipt in read_kept(path):
+                receipts.take(where, request, receipt)
 
         def show(now: Progress) -> None:
             moved(now.done, now.total)
@@ -95,6 +118,7 @@ async def _replay(session: Session, channels: Sequence[str], known: Iterable[Kno
             progress=show,
             known=known,
             high_water=load_high_water(session.profile),
+            receipts=receipts if receipt_paths else None,
         )
 
 
@@ -137,8 +161,15 @@ def _print(report: ReplayReport, log: Log) -> None:
         ("manifests", f"{report.manifests:,}"),
         ("accesses", f"{report.access_entries:,} logged, {counted(report.denials, 'counted denial')}"),
         ("erasures", f"{report.erasures:,}"),
-        ("messages", f"{report.messages:,}"),
     ]
+    if report.access_unread:
+        what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
+        counts[-2:] = [("not checked", f"{what}: the access log is sealed to auditors")]
+    counts.append(("messages", f"{report.messages:,}"))
+    if report.receipts or report.receipts_not_compared:
+        more = f", {report.receipts_not_compared:,} not: no key of yours opens their entries"
+        compared = f"{report.receipts:,} compared with the access log"
+        counts.append(("receipts", compared + (more if report.receipts_not_compared else "")))
     if report.uncollected:
         counts.append(("not yet taken over", counted(report.uncollected, "batch", "batches")))
     if report.opaque:

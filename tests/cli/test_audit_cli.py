@@ -106,6 +106,50 @@ def test_a_violation_in_json_has_the_fields_of_the_contract(place: CliCoalition)
     assert all(isinstance(one["detail"], str) for one in done.json["violations"])
 
 
+def test_receipts_find_what_was_cut_from_the_access_log(place: CliCoalition) -> None:
+    """A subscriber's receipts are compared; behind a cut tail the log alone is whole, and they convict."""
+    (receipts,) = place.profile(BORDER).parent.glob("state/subscriptions/*.receipts")
+    whole = place.run("auditor", *REPLAY, "--receipts", receipts)
+    assert whole.code == 0
+    assert "receipts   1 compared with the access log\n" in whole.out
+    tamper(place, "DELETE FROM message WHERE topic = 'ftf.access' AND partition = 0 AND offset >= 4")
+    assert place.run("auditor", *REPLAY).code == 0
+    cut = place.run("auditor", *REPLAY, "--receipts", receipts, "--json")
+    assert cut.code == 1
+    found = [(one["kind"], one["topic"], one["offset"]) for one in cut.json["violations"]]
+    assert found == [("receipt-without-entry", "ftf.access", 4)]
+    assert cut.json["receipts"] == 1
+
+
+def test_a_file_that_holds_no_receipts_is_named_with_its_line(place: CliCoalition) -> None:
+    """Wrong usage: exit 2, the file, the line, and what to give."""
+    wrong = place.folder / "wrong.receipts"
+    wrong.write_text("{}\n")
+    done = place.run("auditor", *REPLAY, "--receipts", wrong)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"error: {wrong}:1: no receipt\n"
+        "hint: give the .receipts file of a subscription; a line that a crash cut short may be removed\n"
+    )
+
+
+def test_a_member_is_told_what_its_replay_cannot_check(place: CliCoalition) -> None:
+    """The access log is sealed to auditors: nothing is said of what only it could tell."""
+    done = place.run(BORDER, *REPLAY)
+    assert done.code == 0
+    assert done.out == (
+        "channels      repatriation, xaa-xbb\n"
+        "directory     28 statements\n"
+        "records       6\n"
+        "manifests     2\n"
+        "not checked   who read, and what was taken over, in repatriation: "
+        "the access log is sealed to auditors\n"
+        "messages      14\n"
+        "not verified  6 messages under keys that you do not hold\n"
+    )
+    assert place.run(BORDER, *REPLAY, "--json").json["access_unread"] == ["repatriation"]
+
+
 def test_known_violations_are_shown_and_do_not_count(place: CliCoalition) -> None:
     """The report of yesterday as --known: exit 0 today, 1 again when something else is wrong."""
     tamper(place, flipped("returns", 2))
