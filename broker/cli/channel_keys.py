@@ -83,18 +83,20 @@ async def grant(name: str, recipient: str, epoch: int | None, profile: Profile, 
     async with open_session(profile) as session:
         channel, directory = channel_named(session.directory, name), session.directory
         party_named(directory, recipient)
-        numbers = sorted(channel.epochs) if epoch is None else [epoch]
         use: Use = "access" if profile.name == directory.kas_name else "metadata"
-        lacking = [number for number in numbers if not _has(channel, number, use, recipient)]
+        if epoch is not None:
+            lacking = [epoch]  # even where it has them: what others gave it may be junk
+        else:
+            lacking = [
+                number for number in sorted(channel.epochs) if not _has(channel, number, use, recipient)
+            ]
         if not lacking:
             raise UsageError(f"'{recipient}' has these keys of '{name}' already")
         await issue(session, [_grant(session, channel, number, recipient) for number in lacking], how)
 
 
 def _has(channel: Channel, number: int, use: Use, recipient: str) -> bool:
-    epoch = channel.epochs.get(number)
-    if epoch is None:
-        return False  # which is said when it is granted
+    epoch = channel.epochs[number]
     return recipient in epoch.seeds(use) or (use == "access" and epoch.access_key is None)
 
 

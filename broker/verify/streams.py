@@ -27,8 +27,8 @@ from broker.verify.violations import Kind, Place
 __all__ = ["MAX_HEADS", "Head", "Step", "StreamKey", "Streams"]
 
 MAX_HEADS = 64
-_MAX_CLOSED = 1024
-"""Closed streams of an issuer that are remembered."""
+_MAX_CLOSED = 512
+"""Closed streams of an issuer that are remembered: with those of 128 members a state file is not full."""
 _MAX_GAPS = 8
 _ZEROS = bytes(32)
 

@@ -117,6 +117,11 @@ def test_a_new_auditor_is_granted_records_by_a_member_and_accesses_by_the_servic
         assert told.err.endswith(f": {granter} grants epoch 0 of trio to court\n"), told.err
         again = ftf_broker("channel", "grant", "trio", "--to", "court", "--profile", profile)
         assert again == Transcript(2, "", "error: 'court' has these keys of 'trio' already\n")
+    other = ("--profile", "xaa-police/xaa-police.toml")
+    told = ftf_broker("channel", "grant", "trio", "--to", "court", "--epoch", "0", *other)
+    assert told.err.endswith(": XAA:police grants epoch 0 of trio to court\n"), told.err
+    told = ftf_broker("channel", "grant", "trio", "--to", "court", "--epoch", "0", *other)
+    assert (told.code, "has granted 'court' the metadata seed" in told.err) == (1, True)
 
 
 def _sign_with(name: str) -> tuple[str, str]:
