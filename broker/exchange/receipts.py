@@ -24,7 +24,8 @@ __all__ = ["ReceiptFile", "read_receipts"]
 class ReceiptFile:
     """A file of receipts that is only ever added to, with mode 0600."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path = path
         self._file = file
         self._is_dirty = False
 
@@ -39,27 +40,41 @@ class ReceiptFile:
                 file.write(b"\n")
             sync_folder(path.parent)
         except OSError as error:
-            hint = "check that the folder exists and is yours to write"
-            raise UsageError(f"{path}: {error.strerror or error}", hint=hint) from error
-        return cls(file)
+            raise _unusable(path, error) from error
+        return cls(path, file)
 
     def add(self, request: Signed, receipt: Signed) -> None:
-        """Append a receipt and the request that it answers."""
+        """Append a receipt and the request that it answers; UsageError where it cannot be kept."""
         line = {name: base64.b64encode(encode(one)).decode() for name, one in _named(request, receipt)}
-        self._file.write(json.dumps(line).encode() + b"\n")
+        data = json.dumps(line).encode() + b"\n"
+        try:
+            while data:  # a disk that is nearly full takes a part, and says so only in what it returns
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise _unusable(self._path, error) from error
         self._is_dirty = True
 
     def sync(self) -> None:
         """Make durable what was added."""
         if self._is_dirty:
-            os.fsync(self._file.fileno())
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise _unusable(self._path, error) from error
             self._is_dirty = False
 
     def close(self) -> None:
         """Close the file, durably."""
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            try:
+                self.sync()
+            finally:
+                self._file.close()
+
+
+def _unusable(path: Path, error: OSError) -> UsageError:
+    hint = "check that the folder exists, is yours to write, and has room"
+    return UsageError(f"{path}: {error.strerror or error}", hint=hint)
 
 
 def _named(request: Signed, receipt: Signed) -> tuple[tuple[str, Signed], ...]:

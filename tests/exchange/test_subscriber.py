@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -331,6 +332,27 @@ async def test_receipts_are_kept_and_shares_are_not(world: World, tmp_path: Path
             one = share.release_shares[i : i + 32]
             assert one not in kept
             assert one.hex().encode() not in kept
+
+
+async def test_a_receipt_that_cannot_be_kept_delivers_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk nothing is handed over without its receipt; with room again, every record is."""
+    await world.publish(3)
+    path, full = tmp_path / "state.json", os.open("/dev/full", os.O_RDWR)
+    receipts = path.with_name("state.json.receipts")
+    with monkeypatch.context() as patch:
+        really = os.open
+
+        def on_a_full_disk(name: Any, *rest: Any, **options: Any) -> int:
+            return os.dup(full) if name == receipts else really(name, *rest, **options)
+
+        patch.setattr(os, "open", on_a_full_disk)
+        with pytest.raises(UsageError, match="No space left"):
+            await world.read(state_path=path)
+    os.close(full)
+    assert delivered_refs(await world.read(state_path=path)) == [0, 1, 2]
+    assert len(list(read_receipts(receipts))) == 1
 
 
 async def test_receipts_survive_a_line_cut_short(world: World, tmp_path: Path) -> None:
