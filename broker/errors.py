@@ -13,7 +13,8 @@
     ├── Denied                the answer is no                                           exit 1
     └── OperatorError         something outside failed: the operator                     exit 3
         ├── LogUnavailable    the log cannot be reached or refuses
-        ├── KasUnavailable    the key access service cannot be reached or has stopped
+        ├── KasUnavailable    the key access service cannot be reached
+        │   └── KasStopped    it has stopped releasing until its operator has looked into an alarm
         └── OutcomeUnknown    an append that may or may not have happened
 
 Messages are lower case, without a full stop, and quote the offending value.
@@ -26,6 +27,7 @@ __all__ = [
     "BrokerError",
     "Denied",
     "FormatError",
+    "KasStopped",
     "KasUnavailable",
     "KeyFileError",
     "LogUnavailable",
@@ -118,6 +120,11 @@ class LogUnavailable(OperatorError):
 
 class KasUnavailable(OperatorError):
     """The key access service cannot be reached, or has stopped releasing."""
+
+
+class KasStopped(KasUnavailable):
+    """The key access service has stopped releasing until its operator acknowledges an alarm: asking again
+    is of no use."""
 
 
 class OutcomeUnknown(OperatorError):

@@ -24,7 +24,7 @@ from broker.access.journal import Alarm, Journal, Journalled, is_in_log
 from broker.access.keystore import KeyStore
 from broker.access.takeover import KeyMissing, TakenOver, take_over
 from broker.directory import Channel, Directory
-from broker.errors import KasUnavailable, KeyFileError, NotEntitled
+from broker.errors import KasStopped, KasUnavailable, KeyFileError, NotEntitled
 from broker.formats.access import AccessDetails
 from broker.formats.manifest import CollectionTerms, LateTerms, Terms
 from broker.log.protocol import Log, Partition
@@ -74,6 +74,15 @@ class Means:
             directory.signer(name, self.keyring.signing.key_id)
         except NotEntitled as error:
             raise KasUnavailable(f"the service stops: {error.message}") from None
+
+    def alarm_in(self, number: int, detail: str) -> None:
+        """Tell an operator, once, of a channel."""
+        self.alarm(self.channel_words(number) + detail)
+
+    def channel_words(self, number: int) -> str:
+        """How an alarm of this channel begins."""
+        name = self.directory.numbers.get(number)
+        return f"channel {number}: " if name is None else f"channel '{name}': "
 
     def alarm(self, text: str) -> None:
         """Tell an operator, once."""
@@ -222,7 +231,7 @@ class FollowedChannel:
                 taken.append(take_over(batch, directory, means.store))
             except (KeyMissing, KeyFileError) as error:
                 del state.pending[batch.batch_id]  # tried again when the channel is opened anew
-                means.alarm(f"channel {self.number}: {error}")
+                means.alarm_in(self.number, str(error))
         if not taken:
             return
         secrets = [(one.listed.batch_id, one.secret) for one in taken if one.secret is not None]
@@ -268,11 +277,11 @@ class FollowedChannel:
         await self._stay_stopped()
 
     async def _stay_stopped(self) -> NoReturn:
-        """Put back what the log lost, inside LATE entries; always raises KasUnavailable."""
+        """Put back what the log lost, inside LATE entries; always raises KasStopped."""
         means = self._means
         alarm = means.journal.alarm(self.number)
         detail = alarm.detail if alarm else "the access log was cut"
-        means.alarm(f"channel {self.number}: {detail}")
+        means.alarm_in(self.number, detail)
         self._state = None
         self._writer.start_anew()
         # Once for each alarm: else whoever asks has the whole journal compared with the log again.
@@ -287,9 +296,9 @@ class FollowedChannel:
                 means.journal.mark_late(entry)
             self._state = None
         self._put_back_for = ever
-        raise KasUnavailable(
+        raise KasStopped(
             f"releasing is stopped on channel '{self.name}': {detail}",
-            hint="look into the alarm of the key access service, then acknowledge it",
+            hint="whoever runs the key access service looks into it and acknowledges: ftf-broker kas alarms",
         )
 
 

@@ -127,7 +127,7 @@ class KeyAccessService:
         means.check_own_key(means.directory)
         self._journal.saw_directory(follower.high_water)
         for alarm in self._journal.alarms():
-            means.alarm(f"channel {alarm.partition}: {alarm.detail}")
+            means.alarm_in(alarm.partition, alarm.detail)
         self._started = means
         return self
 
@@ -157,7 +157,7 @@ class KeyAccessService:
     def acknowledge_alarm(self, channel_number: int) -> None:
         """An operator has looked into the alarm: the channel is read anew and releasing goes on."""
         self._journal.acknowledge(channel_number)
-        prefix = f"channel {channel_number}: "
+        prefix = self._means.channel_words(channel_number)
         self._means.alarms[:] = [text for text in self._means.alarms if not text.startswith(prefix)]
 
     # the two questions

@@ -18,9 +18,9 @@ from broker.cli.statement_file import Bundle
 from broker.errors import UsageError
 from broker.formats import statements as s
 from broker.session import Profile, Role, Session
-from broker.session.local_kas import announce_intake, confirm_epochs, open_journal, open_key_access
+from broker.session.local_kas import announce_intake, confirm_epochs, missing_intake, open_journal
 
-__all__ = ["group", "open_key_access"]
+__all__ = ["group"]
 
 _KEYS_PAUSE_S = 2.0
 
@@ -34,7 +34,7 @@ def group() -> None:
 
 
 @group.command("init")
-@click.argument("name", default="kas")
+@click.argument("name")
 @where_options
 @asynchronous
 async def init(name: str, where: Where, as_json: bool) -> None:
@@ -155,11 +155,12 @@ async def run(once: bool, profile: Profile) -> int:
 @json_option
 @asynchronous
 async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> int:
-    """List the alarms that stopped releasing.
+    """List the alarms.
 
     An alarm is raised when the log lacks what the service has written. What was lost is appended again,
-    and releasing stays stopped in the channel until somebody has looked into it. Exit 1 while one is
-    open.
+    and releasing stays stopped in the channel until somebody has looked into it. Another is an intake key
+    that is announced and not in the key store: what is sealed to it cannot be taken over until the key is
+    back. Exit 1 while one is open.
 
     \b
     Example:
@@ -168,6 +169,7 @@ async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> in
     """
     async with open_session(_kas(profile)) as session:
         directory = session.directory
+        missing = missing_intake(session)
     with open_journal(profile) as journal:
         if acknowledge is not None:
             journal.acknowledge(channel_named(directory, acknowledge).number)
@@ -184,11 +186,20 @@ async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> in
                 }
                 for one in found
             ]
+            + [
+                {"channel": None, "partition": None, "detail": _intake_words(day), "raised_at": None}
+                for day in missing
+            ]
         )
     else:
         rows = [(names[one.partition], time_text(one.raised_at), one.detail) for one in found]
+        rows += [("all", "", _intake_words(day)) for day in missing]
         print_table("alarms", ("channel", "raised", "why"), rows, empty="no alarm is open")
-    return 1 if found else 0
+    return 1 if found or missing else 0
+
+
+def _intake_words(day: int) -> str:
+    return f"the intake key of {day_text(day)} is announced, and not in the key store"
 
 
 def _tell_alarms(service: KeyAccessService) -> None:

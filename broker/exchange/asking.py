@@ -16,7 +16,7 @@ import structlog
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import MAX_ITEMS, PreparedRequest, make_request
-from broker.errors import KasUnavailable, PeerError
+from broker.errors import KasStopped, KasUnavailable, PeerError
 from broker.exchange.delivery import Release
 from broker.formats.access import AccessDetails
 from broker.formats.manifest import Operation, Reason, RecordItem
@@ -87,7 +87,8 @@ class Asker:
         """Ask for records of at most 16 batches of the channel.
 
         While the service cannot be reached it is asked again, with a new request each time; after
-        ``timeout_s`` KasUnavailable. RequestRefused where it says that this request cannot be judged.
+        ``timeout_s`` KasUnavailable; KasStopped at once where only its operator can help. RequestRefused
+        where it says that this request cannot be judged.
         """
         loop = asyncio.get_running_loop()
         deadline, attempt = loop.time() + self.timeout_s, 0
@@ -96,6 +97,8 @@ class Asker:
             try:
                 sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
                 break
+            except KasStopped:
+                raise
             except KasUnavailable as error:
                 attempt += 1
                 pause = backoff_s(attempt)

@@ -13,11 +13,12 @@ from broker.access.client import KeyAccess
 from broker.access.journal import Journal
 from broker.access.keystore import KeyStore
 from broker.access.service import KeyAccessService
+from broker.access.takeover import INTAKE_DAYS_ACCEPTED
 from broker.directory import complaint, confirm_channel_keys, sign_statement
 from broker.errors import UsageError
 from broker.formats.manifest import Signed
 from broker.formats.protocol import Statement
-from broker.participant.clock import system_clock
+from broker.participant.clock import day_of, system_clock
 from broker.session.appending import append
 from broker.session.passphrase import Ask, passphrase_of
 from broker.session.profile import Profile, Role
@@ -26,6 +27,7 @@ from broker.session.session import Session, open_session
 __all__ = [
     "announce_intake",
     "confirm_epochs",
+    "missing_intake",
     "open_journal",
     "open_key_access",
     "open_service",
@@ -91,6 +93,18 @@ async def announce_intake(session: Session) -> list[int]:
         await append(session, _signed(session, statements[:1]))
         days += [one.day for one in statements[:1] if one.day is not None]
     return days
+
+
+def missing_intake(session: Session) -> list[int]:
+    """The days of which batches may still come under an intake key that is announced and not in our store."""
+    keys, today = service_keys(session), day_of(system_clock())
+    announced = {
+        day: key_id
+        for (service, day), key_id in session.directory.intake_days.items()
+        if service == session.profile.name and day + INTAKE_DAYS_ACCEPTED >= today
+    }
+    found = {day: keys.intake_key(day) for day in announced}
+    return sorted(day for day, key in found.items() if key is None or key.key_id != announced[day])
 
 
 async def confirm_epochs(session: Session) -> list[tuple[str, int]]:

@@ -13,7 +13,7 @@ from broker.access.service import KeyAccessService
 from broker.crypto.lock import body_key, unlock
 from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import complaint, drafts
-from broker.errors import KasUnavailable, NotEntitled, OpenError
+from broker.errors import KasStopped, KasUnavailable, NotEntitled, OpenError
 from broker.formats.batch import Secrets
 from broker.formats.manifest import (
     AccessTerms,
@@ -190,9 +190,9 @@ async def test_ends_that_went_back_stop_the_channel(tmp_path: Path, topic: str) 
             with pytest.raises(KasUnavailable, match=f"{topic}/0 ends at 1"):
                 await world.read(kas, POLICE_B, [batch.item(0)])
             log.old_ends.clear()
-            with pytest.raises(KasUnavailable, match="releasing is stopped"):
+            with pytest.raises(KasStopped, match="releasing is stopped"):
                 await world.read(kas, POLICE_B, [batch.item(0)])
-            assert [text[:9] for text in kas.alarms] == ["channel 0"]
+            assert [text[:22] for text in kas.alarms] == ["channel 'repatriation'"]
             kas.acknowledge_alarm(0)
             assert not kas.alarms
             assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
@@ -247,7 +247,7 @@ async def test_a_cut_tail_stops_the_service(
                 await stopped(world, kas, batch)
         async with world.kas() as kas:
             if not restarted:
-                assert kas.alarms == ("channel 0: the access log was cut",)
+                assert kas.alarms == ("channel 'repatriation': the access log was cut",)
             await stopped(world, kas, batch)
             after = await world.terms()
             assert lost(after) == gone
@@ -267,7 +267,7 @@ async def stopped(world: World, kas: KeyAccessService, batch: Placed) -> None:
     for _ in range(2):
         with pytest.raises(KasUnavailable, match="the access log was cut"):
             await world.read(kas, POLICE_B, [batch.item(0)])
-    assert kas.alarms == ("channel 0: the access log was cut",)
+    assert kas.alarms == ("channel 'repatriation': the access log was cut",)
 
 
 async def test_an_entry_gone_from_the_middle_is_found_at_the_start(tmp_path: Path) -> None:

@@ -144,13 +144,20 @@ def test_a_cut_access_log_stops_the_service_until_somebody_has_looked(
         log.execute("DELETE FROM message WHERE topic = 'ftf.access' AND partition = 1 AND offset >= 2")
     told = ftf_broker("kas", "run", "--once", "--profile", kas)
     assert (told.code, told.out) == (1, "")
-    assert "alarm: channel 1: the access log was cut\n" in told.err
+    assert "alarm: channel 'xaa-xbb': the access log was cut\n" in told.err
     listed = ftf_broker("kas", "alarms", "--profile", kas, "--json")
     assert (listed.code, [one["channel"] for one in listed.json]) == (1, ["xaa-xbb"])
-    acknowledged = ftf_broker("kas", "alarms", "--acknowledge", "xaa-xbb", "--profile", kas)
-    assert acknowledged == Transcript(0, "", "no alarm is open\n")
     who = ("--person", "BV-4711", "--role", "x", "--legal-basis", "x", "--justification", "x")
     what = ("--channel", "xaa-xbb", "--record", played[1]["consulted"], "--purpose", "INVESTIGATION")
+    stopped = ftf_broker("consult", *what, *who, "--profile", police)
+    assert (stopped.code, stopped.out) == (3, "")
+    assert "retried" not in stopped.err, "asking again is of no use"
+    assert stopped.err.splitlines()[-2:] == [
+        "error: releasing is stopped on channel 'xaa-xbb': the access log was cut",
+        "hint: whoever runs the key access service looks into it and acknowledges: ftf-broker kas alarms",
+    ]
+    acknowledged = ftf_broker("kas", "alarms", "--acknowledge", "xaa-xbb", "--profile", kas)
+    assert acknowledged == Transcript(0, "", "no alarm is open\n")
     assert ftf_broker("consult", *what, *who, "--profile", police).code == 0
     shown = ftf_broker("log", "inspect", "--topic", "access", "--json", "--profile", kas).json
     late = [one for one in shown if one.get("entry") == "LATE"]

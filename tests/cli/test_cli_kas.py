@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 from support.command_line import Transcript, ftf_broker
@@ -27,6 +28,29 @@ def test_no_alarm_is_open_at_the_beginning(coalition: Path) -> None:
     """Exit 0 while there is nothing to look into."""
     assert ftf_broker("kas", "alarms", *KAS) == Transcript(0, "", "no alarm is open\n")
     assert ftf_broker("kas", "alarms", "--json", *KAS) == Transcript(0, "[]\n", "")
+
+
+def test_an_intake_key_that_is_lost_is_an_alarm(coalition: Path) -> None:
+    """Batches sealed to it could not be taken over: exit 1 until the key is back."""
+    lost = sorted(Path("kas/keys/service/intake").iterdir())[3]
+    day = date(1970, 1, 1) + timedelta(days=int(lost.stem))
+    kept = lost.rename("kas/lost.pem")
+    detail = f"the intake key of {day} is announced, and not in the key store"
+    told = ftf_broker("kas", "alarms", *KAS)
+    assert told == Transcript(1, f"CHANNEL  RAISED  WHY\nall              {detail}\n", "")
+    listed = ftf_broker("kas", "alarms", "--json", *KAS)
+    assert listed.code == 1
+    assert listed.json == [{"channel": None, "partition": None, "detail": detail, "raised_at": None}]
+    kept.rename(lost)
+    assert ftf_broker("kas", "alarms", *KAS).code == 0
+
+
+def test_the_service_is_made_under_a_name(coalition: Path) -> None:
+    """What its help shows as needed is needed."""
+    told = ftf_broker("kas", "init", "somewhere", "--like", "authority/authority.toml")
+    assert (told.code, told.out) == (2, "")
+    assert "FOLDER" in told.err
+    assert "kas init [OPTIONS] NAME FOLDER" in ftf_broker("kas", "init", "--help").out
 
 
 def test_only_the_service_runs_as_the_service(coalition: Path) -> None:
