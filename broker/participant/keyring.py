@@ -10,6 +10,7 @@ from broker.crypto.sign import SigningKey
 from broker.directory import Directory, EpochKey, Use, open_seed
 from broker.directory.epochs import admit_key
 from broker.errors import NotEntitled, OpenError
+from broker.formats.statements import SealedSeed
 
 __all__ = ["Keyring"]
 
@@ -27,6 +28,7 @@ class Keyring:
     receiving: dict[bytes, ReceivingKey]
     broken: set[tuple[str, int, Use]] = field(default_factory=set)
     _epochs: dict[tuple[str, int, Use], EpochKey] = field(default_factory=dict)
+    _junk: dict[tuple[str, int, Use], tuple[SealedSeed, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, signing: SigningKey, receiving: Iterable[ReceivingKey]) -> Keyring:
@@ -38,12 +40,16 @@ class Keyring:
         place = (channel, epoch, use)
         found = self._epochs.get(place)
         if found is None:
+            seeds = _seeds(directory, channel, epoch, use, self.name)
+            if not seeds or self._junk.get(place) is seeds:
+                return None  # whoever claims this epoch would have us try them for every message
             try:
                 seed = open_seed(directory, channel, epoch, use, self.name, self.receiving)
             except NotEntitled:
                 return None
             except OpenError:
                 self.broken.add(place)
+                self._junk[place] = seeds
                 return None
             if seed is None:
                 return None
@@ -57,3 +63,11 @@ class Keyring:
                 seed=seed,
             )
         return found
+
+
+def _seeds(
+    directory: Directory, channel: str, epoch: int, use: Use, name: str
+) -> tuple[SealedSeed, ...] | None:
+    found = directory.channel(channel)
+    of_epoch = None if found is None else found.epochs.get(epoch)
+    return None if of_epoch is None else of_epoch.seeds(use).get(name)
