@@ -7,6 +7,7 @@ of one task at a time.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
@@ -63,6 +64,7 @@ class ChannelState:
         """Batches that no access entry lists yet, in the order in which they were read."""
         self.violations: Counter[str] = Counter()
         self._seen: dict[str, tuple[int, int]] = {}
+        self._marks: list[tuple[int, int]] = []
         self._log = log
         self._follower = follower
         self._keyring = keyring
@@ -135,6 +137,8 @@ class ChannelState:
         async for batch in self._read(self.access, end):
             if batch.batch_id == awaited:
                 found = batch.offset
+            if not self._marks or self.access.mark > self._marks[-1][1]:
+                self._marks.append((batch.offset, self.access.mark))
             if self._on_entry is not None:
                 self._on_entry(batch)
             for terms in batch.opened.entries.terms:
@@ -150,6 +154,11 @@ class ChannelState:
                     case ErasureTerms():
                         self.records.shred(terms)
         return found
+
+    def access_mark(self, offset: int) -> int:
+        """The largest directory size in the access log before this offset: it judges what follows."""
+        place = bisect_left(self._marks, (offset, 0))
+        return self._marks[place - 1][1] if place else 0
 
     async def _read(self, reader: PartitionReader, end: int) -> AsyncIterator[VerifiedBatch]:
         if reader.next_offset >= end:

@@ -86,7 +86,7 @@ async def _read_range(
         partition=state.number,
         history=means.follower.history,
         keys=state.access_key,
-        state=ReaderState(next_offset=item.start, mark=0),
+        state=ReaderState(next_offset=item.start, mark=state.access_mark(item.start)),
     )
     found: list[LogEntry] = []
     size, end = 0, state.access.settled_offset

@@ -51,6 +51,7 @@ class ConcernedReading:
         """The accesses that concern us and are wanted; since it cannot be known where they stand, all is
         asked for that was appended in this time.
         """
+        seen: set[bytes] = set()
         start, end = await self._range(channel, since, until)
         while start < end:
             item = log_item(start, end)
@@ -59,6 +60,10 @@ class ConcernedReading:
             stored = await self._stored(channel, item)
             for entry in entries:
                 access = self._opened(channel, entry, stored)
+                name = sha256(entry.manifest.content).digest() + bytes((entry.index,))
+                if name in seen:
+                    continue  # a copy that somebody appended to the log: an access counts once
+                seen.add(name)
                 if access is not None and is_wanted(access):
                     yield access
             # An answer is bounded: one that reached its bound goes on behind its last entry.

@@ -12,7 +12,9 @@ import pytest
 
 from broker.access.client import KeyAccess
 from broker.access.entries import AccessWriter, month_of
+from broker.access.journal import Journal
 from broker.access.requests import new_details
+from broker.access.service import KeyAccessService
 from broker.audit.accesses import Access, accesses
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.directory import drafts
@@ -21,10 +23,12 @@ from broker.formats.access import AccessAnswer, AccessDetails, LogEntry
 from broker.formats.batch import open_manifest, parse_envelope
 from broker.formats.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
 from broker.formats.protocol import decode, encode
+from broker.formats.statements import KeyUse, ServiceRole
 from broker.formats.terms import Purpose
-from broker.log.protocol import Partition
+from broker.log.protocol import Message, Partition
 from broker.participant.follower import DirectoryFollower
-from support.coalition import AUDITOR, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
+from broker.participant.keyring import Keyring
+from support.coalition import AUDITOR, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, receiving_key, signing_key
 from support.kas import World
 
 
@@ -279,6 +283,71 @@ async def test_what_a_member_is_told_is_proved(
         await world.read(kas, REHAB, [batch.item(1)])
         with pytest.raises(PeerError, match=expected):
             await _asked(world, _Lying(world, kas, POLICE_A, lie), name=POLICE_A)
+
+
+async def test_a_copy_in_the_log_is_no_second_access(tmp_path: Path) -> None:
+    """Whoever can write to the access log may repeat an entry: a member is told of it once."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A, 1)
+        await world.read(kas, POLICE_B, [batch.item(0)])
+        stored = [one async for one in world.log.read(Partition("access", 0), 2)]
+        for _ in range(600):  # into the next range too
+            await world.log.append(Partition("access", 0), [Message(one.key, one.value) for one in stored])
+        found = await _asked(world, kas, name=POLICE_A, channels=["repatriation"])
+        assert _who(found) == [("repatriation", POLICE_B)]
+
+
+async def test_an_entry_dated_back_by_a_stolen_key_is_not_told(tmp_path: Path) -> None:
+    """A key of the service that was revoked dates nothing back into a range that a member asks for."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A, 1)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+        before = world.directory
+        announced = drafts.announce_service_key(
+            before,
+            service=KAS,
+            role=ServiceRole.KAS,
+            use=KeyUse.SIGNING,
+            public_key=signing_key("new").public,
+            issued_at=world.now,
+        )
+        keys = (*world.coalition.authority_keys, signing_key(KAS), signing_key("new"))
+        await world.coalition.add_to(world.log, announced, *keys)
+        await world.say(
+            drafts.revoke_key(
+                world.directory,
+                party=KAS,
+                key_id=signing_key(KAS).key_id,
+                since=world.directory.size,
+                issued_at=world.now,
+                by_authority=True,
+            )
+        )
+        keyring = Keyring.of(KAS, signing_key("new"), [receiving_key(KAS)])
+        with Journal(tmp_path / "journal.db") as journal:
+            service = KeyAccessService(
+                world.log,
+                keyring,
+                world.store(),
+                journal,
+                genesis=world.coalition.genesis,
+                clock=world.clock,
+            )
+            async with service as kas:
+                await world.read(kas, POLICE_B, [batch.item(0)])
+                terms = next(one for one in await world.terms() if isinstance(one, AccessTerms))
+                key = world.coalition.epoch_keys("repatriation", 0, KAS)["access"]
+                month_key = world.store().access_key(month_of(world.now), 0)
+                thief = AccessWriter(world.log, KAS, signing_key(KAS), 0)
+                item = (terms, world.details())
+                forged = await thief.write(before, key, month_key, [item], now=world.clock(), end=0)
+                just_there = LogItem(start=forged.offset, end=forged.offset + 2)
+                answer = await world.read(kas, POLICE_A, [just_there], purpose=Purpose.LAWFULNESS)
+                assert answer.entries == ()
+                all_before = LogItem(start=0, end=forged.offset)
+                answer = await world.read(kas, POLICE_A, [all_before], purpose=Purpose.LAWFULNESS)
+                assert len(answer.entries) == 2
 
 
 async def test_an_access_that_nobody_asked_for_is_not_believed(tmp_path: Path) -> None:
