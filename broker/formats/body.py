@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from broker.errors import UsageError
+from broker.formats.clean import IsClean, compile_clean
 from broker.formats.codes import CodeList
 from broker.formats.rules import ABSENT, Circumstances, Problem, Rules, compile_rules
 from broker.formats.values import (
@@ -98,9 +99,13 @@ class BodyCheck:
     run: Check
     rules: Rules
     """The rules of the record itself, for orders, which have no body."""
+    is_clean: IsClean | None
+    """Takes most decoded bodies that are right, and none that is wrong; none for bodies from JSON."""
 
     def check(self, value: object, around: Circumstances, problems: list[Problem]) -> dict[str, Any]:
         """The body with its defaults; what is wrong is left out of it and added to the problems."""
+        if self.is_clean is not None and isinstance(value, dict) and self.is_clean(value, around):
+            return value
         body = self.run(value, problems, around)
         return body if isinstance(body, dict) else {}
 
@@ -114,7 +119,11 @@ def compile_body(schema: FieldSchema, *, lists: Mapping[str, CodeList], from_jso
         raise UsageError(f"a record type is an Avro record, got {show(schema.get('type'))}")
     compiler = _Compiler(lists, from_json)
     run = compiler.compiled(schema, {}, "", top=True)
-    return BodyCheck(run, compile_rules(schema, compiler.names or {}))
+    names = compiler.names or {}
+    is_clean = None
+    if not from_json:
+        is_clean = compile_clean(schema, names, lists, max_items=MAX_ITEMS, max_text=MAX_TEXT)
+    return BodyCheck(run, compile_rules(schema, names), is_clean)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ __all__ = [
     "check_pattern",
     "check_uuid",
     "check_whole",
+    "is_uuid",
     "wrong",
 ]
 
@@ -98,14 +99,20 @@ def check_uuid(*, is_random: bool) -> Check:
     """``is_random`` refuses versions 3 and 5, which are hashes of names: a dictionary finds the names."""
 
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
-        if not isinstance(value, str) or _UUID.fullmatch(value) is None:
+        if not isinstance(value, str) or not is_uuid(value):
             return wrong(problems, "is no UUID", "such as 6f9619ff-8b86-4011-b42d-00cf4fc964ff", value)
-        found = value.lower()
-        if is_random and found[14] in "35" and found[19] in "89ab":  # version and variant, RFC 9562, 4
+        if not is_uuid(value, is_random=is_random):
             return wrong(problems, "is the hash of a name", "a random UUID (RFC 9562 version 4)", value)
-        return found
+        return value.lower()
 
     return check
+
+
+def is_uuid(value: str, *, is_random: bool = False) -> bool:
+    """Whether this is a UUID as RFC 9562 writes it; ``is_random`` refuses versions 3 and 5."""
+    if _UUID.fullmatch(value) is None:
+        return False
+    return not (is_random and value[14] in "35" and value[19] in "89abAB")  # version and variant, 4.1
 
 
 def check_note(longest: int) -> Check:
