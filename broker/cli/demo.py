@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 
 from broker.cli.context import asynchronous, json_option
-from broker.cli.demo_founding import make_folder
+from broker.cli.demo_founding import make_folder, with_own_prefix
 from broker.cli.demo_leavings import next_commands, write_readme
 from broker.cli.demo_story import Story
 from broker.cli.demo_teller import Teller
@@ -30,7 +30,12 @@ __all__ = ["command"]
     show_default=True,
     help="Where to play; it must be new or empty, and stays.",
 )
-@click.option("--log", "url", metavar="URL", help="Play on this log. Default: log.db in the folder.")
+@click.option(
+    "--log",
+    "url",
+    metavar="URL",
+    help="Play on this log, on a Kafka under a prefix of its own. Default: log.db in the folder.",
+)
 @json_option
 @asynchronous
 async def command(folder: Path, url: str | None, as_json: bool) -> int:
@@ -45,7 +50,7 @@ async def command(folder: Path, url: str | None, as_json: bool) -> int:
       ftf-broker demo --dir demo --json
     """
     shown, folder = folder, Path(os.path.abspath(folder))
-    log = absolute_url(url) if url else absolute_url(f"sqlite:{quote(str(folder / 'log.db'))}")
+    log = with_own_prefix(absolute_url(url or f"sqlite:{quote(str(folder / 'log.db'))}"))
     make_folder(folder)
     story = Story(Teller(is_silent=as_json))
     world = await story.found(folder, log)
@@ -57,7 +62,7 @@ async def command(folder: Path, url: str | None, as_json: bool) -> int:
         await story.denials(world, service)
     audit = await story.audit(world)
     forgery, found_out = await story.forgery(world)
-    write_readme(folder, shown)
+    write_readme(folder, shown, log)
     story.teller.commands("Try next:", next_commands(shown, story.consulted))
     if as_json:
         print_json(story.summary(world, audit, forgery, found_out))

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import broker
 from broker.cli.demo_world import (
@@ -37,7 +38,7 @@ from broker.session.key_folder import KeyFolder
 from broker.session.local_kas import announce_intake, confirm_epochs
 from broker.session.profile import slug
 
-__all__ = ["examples_folder", "found_world", "make_folder"]
+__all__ = ["examples_folder", "found_world", "make_folder", "with_own_prefix"]
 
 _CEILING_DAYS = 1825
 
@@ -61,6 +62,15 @@ def make_folder(folder: Path) -> None:
             )
     except OSError as error:
         raise UsageError(f"cannot use '{folder}': {error.strerror}") from None
+
+
+def with_own_prefix(url: str) -> str:
+    """The URL of a Kafka with a prefix of this demo's own, unless it has one: so brokers hold many demos."""
+    parts = urlsplit(url)
+    if parts.scheme != "kafka" or "prefix" in dict(parse_qsl(parts.query)):
+        return url
+    prefix = f"prefix=demo-{secrets.token_hex(4)}"
+    return f"{url.partition('?')[0]}?{parts.query}{'&' if parts.query else ''}{prefix}"
 
 
 async def found_world(folder: Path, url: str) -> World:
