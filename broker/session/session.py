@@ -8,11 +8,12 @@ What was seen of the directory is remembered in the state folder, and less is ne
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,10 +158,27 @@ def load_high_water(profile: Profile) -> HighWater | None:
 
 def save_high_water(profile: Profile, mark: HighWater) -> None:
     """Remember this mark, unless more was seen already by another process."""
-    before = load_high_water(profile)
-    if before is None or before.size < mark.size:
-        data = json.dumps({"size": mark.size, "head": mark.head.hex()}) + "\n"
-        write_atomically(profile.state / _HIGH_WATER, data.encode())
+    path = profile.state / _HIGH_WATER
+    with _locked(path.with_name(path.name + ".lock")):  # else the slower of two processes takes it back
+        before = load_high_water(profile)
+        if before is None or before.size < mark.size:
+            data = json.dumps({"size": mark.size, "head": mark.head.hex()}) + "\n"
+            write_atomically(path, data.encode())
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file while the block runs; it stays, since removing it would let two hold it."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write '{path}': {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
