@@ -41,7 +41,8 @@ async def init(name: str, where: Where, title: str | None, as_json: bool) -> Non
 
     \b
     Example:
-      ftf-broker agency init XAA:police police --like authority/authority.toml --title "Police of Aldoria"
+      ftf-broker agency init XAA:police police --title "Police of Aldoria" \\
+        --like authority/authority.toml --kas local:kas/kas.toml
       ftf-broker agency add police/xaa-police.statement --profile authority/authority.toml
     """
     await request(create(name, Role.AGENCY, where), title, None, as_json)

@@ -138,6 +138,12 @@ async def open_channel(
         )
         # First: a channel without partitions would stand in the directory, and nobody could publish in it.
         await ensure_topics(session.log, number + 1)
+        if not draft.auditors:
+            note(
+                "nobody audits this channel: nobody will be able to prove who read what in it; "
+                "ftf-broker auditor assign names somebody",
+                style="yellow",
+            )
         places = await issue(session, [draft], how)
     if places and not how.as_json:
         note(f"next, by a member: ftf-broker channel rotate {name}", style="dim")

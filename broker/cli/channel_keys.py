@@ -43,6 +43,11 @@ async def rotate(name: str, profile: Profile, how: How) -> None:
             raise UsageError(
                 f"'{profile.name}' is no member of '{name}'", hint=f"members: {members_text(channel)}"
             )
+        if session.directory.kas_name is None:
+            raise UsageError(
+                "there is no key access service, which must confirm the keys",
+                hint="ftf-broker kas init makes one; the authority adds it with ftf-broker kas add",
+            )
         draft = make_channel_keys(session.directory, name, profile.name, system_clock())
         if await issue(session, [draft], how):
             await _confirm_here(session, name, how)

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 from broker.cli.demo_world import AUDITOR, COURTS
 from broker.session.profile import slug
@@ -66,7 +67,7 @@ This folder was made by: ftf-broker demo --dir {folder}
 A coalition of states that do not exist, with records about people who do not exist. Play with it, break
 it, remove it.
 
-  log.db          the log: one SQLite file; look into it with any SQLite tool (table "message")
+{log}
   authority/      the coalition's authority: three keys, of which two sign together
   xaa-police/ …   one folder for each agency: its profile (.toml), its keys, its state
   kas/            the key access service: it logs each access before it releases what opens a record
@@ -80,6 +81,12 @@ profile, and the passphrase is asked for.
 """
 
 
-def write_readme(folder: Path, shown: Path) -> None:
-    """Say in the folder what it holds."""
-    (folder / "README.txt").write_text(_README.format(folder=shown), encoding="utf-8")
+_HERE = '  log.db          the log: one SQLite file; look into it with any SQLite tool (table "message")'
+_ELSEWHERE = "  (elsewhere)     the log: {log}"
+
+
+def write_readme(folder: Path, shown: Path, log: str) -> None:
+    """Say in the folder what it holds, and where the log is."""
+    is_here = log == f"sqlite:{quote(str(folder / 'log.db'))}"
+    text = _README.format(folder=shown, log=_HERE if is_here else _ELSEWHERE.format(log=log))
+    (folder / "README.txt").write_text(text, encoding="utf-8")

@@ -72,7 +72,7 @@ async def command(
     \b
     Example:
       ftf-broker init "Exercise Amber" authority --log sqlite:log.db --keys 3 --threshold 2
-      ftf-broker agency init XAA:police police --like authority/authority.toml
+      ftf-broker kas init kas kas --like authority/authority.toml
     """
     if not count < 2 * threshold <= 2 * count:
         raise UsageError(
@@ -101,7 +101,7 @@ async def command(
     note(f"profile  {profile.path}")
     note("genesis, to be pinned by everybody who takes part:")
     print_line(profile.genesis.hex())
-    note(f"next: ftf-broker agency init XAA:police FOLDER --like {profile.path}", style="dim")
+    note(f"next: ftf-broker kas init kas FOLDER --like {profile.path}", style="dim")
 
 
 async def found(

@@ -85,7 +85,7 @@ def cli(context: click.Context, profile: Path | None, verbose: int) -> None:
     See it work:
       ftf-broker demo --dir demo
     Take part:
-      ftf-broker agency init XAA:police police --like authority/authority.toml
+      ftf-broker agency init XAA:police police --like authority/authority.toml --kas local:kas/kas.toml
       ftf-broker publish --channel repatriation --type ReturnEvent returns.jsonl
       ftf-broker subscribe --channel repatriation --purpose INVESTIGATION
       ftf-broker audit replay --profile audit/auditor.toml

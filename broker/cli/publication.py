@@ -50,6 +50,8 @@ class Publication:
     is_dry: bool = False
     batches: dict[bytes, Published] = field(default_factory=dict)
     """The durable batches, each by one of its records."""
+    listed: list[tuple[int, Published]] | None = None
+    """The durable records, each with its line; kept only where a program is told of them."""
     records: int = 0
     """Records that are durable; in a dry run, those that could be published."""
     rows: int = 0
@@ -194,6 +196,8 @@ class Publication:
                     self.failed_line = line
             else:
                 self.records += 1
+                if self.listed is not None:
+                    self.listed.append((line, one))
                 self.batches.setdefault(one.batch_id, one)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import click
 
@@ -13,10 +14,12 @@ from broker.cli.output import note, print_json
 from broker.cli.publication import Publication
 from broker.cli.rejects import Rejects
 from broker.cli.render import counted
-from broker.errors import UsageError
-from broker.exchange.permission import check_publisher
+from broker.errors import KasUnavailable, UsageError
+from broker.exchange.permission import check_publisher, intake_of
 from broker.formats.manifest import Collected, CollectionStatus
-from broker.session import Profile
+from broker.participant.clock import day_of, system_clock
+from broker.session import Profile, Session
+from broker.session.local_kas import announce_here
 
 __all__ = ["command"]
 
@@ -109,6 +112,8 @@ async def command(
         place, _ = check_publisher(
             session.directory, profile.name, session.keyring.signing.key_id, channel, source.record_type
         )
+        if not dry_run:
+            await _need_intake(session)
         with Rejects(rejects_path or source.rejects_path, from_line=from_line, is_dry=dry_run) as rejects:
             done = Publication(
                 session=session,
@@ -117,6 +122,7 @@ async def command(
                 rejects=rejects,
                 from_line=from_line,
                 is_dry=dry_run,
+                listed=[] if as_json else None,
             )
             await done.run()
         if done.rows == 0 and done.failure is None and not done.is_stopped:
@@ -133,6 +139,14 @@ async def command(
     return 1 if rejects.count or summary["refused"] else 0
 
 
+async def _need_intake(session: Session) -> None:
+    """A service in this process announces its intake keys when they are needed, if nobody did before."""
+    try:
+        intake_of(session.directory, day_of(system_clock()))
+    except KasUnavailable:
+        await announce_here(session)
+
+
 def _summary(done: Publication, asked: tuple[Collected, ...] | None) -> dict[str, object]:
     """What a program is told."""
     by_status = {status: [one for one in asked or () if one.status is status] for status in CollectionStatus}
@@ -142,6 +156,18 @@ def _summary(done: Publication, asked: tuple[Collected, ...] | None) -> dict[str
         "published": 0 if done.is_dry else done.records,
         "valid": done.records,
         "batches": len(done.batches),
+        "records": [
+            {
+                "line": line,
+                "record_id": str(UUID(bytes=one.record_id)),
+                "batch_id": one.batch_id.hex(),
+                "index": one.index,
+                "topic": one.topic,
+                "partition": one.partition,
+                "offset": one.offset,
+            }
+            for line, one in done.listed or ()
+        ],
         "rejected": done.rejects.count,
         "rejects": str(done.rejects.path) if done.rejects.count and not done.is_dry else None,
         "collected": None if asked is None else len(by_status[CollectionStatus.COLLECTED]),

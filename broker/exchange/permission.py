@@ -94,5 +94,6 @@ def intake_of(directory: Directory, day: int) -> Intake:
             return Intake(key_id=key.key_id, public=key.public)
     raise KasUnavailable(
         "the key access service has announced no intake key for today or later",
-        hint="check that the service runs and this machine's clock is right; then publish again",
+        hint="whoever runs the service announces them: ftf-broker kas announce, or kas run; if it does, "
+        "check this machine's clock",
     )

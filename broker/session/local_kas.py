@@ -25,6 +25,7 @@ from broker.session.profile import Profile, Role
 from broker.session.session import Session, open_session
 
 __all__ = [
+    "announce_here",
     "announce_intake",
     "confirm_epochs",
     "missing_intake",
@@ -46,6 +47,16 @@ async def open_key_access(session: Session) -> AsyncIterator[KeyAccess]:
         )
     async with open_service(Profile.load(profile.kas), ask=session.ask) as (_, service):
         yield service
+
+
+async def announce_here(session: Session) -> None:
+    """Have the service in this process announce what publishers need, and confirm what members published."""
+    if session.profile.kas is None:
+        return
+    async with open_session(Profile.load(session.profile.kas), ask=session.ask) as service:
+        await announce_intake(service)
+        await confirm_epochs(service)
+    await session.follower.refresh()
 
 
 def open_journal(profile: Profile) -> Journal:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from broker.cli.demo_leavings import write_readme
 from support.command_line import Transcript, ftf_broker
 
 CHAPTERS = [
@@ -99,6 +100,17 @@ def test_what_is_shared_is_nowhere_in_the_log(played: tuple[Path, Any]) -> None:
     assert b"Police of Aldoria" in data, "the directory is public, so this finds what is there"
     for word in (b"TESTPERSON", b"c8c04c87-b26c-4626-bc84-a0350d9a037e", b"Kestrel Bridge", b"BV-2026-0815"):
         assert word not in data
+
+
+def test_the_folder_says_where_its_log_is(played: tuple[Path, Any], tmp_path: Path) -> None:
+    """log.db in it; or, played on another log, that log's address."""
+    folder, _ = played
+    here = (folder / "README.txt").read_text()
+    assert "  log.db          the log: one SQLite file" in here
+    write_readme(tmp_path, tmp_path, "kafka://broker:9092?prefix=demo-1")
+    elsewhere = (tmp_path / "README.txt").read_text()
+    assert "the log: kafka://broker:9092?prefix=demo-1\n" in elsewhere
+    assert "log.db" not in elsewhere
 
 
 def test_rejects_lie_beside_the_file_with_every_reason(played: tuple[Path, Any]) -> None:

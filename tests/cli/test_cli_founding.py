@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from broker.session.key_folder import KeyFolder
 from broker.session.profile import Profile, Role
+from support.cli_coalition import row
 from support.command_line import Transcript, ftf_broker
 
 A = ("--profile", "authority/authority.toml")
@@ -28,7 +30,7 @@ def test_init_prints_the_genesis_hash_and_nothing_else_on_stdout(
         f"founded 'Exercise Amber': 2 of 3 authority keys in {tmp_path}/authority/keys\n"
         f"profile  {tmp_path}/authority/authority.toml\n"
         "genesis, to be pinned by everybody who takes part:\n"
-        f"next: ftf-broker agency init XAA:police FOLDER --like {tmp_path}/authority/authority.toml\n"
+        f"next: ftf-broker kas init kas FOLDER --like {tmp_path}/authority/authority.toml\n"
     )
     profile = Profile.load(tmp_path / "authority/authority.toml")
     assert (profile.role, profile.genesis.hex()) == (Role.AUTHORITY, told.out.strip())
@@ -172,3 +174,41 @@ def test_an_agency_adds_and_revokes_its_own_keys(coalition: Path) -> None:
     keys = ftf_broker("agency", "show", "XAA:police", *me, "--json").json["keys"]
     assert [key["state"] for key in keys if key["key_id"] == oldest] == ["revoked"]
     assert ftf_broker("channel", "rotate", "trio", *me).code == 0, "the new key signs now"
+
+
+def test_a_coalition_without_an_auditor_or_a_service_is_told_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening warns, rotating says how a service is added, publishing has it announce its keys by itself."""
+    monkeypatch.chdir(tmp_path)
+    authority, police = ("--profile", "authority/authority.toml"), ("--profile", "police/xaa-police.toml")
+    like = ("--like", "authority/authority.toml", "--kas", "local:kas/kas.toml")
+    opened = ("channel", "open", "pair", "--member", "XAA:police", "--member", "XBB:border", "--type", "all")
+    why = ("--purpose", "INVESTIGATION", "--legal-basis", "Treaty, article 7")
+    assert ftf_broker("init", "X", "authority", "--keys", "1", "--threshold", "1").code == 0
+    for name, folder in (("XAA:police", "police"), ("XBB:border", "border")):
+        assert ftf_broker("agency", "init", name, folder, *like).code == 0
+        request = f"{folder}/{name.lower().replace(':', '-')}.statement"
+        assert ftf_broker("agency", "add", request, *authority).code == 0
+    told = ftf_broker(*opened, *why, *authority)
+    assert told.code == 0
+    assert told.err.splitlines()[0] == (
+        "nobody audits this channel: nobody will be able to prove who read what in it; "
+        "ftf-broker auditor assign names somebody"
+    )
+    assert ftf_broker("channel", "rotate", "pair", *police) == Transcript(
+        2,
+        "",
+        "error: there is no key access service, which must confirm the keys\n"
+        "hint: ftf-broker kas init makes one; the authority adds it with ftf-broker kas add\n",
+    )
+    assert ftf_broker("kas", "init", "kas", "kas", "--like", "authority/authority.toml").code == 0
+    assert ftf_broker("kas", "add", "kas/kas.statement", *authority).code == 0
+    assert ftf_broker("channel", "rotate", "pair", *police).code == 0
+    rows = [row(0, purpose="INVESTIGATION")]
+    Path("rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    publish = ("publish", "--channel", "pair", "--type", "ReturnEvent", "rows.jsonl", *police)
+    assert ftf_broker(*publish, "--dry-run").code == 0
+    assert "announces intake key" not in ftf_broker("log", "inspect", "--topic", "directory", *police).out
+    done = ftf_broker(*publish)
+    assert (done.code, done.err.splitlines()[-1]) == (0, "taken over by the key access service: 1 batch")

@@ -101,9 +101,17 @@ def test_rejects_are_written_beside_the_file_with_every_reason(place: CliCoaliti
     done = place.run(POLICE, *RETURNS, file, "--json")
     assert done.code == 1
     rejects = place.folder / "rows.rejects.jsonl"
+    records = done.json["records"]
+    assert [(one["line"], one["index"]) for one in records] == [(1, 0), (3, 1)]
+    assert {(one["topic"], one["partition"], one["offset"]) for one in records} == {("returns", 0, 0)}
+    named = ("--record", records[1]["record_id"], "--channel", CHANNEL, "--purpose", "INVESTIGATION")
+    assert place.run(BORDER, "consult", *named, *READING).code == 0, "by its id it can be consulted"
+    shown = place.run(BORDER, "log", "inspect", "--topic", "returns", "--json").json
+    assert {one["batch_id"] for one in records} == {shown[0]["batch_id"]}
     assert done.json == {
         "channel": CHANNEL,
         "type": "ReturnEvent",
+        "records": records,
         "published": 2,
         "valid": 2,
         "batches": 1,
