@@ -5,7 +5,7 @@
     python3 deploy/cluster.py down                         stops them and removes their data
 
 Brokers 1 to 3 listen at 127.0.0.1:19191 to 19193 (FTF_CLUSTER_PORT names another first of six ports in a
-row; the controllers take the last three). Kafka's own programs, such as ``kafka-acls``, are put into
+row; the controllers take the last three). Kafka's own programs, such as ``kafka-acls.sh``, are put into
 ``build/cluster/bin``. Java, Maven and the standard library of Python are enough; the certificates come
 from certificates.py. For trials, tests and one-host exercises: three brokers of one disk lose it together.
 """
@@ -38,9 +38,9 @@ NODES = (1, 2, 3)
 START_S = 90.0
 STOP_S = 40.0
 PROGRAMS = {
-    "kafka-acls": "org.apache.kafka.tools.AclCommand",
-    "kafka-configs": "kafka.admin.ConfigCommand",
-    "kafka-topics": "org.apache.kafka.tools.TopicCommand",
+    "kafka-acls.sh": "org.apache.kafka.tools.AclCommand",
+    "kafka-configs.sh": "kafka.admin.ConfigCommand",
+    "kafka-topics.sh": "org.apache.kafka.tools.TopicCommand",
     "kafka-storage.sh": "kafka.tools.StorageTool",
     "kafka-server-start.sh": "kafka.Kafka",
 }
@@ -180,7 +180,7 @@ def _pid(node: int) -> int | None:
         pid = int((_folder(node) / "pid").read_text())
     except (OSError, ValueError):
         return None
-    command = [shutil.which("ps") or "/bin/ps", "-o", "stat=,args=", "-p", str(pid)]
+    command = [shutil.which("ps") or "/bin/ps", "-ww", "-o", "stat=,args=", "-p", str(pid)]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     ours = f"-Dftf.folder={_folder(node)}" in shown or "start-broker.sh" in shown
     return pid if ours and not shown.startswith("Z") else None

@@ -267,7 +267,7 @@ def _running_pid() -> int | None:
         pid = int((FOLDER / "pid").read_text())
     except (OSError, ValueError):
         return None
-    command = [shutil.which("ps") or "/bin/ps", "-o", "args=", "-p", str(pid)]
+    command = [shutil.which("ps") or "/bin/ps", "-ww", "-o", "args=", "-p", str(pid)]
     shown = subprocess.run(command, capture_output=True, text=True, check=False)
     return pid if f"-Dftf.folder={FOLDER}" in shown.stdout else None
 

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from broker.cli.main import cli
-from support.document import Shell, inline_code, links, says, slugs, steps
+from support.document import Shell, Step, inline_code, links, play, says, slugs, steps
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -48,15 +48,8 @@ def test_what_a_document_shows_is_what_happens(path: Path, tmp_path: Path) -> No
     programs = Path(sys.executable).parent
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FTF_")}
     environment |= {"PATH": f"{programs}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "COLUMNS": "100"}
-    failed = ""
     with Shell(tmp_path, environment) as shell:
-        for step in steps(path.read_text()):
-            assert not failed or step.command == "echo $?", failed
-            code, output = shell.run(_of_make(step.command))
-            failed = f"{step.command} ended with {code}: {output}" if code else ""
-            if step.shown is not None:
-                assert says(step.shown, output), f"$ {step.command}\n{output}"
-    assert not failed, failed
+        play(shell, [Step(_of_make(step.command), step.shown) for step in steps(path.read_text())])
 
 
 def _of_make(command: str) -> str:

@@ -12,7 +12,7 @@ import io
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from typing import Self
 
 from broker.cli.main import run
 
-__all__ = ["Block", "Shell", "Step", "blocks", "inline_code", "links", "says", "slugs", "steps"]
+__all__ = ["Block", "Shell", "Step", "blocks", "inline_code", "links", "play", "says", "slugs", "steps"]
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -172,6 +172,18 @@ class Shell:
                 return int(line.removeprefix(_MARK)), output.removesuffix("\n")
             output += line
         raise AssertionError(f"the shell ended in {command!r}: {output}")
+
+
+def play(shell: Shell, document: Iterable[Step]) -> None:
+    """Run steps in order: each succeeds, unless its exit code is asked for, and says what is shown."""
+    failed = ""
+    for step in document:
+        assert not failed or step.command == "echo $?", failed
+        code, output = shell.run(step.command)
+        failed = f"{step.command} ended with {code}: {output}" if code else ""
+        if step.shown is not None:
+            assert says(step.shown, output), f"$ {step.command}\n{output}"
+    assert not failed, failed
 
 
 def _in_process(arguments: list[str], folder: str, environment: Mapping[str, str]) -> tuple[int, str]:

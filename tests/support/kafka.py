@@ -31,7 +31,7 @@ import kafka_jvm
 from broker.log.kafka_wire import Connection, NoAnswer, NotSent, Security
 from support.certificates import Authority
 
-__all__ = ["Cluster", "Kafka", "free_ports", "kafka", "new_prefix", "secured", "three_brokers"]
+__all__ = ["Cluster", "Kafka", "free_ports", "kafka", "new_prefix", "none_there", "secured", "three_brokers"]
 
 _T = TypeVar("_T")
 
@@ -242,7 +242,8 @@ def _is_open(port: int) -> bool:
 # Which one there is
 
 
-def _none(reason: str) -> NoReturn:
+def none_there(reason: str) -> NoReturn:
+    """Skip the test, or fail it where a Kafka is required; ``reason`` says how to get one."""
     if REQUIRED:
         pytest.fail(f"FTF_REQUIRE_KAFKA=1, and there is no Kafka: {reason}", pytrace=False)
     pytest.skip(f"no Kafka: {reason}")
@@ -302,7 +303,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
             yield found
     else:
         if (obstacle := kafka_jvm.missing()) is not None:
-            _none(f"{obstacle}; or start Docker; or set FTF_KAFKA=host:port")
+            none_there(f"{obstacle}; or start Docker; or set FTF_KAFKA=host:port")
         with _cluster(tmp_path_factory.mktemp("kafka"), 1) as cluster:
             yield Kafka(cluster.address, "a JVM")
 
@@ -311,7 +312,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three brokers that may be killed; whoever kills one calls ``heal`` afterwards."""
     if (obstacle := kafka_jvm.missing()) is not None:
-        _none(f"this test kills brokers of its own; {obstacle}")
+        none_there(f"this test kills brokers of its own; {obstacle}")
     with _cluster(tmp_path_factory.mktemp("kafka-three"), 3) as cluster:
         yield cluster
 
@@ -353,7 +354,7 @@ class Secured:
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """One broker with TLS, client certificates, SCRAM and ACLs; ``CN=operator`` may do everything."""
     if (obstacle := kafka_jvm.missing()) is not None:
-        _none(f"this test makes certificates and ACLs of its own; {obstacle}")
+        none_there(f"this test makes certificates and ACLs of its own; {obstacle}")
     folder = tmp_path_factory.mktemp("kafka-secured")
     authority = Authority.make(folder / "ca.pem")
     cert, key = authority.issue("broker", folder, hosts=["127.0.0.1"])
