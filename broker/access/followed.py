@@ -31,10 +31,14 @@ from broker.log.protocol import Log, Partition
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 
-__all__ = ["COLLECTION_PAUSE_US", "FollowedChannel", "Means"]
+__all__ = ["COLLECTION_PAUSE_US", "LOOK_AGAIN_S", "FollowedChannel", "Means"]
 
 COLLECTION_PAUSE_US = 1_000_000
 """At most one COLLECTION entry a channel in this time, in microseconds, while following live."""
+
+LOOK_AGAIN_S = (0.1, 0.4, 1.5, 3.0)
+"""Pauses between looks at a log that seems to be cut, in seconds. A broker that stood still, while another
+took its partitions over, answers the first questions with what it knew before."""
 
 _MAX_LATE_BYTES = 600_000
 _MAX_ALARMS = 1000
@@ -91,6 +95,10 @@ class Means:
             _log.error("alarm", detail=text)
 
 
+class _SeemsCut(Exception):
+    """The log lacks what it must hold, by one look at it."""
+
+
 class FollowedChannel:
     """A channel with its state and its writer; every method but the first needs ``turn``."""
 
@@ -112,23 +120,35 @@ class FollowedChannel:
 
     async def apply(self) -> ChannelState:
         """The state at ends that are taken now; KasUnavailable where it must not be used."""
+        for pause_s in LOOK_AGAIN_S:
+            try:
+                return await self._apply()
+            except _SeemsCut as seems:
+                _log.warning("the log seems to be cut", channel=self.name, detail=str(seems))
+            await asyncio.sleep(pause_s)
+        try:
+            return await self._apply()
+        except _SeemsCut as seems:
+            await self._sound_alarm(str(seems))
+
+    async def _apply(self) -> ChannelState:
         means = self._means
         state = await self._opened()
         # Before the ends: what another process journals after them must not look like a loss.
         last, size = means.journal.last(self.number), means.follower.history.size
         ends = dict(await means.log.ends(channel_partitions(self.number)))
         if last is not None and not await is_in_log(means.log, last):
-            await self._sound_alarm("the access log was cut")
+            raise _SeemsCut("the access log was cut")
         try:
             state.check_ends(ends, size)
         except WentBack as error:
-            await self._sound_alarm(error.message)
+            raise _SeemsCut(error.message) from None
         await state.apply_to(ends, lambda: self._collect_once(state))
         if state.lacks(ends):  # or another process saw what was appended while the ends were taken
             ends = dict(await means.log.ends(channel_partitions(self.number)))
             await state.apply_to(ends, lambda: self._collect_once(state))
         if (lacking := state.lacks(ends)) and not means.journal.is_acknowledged(self.number, lacking):
-            await self._sound_alarm(lacking)
+            raise _SeemsCut(lacking)
         self._ends = ends
         means.journal.saw_directory(means.follower.high_water)
         means.check_own_key(means.directory)
@@ -173,7 +193,7 @@ class FollowedChannel:
         if self._state is None:
             self._writer.start_anew()
             if await self._lost():
-                await self._sound_alarm("the access log was cut")
+                raise _SeemsCut("the access log was cut")
             self._state = self._new_state()
         return self._state
 

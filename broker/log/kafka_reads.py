@@ -8,6 +8,8 @@ Rules
   answers as soon as there is anything for one of them. Who comes while it is under way gets a request
   of its own on another connection; when a request ends, its waiters join the next. When all of these
   connections wait, those who come are asked for every few milliseconds until one is back.
+* An end that came late is asked for again where the partition is led now: a broker that stood still for
+  longer than its session lasts answers what it was asked before, with what it knew then.
 * Readers are told what happened to the partition that they wait for: messages, or ``Moved``, upon
   which they ask for themselves again and find out what is the matter.
 """
@@ -34,6 +36,7 @@ CHUNK_BYTES = 1_048_576
 _SHORTEST_WAIT_MS = 500
 _LONGEST_WAIT_MS = 5_000
 _BETWEEN_S = 0.02
+_LATE_S = 1.0
 _FOLLOWING = (Use.FOLLOW_0, Use.FOLLOW_1, Use.FOLLOW_2, Use.FOLLOW_3)
 
 Place = tuple[str, int]
@@ -111,6 +114,7 @@ class Reads:
         self, places: list[Place], *, begins: bool, deadline: Deadline | None = None
     ) -> dict[Place, int]:
         deadline, found = deadline or self._brokers.deadline(), dict[Place, int]()
+        late = set[int]()
         while True:
             by_leader: dict[int, list[Place]] = {}
             for place in places:
@@ -119,7 +123,7 @@ class Reads:
             if not by_leader:
                 return found
             answers = await asyncio.gather(
-                *(self._bounds_at(node, asked, begins, deadline) for node, asked in by_leader.items()),
+                *(self._bounds_at(node, asked, begins, deadline, late) for node, asked in by_leader.items()),
                 return_exceptions=True,
             )
             reason = "its leader is not ready"
@@ -137,14 +141,19 @@ class Reads:
                 await self._again(behind, reason, deadline)
 
     async def _bounds_at(
-        self, node: int, places: list[Place], begins: bool, deadline: Deadline
+        self, node: int, places: list[Place], begins: bool, deadline: Deadline, late: set[int]
     ) -> dict[Place, int]:
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
         answers = await self._brokers.call(
             node,
             Use.ASK,
             lambda connection, left_s: connection.bounds(places, begins=begins, timeout_s=left_s),
             deadline.attempt_s,
         )
+        if loop.time() - asked_at > _LATE_S and node not in late:  # once: a broker may just be slow
+            late.add(node)
+            raise NoAnswer("its leader answers late, and another may lead it by now")
         found = {}
         for place, (code, offset) in answers.items():
             if code == Code.NONE:

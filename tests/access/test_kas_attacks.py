@@ -227,6 +227,28 @@ def lost(terms: Sequence[Terms]) -> list[tuple[bytes, bytes]]:
     return [(message.key, message.value) for one in late for message in one.messages]
 
 
+@pytest.mark.parametrize("topic", ["directory", "returns", "access"])
+async def test_ends_that_went_back_once_are_looked_at_again(tmp_path: Path, topic: str) -> None:
+    """A broker that stood still answers once with what it knew before: that is no alarm, and is not used."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+
+            async def answer_old_ends() -> None:
+                log.after_ends = answer_real_ends
+
+            async def answer_real_ends() -> None:
+                log.old_ends.clear()
+
+            log.old_ends[Partition(topic, 0)] = 1
+            log.after_ends = answer_old_ends
+            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert not log.old_ends
+            assert not kas.alarms
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("replaced", [False, True])
 @pytest.mark.parametrize("offset", [2, 0])
