@@ -36,8 +36,8 @@ __all__ = [
     "PreparedRequest",
     "check_details",
     "check_form",
+    "check_issuer",
     "check_query",
-    "check_request",
     "check_signed",
     "check_time",
     "details_commitment",
@@ -45,6 +45,7 @@ __all__ = [
     "make_query",
     "make_request",
     "new_details",
+    "parse_request",
 ]
 
 MAX_ITEMS = 16
@@ -201,11 +202,11 @@ def make_query(
 # checking
 
 
-def check_request(request: bytes, details: bytes, history: History, now: int) -> CheckedRequest:
-    """The request in these bytes, if it can be judged; RequestRefused says why not.
+def parse_request(request: bytes, details: bytes, now: int) -> CheckedRequest:
+    """The request in these bytes, judged as far as no directory is needed; RequestRefused says why not.
 
-    (1) strict bytes, within limits, (2) its form, (3) its time, (4) its view of the directory is a
-    prefix of ours, (5) signed by its issuer, (6) the details are those that it commits to.
+    (1) strict bytes, within limits, (2) its form, (3) its time, (4) the details are those that it
+    commits to.
     """
     signed = _decode(Signed, request)  # (1)
     if signed.kind != "access-request":
@@ -213,18 +214,24 @@ def check_request(request: bytes, details: bytes, history: History, now: int) ->
     content = _decode(AccessRequest, signed.content)
     check_form(content)  # (2)
     check_time(content.issued_at, now)  # (3)
-    head = history.head_at(content.directory_size)
-    if head is None:
-        raise RequestRefused(f"directory size {content.directory_size} is beyond {history.size}")  # (4)
-    if head != content.directory_head:
-        raise RequestRefused(f"'{content.issuer[:60]}' saw another directory")
-    check_signed(signed, content.issuer, history.latest)  # (5)
     return CheckedRequest(
         signed=signed,
         request=content,
-        details=check_details(content, details),  # (6)
+        details=check_details(content, details),  # (4)
         digest=sha256(signed.content).digest(),
     )
+
+
+def check_issuer(parsed: CheckedRequest, history: History) -> CheckedRequest:
+    """The request, if (5) its view of the directory is a prefix of ours and (6) its issuer signed it."""
+    content = parsed.request
+    head = history.head_at(content.directory_size)
+    if head is None:
+        raise RequestRefused(f"directory size {content.directory_size} is beyond {history.size}")  # (5)
+    if head != content.directory_head:
+        raise RequestRefused(f"{content.issuer[:60]!r} saw another directory")
+    check_signed(parsed.signed, content.issuer, history.latest)  # (6)
+    return parsed
 
 
 def check_query(query: bytes, history: History, now: int) -> CheckedQuery:

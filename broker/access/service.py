@@ -37,7 +37,14 @@ from broker.access.keystore import KeyStore
 from broker.access.logrange import entries_asked_for
 from broker.access.policy import Decision
 from broker.access.release import not_released, release
-from broker.access.requests import CheckedRequest, check_query, check_request, check_signed, check_time
+from broker.access.requests import (
+    CheckedRequest,
+    check_issuer,
+    check_query,
+    check_signed,
+    check_time,
+    parse_request,
+)
 from broker.access.sealing import seal_answer, sign_collections
 from broker.directory import Channel, Directory
 from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
@@ -203,14 +210,15 @@ class KeyAccessService:
 
     async def _check(self, request: bytes, details: bytes) -> CheckedRequest:
         follower = self._means.follower
+        parsed = parse_request(request, details, self._clock())  # what is malformed has nothing read for it
         try:
-            return check_request(request, details, follower.history, self._clock())
+            return check_issuer(parsed, follower.history)
         except RequestRefused:
             before = follower.history.size
             await follower.refresh()  # its issuer, its key or its view may be newer than what we read
             if follower.history.size == before:
                 raise
-            return check_request(request, details, follower.history, self._clock())
+            return check_issuer(parsed, follower.history)
 
     # the steps
 

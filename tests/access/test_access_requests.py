@@ -14,18 +14,20 @@ from broker.access.requests import (
     MAX_ITEMS,
     MAX_LOG_RANGE,
     MAX_REQUEST_BYTES,
+    CheckedRequest,
     check_form,
+    check_issuer,
     check_query,
-    check_request,
     check_signed,
     details_commitment,
     log_item,
     make_query,
     make_request,
     new_details,
+    parse_request,
 )
 from broker.crypto.sign import SigningKey
-from broker.directory import drafts
+from broker.directory import History, drafts
 from broker.errors import RequestRefused, UsageError
 from broker.formats.access import AccessDetails, AccessRequest, BatchRef
 from broker.formats.batch import sign_content
@@ -63,6 +65,11 @@ def request(**changes: Any) -> AccessRequest:
 def signed(content: AccessRequest, key: SigningKey | None = None, kind: str = "access-request") -> Signed:
     """A request under a signature."""
     return sign_content(key or signing_key(POLICE_B), kind, COALITION.genesis, encode(content))
+
+
+def check_request(data: bytes, details: bytes, history: History, now: int) -> CheckedRequest:
+    """Both checks, as the service makes them."""
+    return check_issuer(parse_request(data, details, now), history)
 
 
 def refusal(statement: Signed, details: AccessDetails | bytes = DETAILS, now: int = NOW) -> str:

@@ -33,7 +33,7 @@ from broker.formats.manifest import (
 from broker.formats.terms import Action, Purpose
 from broker.log.protocol import Message, Partition
 from support.coalition import AUDITOR, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
-from support.fault_log import FaultLog
+from support.fault_log import Fault, FaultLog
 from support.kas import World
 
 RELEASED = Outcome(Verdict.ALLOWED, None, True)
@@ -476,6 +476,26 @@ async def test_an_altered_log_entry_is_found(tmp_path: Path) -> None:
 
 
 # refused requests
+
+
+async def test_a_malformed_request_has_nothing_read(tmp_path: Path) -> None:
+    """Bytes that are no request, a stale one or wrong details cost no look into the log, from anybody."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            good = world.prepare(POLICE_B, [batch.item(0)])
+            stale = world.prepare(POLICE_B, [batch.item(0)], now=world.now - 301_000_000)
+            log.reads = [Fault.REFUSED] * 9
+            for request, details in (
+                (b"", b""),
+                (good.request_bytes + b"\0", good.details_bytes),
+                (good.request_bytes, good.details_bytes[:-1]),
+                (stale.request_bytes, stale.details_bytes),
+            ):
+                with pytest.raises(RequestRefused):
+                    await kas.access(request, details)
+            assert len(log.reads) == 9
 
 
 async def test_refused_requests_leave_no_entry(tmp_path: Path) -> None:
