@@ -1,25 +1,32 @@
-"""``agency key``: keys added, retired and revoked."""
+"""``agency key``: keys added, retired, revoked, and replaced where they are lost."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from broker.cli.context import asynchronous, profile_option
+from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.issuing import How, issue, issuing
 from broker.cli.opening import open_session
+from broker.cli.output import note, print_json
 from broker.cli.parties import party_named, tell_epochs
-from broker.directory import AUTHORITY, Party, drafts
+from broker.cli.statement_file import Bundle
+from broker.crypto.seal import receiving_key_id
+from broker.crypto.sign import signing_key_id
+from broker.directory import AUTHORITY, Party, drafts, sign_statement
 from broker.errors import NotEntitled
 from broker.formats import statements as s
 from broker.participant.clock import system_clock
 from broker.session import Profile
+from broker.session.profile import slug
 
 __all__ = ["group"]
 
 
 @click.group("key")
 def group() -> None:
-    """Add, retire and revoke keys of an agency or auditor."""
+    """Add, retire, revoke and recover keys of an agency or auditor."""
 
 
 _use = click.option(
@@ -115,6 +122,47 @@ async def key_revoke(key_id: str, name: str | None, since: int | None, profile: 
         )
         if await issue(session, [draft], how):
             tell_epochs(session, how)
+
+
+@group.command("recover")
+@_use
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it.")
+@profile_option
+@json_option
+@asynchronous
+async def key_recover(use: str, out: Path | None, profile: Profile, as_json: bool) -> None:
+    """Make a new key where the old one is lost, and the request to put it in force.
+
+    Without an old key the agency cannot vouch for a new one: the authority does, and the key is in force
+    72 hours after that stands in the directory, so that everybody has time to object. Key files that do
+    not open any more must be moved out of the key store before.
+
+    
+    Example:
+      ftf-broker agency key recover --use signing --profile police/xaa-police.toml
+      ftf-broker statement sign police/xaa-police-recovery.statement --profile authority/authority.toml
+      ftf-broker statement submit police/xaa-police-recovery.statement --profile authority/authority.toml
+    """
+    async with open_session(profile) as session:
+        party = party_named(session.directory, profile.name)
+        kind, keys = s.KeyUse(use.upper()), session.keys
+        if not (keys.signing() or keys.receiving()):  # which open, so that the passphrase is right
+            note(f"'{profile.keys}' holds no other key that opens", style="yellow")
+        signing = keys.new_signing() if kind is s.KeyUse.SIGNING else None
+        public = signing.public if signing else keys.new_receiving().public
+        draft = drafts.recover_key(
+            session.directory, party=party.name, use=kind, public_key=public, issued_at=system_clock()
+        )
+        signed = sign_statement(draft, [signing] if signing else [], session.directory.genesis)
+    path = out or profile.path.parent / f"{slug(profile.name)}-recovery.statement"
+    Bundle(genesis=profile.genesis, statements=(signed,)).save(path)
+    if as_json:
+        key_id = signing_key_id(public) if signing else receiving_key_id(public)
+        print_json({"request": str(path), "key_id": key_id.hex()})
+        return
+    note(f"request  {path}")
+    note(f"next, by the authority: ftf-broker statement sign {path}", style="dim")
+    note("in force 72 hours after it is submitted; look with: ftf-broker agency show", style="dim")
 
 
 def key_from(party: Party, text: str) -> bytes:

@@ -20,7 +20,7 @@ from broker.cli.opening import passphrase_of
 from broker.cli.output import note, print_json
 from broker.cli.says import says
 from broker.cli.statement_file import Bundle, issuer_of, read_statement, unsigned
-from broker.crypto.sign import SigningKey
+from broker.crypto.sign import SigningKey, signing_key_id
 from broker.directory import AUTHORITY, Directory, countersign
 from broker.errors import PeerError, SignatureInvalid, UsageError
 from broker.formats import statements as s
@@ -31,7 +31,7 @@ from broker.session.appending import append, judge, with_hint
 from broker.session.key_folder import KeyFolder
 from broker.session.session import authority_key_ids
 
-__all__ = ["How", "append_new", "issue", "issuing", "sign_as", "tell", "tell_file"]
+__all__ = ["How", "append_new", "issue", "issuing", "own_keys", "sign_as", "tell", "tell_file"]
 
 T = TypeVar("T")
 
@@ -49,6 +49,9 @@ def sign_as(directory: Directory, signed: Signed, name: str, keys: Sequence[Sign
         listed = authority_key_ids(directory)
         wanted = directory.authority.threshold - len(have & listed)
         fresh = [key for key in keys if key.key_id in listed - have][: max(wanted, 0)]
+        if isinstance(statement, s.AuthorityRotated):  # every key of the new set signs too
+            new = {signing_key_id(public) for public in statement.authority_keys}
+            fresh += [key for key in keys if key.key_id in new - have and key not in fresh]
     elif name == AUTHORITY:
         fresh = [key for key in keys if key.key_id not in have]
     else:
@@ -104,7 +107,7 @@ async def issue(
     ``extra_keys`` sign each statement besides the profile's own, as a key does that is being added.
     """
     directory, name = session.directory, session.profile.name
-    signers: list[tuple[str, Sequence[SigningKey]]] = [(name, session.signing_keys())]
+    signers: list[tuple[str, Sequence[SigningKey]]] = [(name, own_keys(session))]
     signers += [_keys_of(Profile.load(path), directory) for path in how.sign_with]
     ready = []
     for one in statements:
@@ -124,6 +127,12 @@ async def issue(
     Bundle(genesis=directory.genesis, statements=tuple(ready)).save(path)
     tell_file(path, error, how.as_json)
     return []
+
+
+def own_keys(session: Session) -> Sequence[SigningKey]:
+    """The keys to sign with; of an authority all that are held: those of a new set are not listed yet."""
+    signing = session.signing_keys()
+    return session.keys.signing("authority") if session.profile.role is Role.AUTHORITY else signing
 
 
 def _keys_of(profile: Profile, directory: Directory) -> tuple[str, Sequence[SigningKey]]:

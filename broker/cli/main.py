@@ -34,6 +34,7 @@ __all__ = ["COMMANDS", "cli", "main", "run"]
 COMMANDS: dict[str, str] = {
     "demo": "broker.cli.demo:command",
     "init": "broker.cli.init:command",
+    "authority": "broker.cli.authority:group",
     "agency": "broker.cli.agency:group",
     "auditor": "broker.cli.auditor:group",
     "kas": "broker.cli.kas:group",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.issuing import append_new, sign_as, tell, tell_file
+from broker.cli.issuing import append_new, own_keys, sign_as, tell, tell_file
 from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_table
 from broker.cli.says import says
@@ -85,7 +85,7 @@ async def sign(file: Path, profile: Profile, as_json: bool) -> None:
     bundle = Bundle.load(file)
     async with open_session(profile) as session:
         _check_coalition(bundle, session)
-        directory, keys = session.directory, session.signing_keys()
+        directory, keys = session.directory, own_keys(session)
         ready = tuple(sign_as(directory, signed, profile.name, keys) for signed in bundle.statements)
         added = sum(len(one.signatures) for one in ready) - sum(
             len(one.signatures) for one in bundle.statements

@@ -21,6 +21,90 @@ def _split_authority(coalition: Path) -> tuple[str, str]:
     return "authority/authority.toml", "second/authority.toml"
 
 
+def test_the_authority_replaces_its_keys_on_one_host(coalition: Path) -> None:
+    """k of the old keys and every new one sign; afterwards the new ones speak, and the old ones do not."""
+    before = ftf_broker("authority", "show", "--json", *A).json
+    assert (before["threshold"], len(before["keys"])) == (2, 3)
+    told = ftf_broker("authority", "rotate", "--new", "5", "--threshold", "3", *A)
+    assert (told.code, told.out) == (0, "")
+    assert "authority replaces the authority's keys by 5, of which 3 sign together\n" in told.err
+    assert f"of the new keys 5 of 5 are in {coalition}/authority/keys\n" in told.err
+    after = ftf_broker("authority", "show", "--json", *A).json
+    assert (after["threshold"], len(after["keys"])) == (3, 5)
+    assert not {one["key_id"] for one in before["keys"]} & {one["key_id"] for one in after["keys"]}
+    for number in (4, 5, 6):
+        (coalition / f"authority/keys/authority-{number}.pem").rename(coalition / f"{number}.pem")
+    suspend = ("agency", "suspend", "XBB:police", "--reason", "keys lost", *A)
+    assert ftf_broker(*suspend, "--out", "s.statement").err.splitlines()[0] == (
+        "written to s.statement, nothing appended: 2 of 3 authority signatures on 'agency-suspended'"
+    )
+    (coalition / "4.pem").rename(coalition / "authority/keys/authority-4.pem")
+    assert ftf_broker(*suspend).code == 0
+
+
+def test_holders_on_two_hosts_replace_the_keys(coalition: Path) -> None:
+    """Each makes its new key where it sits; the statement file goes round, and one old key stays."""
+    first, second = _split_authority(coalition)
+    stays = ftf_broker("authority", "show", "--json", *A).json["keys"][1]["public"]
+    new = [ftf_broker("authority", "key", "--profile", one).out.strip() for one in (first, second)]
+    keys = [word for one in (stays, *new) for word in ("--key", one)]
+    drafted = ftf_broker(
+        "authority", "rotate", *keys, "--threshold", "2", "--out", "r.statement", "--profile", first
+    )
+    assert drafted.code == 0
+    assert ftf_broker("statement", "submit", "r.statement", "--profile", first).code == 1
+    signed = ftf_broker("statement", "sign", "r.statement", "--profile", second)
+    assert signed.code == 0
+    assert "next: ftf-broker statement submit r.statement\n" in signed.err
+    assert ftf_broker("statement", "submit", "r.statement", "--profile", second).code == 0
+    assert [one["public"] for one in ftf_broker("authority", "show", "--json", *A).json["keys"]] == [
+        stays,
+        *new,
+    ]
+
+
+def test_a_rotation_that_cannot_be(coalition: Path) -> None:
+    """No majority, no key, or nobody who may: exit 2, and no key is made."""
+    before = sorted((coalition / "authority/keys").iterdir())
+    for arguments, error in (
+        (("--new", "4", "--threshold", "2", *A), "--threshold 2 of 4 keys, expected a majority of them"),
+        (("--threshold", "1", *A), "--threshold 1 of 0 keys, expected a majority of them"),
+        (("--key", "abc", "--threshold", "1", *A), "--key is 'abc', expected 64 hex digits"),
+        (("--new", "1", "--threshold", "1", "--profile", "kas/kas.toml"), "'kas' is no authority"),
+    ):
+        told = ftf_broker("authority", "rotate", *arguments)
+        assert (told.code, told.out) == (2, "")
+        assert told.err.startswith(f"error: {error}")
+    assert sorted((coalition / "authority/keys").iterdir()) == before
+
+
+def test_a_lost_signing_key_is_recovered_by_the_authority(coalition: Path) -> None:
+    """The agency makes a new one and proves it; the authority vouches; it is in force 72 hours later."""
+    me = ("--profile", "xaa-police/xaa-police.toml")
+    (coalition / "xaa-police/keys/signing-1.pem").unlink()
+    made = ftf_broker("agency", "key", "recover", "--use", "signing", "--json", *me)
+    assert made.code == 0
+    file = made.json["request"]
+    assert file == f"{coalition}/xaa-police/xaa-police-recovery.statement"
+    assert ftf_broker("statement", "submit", file, *A).code == 1, "the agency alone cannot"
+    assert ftf_broker("statement", "sign", file, *A).code == 0
+    told = ftf_broker("statement", "submit", file, *A)
+    assert told.code == 0
+    assert told.err.endswith("to XAA:police, in force in 72 hours\n")
+    keys = ftf_broker("agency", "show", "XAA:police", "--json", *A).json["keys"]
+    states = {one["key_id"]: one["state"] for one in keys if one["use"] == "signing"}
+    assert states.pop(made.json["key_id"]) == "pending"
+    assert list(states.values()) == ["active"]
+
+
+def test_a_lost_receiving_key_is_recovered_too(coalition: Path) -> None:
+    """It cannot sign for itself, so the request carries no signature of the agency."""
+    me = ("--profile", "auditor/auditor.toml")
+    assert ftf_broker("agency", "key", "recover", "--use", "receiving", "--out", "r.statement", *me).code == 0
+    assert ftf_broker("statement", "sign", "r.statement", *A).code == 0
+    assert ftf_broker("statement", "submit", "r.statement", *A).code == 0
+
+
 def test_two_holders_on_two_hosts_sign_one_after_the_other(coalition: Path) -> None:
     """One signature of two writes a file; the second holder sees what it says, signs and submits."""
     first, second = _split_authority(coalition)
