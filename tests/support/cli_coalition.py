@@ -50,6 +50,14 @@ class CliCoalition:
         shutil.copytree(_founded(), folder)
         return cls(folder)
 
+    @classmethod
+    def found(cls, folder: Path, url: str) -> CliCoalition:
+        """Found the coalition in this folder, which is new, on a new log."""
+        folder.mkdir()
+        place = cls(folder)
+        _found(place, url)
+        return place
+
     def profile(self, name: str) -> Path:
         """The profile of a participant: an agency, ``auditor``, ``kas`` or ``authority``."""
         slug = name.lower().replace(":", "-")
@@ -90,16 +98,13 @@ def row(number: int = 0, record_type: str = "ReturnEvent", **changes: object) ->
 @cache
 def _founded() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="ftf-cli-")) / "coalition"
-    folder.mkdir()
-    place = CliCoalition(folder)
-    _found(place)
-    return folder
+    return CliCoalition.found(folder, f"sqlite:{folder / 'log.db'}").folder
 
 
-def _found(place: CliCoalition) -> None:
+def _found(place: CliCoalition, url: str) -> None:
     folder = place.folder
     authority = place.profile("authority")
-    log = ("--log", f"sqlite:{folder / 'log.db'}")
+    log = ("--log", url)
     _must("init", "Exercise Amber", str(authority.parent), *log, "--keys", "1", "--threshold", "1")
     like = ("--like", str(authority), "--kas", f"local:{place.profile('kas')}")
     _must("kas", "init", "kas", str(place.profile("kas").parent), *like)

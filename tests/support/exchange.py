@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from broker.access.client import KeyAccess
 from broker.access.journal import Journal
@@ -31,7 +32,7 @@ from broker.formats.manifest import Operation, Terms
 from broker.formats.records import Record, from_json
 from broker.formats.schema import default_store
 from broker.formats.terms import Action, Purpose, Target
-from broker.log import Log, Partition, SqliteLog, StoredMessage
+from broker.log import Log, Partition, SqliteLog, StoredMessage, open_log
 from broker.participant.clock import system_clock
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
@@ -58,6 +59,7 @@ __all__ = [
     "access_terms",
     "delivered_refs",
     "details",
+    "found",
     "ground",
     "manifests",
     "numbered",
@@ -113,27 +115,31 @@ def delivered_refs(items: Sequence[Delivery]) -> list[int]:
 
 @dataclass
 class World:
-    """The coalition as it is on the log, and the path of the log's file."""
+    """The coalition as it is on the log; ``path`` is the file of an embedded one."""
 
     path: Path
-    log: SqliteLog
+    log: Log
     coalition: Coalition
     kas: KeyAccess
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path) -> AsyncIterator[World]:
-        """The log in this folder, with a key access service in this process.
+    async def open(
+        cls, folder: Path, url: str | None = None, wrap: Callable[[Log], Log] = lambda log: log
+    ) -> AsyncIterator[World]:
+        """The log in this folder, or at ``url``, with a key access service in this process.
 
-        A new log holds the live coalition's directory and empty partitions.
+        A new log in the folder holds the live coalition's directory and empty partitions; one at a URL
+        was made so by ``found``. Everybody in this process uses what ``wrap`` makes of the log.
         """
         path = folder / "log.db"
-        if not path.exists():
+        if url is None and not path.exists():
             day = Coalition.live().day
             if day not in _written:
                 _written[day] = await _write()
             shutil.copy(_written[day], path)
-        async with await SqliteLog.open(path) as log:
+        async with open_log(url or f"sqlite:{quote(str(path))}") as opened:
+            log = wrap(opened)
             coalition = await _on(log)
             keys = KeyStore(folder / "kas", coalition.genesis, coalition.keys_of(KAS), b"throwaway")
             for number, key in coalition.intake.items():
@@ -260,11 +266,16 @@ class World:
 async def _write() -> Path:
     path = Path(tempfile.mkdtemp(prefix="ftf-world-")) / "log.db"
     async with await SqliteLog.open(path) as log:
-        for topic in (*default_store().topics, "access"):
-            await log.ensure(topic, 4)
-        await log.ensure("keys", 1, compacted=True)
-        await Coalition.live().write_to(log)
+        await found(log)
     return path
+
+
+async def found(log: Log) -> Coalition:
+    """Make the topics and the live coalition's directory on a new log."""
+    for topic in (*default_store().topics, "access"):
+        await log.ensure(topic, 4)
+    await log.ensure("keys", 1, compacted=True)
+    return await Coalition.live().write_to(log)
 
 
 async def _on(log: Log) -> Coalition:
