@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from broker.cli.agency_key import group as key_group
-from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.context import as_role, asynchronous, json_option, profile_option
 from broker.cli.issuing import How, issue, issuing
 from broker.cli.opening import open_session
 from broker.cli.output import print_json, print_pairs, print_table, time_text
@@ -15,7 +15,6 @@ from broker.cli.participant import Where, check_kind, create, request, where_opt
 from broker.cli.parties import channels_of, party_json, party_named, party_state, tell_epochs
 from broker.cli.statement_file import Bundle
 from broker.directory import drafts
-from broker.errors import UsageError
 from broker.formats import statements as s
 from broker.participant.clock import system_clock
 from broker.session import Profile, Role
@@ -63,9 +62,7 @@ async def request_again(profile: Profile, title: str | None, out: Path | None, a
     Example:
       ftf-broker agency request --profile police/xaa-police.toml
     """
-    if profile.role is not Role.AGENCY:
-        raise UsageError(f"'{profile.name}' is no agency but a {profile.role}")
-    await request(profile, title, out, as_json)
+    await request(as_role(profile, Role.AGENCY), title, out, as_json)
 
 
 @group.command("add")

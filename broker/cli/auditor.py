@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.context import as_role, asynchronous, json_option, profile_option
 from broker.cli.issuing import How, issue, issuing
 from broker.cli.opening import open_session
 from broker.cli.participant import Where, check_kind, create, request, where_options
@@ -60,9 +60,7 @@ async def request_again(profile: Profile, title: str | None, out: Path | None, a
     Example:
       ftf-broker auditor request --profile audit/auditor.toml
     """
-    if profile.role is not Role.AUDITOR:
-        raise UsageError(f"'{profile.name}' is no auditor but an {profile.role}")
-    await request(profile, title, out, as_json)
+    await request(as_role(profile, Role.AUDITOR), title, out, as_json)
 
 
 @group.command("add")

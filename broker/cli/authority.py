@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.context import as_role, asynchronous, json_option, profile_option
 from broker.cli.issuing import How, issue, issuing
 from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_line, print_table
@@ -15,6 +15,7 @@ from broker.directory import drafts
 from broker.errors import UsageError
 from broker.participant.clock import system_clock
 from broker.session import Profile, Role, Session
+from broker.session.profile import bytes_of
 
 __all__ = ["group"]
 
@@ -58,7 +59,7 @@ async def key(profile: Profile) -> None:
     Example:
       ftf-broker authority key --profile authority.toml
     """
-    async with open_session(_authority(profile)) as session:
+    async with open_session(as_role(profile, Role.AUTHORITY)) as session:
         session.signing_keys()  # the passphrase is right before a key is stored under it
         print_line(session.keys.new_signing("authority").public.hex())
 
@@ -104,7 +105,7 @@ async def rotate(new: int, publics: tuple[str, ...], threshold: int, profile: Pr
             hint=f"name every key of the new set; for {count} say --threshold {count // 2 + 1} or more",
         )
     named = [_public(text) for text in publics]
-    async with open_session(_authority(profile)) as session:
+    async with open_session(as_role(profile, Role.AUTHORITY)) as session:
         session.signing_keys()  # the passphrase is right before a key is stored under it
         made = [session.keys.new_signing("authority") for _ in range(new)]
         draft = drafts.rotate_authority(
@@ -124,23 +125,6 @@ def _say_old(session: Session, publics: Sequence[bytes]) -> None:
     note("old key files sign nothing any more and may be removed", style="dim")
 
 
-def _authority(profile: Profile) -> Profile:
-    if profile.role is not Role.AUTHORITY:
-        raise UsageError(
-            f"'{profile.name}' is no authority but has the role '{profile.role}'",
-            hint="choose the authority's profile with --profile",
-        )
-    return profile
-
-
 def _public(text: str) -> bytes:
-    try:
-        public = bytes.fromhex(text)
-    except ValueError:
-        public = b""
-    if len(public) != 32:
-        raise UsageError(
-            f"--key is '{text[:80]}', expected 64 hex digits",
-            hint="ftf-broker authority key prints a new one, authority show those in force",
-        )
-    return public
+    hint = "ftf-broker authority key prints a new one, authority show those in force"
+    return bytes_of(text, 32, "--key", hint=hint)

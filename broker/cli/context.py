@@ -18,9 +18,17 @@ import click
 
 from broker.cli.output import note
 from broker.errors import UsageError
-from broker.session import Profile
+from broker.session import Profile, Role
 
-__all__ = ["EXIT_PIPE", "Settings", "asynchronous", "chosen_profile", "json_option", "profile_option"]
+__all__ = [
+    "EXIT_PIPE",
+    "Settings",
+    "as_role",
+    "asynchronous",
+    "chosen_profile",
+    "json_option",
+    "profile_option",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +58,24 @@ def chosen_profile(file: Path | None) -> Profile:
             "no profile is chosen", hint="name one with --profile FILE, or in the environment as FTF_PROFILE"
         )
     return Profile.load(file)
+
+
+_ROLE_WORDS = {
+    Role.AUTHORITY: "authority",
+    Role.AGENCY: "agency",
+    Role.KAS: "key access service",
+    Role.AUDITOR: "auditor",
+}
+
+
+def as_role(profile: Profile, role: Role) -> Profile:
+    """The profile, if it is of somebody in this role; else UsageError."""
+    if profile.role is not role:
+        raise UsageError(
+            f"'{profile.name}' is no {_ROLE_WORDS[role]} but has the role '{profile.role}'",
+            hint=f"choose a profile of the role '{role}' with --profile",
+        )
+    return profile
 
 
 def profile_option(command: Callable[..., T]) -> Callable[..., T]:

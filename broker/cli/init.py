@@ -12,7 +12,7 @@ import click
 from broker.cli.context import asynchronous, json_option
 from broker.cli.opening import new_passphrase
 from broker.cli.output import note, print_json, print_line
-from broker.cli.participant import absolute_url
+from broker.cli.participant import absolute_url, passphrase_file_option
 from broker.directory import AUTHORITY, Directory, directory_message, drafts, sign_statement
 from broker.errors import UsageError
 from broker.formats.manifest import Signed
@@ -45,12 +45,7 @@ __all__ = ["command", "ensure_topics", "found"]
     show_default=True,
     help="How many of them sign together: a majority.",
 )
-@click.option(
-    "--passphrase-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="A file of mode 0600 with the passphrase of the keys; else it is asked for.",
-)
+@passphrase_file_option
 @json_option
 @asynchronous
 async def command(

@@ -9,13 +9,12 @@ import click
 
 from broker.access.service import KeyAccessService
 from broker.cli.channels import channel_named
-from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.context import as_role, asynchronous, json_option, profile_option
 from broker.cli.issuing import How, issue, issuing
 from broker.cli.opening import open_service, open_session
 from broker.cli.output import day_text, note, print_json, print_table, time_text
 from broker.cli.participant import Where, check_kind, create, request, where_options
 from broker.cli.statement_file import Bundle
-from broker.errors import UsageError
 from broker.formats import statements as s
 from broker.session import Profile, Role, Session
 from broker.session.local_kas import announce_intake, confirm_epochs, missing_intake, open_journal
@@ -63,7 +62,7 @@ async def request_again(profile: Profile, out: Path | None, as_json: bool) -> No
     Example:
       ftf-broker kas request --profile service/kas.toml
     """
-    await request(_kas(profile), None, out, as_json)
+    await request(as_role(profile, Role.KAS), None, out, as_json)
 
 
 @group.command("add")
@@ -98,7 +97,7 @@ async def announce(profile: Profile, as_json: bool) -> None:
     Example:
       ftf-broker kas announce --profile service/kas.toml
     """
-    async with open_session(_kas(profile)) as session:
+    async with open_session(as_role(profile, Role.KAS)) as session:
         days = await announce_intake(session)
         epochs = await confirm_epochs(session)
     if as_json:
@@ -109,15 +108,6 @@ async def announce(profile: Profile, as_json: bool) -> None:
     note(f"intake keys announced: {span}")
     for channel, epoch in epochs:
         note(f"confirmed: epoch {epoch} of {channel}")
-
-
-def _kas(profile: Profile) -> Profile:
-    if profile.role is not Role.KAS:
-        raise UsageError(
-            f"'{profile.name}' is no key access service but has the role '{profile.role}'",
-            hint="choose the service's profile with --profile",
-        )
-    return profile
 
 
 @group.command("run")
@@ -135,7 +125,7 @@ async def run(once: bool, profile: Profile) -> int:
       ftf-broker kas run --profile service/kas.toml
       ftf-broker -v kas run --once --profile service/kas.toml
     """
-    async with open_service(_kas(profile)) as (session, service):
+    async with open_service(as_role(profile, Role.KAS)) as (session, service):
         await service.collect()
         _tell_alarms(service)
         if once:
@@ -167,7 +157,7 @@ async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> in
       ftf-broker kas alarms --profile service/kas.toml
       ftf-broker kas alarms --acknowledge repatriation --profile service/kas.toml
     """
-    async with open_session(_kas(profile)) as session:
+    async with open_session(as_role(profile, Role.KAS)) as session:
         directory = session.directory
         missing = missing_intake(session)
     with open_journal(profile) as journal:

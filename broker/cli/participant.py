@@ -28,9 +28,18 @@ from broker.formats.statements import KeyUse, ServiceRole
 from broker.participant.clock import system_clock
 from broker.session import Profile, Role, Session
 from broker.session.key_folder import KeyFolder
-from broker.session.profile import check_name, local_kas, slug, url_from
+from broker.session.profile import bytes_of, check_name, local_kas, slug, url_from
 
-__all__ = ["Where", "absolute_url", "check_kind", "create", "request", "request_statements", "where_options"]
+__all__ = [
+    "Where",
+    "absolute_url",
+    "check_kind",
+    "create",
+    "passphrase_file_option",
+    "request",
+    "request_statements",
+    "where_options",
+]
 
 T = TypeVar("T")
 
@@ -45,6 +54,14 @@ class Where:
     kas: str | None = None
     genesis: str | None = None
     passphrase_file: Path | None = None
+
+
+passphrase_file_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A file of mode 0600 with the passphrase of the keys; else it is asked for.",
+)
 
 
 def where_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -64,12 +81,7 @@ def where_options(command: Callable[..., T]) -> Callable[..., T]:
         metavar="HEX",
         help="The genesis hash to pin: 64 hex digits, from the authority in person.",
     )
-    @click.option(
-        "--passphrase-file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        metavar="FILE",
-        help="A file of mode 0600 with the passphrase of the keys; else it is asked for.",
-    )
+    @passphrase_file_option
     @json_option
     @functools.wraps(command)
     def with_where(*args: Any, **kwargs: Any) -> T:
@@ -99,7 +111,7 @@ def create(name: str, role: Role, where: Where) -> Profile:
 def _planned(name: str, role: Role, folder: Path, where: Where) -> Profile:
     like = Profile.load(where.like) if where.like else None
     url = absolute_url(where.log) if where.log else like.log if like else None
-    genesis = _genesis(where.genesis) if where.genesis else like.genesis if like else None
+    genesis = bytes_of(where.genesis, 32, "--genesis") if where.genesis else like.genesis if like else None
     if url is None or genesis is None:
         missing = "--log" if url is None else "--genesis"
         raise UsageError(f"{missing} is missing", hint="or take both from a profile with --like FILE")
@@ -121,16 +133,6 @@ def _planned(name: str, role: Role, folder: Path, where: Where) -> Profile:
 def absolute_url(url: str) -> str:
     """A log's URL as given on the command line, relative to the working directory, made absolute."""
     return url_from(url, Path.cwd())
-
-
-def _genesis(text: str) -> bytes:
-    try:
-        genesis = bytes.fromhex(text)
-    except ValueError:
-        genesis = b""
-    if len(genesis) != 32:
-        raise UsageError(f"--genesis is '{text[:80]}', expected 64 hex digits")
-    return genesis
 
 
 def request_statements(session: Session, title: str) -> tuple[Signed, ...]:

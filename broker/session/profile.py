@@ -34,6 +34,7 @@ __all__ = [
     "MAX_PROFILE_BYTES",
     "Profile",
     "Role",
+    "bytes_of",
     "check_name",
     "local_kas",
     "relative_url",
@@ -186,16 +187,19 @@ def check_name(name: str, role: Role) -> str:
 
 
 def _genesis(text: str, where: str) -> bytes:
+    hint = "init prints it, and every participant gets it from the authority in person"
+    return bytes_of(text, 32, f"{where}: field 'genesis'", hint=hint)
+
+
+def bytes_of(text: str, count: int, what: str, *, hint: str | None = None) -> bytes:
+    """So many bytes written as hex digits; UsageError says what is none."""
     try:
-        genesis = bytes.fromhex(text)
+        found = bytes.fromhex(text)
     except ValueError:
-        genesis = b""
-    if len(genesis) != 32:
-        raise UsageError(
-            f"{where}: field 'genesis' is '{text[:80]}', expected 64 hex digits",
-            hint="init prints it, and every participant gets it from the authority in person",
-        )
-    return genesis
+        found = b""
+    if len(found) != count:
+        raise UsageError(f"{what} is '{text[:80]}', expected {2 * count} hex digits", hint=hint)
+    return found
 
 
 def local_kas(address: str, folder: Path) -> Path:

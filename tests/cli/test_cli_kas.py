@@ -60,7 +60,7 @@ def test_only_the_service_runs_as_the_service(coalition: Path) -> None:
         2,
         "",
         "error: 'XAA:police' is no key access service but has the role 'agency'\n"
-        "hint: choose the service's profile with --profile\n",
+        "hint: choose a profile of the role 'kas' with --profile\n",
     )
 
 
