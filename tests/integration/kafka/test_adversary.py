@@ -1,0 +1,264 @@
+"""A member of one channel who reads another's partition, as Kafka lets it: it learns sizes and times.
+
+The coalition's topics, certificates, ACLs and quotas are those of a deployment; ``log acl`` writes the
+commands, and they are run with Kafka's own tools.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import subprocess
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[import-untyped]
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType  # type: ignore[import-untyped]
+from aiokafka.errors import (  # type: ignore[import-untyped]
+    NotLeaderForPartitionError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
+
+import kafka_jvm
+from broker.crypto.seal import ReceivingKey
+from broker.errors import LogUnavailable
+from broker.formats.schema import default_store
+from broker.log import Message, Partition, StoredMessage, open_log, physical
+from broker.log.kafka_options import KafkaOptions
+from broker.session.profile import Profile
+from broker.session.session import open_session
+from support.adversary import Loot
+from support.cli_coalition import BORDER, CARE, OUTSIDER, PAIR, POLICE, READING, CliCoalition, row
+from support.command_line import ftf_broker
+from support.kafka import Secured, new_prefix
+from support.simulator import Row
+
+pytestmark = pytest.mark.kafka
+
+NAMES = {
+    "authority": "authority", POLICE: "agency", BORDER: "agency", CARE: "agency", OUTSIDER: "agency",
+    "auditor": "auditor", "kas": "kas",
+}  # fmt: skip
+TOOLS = {"kafka-acls": "org.apache.kafka.tools.AclCommand", "kafka-configs": "kafka.admin.ConfigCommand"}
+SECRET = "UNSC:1373(2001)"
+PARTITION = Partition("justice", 1)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A coalition on a broker with certificates and ACLs; each profile has a certificate of its own."""
+
+    secured: Secured
+    place: CliCoalition
+    prefix: str
+
+    def url(self, name: str) -> str:
+        """The log's URL with a participant's certificate."""
+        return self.secured.url(name.replace(":", "-"), prefix=self.prefix, timeout_ms=6000)
+
+    def profile(self, name: str) -> Profile:
+        """A participant's profile."""
+        return Profile.load(self.place.profile(name))
+
+
+@pytest.fixture(scope="module")
+def deployment(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """The operator makes the topics; then each has its role, a channel of two is written to and read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FTF_PASSPHRASE", "an exercise")
+        prefix = new_prefix()
+        place = CliCoalition.found(
+            tmp_path_factory.mktemp("deployment") / "coalition", secured.url("operator", prefix=prefix)
+        )
+        made = Deployment(secured, place, prefix)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(run_tool, acl_commands(made)))
+        for name in NAMES:
+            profile = replace(made.profile(name), log=made.url(name))
+            profile.path.unlink()
+            profile.save()
+        told = {"purpose": "INVESTIGATION", "body__legal_basis__citation": SECRET}
+        rows = [row(i, "JusticeMeasure", **told) for i in range(3)]
+        place.publish(rows, channel=PAIR)
+        why = ("--channel", PAIR, "--purpose", "INVESTIGATION", *READING)
+        read = place.run(BORDER, "subscribe", *why, "--json")
+        assert read.code == 0, read.err
+        assert read.out.count(SECRET) == 3
+        assert place.run("kas", "kas", "run", "--once").code == 0
+        return made
+
+
+def acl_commands(made: Deployment) -> list[str]:
+    """What ``log acl`` writes for these participants."""
+    folder = made.secured.folder
+    made.secured.options("operator")
+    store, config = folder / "operator-tools.pem", folder / "operator-tools.properties"
+    store.write_bytes((folder / "operator.key").read_bytes() + (folder / "operator.pem").read_bytes())
+    config.write_text(
+        f"security.protocol=SSL\nssl.keystore.type=PEM\nssl.keystore.location={store}\n"
+        f"ssl.truststore.type=PEM\nssl.truststore.location={folder / 'ca.pem'}\n"
+    )
+    roles = [
+        word for name, role in NAMES.items() for word in (f"--{role}", f"User:CN={name.replace(':', '-')}")
+    ]
+    connect = ("--bootstrap-server", made.secured.cluster.address, "--command-config", str(config))
+    told = ftf_broker("log", "acl", *roles, "--prefix", made.prefix, *connect)
+    assert told.code == 0, told.err
+    return [line for line in told.out.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def run_tool(line: str) -> None:
+    """Run a line for the shell as the tools of a Kafka distribution would."""
+    tool, *arguments = shlex.split(line)
+    command = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{kafka_jvm.jars()}/*", TOOLS[tool], *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(autouse=True)
+def _passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTF_PASSPHRASE", "an exercise")
+
+
+async def everything_readable(deployment: Deployment, name: str) -> tuple[list[Row], list[ReceivingKey]]:
+    """All that a participant may read on the brokers, and every HPKE key that it holds."""
+    async with open_session(deployment.profile(name)) as session:
+        rows = list[Row]()
+        for topic in (*default_store().topics, "directory", "access", "keys", "checkpoints"):
+            for number in (0, 1) if topic in default_store().topics else (0,):
+                try:
+                    stored = [one async for one in session.log.read(Partition(topic, number), 0)]
+                except LogUnavailable:
+                    continue
+                rows += [Row(topic, number, *one) for one in stored]
+        keys = list(session.keyring.receiving.values())
+        for channel in session.directory.channels.values():
+            for epoch in channel.epochs:
+                for use in ("metadata", "content", "access"):
+                    key = session.keyring.epoch_key(session.directory, channel.name, epoch, use)
+                    keys += [key.key] if key is not None else []
+        return rows, keys
+
+
+async def test_a_partition_of_another_channel_tells_sizes_and_times(deployment: Deployment) -> None:
+    """Kafka gives a member of one channel another's partition; with every key it holds nothing opens."""
+    genesis = deployment.profile(CARE).genesis
+    rows, keys = await everything_readable(deployment, CARE)
+    theirs = [one for one in rows if (one.topic, one.partition) == PARTITION]
+    assert len(theirs) == 4
+    assert {one.topic for one in rows} == {"justice", "directory"}
+    assert SECRET.encode() not in b"".join(one.value or b"" for one in rows)
+    loot = Loot.of(theirs, genesis, keys)
+    assert [loot.manifests, loot.member_shares, loot.release_secrets, loot.bodies] == [{}, {}, {}, {}]
+    # The same with the keys of a member does open: so the attempt is one.
+    assert Loot.of(theirs, genesis, (await everything_readable(deployment, BORDER))[1]).member_shares
+    # Sizes are those of a class, not of a text.
+    assert len({len(one.value or b"") for one in theirs[1:]}) == 1
+
+
+def test_inspecting_another_channel_shows_it_sealed(deployment: Deployment) -> None:
+    """``log inspect`` shows a member of another channel messages that are sealed, how large and when."""
+    told = deployment.place.run(CARE, "log", "inspect", "--topic", "justice", "--channel", PAIR, "--json")
+    assert told.code == 0, told.err
+    assert SECRET not in told.out
+    shown = json.dumps(told.json)
+    assert "sealed" in shown
+    assert POLICE not in shown
+    own = deployment.place.run(BORDER, "log", "inspect", "--topic", "justice", "--channel", PAIR, "--json")
+    assert POLICE in own.out
+
+
+def test_asking_for_another_channels_records_is_denied(deployment: Deployment) -> None:
+    """The command line does not even ask, and says who is no member."""
+    told = deployment.place.run(
+        CARE, "subscribe", "--channel", PAIR, "--purpose", "INVESTIGATION", *READING, "--json"
+    )
+    assert told.code == 1
+    assert "no member" in told.err
+    assert told.out == ""
+
+
+@pytest.mark.parametrize("topic", ["access", "keys", "checkpoints"])
+async def test_a_member_reads_and_writes_nothing_of_the_service(deployment: Deployment, topic: str) -> None:
+    """The access log, the release secrets and the checkpoints take nothing from an agency."""
+    async with open_log(deployment.url(CARE)) as log:
+        with pytest.raises(LogUnavailable, match="let us") as refused:
+            await log.append(Partition(topic, 0), [Message(b"key", b"value")])
+        assert physical(log, topic) in refused.value.message
+        assert "log acl" in (refused.value.hint or "")
+        if topic != "checkpoints":
+            with pytest.raises(LogUnavailable, match="let us"):
+                await read_all(deployment, topic)
+
+
+async def read_all(deployment: Deployment, topic: str) -> list[StoredMessage]:
+    """Read a topic as the adversary."""
+    async with open_log(deployment.url(CARE)) as log:
+        return [one async for one in log.read(Partition(topic, 0), 0)]
+
+
+def client(deployment: Deployment) -> dict[str, Any]:
+    """The arguments of aiokafka's own clients, as the adversary."""
+    options = {key: Path(value) for key, value in deployment.secured.options("XCC-care").items()}
+    tls = KafkaOptions(hosts=(("h", 1),), **options).load_tls()  # type: ignore[arg-type]
+    address = deployment.secured.cluster.address
+    return {"bootstrap_servers": address, "security_protocol": "SSL", "ssl_context": tls}
+
+
+Attempt = Callable[[AIOKafkaAdminClient, str], Awaitable[int]]
+
+
+async def delete_topic(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """Delete a topic."""
+    return int((await admin.delete_topics([topic])).topic_error_codes[0][1])
+
+
+async def delete_records(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """Delete the first record."""
+    try:
+        await admin.delete_records({TopicPartition(topic, 1): RecordsToDelete(1)})
+    except (TopicAuthorizationFailedError, NotLeaderForPartitionError):
+        return 29
+    return 0
+
+
+async def alter_topic(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """Have records deleted after a millisecond."""
+    change = ConfigResource(ConfigResourceType.TOPIC, topic, configs={"retention.ms": "1"})
+    return int((await admin.alter_configs([change]))[0].resources[0][0])
+
+
+@pytest.mark.parametrize("attempt", [delete_topic, delete_records, alter_topic])
+async def test_a_member_destroys_nothing(deployment: Deployment, attempt: Attempt) -> None:
+    """With any other client it deletes and alters nothing either."""
+    admin = AIOKafkaAdminClient(**client(deployment))
+    await admin.start()
+    try:
+        assert await attempt(admin, f"{deployment.prefix}.justice") in (29, 31)
+    finally:
+        await admin.close()
+
+
+async def test_a_member_has_no_transactions(deployment: Deployment) -> None:
+    """A transactional id is refused, so that logs have no holes."""
+    producer = AIOKafkaProducer(transactional_id="care", **client(deployment))
+    try:
+        with pytest.raises(TransactionalIdAuthorizationFailed):
+            await producer.start()
+    finally:
+        await producer.stop()
+
+
+async def test_after_all_of_it_the_replay_verifies(deployment: Deployment) -> None:
+    """Nothing that was tried left a trace in the logs."""
+    told = await asyncio.to_thread(deployment.place.run, "auditor", "audit", "replay", "--json")
+    assert told.code == 0, told.err
+    assert told.json["verified"] is True
+    assert told.json["records"] == 3
