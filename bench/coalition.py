@@ -1,4 +1,4 @@
-"""Two agencies, an auditor and a key access service on an embedded log, with every private key at hand.
+"""Two agencies, an auditor and a key access service on a log, with every private key at hand.
 
 Keys come from names, so that another process of the same run has them without being given any.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -34,7 +35,7 @@ from broker.formats.schema import default_store
 from broker.formats.statements import KeyUse, ServiceRole
 from broker.formats.terms import LED_PURPOSES, WELFARE_PURPOSES
 from broker.log.protocol import Log, Message
-from broker.log.sqlite import SqliteLog
+from broker.log.url import Opening, open_log
 from broker.participant.clock import system_clock
 from broker.participant.follower import DIRECTORY, DirectoryFollower
 from broker.participant.keyring import Keyring
@@ -69,33 +70,46 @@ def channel_of(directory: Directory, number: int = 0) -> Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coalition:
-    """A log in a folder that holds a coalition's directory; whoever takes part opens it from here."""
+    """A log with a coalition's directory, and a folder for files; whoever takes part opens it from here."""
 
     folder: Path
     genesis: bytes
+    url: str
 
     @classmethod
-    async def found(cls, folder: Path) -> Coalition:
-        """A new log, its topics, and the statements that make the coalition."""
+    async def found(
+        cls,
+        folder: Path,
+        url: str | None = None,
+        *,
+        channels: Sequence[str] = CHANNELS,
+        topics: Sequence[str] = (*default_store().topics, "access", PLAIN),
+    ) -> Coalition:
+        """A new log, in the folder or at ``url``, with topics and the statements that make the coalition."""
         folder.mkdir(parents=True, exist_ok=True)
-        async with await SqliteLog.open(folder / "log.db") as log:
-            for topic in (*default_store().topics, "access", PLAIN):
-                await log.ensure(topic, len(CHANNELS))
+        url = url or f"sqlite:{quote(str(folder / 'log.db'))}"
+        async with open_log(url) as log:
+            for topic in topics:
+                await log.ensure(topic, len(channels))
             await log.ensure("keys", 1, compacted=True)
             await log.ensure(DIRECTORY.topic, 1)
             founding = _Founding(log)
-            await founding.run()
-            return cls(folder=folder, genesis=founding.history.latest.genesis)
+            await founding.run(channels)
+            return cls(folder=folder, genesis=founding.history.latest.genesis, url=url)
 
     @property
     def path(self) -> Path:
-        """The log's file."""
+        """The file of a log in the folder."""
         return self.folder / "log.db"
 
+    def open(self) -> Opening:
+        """The log alone."""
+        return open_log(self.url)
+
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[tuple[SqliteLog, DirectoryFollower]]:
+    async def log(self) -> AsyncIterator[tuple[Log, DirectoryFollower]]:
         """The log, and a directory read to its end."""
-        async with await SqliteLog.open(self.path) as log:
+        async with self.open() as log:
             yield log, await DirectoryFollower.start(log, self.genesis)
 
     def keyring(self, name: str) -> Keyring:
@@ -108,7 +122,7 @@ async def key_access(coalition: Coalition) -> AsyncIterator[KeyAccessService]:
     """A running key access service; its files lie beside the log."""
     keyring = coalition.keyring(KAS)
     store = KeyStore(coalition.folder / "kas", coalition.genesis, keyring.receiving, _PASSPHRASE)
-    async with await SqliteLog.open(coalition.path) as log:
+    async with coalition.open() as log:
         for day in _days():
             store.add_intake_key(day, _receiving(f"intake {day}"))
         with Journal(coalition.folder / "journal.db") as journal:
@@ -128,9 +142,10 @@ class _Founding:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._messages = log.read(DIRECTORY, 0, follow=True)
         self.history = History()
 
-    async def run(self) -> None:
+    async def run(self, channels: Sequence[str]) -> None:
         """Append every statement, each valid."""
         authority = [_signing(f"{_AUTHORITY} {i}") for i in range(3)]
         genesis = drafts.found_coalition(
@@ -183,7 +198,7 @@ class _Founding:
                 issued_at=system_clock(),
             )
             await self._add(intake, _signing(KAS))
-        for number, name in enumerate(CHANNELS):
+        for number, name in enumerate(channels):
             await self._open_channel(name, number, signers)
 
     async def _open_channel(self, name: str, number: int, signers: Sequence[SigningKey]) -> None:
@@ -208,8 +223,8 @@ class _Founding:
         return self.history.latest
 
     async def _add(self, statement: Statement, *keys: SigningKey) -> None:
+        # One by one: each names the head of the directory before it, which holds the log's time.
         signed = sign_statement(statement, keys, self._now.genesis)
-        offset = await self._log.append(DIRECTORY, [Message(*directory_message(signed))])
-        async for message in self._log.read(DIRECTORY, offset):
-            if (error := self.history.extend(message)) is not None:
-                raise error
+        await self._log.append(DIRECTORY, [Message(*directory_message(signed))])
+        if (error := self.history.extend(await anext(self._messages))) is not None:
+            raise error

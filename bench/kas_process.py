@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from bench.coalition import Coalition, key_access
 from bench.quiet import quiet
 from broker.access.client import KeyAccess
 
-__all__ = ["key_access_process"]
+__all__ = ["key_access_client", "key_access_process"]
 
 _START_TIMEOUT_S = 60.0
 
@@ -54,15 +55,33 @@ async def _serve(coalition: Coalition, ready: Connection) -> None:
                 writer.close()
 
         await service.collect()
-        server = await asyncio.start_unix_server(answer, coalition.folder / "kas.sock", limit=1 << 22)
+        server = await asyncio.start_unix_server(answer, _socket(coalition), limit=1 << 22)
         async with server:
+            collecting = asyncio.create_task(service.run(), name="collect")
             ready.send(True)
             await asyncio.to_thread(ready.poll, None)  # until the other end is closed
+            collecting.cancel()
+            await asyncio.wait([collecting])
 
 
 def _run(coalition: Coalition, ready: Connection) -> None:
     quiet()
     asyncio.run(_serve(coalition, ready))
+
+
+def _socket(coalition: Coalition) -> Path:
+    return coalition.folder / "kas.sock"
+
+
+@asynccontextmanager
+async def key_access_client(coalition: Coalition) -> AsyncIterator[KeyAccess]:
+    """A client of the service that runs in its process."""
+    reader, writer = await asyncio.open_unix_connection(_socket(coalition), limit=1 << 22)
+    try:
+        yield _Client(reader, writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -77,12 +96,8 @@ async def key_access_process(coalition: Coalition) -> AsyncIterator[KeyAccess]:
         if not await asyncio.to_thread(ours.poll, _START_TIMEOUT_S):
             raise TimeoutError("the key access service did not start")
         ours.recv()
-        reader, writer = await asyncio.open_unix_connection(coalition.folder / "kas.sock", limit=1 << 22)
-        try:
-            yield _Client(reader, writer)
-        finally:
-            writer.close()
-            await writer.wait_closed()
+        async with key_access_client(coalition) as client:
+            yield client
     finally:
         ours.close()
         await asyncio.to_thread(process.join)

@@ -24,7 +24,7 @@ from broker.crypto.sign import verify
 from broker.exchange.subscriber import Delivered, Subscriber
 from broker.formats.schema import default_store
 
-__all__ = ["measure_replay", "replayed"]
+__all__ = ["against_verifying", "measure_replay", "replayed"]
 
 _AGAINST = "one Ed25519 verification per record"
 _RECORDS = {256: 51_200, 16: 8192, 1: 1024}
@@ -52,7 +52,9 @@ def _verifications(coalition: Coalition) -> Callable[[], None]:
     return run
 
 
-async def _compared(coalition: Coalition, total: int, repeat: int) -> tuple[Timing, Timing]:
+async def against_verifying(coalition: Coalition, total: int, repeat: int) -> tuple[Timing, Timing]:
+    """A replay of so many records, and as many single verifications."""
+
     async def run() -> None:
         report = await replayed(coalition)
         assert report.records == total
@@ -74,7 +76,7 @@ async def measure_replay(
         coalition = await Coalition.found(folder / str(size))
         total = max(size, round(_RECORDS.get(size, 8 * size) * scale))
         await fill(coalition, total, size)
-        ours, theirs = await _compared(coalition, total, repeat)
+        ours, theirs = await against_verifying(coalition, total, repeat)
         found.append(
             Comparison(
                 work="replay",
@@ -92,7 +94,7 @@ async def measure_replay(
     coalition = await Coalition.found(folder / "read")
     await fill(coalition, total, size)
     await _read_all(coalition, total)
-    ours, theirs = await _compared(coalition, total, repeat)
+    ours, theirs = await against_verifying(coalition, total, repeat)
     found.append(
         Comparison(
             work="replay of a channel that one reader read whole",

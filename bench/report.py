@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from bench.growth import Growth
+from bench.kafka_growth import KafkaGrowth
+from bench.kafka_latency import Latency
 from bench.timing import Comparison
 
 __all__ = ["Report"]
@@ -23,6 +25,8 @@ class Report:
     comparisons: list[Comparison] = field(default_factory=list)
     codecs: list[Comparison] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    kafka_growth: list[KafkaGrowth] = field(default_factory=list)
+    latencies: list[Latency] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, raw: microseconds for a record by run and clock."""
@@ -31,6 +35,8 @@ class Report:
             "load": list(self.load),
             "comparisons": [_as_json(one) for one in (*self.comparisons, *self.codecs)],
             "growth": [asdict(one) for one in self.growth],
+            "kafka_growth": [asdict(one) for one in self.kafka_growth],
+            "latencies": [asdict(one) for one in self.latencies],
         }
 
     def to_text(self) -> str:
@@ -46,6 +52,11 @@ class Report:
             parts.append(_table(_HEADS, [_line(one) for one in self.codecs]))
         if self.growth:
             parts.append(_table(_GROWTH_HEADS, _growth_lines(self.growth)))
+        if self.latencies:
+            parts.append(_table(_LATENCY_HEADS, [_latency_line(one) for one in self.latencies]))
+        for what in dict.fromkeys(one.what for one in self.kafka_growth):
+            some = [one for one in self.kafka_growth if one.what == what]
+            parts.append(_table((f"Kafka, cost of a record by {what}", *_COST_HEADS), _cost_lines(some)))
         return "\n\n".join(parts)
 
 
@@ -62,6 +73,8 @@ _HEADS = (
     "reach, then",
     "",
 )
+_LATENCY_HEADS = ("published to delivered", "records", "a second", "p50, ms", "p99, ms", "most, ms")
+_COST_HEADS = ("cpu, us", "against the least", "wall, us")
 _GROWTH_HEADS = ("replay of records", "us a record", "against the least", "peak memory, MiB", "log, MiB")
 
 
@@ -104,6 +117,28 @@ def _growth_lines(growth: Sequence[Growth]) -> list[tuple[str, ...]]:
             f"{one.log_bytes / _MIB:.0f}",
         )
         for one in growth
+    ]
+
+
+def _latency_line(one: Latency) -> tuple[str, ...]:
+    return (
+        one.work,
+        f"{one.records:,}",
+        f"{one.per_second:,.0f}",
+        *(f"{ms:.1f}" for ms in (one.p50_ms, one.p99_ms, one.most_ms)),
+    )
+
+
+def _cost_lines(costs: Sequence[KafkaGrowth]) -> list[tuple[str, ...]]:
+    least = {one.work: min(other.cpu_us for other in costs if other.work == one.work) for one in costs}
+    return [
+        (
+            f"{one.work}, {one.count:,}",
+            f"{one.cpu_us:.1f}",
+            f"{one.cpu_us / least[one.work]:.2f}",
+            f"{one.wall_us:.1f}",
+        )
+        for one in sorted(costs, key=lambda one: (one.work, one.count))
     ]
 
 

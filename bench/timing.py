@@ -42,10 +42,12 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Something to be timed: ``run`` handles ``records`` records each time that it is called."""
+    """Something to be timed: ``run`` handles ``records`` records each time; what is around it is not."""
 
     records: int
     run: Callable[[], Awaitable[object]]
+    prepare: Callable[[], Awaitable[object]] | None = None
+    clean: Callable[[], Awaitable[object]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,16 +95,26 @@ def plain(records: int, call: Callable[[], object]) -> Job:
 async def compare(jobs: Mapping[str, Job], repeat: int) -> dict[str, Timing]:
     """Run each job once to warm it, then all in turn, ``repeat`` times."""
     for job in jobs.values():
-        await job.run()
+        await _timed(job)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}
     for _ in range(repeat):
         for name, job in jobs.items():
-            gc.collect()
-            wall, cpu = time.perf_counter(), time.process_time()
-            await job.run()
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            found[name].append((cpu * 1e6 / job.records, wall * 1e6 / job.records))
+            found[name].append(await _timed(job))
     return {
         name: Timing(cpu=tuple(cpu for cpu, _ in runs), wall=tuple(wall for _, wall in runs))
         for name, runs in found.items()
     }
+
+
+async def _timed(job: Job) -> tuple[float, float]:
+    if job.prepare is not None:
+        await job.prepare()
+    try:
+        gc.collect()
+        wall, cpu = time.perf_counter(), time.process_time()
+        await job.run()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    finally:
+        if job.clean is not None:
+            await job.clean()
+    return cpu * 1e6 / job.records, wall * 1e6 / job.records
