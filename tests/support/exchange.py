@@ -270,10 +270,10 @@ async def _write() -> Path:
     return path
 
 
-async def found(log: Log) -> Coalition:
+async def found(log: Log, *, partitions: int = 4) -> Coalition:
     """Make the topics and the live coalition's directory on a new log."""
     for topic in (*default_store().topics, "access"):
-        await log.ensure(topic, 4)
+        await log.ensure(topic, partitions)
     await log.ensure("keys", 1, compacted=True)
     return await Coalition.live().write_to(log)
 

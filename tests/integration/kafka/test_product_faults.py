@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,20 @@ async def _stands_still(cluster: Cluster, crew: Crew, topic: str) -> None:
     await asyncio.to_thread(cluster.wait_joined)
 
 
+async def disk_of_leader_full(cluster: Cluster, crew: Crew) -> None:
+    """The leader's file of the partition being written may not grow: it gives up, and others go on."""
+    number = await leader(cluster, crew, "returns")
+    async with open_log(crew.url or "") as log:
+        name = physical(log, "returns")
+    node = cluster.nodes[number]
+    written = (node.folder / "data" / f"{name}-0" / f"{0:020}.log").stat().st_size
+    pid = int((node.folder / "pid").read_text())
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (written + 20_000, resource.RLIM_INFINITY))
+    await until(lambda: not node.running, "a broker with a full disk goes on")
+    await asyncio.to_thread(cluster.restart, number)
+    await asyncio.to_thread(cluster.wait_joined)
+
+
 async def two_of_three_killed(cluster: Cluster, crew: Crew) -> None:
     """One broker is left, which may acknowledge nothing; for longer than a call may take."""
     left = await leader(cluster, crew, "returns")
@@ -98,7 +113,7 @@ async def two_of_three_killed(cluster: Cluster, crew: Crew) -> None:
 
 FAULTS: list[Fault] = [
     leader_of_records_killed, leader_of_records_stands_still, leader_of_accesses_stands_still,
-    two_of_three_killed,
+    disk_of_leader_full, two_of_three_killed,
 ]  # fmt: skip
 
 
