@@ -11,6 +11,8 @@ _SAY = (
     "structlog.get_logger('broker.log').debug('small'); structlog.get_logger('broker.log').warning('large')"
 )
 
+_TO_STDOUT = "structlog.configure(logger_factory=structlog.PrintLoggerFactory())"
+
 
 @pytest.mark.parametrize(
     ("program", "on_stdout"),
@@ -18,10 +20,9 @@ _SAY = (
         (f"import broker, structlog; {_SAY}", []),
         (f"import structlog, broker.exchange; {_SAY}", []),
         (f"import structlog; structlog.configure(); import broker; {_SAY}", ["small", "large"]),
-        (f"import broker, structlog; structlog.configure(logger_factory=structlog.PrintLoggerFactory()); {_SAY}",
-         ["large"]),
+        (f"import broker, structlog; {_TO_STDOUT}; {_SAY}", ["large"]),
     ],
-)  # fmt: skip
+)
 def test_what_the_library_logs_goes_to_stderr_unless_told_otherwise(
     program: str, on_stdout: list[str]
 ) -> None:
