@@ -9,7 +9,6 @@ anything lasting; the file is deleted with the index.
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -96,12 +95,11 @@ class Index:
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        self._file = tempfile.NamedTemporaryFile(prefix="ftf-replay-", suffix=".db")  # noqa: SIM115 - closed in close()
-        self._db = sqlite3.connect(self._file.name, isolation_level=None)
+        # No name: in memory up to the cache, beyond it in a file that SQLite has deleted before it writes.
+        self._db = sqlite3.connect("", isolation_level=None)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -4096", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
-        self._db.executescript(_SCHEMA)
-        self._db.execute("BEGIN")
+        self._db.executescript(f"BEGIN;{_SCHEMA}")
         self._batches: list[tuple[object, ...]] = []
         self._term_ids: OrderedDict[RecordTerms, int] = OrderedDict()
         self._terms: OrderedDict[int, RecordTerms] = OrderedDict()
@@ -116,9 +114,8 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Delete the file."""
+        """Forget everything."""
         self._db.close()
-        self._file.close()
 
     # remembering
 
