@@ -13,10 +13,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import structlog
 
+from broker.access.late import lost_manifests
 from broker.access.records import ChannelRecords
 from broker.directory import Channel, Directory, EpochKey
 from broker.errors import KasUnavailable
-from broker.formats.manifest import AccessTerms, CollectionTerms, ErasureTerms, Positions, TopicEnd
+from broker.formats.batch import OpenedManifest
+from broker.formats.manifest import (
+    AccessTerms,
+    CollectionTerms,
+    ErasureTerms,
+    LateTerms,
+    Positions,
+    Terms,
+    TopicEnd,
+)
 from broker.formats.schema import default_store
 from broker.log.protocol import Log, Partition
 from broker.participant.follower import DIRECTORY, DirectoryFollower
@@ -142,18 +152,33 @@ class ChannelState:
             if self._on_entry is not None:
                 self._on_entry(batch)
             for terms in batch.opened.entries.terms:
-                match terms:
-                    case AccessTerms():
-                        for seen in terms.positions.ends:
-                            if seen.end > self._seen.get(seen.topic, (0, 0))[0]:
-                                self._seen[seen.topic] = (seen.end, batch.offset)
-                    case CollectionTerms():
-                        self.records.list(terms.batches)
-                        for one in terms.batches:
-                            self.pending.pop(one.batch_id, None)
-                    case ErasureTerms():
-                        self.records.shred(terms)
+                self._take_entry(terms, batch.offset)
         return found
+
+    def _take_entry(self, terms: Terms, offset: int) -> None:
+        match terms:
+            case AccessTerms():
+                for seen in terms.positions.ends:
+                    if seen.end > self._seen.get(seen.topic, (0, 0))[0]:
+                        self._seen[seen.topic] = (seen.end, offset)
+            case CollectionTerms():
+                self.records.list(terms.batches)
+                for one in terms.batches:
+                    self.pending.pop(one.batch_id, None)
+            case ErasureTerms():
+                self.records.shred(terms)
+            case LateTerms():
+                self._take_late(terms, offset)
+
+    def _take_late(self, late: LateTerms, offset: int) -> None:
+        """Take what was cut off and put back as if it stood; a LATE entry within counts for nothing."""
+        for lost in lost_manifests(
+            late.messages, history=self._follower.history, partition=self.number, keys=self.access_key
+        ):
+            if isinstance(lost, OpenedManifest):
+                for terms in lost.entries.terms:
+                    if not isinstance(terms, LateTerms):
+                        self._take_entry(terms, offset)
 
     def access_mark(self, offset: int) -> int:
         """The largest directory size in the access log before this offset: it judges what follows."""

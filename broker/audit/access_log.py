@@ -7,14 +7,13 @@ index here; ``takeovers`` and ``decisions`` judge it. A LATE entry is a violatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 
+from broker.access.late import lost_manifests
 from broker.audit.index import Index, StoredEntry
 from broker.directory import EpochKey, History
-from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
-from broker.formats.batch import MAX_RECORDS, OpenedManifest, open_manifest, parse_envelope
+from broker.formats.batch import MAX_RECORDS, OpenedManifest
 from broker.formats.manifest import (
     AccessTerms,
     CollectionStatus,
@@ -22,9 +21,8 @@ from broker.formats.manifest import (
     DenialTerms,
     ErasureTerms,
     LateTerms,
-    LostMessage,
 )
-from broker.verify.entitled import ACCESS_TOPIC, verify_manifest
+from broker.verify.entitled import ACCESS_TOPIC
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 
@@ -123,42 +121,9 @@ class AccessLog:
         count = len(terms.messages)
         detail = f"{count} messages that stood at {terms.offset} had been cut from the log"
         self._violate(Kind.LATE_ENTRY, offset, detail)
-        for lost in self._lost(terms.messages):
+        found = lost_manifests(terms.messages, history=self.history, partition=self.partition, keys=self.keys)
+        for lost in found:
             if isinstance(lost, OpenedManifest):
                 self._take(lost, offset, lost=True)
             else:
                 self._violate(Kind.TERMS_INVALID, offset, f"late: {lost}")
-
-    def _lost(self, messages: Sequence[LostMessage]) -> Iterator[OpenedManifest | str]:
-        """The manifests among cut messages, if their bodies follow; what is wrong with what is none."""
-        at = 0
-        while at < len(messages):
-            opened = self._open_lost(messages[at])
-            if isinstance(opened, str):
-                yield opened
-                return
-            count = opened.manifest.count
-            digests = b"".join(sha256(one.value).digest() for one in messages[at + 1 : at + 1 + count])
-            if digests != opened.entries.digests:
-                yield "the bodies are not those of its manifest"
-                return
-            yield opened
-            at += 1 + count
-
-    def _open_lost(self, message: LostMessage) -> OpenedManifest | str:
-        envelope = parse_envelope(message.key, message.value)
-        key = None if envelope is None else self.keys(envelope.epoch)
-        if envelope is None or key is None:
-            return "no manifest that opens"
-        try:
-            opened = open_manifest(
-                envelope,
-                genesis=self.history.latest.genesis,
-                topic=ACCESS_TOPIC,
-                partition=self.partition,
-                key=key.key,
-            )
-            verify_manifest(self.history.at(opened.manifest.header.directory_size), opened)
-        except (OpenError, FormatError, UsageError, NotEntitled, SignatureInvalid) as error:
-            return error.message
-        return opened

@@ -280,6 +280,8 @@ async def test_a_cut_tail_stops_the_service(
             assert not kas.alarms
             assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
             assert lost(await world.terms()) == gone  # put back once
+            listings = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+            assert len(listings) == (0 if offset == 0 else 1)  # the one that was put back counts
         violations = await world.violations()
         assert len(violations) == (1 if replaced else 0)
 
