@@ -1,20 +1,17 @@
 """A member of one channel who reads another's partition, as Kafka lets it: it learns sizes and times.
 
-The coalition's topics, certificates, ACLs and quotas are those of a deployment; ``log acl`` writes the
-commands, and they are run with Kafka's own tools.
+The coalition's topics, certificates and ACLs are those of a deployment, as ``log acl`` gives them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shlex
-import subprocess
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
@@ -26,27 +23,28 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     TransactionalIdAuthorizationFailed,
 )
 
-import kafka_jvm
 from broker.crypto.seal import ReceivingKey
 from broker.errors import LogUnavailable
 from broker.formats.schema import default_store
 from broker.log import Message, Partition, StoredMessage, open_log, physical
+from broker.log.acl import Acl, Role, allowances, denials
+from broker.log.kafka import KafkaLog
+from broker.log.kafka_admin import Outcome, create_acl
 from broker.log.kafka_options import KafkaOptions
+from broker.log.kafka_wire import Connection
 from broker.session.profile import Profile
 from broker.session.session import open_session
 from support.adversary import Loot
 from support.cli_coalition import BORDER, CARE, OUTSIDER, PAIR, POLICE, READING, CliCoalition, row
-from support.command_line import ftf_broker
-from support.kafka import Secured, new_prefix
+from support.kafka import Secured, blocking, new_prefix
 from support.simulator import Row
 
 pytestmark = pytest.mark.kafka
 
 NAMES = {
-    "authority": "authority", POLICE: "agency", BORDER: "agency", CARE: "agency", OUTSIDER: "agency",
-    "auditor": "auditor", "kas": "kas",
+    "authority": Role.AUTHORITY, POLICE: Role.AGENCY, BORDER: Role.AGENCY, CARE: Role.AGENCY,
+    OUTSIDER: Role.AGENCY, "auditor": Role.AUDITOR, "kas": Role.KAS,
 }  # fmt: skip
-TOOLS = {"kafka-acls": "org.apache.kafka.tools.AclCommand", "kafka-configs": "kafka.admin.ConfigCommand"}
 SECRET = "UNSC:1373(2001)"
 PARTITION = Partition("justice", 1)
 
@@ -78,8 +76,7 @@ def deployment(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> De
             tmp_path_factory.mktemp("deployment") / "coalition", secured.url("operator", prefix=prefix)
         )
         made = Deployment(secured, place, prefix)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(run_tool, acl_commands(made)))
+        blocking(give_roles(made))
         for name in NAMES:
             profile = replace(made.profile(name), log=made.url(name))
             profile.path.unlink()
@@ -95,31 +92,22 @@ def deployment(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> De
         return made
 
 
-def acl_commands(made: Deployment) -> list[str]:
-    """What ``log acl`` writes for these participants."""
-    folder = made.secured.folder
-    made.secured.options("operator")
-    store, config = folder / "operator-tools.pem", folder / "operator-tools.properties"
-    store.write_bytes((folder / "operator.key").read_bytes() + (folder / "operator.pem").read_bytes())
-    config.write_text(
-        f"security.protocol=SSL\nssl.keystore.type=PEM\nssl.keystore.location={store}\n"
-        f"ssl.truststore.type=PEM\nssl.truststore.location={folder / 'ca.pem'}\n"
-    )
-    roles = [
-        word for name, role in NAMES.items() for word in (f"--{role}", f"User:CN={name.replace(':', '-')}")
-    ]
-    connect = ("--bootstrap-server", made.secured.cluster.address, "--command-config", str(config))
-    told = ftf_broker("log", "acl", *roles, "--prefix", made.prefix, *connect)
-    assert told.code == 0, told.err
-    return [line for line in told.out.splitlines() if line.strip() and not line.startswith("#")]
+async def give_roles(made: Deployment) -> None:
+    """Set what ``log acl`` writes commands for; test_access_control.py runs them with Kafka's tools."""
+    acls = denials(prefix=made.prefix)
+    for name, role in NAMES.items():
+        principal = f"User:CN={name.replace(':', '-')}"
+        acls += allowances(role, principal, prefix=made.prefix, record_topics=default_store().topics)
+    async with open_log(made.secured.url("operator", prefix=made.prefix)) as log:
+        brokers = cast(KafkaLog, log)._brokers
+        for acl in acls:
+            done = await brokers.ask(partial(set_acl, acl), brokers.deadline())
+            assert done.code == 0, done.words
 
 
-def run_tool(line: str) -> None:
-    """Run a line for the shell as the tools of a Kafka distribution would."""
-    tool, *arguments = shlex.split(line)
-    command = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{kafka_jvm.jars()}/*", TOOLS[tool], *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+async def set_acl(acl: Acl, connection: Connection, left_s: float) -> Outcome:
+    """Set an ACL."""
+    return await create_acl(connection, acl, left_s)
 
 
 @pytest.fixture(autouse=True)
