@@ -110,6 +110,7 @@ class Publisher:
         self._unsettled: set[Parcel] = set()
         self._failed: list[Parcel] = []
         self._in_flight = 0
+        self._has_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._admission = Admission(follower, keyring, store, clock)
         self._is_open = False
@@ -143,6 +144,9 @@ class Publisher:
 
         UsageError (RecordInvalid, for a body above 32 KiB) says what the caller must change.
         """
+        if self._has_closed:  # what was closed is sent while the next records are encoded
+            self._has_closed = False
+            await asyncio.sleep(0)
         self._check_open()
         while self._in_flight >= self._max_in_flight:
             await self._room()
@@ -226,6 +230,7 @@ class Publisher:
         parcel = self._open.pop(lane, None)
         if parcel is None:
             return
+        self._has_closed = True
         if parcel.timer is not None:
             parcel.timer.cancel()
         partition = Partition(lane.topic, lane.partition)

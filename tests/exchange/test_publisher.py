@@ -256,6 +256,8 @@ async def test_cancelled_while_appending_the_outcome_is_unknown(world: World) ->
 
     task = asyncio.ensure_future(work())
     await log.is_appending.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)  # until the third waits for room
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
