@@ -19,7 +19,7 @@ from broker.verify.violations import Violation
 
 __all__ = ["Progress"]
 
-_SAVE_RECORDS = 256
+_SAVE_RECORDS = 1024
 _SAVE_S = 1.0
 _BEGINNING = Position(reader=ReaderState(next_offset=0, mark=0))
 

@@ -11,7 +11,7 @@ readers stood behind a window that is wholly done, and within a window the place
 After a crash the window is read and verified again, what was done in it is passed over, and the rest is
 asked for again: a new access, with an entry of its own.
 
-    autocommit=True    stored each 256 records, each second, and at close; a crash delivers again at
+    autocommit=True    stored each 1024 records, each second, and at close; a crash delivers again at
                        most what was done since
     autocommit=False   stored by ``commit(sink=…)`` alone, with the consumer's own position in the same
                        file: a consumer that cuts its output back to ``sink`` when it starts has every
