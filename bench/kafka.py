@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench.coalition import CHANNELS, PLAIN, READER, WRITER, Coalition, channel_of
+from bench.coalition import CHANNELS, PLAIN, WRITER, Coalition, channel_of
 from bench.codec import FastAvro
 from bench.filling import fill
 from bench.kafka_broker import Broker
 from bench.kafka_plain import Encode, PlainConsumer, producer, send, send_batch
 from bench.kas_process import key_access_process
-from bench.read import ground
+from bench.read import read_all
 from bench.records import MEASURED, body_of, records
 from bench.replay import against_verifying
 from bench.timing import Comparison, Job, compare
 from broker.crypto.seal import seal
 from broker.exchange.publisher import Publisher
-from broker.exchange.subscriber import Delivered, Subscriber
 from broker.formats.records import Record
 from broker.formats.schema import default_store
 
@@ -34,8 +32,6 @@ __all__ = ["measure_kafka_publish", "measure_kafka_read", "measure_kafka_replay"
 _PUBLISHED = {256: 4096, 16: 1024, 1: 128}
 _READ = {256: 8192, 16: 1024, 1: 128}
 _REPLAYED = {256: 25_600, 16: 4096, 1: 512}
-
-_states = count()
 
 
 def _scaled(counts: dict[int, int], size: int, scale: float) -> int:
@@ -119,21 +115,7 @@ async def measure_kafka_read(
         async with coalition.log() as (log, follower), key_access_process(coalition) as kas:
 
             async def subscribe(coalition: Coalition = coalition, total: int = total) -> None:
-                subscriber = Subscriber(
-                    log,
-                    follower,
-                    coalition.keyring(READER),
-                    kas,
-                    ground=ground(),
-                    store=default_store(),
-                    state_path=coalition.folder / f"state-{next(_states)}",
-                )
-                delivered = 0
-                async with subscriber:
-                    async for item in subscriber.deliveries():
-                        assert isinstance(item, Delivered), item
-                        delivered += 1
-                assert delivered == total
+                await read_all(coalition, log, follower, kas, total)
 
             consumer = PlainConsumer(broker.address, broker.topic(name, PLAIN))
             jobs = {"read": Job(records=total, run=subscribe)}

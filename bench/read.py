@@ -18,6 +18,7 @@ from bench.kas_process import key_access_process
 from bench.publish import append_plain
 from bench.records import MEASURED, records
 from bench.timing import Comparison, Job, compare
+from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.exchange.asking import Ground
 from broker.exchange.subscriber import Delivered, Subscriber
@@ -26,8 +27,9 @@ from broker.formats.manifest import Operation
 from broker.formats.schema import default_store
 from broker.formats.terms import Purpose
 from broker.log.protocol import Log, Partition
+from broker.participant.follower import DirectoryFollower
 
-__all__ = ["ground", "measure_read"]
+__all__ = ["ground", "measure_read", "read_all"]
 
 _RECORDS = {256: 4096, 16: 1024, 1: 128}
 
@@ -62,6 +64,27 @@ async def _read_plain(log: Log, decode: Callable[[bytes], Any], expected: int) -
     assert found == expected
 
 
+async def read_all(
+    coalition: Coalition, log: Log, follower: DirectoryFollower, kas: KeyAccess, expected: int
+) -> None:
+    """Read a channel whole, as a subscriber with a state file of its own; every record must be delivered."""
+    subscriber = Subscriber(
+        log,
+        follower,
+        coalition.keyring(READER),
+        kas,
+        ground=ground(),
+        store=default_store(),
+        state_path=coalition.folder / f"state-{next(_states)}",
+    )
+    delivered = 0
+    async with subscriber:
+        async for item in subscriber.deliveries():
+            assert isinstance(item, Delivered), item
+            delivered += 1
+    assert delivered == expected
+
+
 async def measure_read(folder: Path, *, sizes: Sequence[int], repeat: int) -> list[Comparison]:
     """Two comparisons for each size of batches."""
     schema = default_store().current(MEASURED)
@@ -75,21 +98,7 @@ async def measure_read(folder: Path, *, sizes: Sequence[int], repeat: int) -> li
             await append_plain(log, records(total), schema.codec.encode, 256)
 
             async def subscribe(coalition: Coalition = coalition, total: int = total) -> None:
-                subscriber = Subscriber(
-                    log,
-                    follower,
-                    coalition.keyring(READER),
-                    kas,
-                    ground=ground(),
-                    store=default_store(),
-                    state_path=coalition.folder / f"state-{next(_states)}",
-                )
-                delivered = 0
-                async with subscriber:
-                    async for item in subscriber.deliveries():
-                        assert isinstance(item, Delivered), item
-                        delivered += 1
-                assert delivered == total
+                await read_all(coalition, log, follower, kas, total)
 
             async def with_fastavro(total: int = total) -> None:
                 await _read_plain(log, fast.decode, total)
