@@ -16,9 +16,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PINNED := $(PIP) install --require-hashes --no-build-isolation
 
 # What the wheel is built from. The list is kept too, so that a file removed counts as a change.
-SOURCES := pyproject.toml README.md LICENSE $(shell find broker schemas examples -type f \
+SOURCES := pyproject.toml README.md LICENSE $(shell find broker connectors schemas examples -type f \
 	! -name '*.pyc' ! -name '.*' 2>/dev/null | LC_ALL=C sort)
-TYPED := broker deploy tests $(wildcard bench)
+TYPED := broker connectors deploy tests $(wildcard bench)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check bench kafka-up kafka-down cluster-up cluster-down dev lock clean FORCE
@@ -54,7 +54,7 @@ check: $(VENV)/.tools
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo 'error: not formatted; hint: $(BIN)/ruff format .' >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary $(TYPED)
-	@$(BIN)/python -m broker.formats.compatibility schemas/records
+	@$(BIN)/python -m broker.avro.compatibility schemas/records
 
 bench: install
 	@$(BIN)/python -m bench $(ARGS)
@@ -90,7 +90,7 @@ clean:
 	@test ! -d build/kafka || $(PYTHON) deploy/kafka/kafka_jvm.py down
 	@test ! -d build/cluster || $(PYTHON) deploy/cluster.py down
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	@find broker tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find broker connectors tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps in the environment itself: whoever removes it removes them too.
 

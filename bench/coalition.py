@@ -15,9 +15,8 @@ from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from broker.access.journal import Journal
-from broker.access.keystore import KeyStore
-from broker.access.service import KeyAccessService
+from broker.avro.schema import default_store
+from broker.clock import system_clock
 from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import SigningKey
 from broker.directory import (
@@ -30,15 +29,16 @@ from broker.directory import (
     make_channel_keys,
     sign_statement,
 )
-from broker.formats.protocol import Statement
-from broker.formats.schema import default_store
-from broker.formats.statements import KeyUse, ServiceRole
-from broker.formats.terms import LED_PURPOSES, WELFARE_PURPOSES
 from broker.log.protocol import Log, Message
 from broker.log.url import Opening, open_log
-from broker.participant.clock import system_clock
 from broker.participant.follower import DIRECTORY, DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.services.kas.journal import Journal
+from broker.services.kas.keystore import KeyStore
+from broker.services.kas.service import KeyAccessService
+from broker.wire.encoding import Statement
+from broker.wire.statements import KeyUse, ServiceRole
+from broker.wire.terms import LED_PURPOSES, WELFARE_PURPOSES
 
 __all__ = ["AUDITOR", "CHANNELS", "KAS", "PLAIN", "READER", "WRITER", "Coalition", "channel_of", "key_access"]
 

@@ -10,7 +10,7 @@ import fastavro
 
 from bench.records import sample
 from bench.timing import Comparison, Job, compare, plain
-from broker.formats.schema import RecordSchema, default_store
+from broker.avro.schema import RecordSchema, default_store
 
 __all__ = ["FastAvro", "measure_codec"]
 

@@ -14,12 +14,12 @@ from bench.coalition import WRITER, Coalition, channel_of
 from bench.filling import items_of
 from bench.records import MEASURED, body_of, records
 from bench.timing import Comparison, compare, plain
+from broker.avro.schema import default_store
+from broker.clock import system_clock
 from broker.crypto.seal import seal
-from broker.exchange.record_batch import StreamPlace, build_record_batch
-from broker.formats.batch import Item
-from broker.formats.records import Record
-from broker.formats.schema import default_store
-from broker.participant.clock import system_clock
+from broker.publish.assembly import StreamPlace, build_record_batch
+from broker.records.record import Record
+from broker.wire.batch import Item
 
 __all__ = ["measure_crypto"]
 

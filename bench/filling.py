@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from bench.coalition import WRITER, Coalition, channel_of, key_access
 from bench.records import MEASURED, body_of, records
-from broker.exchange.record_batch import StreamPlace, build_record_batch
-from broker.formats.batch import Item
-from broker.formats.schema import default_store
+from broker.avro.schema import default_store
+from broker.clock import system_clock
 from broker.log.protocol import Message, Partition
-from broker.participant.clock import system_clock
 from broker.participant.keyring import Keyring
+from broker.publish.assembly import StreamPlace, build_record_batch
+from broker.wire.batch import Item
 
 __all__ = ["fill", "items_of"]
 

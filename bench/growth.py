@@ -20,7 +20,7 @@ from bench.filling import fill
 from bench.machine import peak_rss_bytes
 from bench.quiet import quiet
 from broker.audit.replay import replay
-from broker.formats.schema import default_store
+from broker.avro.schema import default_store
 
 __all__ = ["Growth", "measure_growth"]
 

@@ -22,10 +22,10 @@ from bench.read import read_all
 from bench.records import MEASURED, body_of, records
 from bench.replay import against_verifying
 from bench.timing import Comparison, Job, compare
+from broker.avro.schema import default_store
 from broker.crypto.seal import seal
-from broker.exchange.publisher import Publisher
-from broker.formats.records import Record
-from broker.formats.schema import default_store
+from broker.publish.publisher import Publisher
+from broker.records.record import Record
 
 __all__ = ["measure_kafka_publish", "measure_kafka_read", "measure_kafka_replay"]
 

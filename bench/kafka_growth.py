@@ -22,13 +22,13 @@ from bench.kas_process import key_access_process
 from bench.read import ground
 from bench.records import MEASURED, records
 from bench.replay import replayed
-from broker.access.service import KeyAccessService
 from broker.audit.replay import ReplayReport, replay
+from broker.avro.schema import SchemaStore, default_store
 from broker.directory import Directory
-from broker.exchange.publisher import Publisher
-from broker.exchange.subscriber import Delivered, Subscriber
-from broker.formats.records import Record
-from broker.formats.schema import SchemaStore, default_store
+from broker.publish.publisher import Publisher
+from broker.records.record import Record
+from broker.services.kas.service import KeyAccessService
+from broker.subscribe.subscriber import Delivered, Subscriber
 
 __all__ = ["KafkaGrowth", "measure_kafka_channels", "measure_kafka_growth"]
 

@@ -26,10 +26,10 @@ from bench.kas_process import key_access_client, key_access_process
 from bench.quiet import quiet
 from bench.read import ground
 from bench.records import MEASURED, body_of, records
-from broker.exchange.publisher import Publisher
-from broker.exchange.subscriber import Delivered, Subscriber
-from broker.formats.records import Record
-from broker.formats.schema import default_store
+from broker.avro.schema import default_store
+from broker.publish.publisher import Publisher
+from broker.records.record import Record
+from broker.subscribe.subscriber import Delivered, Subscriber
 
 __all__ = ["Latency", "measure_kafka_latency"]
 

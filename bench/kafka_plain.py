@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 
-from broker.formats.records import Record
+from broker.records.record import Record
 
 __all__ = ["Encode", "PlainConsumer", "producer", "send", "send_batch"]
 

@@ -13,10 +13,10 @@ from bench.coalition import CHANNELS, PLAIN, WRITER, Coalition
 from bench.codec import FastAvro
 from bench.records import MEASURED, records
 from bench.timing import Comparison, Job, compare
-from broker.exchange.publisher import Publisher
-from broker.formats.records import Record
-from broker.formats.schema import default_store
+from broker.avro.schema import default_store
 from broker.log.protocol import Log, Message, Partition
+from broker.publish.publisher import Publisher
+from broker.records.record import Record
 
 __all__ = ["append_plain", "measure_publish"]
 

@@ -20,14 +20,14 @@ from bench.records import MEASURED, records
 from bench.timing import Comparison, Job, compare
 from broker.access.client import KeyAccess
 from broker.access.requests import new_details
-from broker.exchange.asking import Ground
-from broker.exchange.subscriber import Delivered, Subscriber
-from broker.formats.access import AccessDetails
-from broker.formats.manifest import Operation
-from broker.formats.schema import default_store
-from broker.formats.terms import Purpose
+from broker.avro.schema import default_store
 from broker.log.protocol import Log, Partition
 from broker.participant.follower import DirectoryFollower
+from broker.subscribe.asking import Ground
+from broker.subscribe.subscriber import Delivered, Subscriber
+from broker.wire.access import AccessDetails
+from broker.wire.manifest import Operation
+from broker.wire.terms import Purpose
 
 __all__ = ["ground", "measure_read", "read_all"]
 

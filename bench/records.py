@@ -9,8 +9,8 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
-from broker.formats.records import Record, encode_body, from_json
-from broker.formats.schema import default_store
+from broker.avro.schema import default_store
+from broker.records.record import Record, encode_body, from_json
 
 __all__ = ["BODY_BYTES", "MEASURED", "body_of", "measured", "records", "sample"]
 

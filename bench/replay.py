@@ -20,11 +20,11 @@ from bench.read import ground
 from bench.records import MEASURED, body_of, records
 from bench.timing import Comparison, Job, Timing, compare, plain
 from broker.audit.replay import ReplayReport, replay
+from broker.avro.schema import default_store
 from broker.crypto.sign import verify
 from broker.directory import EpochKey
-from broker.exchange.subscriber import Delivered, Subscriber
-from broker.formats.schema import default_store
 from broker.log.protocol import Partition
+from broker.subscribe.subscriber import Delivered, Subscriber
 from broker.verify.partition import PartitionReader, VerifiedBatch
 
 __all__ = ["against_verifying", "measure_replay", "replayed"]

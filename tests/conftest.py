@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 import broker
-from broker.access import followed
+from broker.services.kas import channel_service
 
 __all__ = ["pytest_report_header"]
 
@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("ftf")
 @pytest.fixture(autouse=True)
 def _looks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that finds its log cut looks again without waiting."""
-    monkeypatch.setattr(followed, "LOOK_AGAIN_S", (0.0,))
+    monkeypatch.setattr(channel_service, "LOOK_AGAIN_S", (0.0,))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -21,7 +21,7 @@ from broker.crypto.seal import ReceivingKey, answer_info, open_sealed
 from broker.crypto.sign import verify
 from broker.directory import Directory, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid
-from broker.formats.access import (
+from broker.wire.access import (
     AccessAnswer,
     AccessBody,
     AccessDetails,
@@ -34,7 +34,8 @@ from broker.formats.access import (
     Receipt,
     ReceiptOutcome,
 )
-from broker.formats.manifest import (
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import (
     Collected,
     LogItem,
     Reason,
@@ -45,9 +46,9 @@ from broker.formats.manifest import (
     TermsLeaf,
     Verdict,
 )
-from broker.formats.protocol import decode, encode
 
 __all__ = [
+    "MAX_ENTRIES_BYTES",
     "Answer",
     "LoggedAccess",
     "Outcome",
@@ -55,6 +56,7 @@ __all__ = [
     "asked_for",
     "check_log_entry",
     "encode_answer",
+    "entries_size",
     "grouped",
     "open_answer",
     "open_collection_answer",
@@ -66,6 +68,8 @@ __all__ = [
 
 MAX_ANSWER_BYTES = 16_000_000
 """Bytes of an answer: 16 batches need 150,000, a range of the access log the rest."""
+MAX_ENTRIES_BYTES = 8_000_000
+"""Bytes of entries in an answer, beyond which it stops; the caller asks again behind the last one."""
 
 _T = TypeVar("_T")
 _ENTRY_FIXED_BYTES = 16 + 16 + 32 + 32 + 32
@@ -334,3 +338,8 @@ def item_shares(shares: Mapping[RecordRef, bytes]) -> tuple[ItemShares, ...]:
 def encode_answer(receipt: Signed, shares: Mapping[RecordRef, bytes], entries: tuple[LogEntry, ...]) -> bytes:
     """What the service seals."""
     return encode(AccessAnswer(receipt=receipt, shares=item_shares(shares), entries=entries))
+
+
+def entries_size(entries: Iterable[LogEntry]) -> int:
+    """The bytes that an answer counts for its entries; above MAX_ENTRIES_BYTES it stopped early."""
+    return sum(len(entry.manifest.content) + len(entry.entry) + len(entry.body) for entry in entries)

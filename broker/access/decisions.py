@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 
 from broker.access.answers import RecordRef, grouped
 from broker.access.policy import Decision, RecordState, decide, decide_log, decide_unknown
-from broker.access.records import ChannelRecords
+from broker.access.record_states import ChannelRecords
 from broker.directory import Directory
-from broker.formats.access import AccessRequest
-from broker.formats.manifest import LogItem, RecordItem, RecordOutcome, Verdict
+from broker.wire.access import AccessRequest
+from broker.wire.manifest import LogItem, RecordItem, RecordOutcome, Verdict
 
 __all__ = ["decide_request", "is_participant", "is_wholly_denied", "record_outcomes"]
 

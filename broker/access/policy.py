@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.directory import Channel, Directory
-from broker.formats.access import AccessRequest
-from broker.formats.manifest import CollectionStatus, Operation, Reason, Verdict
-from broker.formats.terms import (
+from broker.wire.access import AccessRequest
+from broker.wire.manifest import CollectionStatus, Operation, Reason, Verdict
+from broker.wire.terms import (
     LED_PURPOSES,
     LOG_PURPOSES,
     WELFARE_PURPOSES,

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
 
+from broker.avro.schema import default_store
 from broker.crypto.sign import SigningKey, verify
 from broker.directory import Directory, History, KeyState
 from broker.directory.party import AGENCY_NAME
 from broker.errors import FormatError, RequestRefused, SignatureInvalid, UsageError
-from broker.formats.access import AccessDetails, AccessRequest, BatchRef, CollectionQuery
-from broker.formats.batch import sign_content
-from broker.formats.manifest import LogItem, Operation, RecordItem, Signed
-from broker.formats.protocol import decode, encode
-from broker.formats.schema import default_store
-from broker.formats.statements import KeyUse
-from broker.formats.terms import Purpose
 from broker.participant.keyring import Keyring
+from broker.wire.access import AccessDetails, AccessRequest, BatchRef, CollectionQuery
+from broker.wire.batch import sign_content
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
+from broker.wire.statements import KeyUse
+from broker.wire.terms import Purpose
 
 __all__ = [
     "MAX_CLOCK_DIFFERENCE_US",

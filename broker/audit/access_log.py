@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from broker.access.late import lost_manifests
+from broker.access.late_entries import lost_manifests
 from broker.audit.index import Index, StoredEntry
 from broker.directory import EpochKey, History
-from broker.formats.batch import MAX_RECORDS, OpenedManifest
-from broker.formats.manifest import (
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.verify.partition import VerifiedBatch
+from broker.verify.violations import Kind, Place, Violation
+from broker.wire.batch import MAX_RECORDS, OpenedManifest
+from broker.wire.manifest import (
     AccessTerms,
     CollectionStatus,
     CollectionTerms,
@@ -22,9 +25,6 @@ from broker.formats.manifest import (
     ErasureTerms,
     LateTerms,
 )
-from broker.verify.entitled import ACCESS_TOPIC
-from broker.verify.partition import VerifiedBatch
-from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["MAX_LISTED_BATCHES", "AccessLog"]
 

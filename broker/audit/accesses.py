@@ -16,22 +16,22 @@ from hashlib import sha256
 from broker.access.answers import open_log_entry
 from broker.access.client import KeyAccess
 from broker.access.requests import MAX_LOG_RANGE
-from broker.audit.concerned import ConcernedReading
+from broker.audit.agency_entries import ConcernedReading
 from broker.audit.disclosures import Access, Disclosure, LogAsker, access_of, checked_details
+from broker.avro.schema import default_store
+from broker.clock import Clock, system_clock
 from broker.directory import Channel, Use
 from broker.errors import Denied, FormatError, OpenError
-from broker.formats.access import AccessDetails, AccessRequest, LogEntry
-from broker.formats.manifest import AccessTerms, LogItem, RecordItem
-from broker.formats.protocol import decode
-from broker.formats.schema import default_store
-from broker.formats.terms import Purpose
 from broker.log.protocol import Log, Partition
-from broker.participant.clock import Clock, system_clock
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.participant.reading import read_events
-from broker.verify.entitled import ACCESS_TOPIC
+from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.wire.access import AccessDetails, AccessRequest, LogEntry
+from broker.wire.encoding import decode
+from broker.wire.manifest import AccessTerms, LogItem, RecordItem
+from broker.wire.terms import Purpose
 
 __all__ = ["Access", "Disclosure", "accesses"]
 

@@ -9,15 +9,15 @@ from hashlib import sha256
 from broker.access.answers import RecordRef, open_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import details_commitment, make_request
+from broker.clock import Clock
 from broker.directory import Channel
 from broker.errors import Denied, OpenError
-from broker.formats.access import AccessDetails, AccessRequest, LogEntry
-from broker.formats.manifest import AccessTerms, LogItem, Operation, Reason, RecordItem, Verdict
-from broker.formats.protocol import encode
-from broker.formats.terms import Purpose
-from broker.participant.clock import Clock
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.wire.access import AccessDetails, AccessRequest, LogEntry
+from broker.wire.encoding import encode
+from broker.wire.manifest import AccessTerms, LogItem, Operation, Reason, RecordItem, Verdict
+from broker.wire.terms import Purpose
 
 __all__ = ["Access", "Disclosure", "LogAsker", "access_of", "checked_details"]
 

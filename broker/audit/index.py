@@ -15,13 +15,13 @@ from hashlib import sha256
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from broker.access.records import IndexedBatch
-from broker.formats.manifest import AccessTerms, Collected, CollectionStatus, ErasureTerms, TermsLeaf
-from broker.formats.protocol import decode, encode
-from broker.formats.terms import RecordTerms
+from broker.access.record_states import IndexedBatch
 from broker.log.protocol import MAX_OFFSET
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import AccessTerms, Collected, CollectionStatus, ErasureTerms, TermsLeaf
+from broker.wire.terms import RecordTerms
 
 __all__ = ["Index", "Listed", "StoredBatch", "StoredEntry"]
 

@@ -19,24 +19,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+from broker.audit.access_check import Decisions
 from broker.audit.access_log import AccessLog
 from broker.audit.causes import Known, Ledger
-from broker.audit.decisions import Decisions
 from broker.audit.index import Index
-from broker.audit.receipts import KeptReceipts
+from broker.audit.receipt_check import KeptReceipts
 from broker.audit.report import Progress, ReplayReport
 from broker.audit.takeovers import Takeovers
 from broker.audit.views import Views
+from broker.avro.schema import SchemaStore
 from broker.directory import Channel, EpochKey, HighWater, Use
 from broker.errors import UsageError
-from broker.formats.batch import MAX_BATCH_BYTES
-from broker.formats.schema import SchemaStore
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
-from broker.verify.entitled import ACCESS_TOPIC
+from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.batch import MAX_BATCH_BYTES
 
 __all__ = ["Progress", "ReplayReport", "replay"]
 

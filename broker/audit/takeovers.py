@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from broker.audit.index import Index, Listed, StoredBatch
 from broker.directory import History
 from broker.errors import NotEntitled
-from broker.formats.manifest import CollectionStatus
-from broker.verify.entitled import ACCESS_TOPIC, judge_claim
+from broker.verify.entitlement import ACCESS_TOPIC, judge_claim
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.manifest import CollectionStatus
 
 __all__ = ["Takeovers"]
 

@@ -13,11 +13,11 @@ from broker.audit.causes import Ledger
 from broker.crypto.seal import ReceivingKey
 from broker.directory import EpochKey, HighWater, check_high_water
 from broker.errors import NotEntitled, PeerError
-from broker.formats.batch import MAX_RECORDS, OpenedManifest, open_manifest, parse_envelope
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
-from broker.verify.entitled import ACCESS_TOPIC, verify_manifest
+from broker.verify.entitlement import ACCESS_TOPIC, verify_manifest
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.batch import MAX_RECORDS, OpenedManifest, open_manifest, parse_envelope
 
 __all__ = ["Views"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from broker.cli.accesses import command as accesses
-from broker.cli.replay import command as replay
+from broker.cli.audit_accesses import command as accesses
+from broker.cli.audit_replay import command as replay
 
 __all__ = ["group"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
+from broker.avro.schema import default_store
 from broker.cli.context import asynchronous, chosen_profile, json_option
-from broker.cli.init import ensure_topics
-from broker.cli.inspect import group
+from broker.cli.found.init import ensure_topics
+from broker.cli.log_inspect import group
 from broker.cli.output import note, print_json, print_line
 from broker.errors import UsageError
-from broker.formats.schema import default_store
 from broker.log import open_log
-from broker.log.acl import (
+from broker.log.kafka.acl import (
     Acl,
     Operation,
     Pattern,
@@ -44,7 +44,7 @@ async def check(url: str | None, as_json: bool) -> None:
     Example:
       ftf-broker log check --log 'kafka://broker1:9093?ca=ca.pem&cert=operator.pem&key=operator.key'
     """
-    from broker.log.kafka import KafkaLog  # loaded by those who use it
+    from broker.log.kafka.kafka_log import KafkaLog  # loaded by those who use it
 
     url = url or chosen_profile(None).log
     async with open_log(url) as log:

@@ -26,23 +26,24 @@ import structlog
 from rich.text import Text
 
 from broker.cli.context import EXIT_PIPE, Settings
-from broker.cli.output import printable, words
+from broker.cli.output import words
 from broker.errors import BrokerError
+from broker.show.text import printable
 
 __all__ = ["COMMANDS", "cli", "main", "run"]
 
 COMMANDS: dict[str, str] = {
-    "demo": "broker.cli.demo:command",
-    "init": "broker.cli.init:command",
-    "authority": "broker.cli.authority:group",
-    "agency": "broker.cli.agency:group",
-    "auditor": "broker.cli.auditor:group",
-    "kas": "broker.cli.kas:group",
-    "channel": "broker.cli.channel:group",
-    "statement": "broker.cli.statement:group",
+    "demo": "broker.cli.demo.command:command",
+    "init": "broker.cli.found.init:command",
+    "authority": "broker.cli.found.authority:group",
+    "agency": "broker.cli.found.agency:group",
+    "auditor": "broker.cli.found.auditor:group",
+    "kas": "broker.cli.found.kas:group",
+    "channel": "broker.cli.found.channel:group",
+    "statement": "broker.cli.found.statement:group",
     "publish": "broker.cli.publish:command",
-    "subscribe": "broker.cli.subscribe:command",
-    "consult": "broker.cli.consult:command",
+    "subscribe": "broker.cli.read.subscribe:command",
+    "consult": "broker.cli.read.consult:command",
     "audit": "broker.cli.audit:group",
     "log": "broker.cli.log:group",
 }

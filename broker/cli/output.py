@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from broker.show.text import printable
+
 __all__ = [
     "Json",
-    "day_text",
     "is_terminal",
     "note",
     "out",
@@ -26,9 +26,6 @@ __all__ = [
     "print_line",
     "print_pairs",
     "print_table",
-    "printable",
-    "size_text",
-    "time_text",
     "words",
 ]
 
@@ -51,18 +48,6 @@ def words() -> Console:
 def is_terminal() -> bool:
     """Tell whether a person reads stdout."""
     return sys.stdout.isatty()
-
-
-def printable(text: str, *, but: str = "") -> str:
-    """A peer's text as a terminal may show it: nothing in it moves the cursor or turns the direction."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() or one in but else _escaped(one) for one in text)
-
-
-def _escaped(character: str) -> str:
-    """As JSON writes it, so that in JSON it stays the same value (RFC 8259, section 7)."""
-    return json.dumps(character)[1:-1] if character > "\x7f" else f"\\u{ord(character):04x}"
 
 
 def print_json(value: Json, *, lines: bool = False) -> None:
@@ -149,24 +134,3 @@ def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         print_line(f"{name.ljust(width)}{_PLAIN_GAP}{value}".rstrip())
-
-
-def time_text(microseconds: int) -> str:
-    """An instant for people, in UTC: ``2026-11-24 05:57:03Z``."""
-    try:
-        moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
-    except (ValueError, OverflowError, OSError):  # a signed statement may say any number
-        return f"{microseconds} µs"
-    return moment.strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def day_text(day: int) -> str:
-    """A day counted from 1970-01-01, for people."""
-    return time_text(day * 86_400_000_000)[:10]
-
-
-def size_text(size: int) -> str:
-    """A size for people: ``512 B``, ``14.2 KiB``."""
-    if size < 1024:
-        return f"{size} B"
-    return f"{size / 1024:.1f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"

@@ -10,22 +10,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from broker.cli.background import read_beside
-from broker.cli.input_file import InputFile, Row
 from broker.cli.interrupt import stoppable
 from broker.cli.output import note
-from broker.cli.progress import Moved, progress
-from broker.cli.rejects import Rejects
+from broker.cli.progress_bar import Moved, progress
+from broker.clock import day_of, system_clock
 from broker.directory import Channel
 from broker.errors import BrokerError, RecordInvalid, UsageError
-from broker.exchange.permission import check_publisher, check_terms
-from broker.exchange.publisher import Published, Publisher, Ticket
-from broker.exchange.takeover import ask_collected
-from broker.formats.manifest import Collected
-from broker.formats.mapping import RowProblem
-from broker.formats.records import Record, encode_body, from_json
-from broker.participant.clock import day_of, system_clock
+from broker.publish.collections import ask_collected
+from broker.publish.permission import check_publisher, check_terms
+from broker.publish.publisher import Published, Publisher, Ticket
+from broker.records.record import Record, encode_body, from_json
 from broker.session import Session
-from broker.session.local_kas import open_key_access
+from broker.wire.manifest import Collected
+from connectors.input_file import InputFile, Row
+from connectors.mapping import RowProblem
+from connectors.rejects import Rejects
 
 __all__ = ["Publication"]
 
@@ -101,7 +100,7 @@ class Publication:
             note("the profile names no key access service: it was not asked for what it took over")
             return None
         try:
-            async with open_key_access(session) as kas:
+            async with session.key_access() as kas:
                 return await ask_collected(
                     tuple(self.batches.values()),
                     kas,

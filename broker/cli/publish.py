@@ -8,18 +8,18 @@ from uuid import UUID
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.input_file import InputFile
 from broker.cli.opening import open_session
 from broker.cli.output import note, print_json
 from broker.cli.publication import Publication
-from broker.cli.rejects import Rejects
-from broker.cli.render import counted
+from broker.clock import day_of, system_clock
 from broker.errors import KasUnavailable, UsageError
-from broker.exchange.permission import check_publisher, intake_of
-from broker.formats.manifest import Collected, CollectionStatus
-from broker.participant.clock import day_of, system_clock
+from broker.publish.permission import check_publisher, intake_of
+from broker.services.kas.local import announce_here
 from broker.session import Profile, Session
-from broker.session.local_kas import announce_here
+from broker.show.meanings import counted
+from broker.wire.manifest import Collected, CollectionStatus
+from connectors.input_file import InputFile
+from connectors.rejects import Rejects
 
 __all__ = ["command"]
 

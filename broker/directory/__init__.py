@@ -4,12 +4,12 @@
 ``make`` put statements together, ``epochs`` opens the keys of a channel's epoch.
 """
 
-from broker.directory.apply import DirectoryMessage, fold
 from broker.directory.channel import Channel, Epoch, Use
 from broker.directory.directory import Authority, Directory
 from broker.directory.epochs import EpochKey, complaint, epoch_key_of, epoch_keys, open_seed
+from broker.directory.fold import DirectoryMessage, fold
 from broker.directory.history import HighWater, History, check_high_water
-from broker.directory.make import (
+from broker.directory.issuance import (
     authority_header,
     confirm_channel_keys,
     countersign,

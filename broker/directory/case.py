@@ -21,8 +21,8 @@ from broker.crypto.sign import signing_key_id, verify
 from broker.directory.directory import NO_DIGEST, Directory
 from broker.directory.party import AUTHORITY, Party
 from broker.errors import FormatError, NotEntitled, SignatureInvalid
-from broker.formats.manifest import Header, Signed
-from broker.formats.statements import KeyUse
+from broker.wire.manifest import Header, Signed
+from broker.wire.statements import KeyUse
 
 __all__ = ["NO_KEYS", "Case", "check_header", "check_issuer", "check_name", "check_text", "known_party"]
 

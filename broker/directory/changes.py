@@ -20,7 +20,7 @@ from broker.directory.party import (
     PendingKey,
 )
 from broker.errors import NotEntitled
-from broker.formats.statements import KeyUse
+from broker.wire.statements import KeyUse
 
 __all__ = [
     "channels_of",

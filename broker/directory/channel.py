@@ -8,8 +8,8 @@ from typing import Literal
 
 from immutables import Map
 
-from broker.formats.statements import ChannelKind, JoiningRule, Mandate, SealedSeed
-from broker.formats.terms import Purpose
+from broker.wire.statements import ChannelKind, JoiningRule, Mandate, SealedSeed
+from broker.wire.terms import Purpose
 
 __all__ = ["CHANNEL_NAME", "MAX_CHANNELS", "MAX_MEMBERS", "Channel", "Epoch", "Use", "newest_usable"]
 

@@ -24,8 +24,8 @@ from broker.directory.party import (
     Recipient,
 )
 from broker.errors import NotEntitled
-from broker.formats.manifest import Signed
-from broker.formats.statements import KeyUse
+from broker.wire.manifest import Signed
+from broker.wire.statements import KeyUse
 
 __all__ = ["NO_DIGEST", "Authority", "Directory"]
 
@@ -92,7 +92,7 @@ class Directory:
 
     def apply(self, signed: Signed, *, appended_at: int) -> Directory:
         """The directory after this statement, if its signers were entitled in this one; else PeerError."""
-        from broker.directory.apply import apply  # the rules build on this value, not the other way round
+        from broker.directory.fold import apply  # the rules build on this value, not the other way round
 
         return apply(self, signed, appended_at=appended_at)
 

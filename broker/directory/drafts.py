@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from broker.directory.directory import NO_DIGEST, Directory
-from broker.directory.make import authority_header, header_for
-from broker.formats import statements as s
-from broker.formats.terms import Purpose
+from broker.directory.issuance import authority_header, header_for
+from broker.wire import statements as s
+from broker.wire.terms import Purpose
 
 __all__ = [
     "add_key",

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from broker.crypto.seal import ReceivingKey, epoch_key, open_sealed, seed_info
 from broker.directory.channel import Epoch, Use
 from broker.directory.directory import Directory
-from broker.directory.make import header_for
+from broker.directory.issuance import header_for
 from broker.errors import NotEntitled, OpenError
-from broker.formats.statements import ChannelKeysComplained, SealedSeed
+from broker.wire.statements import ChannelKeysComplained, SealedSeed
 
 __all__ = ["EpochKey", "admit_key", "complaint", "epoch_key_of", "epoch_keys", "open_seed"]
 

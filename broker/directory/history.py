@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from broker.directory.apply import DirectoryMessage, fold
 from broker.directory.directory import Directory
+from broker.directory.fold import DirectoryMessage, fold
 from broker.errors import LogUnavailable, NotEntitled, PeerError
 
 __all__ = ["CLOCK_TOLERANCE_US", "HighWater", "History", "check_append_time", "check_high_water"]

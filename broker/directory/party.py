@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from immutables import Map
 
-from broker.formats.statements import KeyUse
+from broker.wire.statements import KeyUse
 
 __all__ = [
     "AGENCY_NAME",

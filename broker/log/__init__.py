@@ -15,7 +15,7 @@ from broker.log.protocol import (
     batch_bytes,
     physical,
 )
-from broker.log.sqlite import SqliteLog
+from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.log.url import check_url, open_log
 
 __all__ = [

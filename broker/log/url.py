@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from broker.errors import UsageError
 from broker.log.protocol import Log, check_prefix
-from broker.log.sqlite import SqliteLog
+from broker.log.sqlite.sqlite_log import SqliteLog
 
 __all__ = ["Opening", "check_url", "open_log"]
 
@@ -94,7 +94,7 @@ def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
 
 
 def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
-    from broker.log.kafka_options import OPTION_NAMES, KafkaOptions  # loaded by those who use it
+    from broker.log.kafka.options import OPTION_NAMES, KafkaOptions  # loaded by those who use it
 
     if "@" in parts.netloc:
         raise UsageError(
@@ -104,7 +104,7 @@ def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
     options = KafkaOptions.from_url(url, parts, _options(url, parts, allowed=OPTION_NAMES))
 
     async def open_it() -> Log:
-        from broker.log.kafka import KafkaLog
+        from broker.log.kafka.kafka_log import KafkaLog
 
         return await KafkaLog.open(options)
 

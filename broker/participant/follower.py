@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
+from broker.clock import Clock
 from broker.directory import HighWater, History, check_high_water
 from broker.directory.history import check_append_time
 from broker.errors import FormatError, NotEntitled
-from broker.formats.manifest import Header, Signed
-from broker.formats.protocol import decode, decode_content
 from broker.log.protocol import Log, Partition, StoredMessage
-from broker.participant.clock import Clock
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.encoding import decode, decode_content
+from broker.wire.manifest import Header, Signed
 
 __all__ = ["DIRECTORY", "DirectoryFollower"]
 

@@ -10,7 +10,7 @@ from broker.crypto.sign import SigningKey
 from broker.directory import Directory, EpochKey, Use, open_seed
 from broker.directory.epochs import admit_key
 from broker.errors import NotEntitled, OpenError
-from broker.formats.statements import SealedSeed
+from broker.wire.statements import SealedSeed
 
 __all__ = ["Keyring"]
 

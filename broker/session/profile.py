@@ -28,7 +28,7 @@ import tomli_w
 from broker.directory.party import AGENCY_NAME, AUTHORITY, PLAIN_NAME
 from broker.errors import UsageError
 from broker.log import check_url
-from broker.log.kafka_options import FILE_OPTIONS
+from broker.log.kafka.options import FILE_OPTIONS
 
 __all__ = [
     "MAX_PROFILE_BYTES",

@@ -8,36 +8,34 @@ What was seen of the directory is remembered in the state folder, and less is ne
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from broker.access.client import KeyAccess
+from broker.avro.schema import SchemaStore, default_store
+from broker.clock import system_clock
 from broker.crypto.sign import SigningKey, signing_key_id
 from broker.directory import Directory, HighWater
 from broker.errors import KeyFileError, NotEntitled, UsageError
-from broker.formats.schema import SchemaStore, default_store
-from broker.formats.statements import KeyUse
+from broker.files import locked, write_atomically
 from broker.log import Log, open_log
-from broker.participant.clock import system_clock
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.session.key_folder import KeyFolder
 from broker.session.passphrase import Ask, passphrase_of
 from broker.session.profile import Profile, Role
+from broker.wire.statements import KeyUse
 
-if TYPE_CHECKING:
-    from broker.access.client import KeyAccess
-
-__all__ = ["Session", "load_high_water", "open_session", "save_high_water", "write_atomically"]
+__all__ = ["KeyAccessOpener", "Session", "load_high_water", "open_session", "save_high_water"]
 
 _HIGH_WATER = "high-water.json"
+
+KeyAccessOpener = Callable[["Session"], AbstractAsyncContextManager[KeyAccess]]
+"""What opens a participant's key access service: the one in this process, or the client of one elsewhere."""
 
 
 @dataclass(slots=True)
@@ -48,7 +46,8 @@ class Session:
     log: Log
     follower: DirectoryFollower
     store: SchemaStore
-    key_access: KeyAccess | None = None
+    opener: KeyAccessOpener | None = None
+    """Opens the key access service that the profile names; None in a session that never reads."""
     ask: Ask | None = None
     """Asked for the passphrase where none is given."""
     _keys: KeyFolder | None = None
@@ -59,12 +58,11 @@ class Session:
         """The directory as far as it was read."""
         return self.follower.history.latest
 
-    @property
-    def kas(self) -> KeyAccess:
-        """The key access service, if the session was opened with it."""
-        if self.key_access is None:
+    def key_access(self) -> AbstractAsyncContextManager[KeyAccess]:
+        """The key access service, open while the block runs: ``async with session.key_access() as kas``."""
+        if self.opener is None:
             raise UsageError(f"the session of '{self.profile.name}' was opened without key access")
-        return self.key_access
+        return self.opener(self)
 
     @property
     def keys(self) -> KeyFolder:
@@ -101,17 +99,18 @@ def authority_key_ids(directory: Directory) -> set[bytes]:
 
 @asynccontextmanager
 async def open_session(
-    profile: Profile, *, with_kas: bool = False, ask: Ask | None = None
+    profile: Profile, *, key_access: KeyAccessOpener | None = None, ask: Ask | None = None
 ) -> AsyncIterator[Session]:
-    """Open the log and read the directory; ``with_kas`` also starts or reaches the key access service,
-    ``ask`` is asked for the passphrase of the keys where none is given.
+    """Open the log and read the directory.
+
+    ``key_access`` opens the key access service when the session is asked for it; ``ask`` is asked for
+    the passphrase of the keys where none is given.
 
     Raises UsageError for a log that is not there, NotEntitled for a directory that is another, or
     less, than what was pinned and seen before.
     """
     _check_log_exists(profile)
-    async with AsyncExitStack() as stack:
-        log = await stack.enter_async_context(open_log(profile.log))
+    async with open_log(profile.log) as log:
         mark = load_high_water(profile)
         follower = await DirectoryFollower.start(log, profile.genesis, high_water=mark, clock=system_clock)
         if follower.history.latest.genesis != profile.genesis:
@@ -120,13 +119,8 @@ async def open_session(
                 hint="check 'log' in the profile; the pinned genesis is never changed to fit a log",
             )
         save_high_water(profile, follower.high_water)
-        session = Session(profile, log, follower, default_store(), ask=ask)
-        if with_kas:
-            from broker.session.local_kas import open_key_access  # which opens a session of its own
-
-            session.key_access = await stack.enter_async_context(open_key_access(session))
         try:
-            yield session
+            yield Session(profile, log, follower, default_store(), opener=key_access, ask=ask)
         finally:
             save_high_water(profile, follower.high_water)
 
@@ -159,41 +153,8 @@ def load_high_water(profile: Profile) -> HighWater | None:
 def save_high_water(profile: Profile, mark: HighWater) -> None:
     """Remember this mark, unless more was seen already by another process."""
     path = profile.state / _HIGH_WATER
-    with _locked(path.with_name(path.name + ".lock")):  # else the slower of two processes takes it back
+    with locked(path.with_name(path.name + ".lock")):  # else the slower of two processes takes it back
         before = load_high_water(profile)
         if before is None or before.size < mark.size:
             data = json.dumps({"size": mark.size, "head": mark.head.hex()}) + "\n"
             write_atomically(path, data.encode())
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file while the block runs; it stays, since removing it would let two hold it."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UsageError(f"cannot write '{path}': {error.strerror}") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, durably, for its owner only."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise UsageError(f"cannot write '{path}': {error.strerror}") from None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.formats.batch import OpenedManifest
-from broker.formats.manifest import Header
 from broker.verify.streams import StreamKey
 from broker.verify.violations import Violation
+from broker.wire.batch import OpenedManifest
+from broker.wire.manifest import Header
 
 __all__ = ["Event", "ReaderState", "VerifiedBatch"]
 

@@ -39,9 +39,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from broker.directory import EpochKey, History
-from broker.formats.batch import MAX_BATCH_BYTES
 from broker.log.protocol import StoredMessage
-from broker.verify.awaited import U32, Awaited, Doubt
 from broker.verify.blame import Blame
 from broker.verify.events import Event, ReaderState, VerifiedBatch
 from broker.verify.judge import (
@@ -55,8 +53,10 @@ from broker.verify.judge import (
     Verdict,
     batch_of_body,
 )
+from broker.verify.pending import U32, Awaited, Doubt
 from broker.verify.streams import Head, StreamKey
 from broker.verify.violations import Kind, Place
+from broker.wire.batch import MAX_BATCH_BYTES
 
 __all__ = ["DirectoryBehind", "Event", "PartitionReader", "ReaderState", "VerifiedBatch"]
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from broker.formats.manifest import Header
 from broker.verify.violations import Kind, Place
+from broker.wire.manifest import Header
 
 __all__ = ["MAX_HEADS", "Head", "Step", "StreamKey", "Streams"]
 

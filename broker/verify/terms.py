@@ -5,8 +5,8 @@ from __future__ import annotations
 from broker.crypto.seal import receiving_key_id
 from broker.directory import Channel, Directory
 from broker.errors import NotEntitled
-from broker.formats.batch import OpenedManifest
-from broker.formats.terms import LOG_PURPOSES, Action, RecordTerms
+from broker.wire.batch import OpenedManifest
+from broker.wire.terms import LOG_PURPOSES, Action, RecordTerms
 
 __all__ = ["MAX_TARGETS", "MICROSECONDS_A_DAY", "check_record_terms", "seal_recipients"]
 

@@ -15,7 +15,8 @@ from broker.access.answers import RecordRef, open_answer, open_collection_answer
 from broker.access.requests import PreparedRequest, make_query, make_request, new_details
 from broker.crypto.seal import answer_info, seal
 from broker.errors import FormatError, NotEntitled, OpenError, PeerError, SignatureInvalid
-from broker.formats.access import (
+from broker.participant.keyring import Keyring
+from broker.wire.access import (
     AccessAnswer,
     BatchRef,
     CollectionAnswer,
@@ -25,8 +26,9 @@ from broker.formats.access import (
     Receipt,
     ReceiptOutcome,
 )
-from broker.formats.batch import sign_content
-from broker.formats.manifest import (
+from broker.wire.batch import sign_content
+from broker.wire.encoding import encode
+from broker.wire.manifest import (
     Collected,
     CollectionStatus,
     LogItem,
@@ -36,9 +38,7 @@ from broker.formats.manifest import (
     Signed,
     Verdict,
 )
-from broker.formats.protocol import encode
-from broker.formats.terms import Purpose
-from broker.participant.keyring import Keyring
+from broker.wire.terms import Purpose
 from support.coalition import CARE, KAS, POLICE_A, POLICE_B, Coalition, receiving_key, signing_key
 
 COALITION = Coalition.create()

@@ -17,9 +17,9 @@ from broker.access.policy import (
     denied,
 )
 from broker.directory import Directory, drafts
-from broker.formats.access import AccessRequest
-from broker.formats.manifest import CollectionStatus, Operation, Reason
-from broker.formats.terms import HandlingCode, Purpose, RecordTerms
+from broker.wire.access import AccessRequest
+from broker.wire.manifest import CollectionStatus, Operation, Reason
+from broker.wire.terms import HandlingCode, Purpose, RecordTerms
 from support.coalition import AUDITOR, CARE, DAY_US, JUSTICE, POLICE_A, POLICE_B, REHAB, Coalition
 from support.kas import record_terms
 

@@ -29,13 +29,13 @@ from broker.access.requests import (
 from broker.crypto.sign import SigningKey
 from broker.directory import History, drafts
 from broker.errors import RequestRefused, UsageError
-from broker.formats.access import AccessDetails, AccessRequest, BatchRef
-from broker.formats.batch import sign_content
-from broker.formats.manifest import LogItem, Operation, RecordItem, Signed
-from broker.formats.protocol import encode
-from broker.formats.statements import KeyUse
-from broker.formats.terms import Purpose
 from broker.participant.keyring import Keyring
+from broker.wire.access import AccessDetails, AccessRequest, BatchRef
+from broker.wire.batch import sign_content
+from broker.wire.encoding import encode
+from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
+from broker.wire.statements import KeyUse
+from broker.wire.terms import Purpose
 from support.coalition import CARE, POLICE_A, POLICE_B, Coalition, receiving_key, signing_key
 
 COALITION = Coalition.create()

@@ -14,12 +14,12 @@ from uuid import UUID
 
 import pytest
 
-from broker.access.entries import month_of
-from broker.access.keystore import KeyStore
+from broker.clock import system_clock
 from broker.crypto.lock import check_release_share, release_share
 from broker.crypto.seal import ReceivingKey
-from broker.exchange.subscriber import Delivered
-from broker.participant.clock import system_clock
+from broker.services.kas.entries import month_of
+from broker.services.kas.keystore import KeyStore
+from broker.subscribe.subscriber import Delivered
 from broker.verify.violations import Place
 from support.adversary import Loot
 from support.asking import hostile_request, post

@@ -11,9 +11,9 @@ import pytest
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, complaint, drafts, make_channel_keys
 from broker.errors import NotEntitled
-from broker.formats.protocol import Statement
-from broker.formats.statements import ChannelKind, KeyUse, ServiceRole
 from broker.verify.violations import Kind, Place
+from broker.wire.encoding import Statement
+from broker.wire.statements import ChannelKind, KeyUse, ServiceRole
 from support.coalition import (
     AUDITOR,
     BORDER,

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from broker.avro.schema import default_store
 from broker.errors import BrokerError
-from broker.exchange.subscriber import Delivered, Violation
-from broker.formats.access import AccessAnswer, EntryRef, Receipt
-from broker.formats.manifest import (
+from broker.subscribe.subscriber import Delivered, Violation
+from broker.verify.violations import Kind, Place
+from broker.wire.access import AccessAnswer, EntryRef, Receipt
+from broker.wire.manifest import (
     AccessTerms,
     Collected,
     CollectionStatus,
@@ -26,9 +28,7 @@ from broker.formats.manifest import (
     TopicEnd,
     Verdict,
 )
-from broker.formats.schema import default_store
-from broker.formats.terms import Purpose, Target
-from broker.verify.violations import Kind, Place
+from broker.wire.terms import Purpose, Target
 from support.asking import hostile_request
 from support.coalition import BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, signing_key
 from support.exchange import World

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from broker.avro.schema import default_store
 from broker.crypto.seal import receiving_key_id
 from broker.directory import Directory, drafts
-from broker.formats.batch import Batch, Secrets, open_manifest, parse_envelope
-from broker.formats.manifest import ManifestPlaintext, Reason, Sealed
-from broker.formats.protocol import Statement, encode
-from broker.formats.schema import default_store
-from broker.formats.terms import Action, Handling, HandlingCode, Purpose, Target, Tlp
 from broker.log.protocol import Message, Partition
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.batch import Batch, Secrets, open_manifest, parse_envelope
+from broker.wire.encoding import Statement, encode
+from broker.wire.manifest import ManifestPlaintext, Reason, Sealed
+from broker.wire.terms import Action, Handling, HandlingCode, Purpose, Target, Tlp
 from support.coalition import (
     BORDER,
     CARE,

@@ -11,11 +11,11 @@ import pytest
 
 from broker.access.answers import open_log_entry
 from broker.errors import PeerError
-from broker.exchange.subscriber import Delivered, Violation
-from broker.formats.access import LogEntry
-from broker.formats.manifest import LogItem
-from broker.formats.terms import Action, Purpose, Target
+from broker.subscribe.subscriber import Delivered, Violation
 from broker.verify.violations import MAX_DETAIL, Kind, Place
+from broker.wire.access import LogEntry
+from broker.wire.manifest import LogItem
+from broker.wire.terms import Action, Purpose, Target
 from support.coalition import AUDITOR, BORDER, CARE, POLICE_B, signing_key
 from support.forgery import Forged, publish
 from support.simulator import Simulator

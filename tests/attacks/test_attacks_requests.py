@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker.formats.manifest import LogItem, Operation, Reason, RecordItem, Verdict
-from broker.formats.terms import Purpose
-from broker.participant.clock import system_clock
+from broker.clock import system_clock
+from broker.wire.manifest import LogItem, Operation, Reason, RecordItem, Verdict
+from broker.wire.terms import Purpose
 from support.asking import hostile_request, post
 from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.exchange import PAIR, World

@@ -11,23 +11,23 @@ from typing import Any
 import pytest
 
 from broker.access.client import KeyAccess
-from broker.access.entries import AccessWriter, month_of
-from broker.access.journal import Journal
 from broker.access.requests import new_details
-from broker.access.service import KeyAccessService
 from broker.audit.accesses import Access, accesses
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.directory import drafts
 from broker.errors import Denied, OpenError, PeerError
-from broker.formats.access import AccessAnswer, AccessDetails, LogEntry
-from broker.formats.batch import open_manifest, parse_envelope
-from broker.formats.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
-from broker.formats.protocol import decode, encode
-from broker.formats.statements import KeyUse, ServiceRole
-from broker.formats.terms import Purpose
 from broker.log.protocol import Message, Partition
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.services.kas.entries import AccessWriter, month_of
+from broker.services.kas.journal import Journal
+from broker.services.kas.service import KeyAccessService
+from broker.wire.access import AccessAnswer, AccessDetails, LogEntry
+from broker.wire.batch import open_manifest, parse_envelope
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
+from broker.wire.statements import KeyUse, ServiceRole
+from broker.wire.terms import Purpose
 from support.coalition import AUDITOR, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, receiving_key, signing_key
 from support.kas import World
 

@@ -12,16 +12,21 @@ import pytest
 from immutables import Map
 
 from broker.access.answers import Answer
-from broker.access.entries import AccessWriter, WrittenEntry
 from broker.audit.index import Index
-from broker.audit.receipts import MAX_LINE_BYTES, KeptReceipts, difference, read_kept
+from broker.audit.receipt_check import MAX_LINE_BYTES, KeptReceipts, difference, read_kept
 from broker.audit.replay import ReplayReport, replay
+from broker.avro.schema import default_store
 from broker.directory import Directory, History, KeyState
 from broker.errors import UsageError
-from broker.exchange.receipts import ReceiptFile
-from broker.formats.access import EntryRef, Receipt, ReceiptOutcome
-from broker.formats.batch import sign_content
-from broker.formats.manifest import (
+from broker.log.sqlite.sqlite_log import SqliteLog
+from broker.participant.follower import DirectoryFollower
+from broker.services.kas.entries import AccessWriter, WrittenEntry
+from broker.subscribe.receipts import ReceiptFile
+from broker.verify.violations import Kind, Place
+from broker.wire.access import EntryRef, Receipt, ReceiptOutcome
+from broker.wire.batch import sign_content
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import (
     AccessTerms,
     ErasureTerms,
     LogItem,
@@ -33,12 +38,7 @@ from broker.formats.manifest import (
     Terms,
     Verdict,
 )
-from broker.formats.protocol import decode, encode
-from broker.formats.schema import default_store
-from broker.formats.terms import Purpose, Target
-from broker.log.sqlite import SqliteLog
-from broker.participant.follower import DirectoryFollower
-from broker.verify.violations import Kind, Place
+from broker.wire.terms import Purpose, Target
 from support.audit_log import auditor
 from support.coalition import AUDITOR, KAS, POLICE_A, POLICE_B, signing_key
 from support.kas import World

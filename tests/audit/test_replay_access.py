@@ -9,13 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from broker.access.entries import AccessWriter
 from broker.access.requests import PreparedRequest
 from broker.audit.replay import ReplayReport
+from broker.avro.schema import default_store
 from broker.directory import drafts
-from broker.formats.access import AccessRequest
-from broker.formats.batch import sign_content
-from broker.formats.manifest import (
+from broker.log.protocol import Partition
+from broker.services.kas.entries import AccessWriter
+from broker.verify.violations import Kind, Place, Violation
+from broker.wire.access import AccessRequest
+from broker.wire.batch import sign_content
+from broker.wire.encoding import encode
+from broker.wire.manifest import (
     AccessTerms,
     Collected,
     CollectionStatus,
@@ -32,11 +36,7 @@ from broker.formats.manifest import (
     TopicEnd,
     Verdict,
 )
-from broker.formats.protocol import encode
-from broker.formats.schema import default_store
-from broker.formats.terms import Action, Purpose
-from broker.log.protocol import Partition
-from broker.verify.violations import Kind, Place, Violation
+from broker.wire.terms import Action, Purpose
 from support.audit_log import replayed_file
 from support.coalition import BORDER, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.kas import Placed, World, record_terms

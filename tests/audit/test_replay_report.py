@@ -12,10 +12,10 @@ import pytest
 from broker.audit.causes import MAX_LISTED, Known, Ledger
 from broker.audit.replay import Progress, replay
 from broker.audit.report import known_from_json, to_json
+from broker.avro.schema import default_store
 from broker.directory import HighWater
 from broker.errors import UsageError
-from broker.formats.schema import default_store
-from broker.log.sqlite import SqliteLog
+from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.verify.violations import Kind, Place, Violation
 from support.audit_log import alter, auditor, copy_of, played, replayed_file

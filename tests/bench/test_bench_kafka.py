@@ -31,7 +31,7 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 async def _topics(kafka: Kafka) -> set[str]:
-    from broker.log.kafka_wire import Connection, Security
+    from broker.log.kafka.wire import Connection, Security
 
     host, _, port = kafka.address.partition(",")[0].rpartition(":")
     connection = await Connection.open(host, int(port), Security(client_id="tests", tls=None, sasl=None), 10)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli.demo_leavings import write_readme
+from broker.cli.demo.leavings import write_readme
 from support.command_line import Transcript, ftf_broker
 
 CHAPTERS = [

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli import agency, main
+from broker.cli import main
+from broker.cli.found import agency
 from support.command_line import Transcript, ftf_broker
 
 A = ("--profile", "authority/authority.toml")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.ground import RECORD_READING
-from broker.cli.render import (
+from broker.cli.read.ground import RECORD_READING
+from broker.show.meanings import (
     GRADES_OF_INFORMATION,
     GRADES_OF_SOURCES,
     HANDLING,
@@ -18,10 +18,10 @@ from broker.cli.render import (
     REASONS,
     TLP,
 )
-from broker.exchange.delivery import READER_TOO_OLD
-from broker.formats.manifest import Reason
-from broker.formats.terms import HandlingCode, Purpose, Tlp
+from broker.subscribe.delivery import READER_TOO_OLD
 from broker.verify.violations import Kind
+from broker.wire.manifest import Reason
+from broker.wire.terms import HandlingCode, Purpose, Tlp
 from support.cli_coalition import BORDER, CARE, CHANNEL, PAIR, POLICE, READING, CliCoalition, row
 
 CONSULT = ("consult", "--channel", CHANNEL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from broker.cli.demo_founding import with_own_prefix
+from broker.cli.demo.founding import with_own_prefix
 from broker.session import Profile
 from support.command_line import ftf_broker
 from support.kafka import Kafka

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.cli import agency
+from broker.cli.found import agency
 from broker.cli.output import note, print_json, print_pairs, print_table
 from broker.errors import NotEntitled
 from support.command_line import ftf_broker

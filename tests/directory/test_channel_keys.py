@@ -22,9 +22,9 @@ from broker.directory import (
     make_channel_keys,
     open_seed,
 )
-from broker.directory.make import seal_seed
+from broker.directory.issuance import seal_seed
 from broker.errors import NotEntitled, OpenError, PeerError
-from broker.formats.statements import (
+from broker.wire.statements import (
     ChannelKeysComplained,
     ChannelKeysConfirmed,
     ChannelKeysPublished,

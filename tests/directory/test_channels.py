@@ -10,8 +10,8 @@ import pytest
 from broker.crypto.sign import SigningKey
 from broker.directory import drafts
 from broker.errors import PeerError, SignatureInvalid
-from broker.formats.protocol import Statement
-from broker.formats.statements import (
+from broker.wire.encoding import Statement
+from broker.wire.statements import (
     ChannelKind,
     ChannelOpened,
     JoiningRule,
@@ -20,7 +20,7 @@ from broker.formats.statements import (
     MemberJoined,
     MemberLeft,
 )
-from broker.formats.terms import Purpose
+from broker.wire.terms import Purpose
 from support.coalition import (
     AUDITOR,
     BORDER,

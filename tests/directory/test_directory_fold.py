@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from broker.directory import Directory, directory_message, drafts, fold, sign_statement
 from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid
-from broker.formats.manifest import Header, KeySignature, Signed
-from broker.formats.protocol import encode
-from broker.formats.statements import AgencySuspended, KeyUse
 from broker.log.protocol import StoredMessage
+from broker.wire.encoding import encode
+from broker.wire.manifest import Header, KeySignature, Signed
+from broker.wire.statements import AgencySuspended, KeyUse
 from support.coalition import BORDER, JUSTICE, POLICE_A, Coalition, signing_key
 
 

@@ -9,7 +9,7 @@ import pytest
 from broker.directory import HighWater, check_high_water, drafts
 from broker.directory.history import check_append_time
 from broker.errors import LogUnavailable, NotEntitled
-from broker.log.sqlite import SqliteLog
+from broker.log.sqlite.sqlite_log import SqliteLog
 from support.coalition import BORDER, DAY_US, DIRECTORY, HOUR_US, JUSTICE, START_US, Coalition
 
 

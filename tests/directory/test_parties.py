@@ -11,10 +11,11 @@ from immutables import Map
 
 from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
-from broker.directory import Key, KeyState, changes, drafts, keys
+from broker.directory import Key, KeyState, changes, drafts
+from broker.directory.rules import keys
 from broker.errors import NotEntitled, PeerError, SignatureInvalid
-from broker.formats.protocol import Statement
-from broker.formats.statements import (
+from broker.wire.encoding import Statement
+from broker.wire.statements import (
     KeyAdded,
     KeyRetired,
     KeyRevoked,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from broker.clock import system_clock
 from broker.directory import drafts
 from broker.errors import LogUnavailable
-from broker.log.sqlite import SqliteLog
-from broker.participant.clock import system_clock
+from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from support.coalition import HOUR_US, Coalition
 

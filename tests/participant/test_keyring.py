@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from broker.directory import grant_epoch, make_channel_keys, open_seed
-from broker.directory.make import seal_seed
+from broker.directory.issuance import seal_seed
 from broker.participant import keyring
 from broker.participant.keyring import Keyring
 from support.coalition import AUDITOR, BORDER, POLICE_A, Coalition, receiving_key, signing_key

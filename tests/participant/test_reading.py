@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from broker.log.protocol import Message, Partition
-from broker.log.sqlite import SqliteLog
+from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.reading import read_events
 from broker.verify.violations import Kind, Violation

@@ -18,7 +18,7 @@ _TO_STDOUT = "structlog.configure(logger_factory=structlog.PrintLoggerFactory())
     ("program", "on_stdout"),
     [
         (f"import broker, structlog; {_SAY}", []),
-        (f"import structlog, broker.exchange; {_SAY}", []),
+        (f"import structlog, broker.publish.publisher; {_SAY}", []),
         (f"import structlog; structlog.configure(); import broker; {_SAY}", ["small", "large"]),
         (f"import broker, structlog; {_TO_STDOUT}; {_SAY}", ["large"]),
     ],

@@ -11,11 +11,14 @@ import pytest
 
 from broker.access.requests import new_details
 from broker.errors import UsageError
-from broker.exchange import Delivered, Ground, Publisher, Subscriber
-from broker.formats.manifest import Operation
-from broker.formats.records import from_json
-from broker.formats.terms import Purpose
+from broker.publish.publisher import Publisher
+from broker.records.record import from_json
+from broker.services.kas.local import open_key_access
 from broker.session import Profile, open_session
+from broker.subscribe.asking import Ground
+from broker.subscribe.subscriber import Delivered, Subscriber
+from broker.wire.manifest import Operation
+from broker.wire.terms import Purpose
 from support.cli_coalition import BORDER, CHANNEL, POLICE, CliCoalition, row
 
 PHRASE = "an exercise"
@@ -50,8 +53,9 @@ async def test_a_program_publishes_and_reads(place: CliCoalition, monkeypatch: p
         ),
     )
     async with (
-        open_session(Profile.load(place.profile(BORDER)), with_kas=True) as own,
-        Subscriber(own.log, own.follower, own.keyring, own.kas, ground=ground, store=own.store) as subscriber,
+        open_session(Profile.load(place.profile(BORDER)), key_access=open_key_access) as own,
+        own.key_access() as kas,
+        Subscriber(own.log, own.follower, own.keyring, kas, ground=ground, store=own.store) as subscriber,
     ):
         found = [item async for item in subscriber.deliveries()]
     (item,) = found
@@ -84,8 +88,11 @@ async def test_a_program_that_gives_no_passphrase_is_told_how(place: CliCoalitio
 
 def test_a_session_needs_no_command_line() -> None:
     """Importing it, its publisher and its subscriber loads no module of the command line, nor click."""
-    program = "import sys, broker.session, broker.session.local_kas, broker.exchange; print(*sys.modules)"
+    modules = (
+        "broker.session, broker.services.kas.local, broker.publish.publisher, broker.subscribe.subscriber"
+    )
+    program = f"import sys, {modules}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     loaded = set(done.stdout.split())
-    assert {"broker.session", "broker.exchange.publisher"} <= loaded
+    assert {"broker.session", "broker.publish.publisher"} <= loaded
     assert not {name for name in loaded if name.startswith("broker.cli") or name == "click"}

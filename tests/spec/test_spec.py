@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from broker.formats.protocol import KINDS
+from broker.wire.encoding import KINDS
 from spec import decoder, tables
 
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from broker.access.entries import access_release_secret
-from broker.access.held import open_held
-from broker.access.keystore import KeyStore
 from broker.crypto.lock import body_key, context_of, release_share, unlock
 from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed, release_info
 from broker.errors import BrokerError, OpenError
-from broker.formats.batch import OpenedManifest, open_manifest, parse_envelope
-from broker.formats.protocol import encode
+from broker.services.kas.entries import access_release_secret
+from broker.services.kas.held import open_held
+from broker.services.kas.keystore import KeyStore
 from broker.verify.violations import Place
+from broker.wire.batch import OpenedManifest, open_manifest, parse_envelope
+from broker.wire.encoding import encode
 from support.simulator import Row
 
 __all__ = ["Loot"]

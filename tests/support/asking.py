@@ -10,13 +10,13 @@ from typing import Any
 
 from broker.access.answers import Answer, open_answer
 from broker.access.requests import PreparedRequest, details_commitment, new_details
+from broker.clock import system_clock
 from broker.crypto.sign import SigningKey
-from broker.formats.access import AccessRequest
-from broker.formats.batch import sign_content
-from broker.formats.manifest import LogItem, Operation, RecordItem, Signed
-from broker.formats.protocol import encode
-from broker.formats.terms import Purpose
-from broker.participant.clock import system_clock
+from broker.wire.access import AccessRequest
+from broker.wire.batch import sign_content
+from broker.wire.encoding import encode
+from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
+from broker.wire.terms import Purpose
 from support.coalition import signing_key
 from support.exchange import CHANNEL, World
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from broker.audit.causes import Known
 from broker.audit.replay import ReplayReport, replay
+from broker.avro.schema import default_store
 from broker.directory import HighWater
-from broker.formats.manifest import LogItem
-from broker.formats.schema import default_store
-from broker.formats.terms import Action, Purpose
-from broker.log.sqlite import SqliteLog
+from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.wire.manifest import LogItem
+from broker.wire.terms import Action, Purpose
 from support.coalition import (
     AUDITOR,
     BORDER,

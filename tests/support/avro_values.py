@@ -8,7 +8,7 @@ from typing import Any
 import fastavro
 from hypothesis import strategies as st
 
-from broker.formats.shape import (
+from broker.avro.shape import (
     Array,
     Enum,
     Fixed,

@@ -35,11 +35,11 @@ from broker.directory import (
     sign_statement,
 )
 from broker.errors import PeerError
-from broker.formats.manifest import Signed
-from broker.formats.protocol import Statement
-from broker.formats.statements import ChannelKind, KeyUse, Mandate, ServiceRole
-from broker.formats.terms import LED_PURPOSES, WELFARE_PURPOSES, Purpose
 from broker.log.protocol import Log, Message, Partition, StoredMessage
+from broker.wire.encoding import Statement
+from broker.wire.manifest import Signed
+from broker.wire.statements import ChannelKind, KeyUse, Mandate, ServiceRole
+from broker.wire.terms import LED_PURPOSES, WELFARE_PURPOSES, Purpose
 
 __all__ = [
     "AGENCIES",

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from broker.audit.replay import replay
+from broker.avro.schema import default_store
 from broker.directory import History
-from broker.formats.schema import default_store
 from broker.log import Log, Partition, open_log
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring

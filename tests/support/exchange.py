@@ -18,27 +18,27 @@ from typing import Any
 from urllib.parse import quote
 
 from broker.access.client import KeyAccess
-from broker.access.journal import Journal
-from broker.access.keystore import KeyStore
 from broker.access.requests import new_details
-from broker.access.service import KeyAccessService
+from broker.avro.schema import default_store
+from broker.clock import system_clock
 from broker.directory import History, confirm_channel_keys, drafts, make_channel_keys
-from broker.exchange.asking import Ground
-from broker.exchange.publisher import Published, Publisher
-from broker.exchange.reader_set import partition_reader
-from broker.exchange.subscriber import Delivered, Delivery, Subscriber
-from broker.formats.access import AccessDetails
-from broker.formats.manifest import Operation, Terms
-from broker.formats.records import Record, from_json
-from broker.formats.schema import default_store
-from broker.formats.terms import Action, Purpose, Target
 from broker.log import Log, Partition, SqliteLog, StoredMessage, open_log
-from broker.participant.clock import system_clock
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.participant.reading import read_events
+from broker.publish.publisher import Published, Publisher
+from broker.records.record import Record, from_json
+from broker.services.kas.journal import Journal
+from broker.services.kas.keystore import KeyStore
+from broker.services.kas.service import KeyAccessService
+from broker.subscribe.asking import Ground
+from broker.subscribe.reader_set import partition_reader
+from broker.subscribe.subscriber import Delivered, Delivery, Subscriber
 from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Violation
+from broker.wire.access import AccessDetails
+from broker.wire.manifest import Operation, Terms
+from broker.wire.terms import Action, Purpose, Target
 from support.coalition import (
     AUDITOR,
     KAS,

@@ -13,14 +13,19 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
-from broker.access.entries import ACCESS_RECORD_TYPE, ACCESS_SCHEMA_ID, access_release_secret
+from broker.avro.schema import default_store
+from broker.clock import system_clock
 from broker.crypto.lock import context_of
 from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory
-from broker.formats.access import AccessBody, AccessDetails
-from broker.formats.batch import (
+from broker.log.protocol import Message, Partition
+from broker.records.record import encode_body
+from broker.services.kas.entries import ACCESS_RECORD_TYPE, ACCESS_SCHEMA_ID, access_release_secret
+from broker.verify.violations import Place
+from broker.wire.access import AccessBody, AccessDetails
+from broker.wire.batch import (
     Batch,
     EpochAccess,
     Intake,
@@ -34,13 +39,8 @@ from broker.formats.batch import (
     parse_envelope,
     sign_content,
 )
-from broker.formats.manifest import Header, ManifestPlaintext, RecordItem, RecordManifest, Terms
-from broker.formats.protocol import encode
-from broker.formats.records import encode_body
-from broker.formats.schema import default_store
-from broker.log.protocol import Message, Partition
-from broker.participant.clock import system_clock
-from broker.verify.violations import Place
+from broker.wire.encoding import encode
+from broker.wire.manifest import Header, ManifestPlaintext, RecordItem, RecordManifest, Terms
 from support.coalition import CARE, KAS, signing_key
 from support.exchange import World
 

@@ -7,10 +7,10 @@ from hashlib import sha256
 
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.errors import KasUnavailable
-from broker.formats.access import AccessAnswer, Receipt
-from broker.formats.batch import sign_content
-from broker.formats.manifest import Signed
-from broker.formats.protocol import decode, encode
+from broker.wire.access import AccessAnswer, Receipt
+from broker.wire.batch import sign_content
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import Signed
 from support.coalition import KAS, signing_key
 from support.exchange import World
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from broker.exchange.subscriber import Delivered
+from broker.subscribe.subscriber import Delivered
 from support.exchange import World, numbered
 
 

@@ -28,7 +28,7 @@ from urllib.parse import urlencode
 import pytest
 
 import kafka_jvm
-from broker.log.kafka_wire import Connection, NoAnswer, NotSent, Security
+from broker.log.kafka.wire import Connection, NoAnswer, NotSent, Security
 from support.certificates import Authority
 
 __all__ = ["Cluster", "Kafka", "free_ports", "kafka", "new_prefix", "none_there", "secured", "three_brokers"]
@@ -404,7 +404,7 @@ def _with_listeners(settings: kafka_jvm.Settings, scram_port: int) -> kafka_jvm.
 
 
 def _security(authority: Authority, folder: Path) -> Security:
-    from broker.log.kafka_options import KafkaOptions
+    from broker.log.kafka.options import KafkaOptions
 
     cert, key = authority.issue("operator", folder)
     options = KafkaOptions(hosts=(("127.0.0.1", 1),), ca=folder / "ca.pem", cert=cert, key=key)

@@ -20,15 +20,25 @@ from pathlib import Path
 
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
-from broker.access.journal import Journal
-from broker.access.keystore import KeyStore
 from broker.access.requests import PreparedRequest, make_request, new_details
-from broker.access.service import KeyAccessService
+from broker.avro.schema import default_store
 from broker.crypto.lock import context_of, release_share
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
 from broker.directory import Directory, confirm_channel_keys, make_channel_keys
-from broker.formats.access import AccessDetails
-from broker.formats.batch import (
+from broker.log.protocol import Log, Message, Partition
+from broker.log.sqlite.sqlite_log import SqliteLog
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.reading import read_events
+from broker.services.kas.journal import Journal
+from broker.services.kas.keystore import KeyStore
+from broker.services.kas.service import KeyAccessService
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.verify.partition import PartitionReader
+from broker.verify.terms import seal_recipients
+from broker.verify.violations import Violation
+from broker.wire.access import AccessDetails
+from broker.wire.batch import (
     Batch,
     EpochAccess,
     Intake,
@@ -41,19 +51,9 @@ from broker.formats.batch import (
     parse_envelope,
     sign_content,
 )
-from broker.formats.manifest import Header, LogItem, ManifestPlaintext, Operation, RecordItem, Terms
-from broker.formats.protocol import Statement, encode
-from broker.formats.schema import default_store
-from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
-from broker.log.protocol import Log, Message, Partition
-from broker.log.sqlite import SqliteLog
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
-from broker.participant.reading import read_events
-from broker.verify.entitled import ACCESS_TOPIC
-from broker.verify.partition import PartitionReader
-from broker.verify.terms import seal_recipients
-from broker.verify.violations import Violation
+from broker.wire.encoding import Statement, encode
+from broker.wire.manifest import Header, LogItem, ManifestPlaintext, Operation, RecordItem, Terms
+from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from support.coalition import KAS, POLICE_A, Coalition, receiving_key, signing_key
 
 __all__ = ["PASSPHRASE", "Placed", "World", "record_terms"]

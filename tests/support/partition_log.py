@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
+from broker.avro.schema import default_store
 from broker.crypto.seal import receiving_key_id
 from broker.directory import EpochKey, History, Use
-from broker.formats.batch import Batch, EpochAccess, Intake, Item, Secrets, build_batch
-from broker.formats.manifest import Header, Terms
-from broker.formats.schema import default_store
-from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from broker.log.protocol import StoredMessage
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, ReaderState, VerifiedBatch
 from broker.verify.violations import Violation
+from broker.wire.batch import Batch, EpochAccess, Intake, Item, Secrets, build_batch
+from broker.wire.manifest import Header, Terms
+from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from support.coalition import AUDITOR, POLICE_A, Coalition, signing_key
 
 __all__ = ["PartitionLog", "batches", "reader", "record_terms", "scan", "violations"]

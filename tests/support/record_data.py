@@ -6,9 +6,9 @@ from copy import deepcopy
 from datetime import date
 from typing import Any
 
+from broker.avro.schema import default_store
 from broker.errors import RecordInvalid
-from broker.formats.records import Record, from_json
-from broker.formats.schema import default_store
+from broker.records.record import Record, from_json
 
 __all__ = ["TODAY", "problems", "read", "valid"]
 

@@ -24,25 +24,25 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from broker.access.answers import Answer
-from broker.access.service import KeyAccessService
 from broker.audit.causes import Known
 from broker.audit.replay import ReplayReport, replay
+from broker.avro.schema import default_store
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, HighWater, History, directory_message
 from broker.errors import BrokerError, KasUnavailable, RequestRefused
-from broker.exchange.asking import Ground
-from broker.exchange.publisher import Published
-from broker.exchange.subscriber import Delivered, Delivery, NotDelivered, Subscriber
-from broker.formats.manifest import LogItem, Operation, Reason, RecordItem, Terms
-from broker.formats.protocol import Statement
-from broker.formats.schema import default_store
-from broker.formats.terms import Action, HandlingCode, Purpose
-from broker.formats.terms import Target as Order
 from broker.log.protocol import Message, Partition
-from broker.log.sqlite import SqliteLog
+from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.publish.publisher import Published
+from broker.services.kas.service import KeyAccessService
+from broker.subscribe.asking import Ground
+from broker.subscribe.subscriber import Delivered, Delivery, NotDelivered, Subscriber
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.encoding import Statement
+from broker.wire.manifest import LogItem, Operation, Reason, RecordItem, Terms
+from broker.wire.terms import Action, HandlingCode, Purpose
+from broker.wire.terms import Target as Order
 from support.asking import send
 from support.coalition import (
     AUDITOR,

@@ -23,15 +23,15 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from broker.access import entries, followed, held, service
-from broker.access.journal import Journal
-from broker.access.service import KeyAccessService
 from broker.errors import BrokerError
-from broker.exchange import receipts, state
-from broker.exchange.asking import Asker
-from broker.exchange.reader_set import ReaderSet
-from broker.exchange.subscriber import Delivered
 from broker.log import Log
+from broker.services.kas import channel_service, entries, held, service
+from broker.services.kas.journal import Journal
+from broker.services.kas.service import KeyAccessService
+from broker.subscribe import receipts, state
+from broker.subscribe.asking import Asker
+from broker.subscribe.reader_set import ReaderSet
+from broker.subscribe.subscriber import Delivered
 from support.append_hook import AppendHook
 from support.exchange import CHANNEL, World, numbered
 
@@ -86,7 +86,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "hold secrets": (held.HeldReleases, "take"),
     "write entry": (entries.AccessWriter, "write"),
     "journal": (Journal, "record"),
-    "read own entry": (followed.FollowedChannel, "read_own"),
+    "read own entry": (channel_service.FollowedChannel, "read_own"),
     "release": (service, "release"),
     "seal answer": (service, "seal_answer"),
 }

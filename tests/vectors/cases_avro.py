@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.formats.protocol import encode
+from broker.wire.encoding import encode
 from vectors.cases import Case, fails, valid
 from vectors.coalition import header, record_terms
 

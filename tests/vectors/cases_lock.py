@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from broker.crypto.lock import body_key, context_of, lock_bodies, release_share
 from broker.crypto.merkle import inclusion_path, leaf_hash, tree_hash
-from broker.formats.access import AccessDetails
-from broker.formats.protocol import encode
+from broker.wire.access import AccessDetails
+from broker.wire.encoding import encode
 from vectors.cases import Case, fails, flip, valid
 from vectors.coalition import EPOCH, GENESIS, ISSUER, PARTITION, TOPIC
 

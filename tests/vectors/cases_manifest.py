@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
+from broker.avro.schema import protocol_schema, schema_id
 from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import epoch_key, seal, statement_info
-from broker.formats.access import AccessBody, AccessRequest
-from broker.formats.batch import (
+from broker.wire.access import AccessBody, AccessRequest
+from broker.wire.batch import (
     Item,
     OpenedManifest,
     Secrets,
@@ -20,7 +21,8 @@ from broker.formats.batch import (
     parse_envelope,
     sign_content,
 )
-from broker.formats.manifest import (
+from broker.wire.encoding import encode
+from broker.wire.manifest import (
     AccessTerms,
     Entries,
     ManifestPlaintext,
@@ -34,9 +36,7 @@ from broker.formats.manifest import (
     TopicEnd,
     Verdict,
 )
-from broker.formats.protocol import encode
-from broker.formats.schema import protocol_schema, schema_id
-from broker.formats.terms import Purpose, RecordTerms, Target
+from broker.wire.terms import Purpose, RecordTerms, Target
 from vectors.cases import Case, fails, flip, valid
 from vectors.coalition import (
     ACCESS,

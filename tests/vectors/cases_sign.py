@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from broker.crypto.sign import NO_GENESIS
-from broker.formats.manifest import KeySignature, Signed
-from broker.formats.protocol import decode, encode
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import KeySignature, Signed
 from vectors.cases import Case, fails, flip, valid
 from vectors.coalition import AUTHORITY, GENESIS, GENESIS_SIGNED, KAS, POLICE
 

@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from broker.crypto.lock import hkdf_sha256
 from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import NO_GENESIS, SigningKey
-from broker.formats.batch import EpochAccess, Intake
-from broker.formats.manifest import Header, KeySignature, Signed
-from broker.formats.protocol import encode
-from broker.formats.statements import Genesis
-from broker.formats.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Tlp
+from broker.wire.batch import EpochAccess, Intake
+from broker.wire.encoding import encode
+from broker.wire.manifest import Header, KeySignature, Signed
+from broker.wire.statements import Genesis
+from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Tlp
 
 __all__ = [
     "ACCESS",

@@ -12,6 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from broker.avro.codec import compile_schema
+from broker.avro.schema import protocol_schema
 from broker.crypto.lock import body_key, check_release_share, context_of, hkdf_sha256, release_share, unlock
 from broker.crypto.merkle import verify_inclusion
 from broker.crypto.seal import (
@@ -28,12 +30,10 @@ from broker.crypto.seal import (
 )
 from broker.crypto.sign import signing_key_id, verify
 from broker.errors import BrokerError, FormatError, OpenError, SignatureInvalid
-from broker.formats.access import AccessDetails
-from broker.formats.avro import compile_schema
-from broker.formats.batch import manifest_tag, open_manifest, parse_envelope
-from broker.formats.manifest import Signed
-from broker.formats.protocol import decode, decode_content
-from broker.formats.schema import protocol_schema
+from broker.wire.access import AccessDetails
+from broker.wire.batch import manifest_tag, open_manifest, parse_envelope
+from broker.wire.encoding import decode, decode_content
+from broker.wire.manifest import Signed
 
 HERE = Path(__file__).parent
 TEXT = frozenset(("kind", "topic", "channel", "issuer", "use"))

@@ -6,9 +6,9 @@ from hashlib import sha256
 
 import pytest
 
-from broker.formats.manifest import Header
 from broker.verify.streams import MAX_HEADS, Head, StreamKey, Streams
 from broker.verify.violations import Kind, Place
+from broker.wire.manifest import Header
 
 ISSUER = "XAA:police"
 ZEROS = bytes(32)

@@ -28,11 +28,11 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 )
 
 import kafka_jvm
+from broker.avro.schema import default_store
 from broker.errors import LogUnavailable, UsageError
-from broker.formats.schema import default_store
 from broker.log import Log, Message, Partition, open_log
-from broker.log import kafka_admin as requests
-from broker.log.acl import (
+from broker.log.kafka import admin as requests
+from broker.log.kafka.acl import (
     Acl,
     Operation,
     Pattern,
@@ -44,8 +44,8 @@ from broker.log.acl import (
     commands,
     denials,
 )
-from broker.log.kafka import KafkaLog
-from broker.log.kafka_options import KafkaOptions
+from broker.log.kafka.kafka_log import KafkaLog
+from broker.log.kafka.options import KafkaOptions
 from support.certificates import Authority
 from support.kafka import Secured, blocking, new_prefix
 

@@ -23,15 +23,15 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
     TransactionalIdAuthorizationFailed,
 )
 
+from broker.avro.schema import default_store
 from broker.crypto.seal import ReceivingKey
 from broker.errors import LogUnavailable
-from broker.formats.schema import default_store
 from broker.log import Message, Partition, StoredMessage, open_log, physical
-from broker.log.acl import Acl, Role, allowances, denials
-from broker.log.kafka import KafkaLog
-from broker.log.kafka_admin import Outcome, create_acl
-from broker.log.kafka_options import KafkaOptions
-from broker.log.kafka_wire import Connection
+from broker.log.kafka.acl import Acl, Role, allowances, denials
+from broker.log.kafka.admin import Outcome, create_acl
+from broker.log.kafka.kafka_log import KafkaLog
+from broker.log.kafka.options import KafkaOptions
+from broker.log.kafka.wire import Connection
 from broker.session.profile import Profile
 from broker.session.session import open_session
 from support.adversary import Loot

@@ -13,10 +13,10 @@ import pytest
 
 import kafka_jvm
 from broker.errors import LogUnavailable, OutcomeUnknown
-from broker.exchange.subscriber import Delivered
 from broker.log import Message, Partition, open_log
 from broker.participant.settle import append_settled
 from broker.session.profile import Profile
+from broker.subscribe.subscriber import Delivered
 from support.certificates import Authority
 from support.cli_coalition import CHANNEL, POLICE, READING, CliCoalition, row
 from support.coalition import POLICE_A

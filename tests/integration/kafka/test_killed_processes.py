@@ -35,7 +35,7 @@ TAKING_OVER = ("append keys", "hold secrets", "append access", "write entry", "j
 SERVICE: list[Step] = [(step, 1, behind) for step in TAKING_OVER for behind in PLACES]
 
 
-# The embedded log has tests of its own for this, in one process: tests/exchange/test_crash.py.
+# The embedded log has tests of its own for this, in one process: tests/publish/test_crash.py.
 LOGS = [pytest.param("kafka", marks=pytest.mark.kafka), *(["sqlite"] if THOROUGH else [])]
 
 

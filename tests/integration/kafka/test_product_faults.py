@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.access.journal import Journal
 from broker.log import open_log, physical
+from broker.services.kas.journal import Journal
 from support.coalition import BORDER, CARE, KAS, POLICE_A, POLICE_B
 from support.crew import Crew
 from support.kafka import Cluster

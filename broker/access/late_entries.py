@@ -1,0 +1,64 @@
+"""What a LATE entry brings back: batches of the access log that were cut off after they were durable.
+
+They count as if they stood: the key access service and replay both take what they list and erase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+
+from broker.directory import EpochKey, History
+from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
+from broker.verify.entitlement import ACCESS_TOPIC, verify_manifest
+from broker.wire.batch import OpenedManifest, open_manifest, parse_envelope
+from broker.wire.manifest import LostMessage
+
+__all__ = ["lost_manifests"]
+
+
+def lost_manifests(
+    messages: Sequence[LostMessage],
+    *,
+    history: History,
+    partition: int,
+    keys: Callable[[int], EpochKey | None],
+) -> Iterator[OpenedManifest | str]:
+    """The manifests among cut messages, if their bodies follow; what is wrong with what is none.
+
+    Each is judged by the directory that it claims: it was judged by its place when it stood.
+    """
+    at = 0
+    while at < len(messages):
+        opened = _open_lost(messages[at], history, partition, keys)
+        if isinstance(opened, str):
+            yield opened
+            return
+        count = opened.manifest.count
+        digests = b"".join(sha256(one.value).digest() for one in messages[at + 1 : at + 1 + count])
+        if digests != opened.entries.digests:
+            yield "the bodies are not those of its manifest"
+            return
+        yield opened
+        at += 1 + count
+
+
+def _open_lost(
+    message: LostMessage, history: History, partition: int, keys: Callable[[int], EpochKey | None]
+) -> OpenedManifest | str:
+    envelope = parse_envelope(message.key, message.value)
+    key = None if envelope is None else keys(envelope.epoch)
+    if envelope is None or key is None:
+        return "no manifest that opens"
+    try:
+        opened = open_manifest(
+            envelope,
+            genesis=history.latest.genesis,
+            topic=ACCESS_TOPIC,
+            partition=partition,
+            key=key.key,
+        )
+        verify_manifest(history.at(opened.manifest.header.directory_size), opened)
+    except (OpenError, FormatError, UsageError, NotEntitled, SignatureInvalid) as error:
+        return error.message
+    return opened

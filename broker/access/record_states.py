@@ -1,0 +1,203 @@
+"""The records of a channel as the decision sees them: a pure fold of verified batches.
+
+The key access service and replay both keep a ``ChannelRecords``, so that both decide from the same
+state. It depends only on which messages were applied, not on the order in which topics were read:
+
+    - a batch counts at its first offset; copies elsewhere are no batches
+    - what became of a batch is what the first access entry that lists it says
+    - an order (RECTIFY, RESTRICT, WITHDRAW, ERASE) counts only for records of its own issuer,
+      unless its own batch was REFUSED, and until its issuer WITHDRAWs the order itself
+    - RESTRICT holds until a later RECTIFY; later is by append time, then topic, then offset
+    - RECTIFY with an earlier erase_by shortens the retention of its targets (LED art. 5); none lengthens it
+    - what an ErasureTerms entry names is erased, whatever was ordered since
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from sys import intern
+
+from broker.access.policy import RecordEntry, RecordState
+from broker.crypto.lock import context_of
+from broker.verify.partition import VerifiedBatch
+from broker.wire.batch import MAX_RECORDS
+from broker.wire.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem, Terms
+from broker.wire.terms import Action, RecordTerms
+
+__all__ = ["ChannelRecords", "IndexedBatch"]
+
+_Key = tuple[bytes, int]
+_When = tuple[int, str, int]
+_UNTOUCHED = {status: RecordState(status=status) for status in CollectionStatus}
+"""What most records are: nothing was ever ordered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedBatch:
+    """What is kept of a batch in memory."""
+
+    batch_id: bytes
+    topic: str
+    partition: int
+    offset: int
+    epoch: int
+    issuer: str
+    record_type: str
+    manifest_id: bytes
+    count: int
+    judged_at: int
+    terms: tuple[RecordTerms, ...]
+    term_of: bytes
+
+    def entry(self, index: int) -> RecordEntry:
+        """What the manifest says of one record."""
+        return RecordEntry(
+            topic=self.topic,
+            partition=self.partition,
+            epoch=self.epoch,
+            issuer=self.issuer,
+            record_type=self.record_type,
+            terms=self.terms[self.term_of[index]],
+        )
+
+    def context(self, genesis: bytes) -> bytes:
+        """What binds its shares to it."""
+        place = (self.topic, self.partition, self.epoch, self.issuer, self.manifest_id)
+        return context_of(genesis, *place)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A record that acts on an earlier one; ``record`` is its own name."""
+
+    action: Action
+    record: _Key
+    when: _When
+    erase_by: int
+
+
+class ChannelRecords:
+    """Every batch of one channel, what became of it, and the orders on its records."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        """Grows with whatever may change a decision."""
+        self._batches: dict[bytes, IndexedBatch] = {}
+        self._listed: dict[bytes, Collected] = {}
+        self._orders: dict[_Key, dict[str, list[_Order]]] = {}
+        """By record and by who orders: what others order costs its originator nothing."""
+        self._shredded: dict[bytes, int] = {}
+        self._terms: dict[RecordTerms, RecordTerms] = {}
+
+    # applying
+
+    def add(self, batch: VerifiedBatch) -> IndexedBatch | None:
+        """Take a batch of records; None where it stands at an earlier offset already."""
+        if batch.batch_id in self._batches:
+            return None
+        manifest = batch.opened.manifest
+        indexed = IndexedBatch(
+            batch_id=batch.batch_id,
+            topic=batch.topic,
+            partition=batch.partition,
+            offset=batch.offset,
+            epoch=manifest.header.epoch,
+            issuer=intern(manifest.header.issuer),
+            record_type=intern(manifest.record_type),
+            manifest_id=manifest.manifest_id,
+            count=manifest.count,
+            judged_at=batch.judged_at,
+            terms=tuple(self._shared(terms) for terms in batch.opened.entries.terms),
+            term_of=batch.opened.entries.term_of,
+        )
+        self.version += 1
+        self._batches[batch.batch_id] = indexed
+        self._take_orders(indexed, (batch.appended_at, batch.topic, batch.offset))
+        return indexed
+
+    def _shared(self, terms: Terms) -> RecordTerms:
+        """One object for equal terms, which most batches have: memory is for the batches."""
+        if not isinstance(terms, RecordTerms):
+            raise TypeError("a batch of records with other terms is not verified")
+        if terms.targets or len(self._terms) > 4096:
+            return terms
+        return self._terms.setdefault(terms, terms)
+
+    def _take_orders(self, batch: IndexedBatch, when: _When) -> None:
+        for index, term in enumerate(batch.term_of):
+            terms = batch.terms[term]
+            for target in terms.targets:
+                order = _Order(terms.action, (batch.batch_id, index), when, terms.erase_by)
+                by_issuer = self._orders.setdefault((target.batch_id, target.index), {})
+                by_issuer.setdefault(batch.issuer, []).append(order)
+
+    def list(self, batches: Iterable[Collected]) -> None:
+        """Take a COLLECTION entry; a batch that is listed already stays what it was."""
+        self.version += 1
+        for one in batches:
+            if one.status is not CollectionStatus.UNKNOWN:
+                self._listed.setdefault(one.batch_id, one)
+
+    def shred(self, terms: ErasureTerms) -> None:
+        """Take an erasure entry; what it says of a record that no batch can have says nothing."""
+        self.version += 1
+        for target in terms.targets:
+            if 0 <= target.index < MAX_RECORDS:
+                shredded = self._shredded.get(target.batch_id, 0)
+                self._shredded[target.batch_id] = shredded | 1 << target.index
+
+    # asking
+
+    def batch(self, batch_id: bytes) -> IndexedBatch | None:
+        """The batch of this name."""
+        return self._batches.get(batch_id)
+
+    def find(self, item: RecordItem) -> IndexedBatch | None:
+        """The batch that an item names, if it stands just there."""
+        found = self._batches.get(item.batch_id)
+        return found if found and (found.topic, found.offset) == (item.topic, item.offset) else None
+
+    def listed(self, batch_id: bytes) -> Collected | None:
+        """What the access log says became of a batch."""
+        return self._listed.get(batch_id)
+
+    def shredded(self, batch_id: bytes) -> int:
+        """Bit i is set where the access log says that the share of record i was shredded."""
+        return self._shredded.get(batch_id, 0)
+
+    def state(self, batch: IndexedBatch, index: int) -> RecordState:
+        """What became of one record, as far as was applied."""
+        listed = self._listed.get(batch.batch_id)
+        status = listed.status if listed else CollectionStatus.UNKNOWN
+        orders = self._orders_on((batch.batch_id, index), batch.issuer)
+        if not orders and batch.batch_id not in self._shredded:
+            return _UNTOUCHED[status]
+        counting = [order for order in orders if self._counts(order, batch.issuer)]
+        actions = {order.action for order in counting}
+        return RecordState(
+            status=status,
+            restricted=_is_restricted(counting),
+            withdrawn=Action.WITHDRAW in actions,
+            erased=Action.ERASE in actions or bool(self.shredded(batch.batch_id) >> index & 1),
+            erase_by=min((o.erase_by for o in counting if o.action is Action.RECTIFY), default=None),
+        )
+
+    def _orders_on(self, record: _Key, issuer: str) -> Sequence[_Order]:
+        return self._orders.get(record, {}).get(issuer, ())
+
+    def _counts(self, order: _Order, issuer: str) -> bool:
+        return self._is_effective(order) and not any(
+            other.action is Action.WITHDRAW and self._is_effective(other)
+            for other in self._orders_on(order.record, issuer)
+        )
+
+    def _is_effective(self, order: _Order) -> bool:
+        listed = self._listed.get(order.record[0])
+        return listed is None or listed.status is not CollectionStatus.REFUSED
+
+
+def _is_restricted(orders: Iterable[_Order]) -> bool:
+    restricted = max((o.when for o in orders if o.action is Action.RESTRICT), default=None)
+    rectified = max((o.when for o in orders if o.action is Action.RECTIFY), default=None)
+    return restricted is not None and (rectified is None or rectified < restricted)

@@ -1,0 +1,132 @@
+"""What of the access log concerns an agency: who read what it shared, and what it read itself.
+
+A member holds no key of the access log, so the key access service chooses the entries: whether it left
+one out, an auditor finds. What it answers is proved, one by one:
+
+    (1) the entry lies in the range that was asked for, behind the one before it
+    (2) the service signed its manifest, with a key of its own, and the entry is in it
+    (3) the log holds it: its body, which the entry names by digest, stands at its place
+    (4) whoever the request names signed it
+    (5) the details are what the request committed to
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from broker.access.answers import (
+    MAX_ENTRIES_BYTES,
+    LoggedAccess,
+    check_log_entry,
+    entries_size,
+    open_log_entry,
+)
+from broker.access.requests import check_signed, log_item
+from broker.audit.disclosures import Access, LogAsker, access_of, checked_details
+from broker.directory import Channel
+from broker.errors import FormatError, OpenError
+from broker.log.protocol import Log, Partition
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.wire.access import AccessRequest, LogEntry
+from broker.wire.batch import MAX_RECORDS
+from broker.wire.encoding import decode
+from broker.wire.manifest import AccessTerms, LogItem
+
+__all__ = ["ConcernedReading"]
+
+_SLACK_US = 3600 * 1_000_000
+"""By how much the log's clock may differ from the service's."""
+
+_Stored = dict[int, tuple[bytes, bytes]]
+"""By offset: the key of a message and the digest of its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConcernedReading:
+    """Reads what concerns a member, range by range."""
+
+    log: Log
+    asker: LogAsker
+
+    async def read(
+        self, channel: Channel, since: int | None, until: int | None, is_wanted: Callable[[Access], bool]
+    ) -> AsyncIterator[Access]:
+        """The accesses that concern us and are wanted; since it cannot be known where they stand, all is
+        asked for that was appended in this time.
+        """
+        seen: set[bytes] = set()
+        start, end = await self._range(channel, since, until)
+        while start < end:
+            item = log_item(start, end)
+            entries = await self.asker.ask(channel, item)
+            _check_order(entries, item)  # (1)
+            stored = await self._stored(channel, item)
+            for entry in entries:
+                access = self._opened(channel, entry, stored)
+                name = sha256(entry.manifest.content).digest() + bytes((entry.index,))
+                if name in seen:
+                    continue  # a copy that somebody appended to the log: an access counts once
+                seen.add(name)
+                if access is not None and is_wanted(access):
+                    yield access
+            # An answer is bounded: one that reached its bound goes on behind its last entry.
+            is_whole = entries_size(entries) <= MAX_ENTRIES_BYTES
+            start = item.end if is_whole or not entries else entries[-1].offset + 1
+
+    async def _range(self, channel: Channel, since: int | None, until: int | None) -> tuple[int, int]:
+        """The offsets between which everything stands that was appended in this time."""
+        place = Partition(ACCESS_TOPIC, channel.number)
+        start, end = 0, (await self.log.ends([place]))[place]
+        if since is None and until is None:
+            return start, end
+        async for message in self.log.read(place, 0):
+            if message.offset >= end:
+                break
+            if since is not None and message.appended_at < since - _SLACK_US:
+                start = message.offset + 1
+            if until is not None and message.appended_at >= until + _SLACK_US:
+                return start, message.offset
+        return start, end
+
+    async def _stored(self, channel: Channel, item: LogItem) -> _Stored:
+        """What the log holds there; a batch that begins in the range may end behind it."""
+        found: _Stored = {}
+        async for message in self.log.read(Partition(ACCESS_TOPIC, channel.number), item.start):
+            if message.offset >= item.end + MAX_RECORDS:
+                break
+            found[message.offset] = message.key or b"", sha256(message.value or b"").digest()
+        return found
+
+    def _opened(self, channel: Channel, entry: LogEntry, stored: _Stored) -> Access | None:
+        """The access that an entry stands for; None for entries of another kind."""
+        history = self.asker.follower.history
+        is_erased = entry.body_key is None  # its month is gone, and who it was with it
+        checked = check_log_entry if is_erased else open_log_entry
+        logged = checked(entry, history, channel.number)  # (2)
+        _check_stands(logged, entry, stored)  # (3)
+        terms = logged.terms
+        if not isinstance(terms, AccessTerms):
+            return None
+        if terms.request.kind != "access-request":
+            raise FormatError(f"access@{entry.offset} holds no request")
+        request = decode(AccessRequest, terms.request.content)
+        check_signed(terms.request, request.issuer, history.at(terms.positions.directory_size))  # (4)
+        details = None if is_erased else checked_details(logged.details, request, entry.offset)  # (5)
+        at = logged.manifest.header.issued_at
+        return access_of(channel, entry.offset, entry.index, at, terms, request, details)
+
+
+def _check_order(entries: tuple[LogEntry, ...], item: LogItem) -> None:
+    places = [(entry.offset, entry.index) for entry in entries]
+    if places != sorted(set(places)) or any(not item.start <= offset < item.end for offset, _ in places):
+        raise FormatError(f"the entries answered for access@{item.start} are not in order, or not of there")
+
+
+def _check_stands(logged: LoggedAccess, entry: LogEntry, stored: _Stored) -> None:
+    manifest_id, index = logged.manifest.manifest_id, entry.index
+    key, _ = stored.get(entry.offset, (b"", b""))
+    body = stored.get(entry.offset + 1 + index)
+    if key != manifest_id or body != (manifest_id + index.to_bytes(4, "big"), entry.entry[32:64]):
+        raise OpenError(f"the entry answered for access@{entry.offset} does not stand in the log")

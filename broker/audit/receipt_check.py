@@ -1,0 +1,246 @@
+"""Receipts that agencies kept, against the access log: each names an entry that must stand there.
+
+    no entry of that name stands there, or in a LATE entry     RECEIPT_WITHOUT_ENTRY at the place claimed
+    something was released, and no entry is named              RECEIPT_WITHOUT_ENTRY where the log ends
+    the entry stands elsewhere, is about another request, or
+    says otherwise; released behind an erasure                 RECEIPT_INVALID at the place claimed
+
+Only what the key access service has signed accuses it: a receipt without its signature is refused
+before anything is compared. Receipts lie in a temporary file, so that memory stays flat.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from broker.access.answers import RecordRef, open_receipt
+from broker.audit.index import Index
+from broker.directory import History, KeyState
+from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid, UsageError
+from broker.log.protocol import MAX_OFFSET
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.verify.violations import Kind, Place, Violation
+from broker.wire.access import AccessRequest, Receipt
+from broker.wire.batch import OpenedManifest
+from broker.wire.encoding import decode
+from broker.wire.manifest import AccessTerms, Reason, RecordItem, Signed, Verdict
+
+__all__ = ["MAX_LINE_BYTES", "KeptReceipts", "difference", "read_kept"]
+
+MAX_LINE_BYTES = 1_000_000
+"""Bytes of a line in a file of receipts; the largest request and its receipt need 60,000."""
+_SCHEMA = """
+CREATE TABLE receipt(id INTEGER PRIMARY KEY, partition INTEGER, offset INTEGER, batch_id BLOB, place TEXT,
+    content BLOB, is_found INTEGER);
+CREATE INDEX receipt_batch ON receipt(partition, batch_id);
+"""
+
+
+def read_kept(path: Path) -> Iterator[tuple[str, Signed, Signed]]:
+    """Each (``file:line``, request, receipt) of a subscriber's file; UsageError names a line that is none."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                yield f"{path}:{number}", *_parsed(line, f"{path}:{number}")
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror}") from None
+
+
+def _parsed(line: bytes, where: str) -> tuple[Signed, Signed]:
+    if len(line) > MAX_LINE_BYTES:
+        raise UsageError(f"{where}: a line of more than {MAX_LINE_BYTES} bytes")
+    try:
+        found = json.loads(line)
+        parts = [base64.b64decode(found[name], validate=True) for name in ("request", "receipt")]
+        return decode(Signed, parts[0]), decode(Signed, parts[1])
+    except (ValueError, KeyError, TypeError, RecursionError, FormatError):
+        raise UsageError(
+            f"{where}: no receipt",
+            hint="give the .receipts file of a subscription; a line that a crash cut short may be removed",
+        ) from None
+
+
+class KeptReceipts:
+    """The receipts of a replay: ``with KeptReceipts(history) as kept``, then ``take`` each."""
+
+    def __init__(self, history: History) -> None:
+        self.compared = 0
+        """Receipts that were compared with the log."""
+        self._given = 0
+        self._history = history
+        self._file = tempfile.NamedTemporaryFile(prefix="ftf-receipts-", suffix=".db")  # noqa: SIM115 - closed in close()
+        self._db = sqlite3.connect(self._file.name, isolation_level=None)
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
+            self._db.execute(f"PRAGMA {pragma}")
+        self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._db.close()
+        self._file.close()
+
+    def take(self, where: str, request: Signed, signed: Signed) -> None:
+        """Take a receipt and the request that it answers; UsageError where it proves nothing.
+
+        One under a key that was revoked since is counted and not compared: its thief could have made it.
+        """
+        try:
+            asked = decode(AccessRequest, request.content)
+            receipt = self._opened(signed, asked.directory_size)
+        except PeerError as error:
+            raise UsageError(f"{where}: {error.message}") from None
+        if receipt is not None and receipt.request_digest != sha256(request.content).digest():
+            raise UsageError(f"{where}: the receipt answers another request than the one beside it")
+        self._given += 1
+        if receipt is None:
+            return
+        channel = self._history.latest.channel(asked.channel)
+        entry = receipt.entry
+        if entry is not None:
+            row = (entry.partition, entry.offset, entry.batch_id)
+        elif channel is not None and any(one.released for one in receipt.outcomes):
+            row = (channel.number, MAX_OFFSET, b"")
+        else:
+            self.compared += 1  # denials that are counted, and no entry owed
+            return
+        values = (*row, where, signed.content)
+        self._db.execute(
+            "INSERT INTO receipt(partition, offset, batch_id, place, content, is_found)"
+            " VALUES (?, ?, ?, ?, ?, 0)",
+            values,
+        )
+
+    def _opened(self, signed: Signed, size: int) -> Receipt | None:
+        """The receipt, signed with a key in use at the request's time or now; None where it was revoked."""
+        latest = self._history.latest
+        kas = latest.service(latest.kas_name or "")
+        keys = {} if kas is None else kas.keys
+        if any(keys[one.key_id].state is KeyState.REVOKED for one in signed.signatures if one.key_id in keys):
+            return None
+        try:
+            return open_receipt(signed, self._history.at(min(max(size, 0), latest.size)))
+        except (NotEntitled, SignatureInvalid):
+            return open_receipt(signed, latest)
+
+    @property
+    def not_compared(self) -> int:
+        """Receipts under a revoked key, or of channels whose access log was not read."""
+        return self._given - self.compared
+
+    # against the log
+
+    def see(
+        self,
+        opened: OpenedManifest,
+        offset: int,
+        lost: bool,
+        index: Index,
+        report: Callable[[Violation], Place],
+    ) -> None:
+        """Compare the receipts of a batch of entries that stands at ``offset``, or was ``lost`` and is LATE.
+
+        The index knows the violations and the erasures before it.
+        """
+        sql = "SELECT id, offset, place, content FROM receipt WHERE partition = ? AND batch_id = ?"
+        rows = self._db.execute(sql, (index.partition, opened.batch_id)).fetchall()
+        for row, claimed, where, content in rows:
+            receipt = decode(Receipt, content)
+            entry = receipt.entry
+            if entry is None or not 0 <= entry.index < len(opened.entries.term_of):
+                continue  # stays without an entry
+            terms = opened.entries.terms[opened.entries.term_of[entry.index]]
+            if not isinstance(terms, AccessTerms):
+                continue
+            self._db.execute("UPDATE receipt SET is_found = 1 WHERE id = ?", (row,))
+            wrong = None if lost or claimed == offset else f"its entry stands at {offset}"
+            wrong = wrong or difference(receipt, terms)
+            wrong = wrong or _behind_erasure(receipt, terms, index, claimed)
+            if wrong is not None:
+                self._violate(Kind.RECEIPT_INVALID, claimed, f"{where}: {wrong}", index, report)
+
+    def conclude(self, end: int, index: Index, report: Callable[[Violation], Place]) -> None:
+        """Report the receipts of a channel whose entries were not seen in its access log up to ``end``."""
+        sql = "SELECT offset, place, content, is_found FROM receipt WHERE partition = ? ORDER BY offset, id"
+        for claimed, where, content, is_found in self._db.execute(sql, (index.partition,)).fetchall():
+            receipt = decode(Receipt, content)
+            if is_found:
+                self.compared += 1
+                continue
+            if index.skipped_within(ACCESS_TOPIC, claimed, claimed):
+                continue
+            self.compared += 1
+            entry = receipt.entry
+            if entry is None:
+                detail, claimed = "says released, and names no entry", end
+            else:
+                detail = f"its entry, record {entry.index} of batch {entry.batch_id.hex()}, is not in the log"
+            self._violate(Kind.RECEIPT_WITHOUT_ENTRY, claimed, f"{where}: {detail}", index, report)
+
+    def _violate(
+        self, kind: Kind, offset: int, detail: str, index: Index, report: Callable[[Violation], Place]
+    ) -> None:
+        cause = index.root_within(ACCESS_TOPIC, offset, offset)
+        place = Place(ACCESS_TOPIC, index.partition, offset)
+        report(Violation(kind=kind, place=place, detail=detail, caused_by=cause))
+
+
+def difference(receipt: Receipt, terms: AccessTerms) -> str | None:
+    """What a receipt says otherwise than its entry; None where they agree.
+
+    Allowed in the entry and withheld in the answer agree: what was decided anew may only be less.
+    """
+    if sha256(terms.request.content).digest() != receipt.request_digest:
+        return "its entry is about another request"
+    said: dict[RecordRef, tuple[Verdict, Reason | None]] = {}
+    for one in receipt.outcomes:
+        if one.released and one.verdict is Verdict.DENIED:
+            return "says denied and released"
+        for record in one.indexes or (-1,):
+            reason = one.reason if one.verdict is Verdict.DENIED else None
+            if said.setdefault(RecordRef(one.item, record), (one.verdict, reason)) != (one.verdict, reason):
+                return f"says two things of record {record} of item {one.item}"
+    logged = {
+        RecordRef(one.item, record): (one.verdict, one.reason)
+        for one in terms.outcomes
+        for record in one.indexes or (-1,)
+    }
+    for ref in sorted(said.keys() | logged.keys()):
+        if said.get(ref) != logged.get(ref):
+            what = f"record {ref.record} of item {ref.item}"
+            return f"says {_words(said.get(ref))} for {what}, its entry {_words(logged.get(ref))}"
+    return None
+
+
+def _words(outcome: tuple[Verdict, Reason | None] | None) -> str:
+    if outcome is None:
+        return "nothing"
+    verdict, reason = outcome
+    return str(verdict) + (f" ({reason})" if reason else "")
+
+
+def _behind_erasure(receipt: Receipt, terms: AccessTerms, index: Index, offset: int) -> str | None:
+    """Whether something was released that an entry before it says is shredded."""
+    items = decode(AccessRequest, terms.request.content).items
+    for one in receipt.outcomes:
+        item = items[one.item] if 0 <= one.item < len(items) else None
+        if not one.released or not isinstance(item, RecordItem):
+            continue
+        shredded = sorted(set(one.indexes) & set(index.shreddings(item.batch_id, offset)))
+        if shredded:
+            return f"says released for record {shredded[0]} of item {one.item}, which was erased before"
+    return None

@@ -1,0 +1,172 @@
+"""Write the function that decodes values of a schema.
+
+Each ``_decode…`` adds lines that read a value and returns an expression for it, and the offset from ``p``
+at which the bytes behind it begin (where it does not say so, that is ``p`` itself).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from broker.avro.shape import (
+    Array,
+    Enum,
+    Fixed,
+    Primitive,
+    Record,
+    Shape,
+    Union,
+    min_width,
+    tag_of,
+    tagged_branches,
+)
+from broker.avro.source import Index, Path, Source
+
+__all__ = ["write_decoder"]
+
+_ONE_BYTE = 64  # indexes below this take one byte
+
+
+def write_decoder(source: Source, shape: Shape) -> None:
+    with source.block("def decode(data):"):
+        with source.block("try:"):
+            source.line("if type(data) is not bytes: raise Wrong", (), "bytes")
+            source.line("p = 0")
+            source.line("end = len(data)")
+            value, off = _decode(source, shape, 0, ())
+            _advance(source, off)
+            source.line("if p != end: raise Wrong('ends early' if p > end else 'bytes behind its end')")
+            source.line(f"return {value}")
+        with source.block("except Exception as error:"):
+            source.line("raise undecodable(error) from None")
+
+
+def _plus(off: int) -> str:
+    return f" + {off}" if off else ""
+
+
+def _advance(source: Source, off: int) -> None:
+    if off:
+        source.line(f"p += {off}")
+
+
+def _decode(source: Source, shape: Shape, off: int, path: Path) -> tuple[str, int]:
+    match shape:
+        case Primitive(kind="null"):
+            return "None", off
+        case Primitive(kind="boolean"):
+            out = source.name("v")
+            source.line(f"{out} = BOOL[data[p{_plus(off)}]]", path, "a boolean of 0 or 1")
+            return out, off + 1
+        case Primitive(kind="int" | "long" as kind):
+            return _decode_integer(source, kind, off, path), 0
+        case Primitive(kind="bytes"):
+            return _decode_sized(source, "", off, path), 0
+        case Primitive():
+            return _decode_sized(source, ".decode()", off, path), 0
+        case Fixed(size=size):
+            out = source.name("v")
+            source.line(f"{out} = data[p{_plus(off)}:p{_plus(off + size)}]")
+            return out, off + size
+        case Enum():
+            return _decode_enum(source, shape, off, path)
+        case Array():
+            return _decode_array(source, shape, off, path), 0
+        case Union():
+            return _decode_union(source, shape, off, path), 0
+        case Record():
+            return _decode_record(source, shape, off, path)
+
+
+def _decode_integer(source: Source, kind: str, off: int, path: Path) -> str:
+    out = source.name("v")
+    source.line(f"{out} = data[p{_plus(off)}]", path)
+    source.line(f"if {out} > 127: {out}, p = read_{kind}(data, p{_plus(off)})", path)
+    with source.block("else:"):
+        source.line(f"{out} = {out} >> 1 ^ -({out} & 1)")
+        source.line(f"p += {off + 1}")
+    return out
+
+
+def _decode_size(source: Source, off: int, path: Path) -> str:
+    """Leave a length in a variable and ``p`` behind it."""
+    size = source.name("n")
+    source.line(f"{size} = data[p{_plus(off)}]", path)
+    # Both tests in one: 128 is a longer varint, 1 is the sign.
+    source.line(f"if {size} & 129: {size}, p = read_size(data, p{_plus(off)})", path)
+    with source.block("else:"):
+        source.line(f"{size} >>= 1")
+        source.line(f"p += {off + 1}")
+    return size
+
+
+def _decode_sized(source: Source, convert: str, off: int, path: Path) -> str:
+    size, stop, out = _decode_size(source, off, path), source.name("q"), source.name("v")
+    source.line(f"{stop} = p + {size}")
+    source.line(f"{out} = data[p:{stop}]{convert}", path)
+    source.line(f"p = {stop}")
+    return out
+
+
+def _decode_enum(source: Source, shape: Enum, off: int, path: Path) -> tuple[str, int]:
+    found = source.types.get(shape.name)
+    symbols = [found(symbol) if found else symbol for symbol in shape.symbols]
+    out, expected = source.name("v"), f"an index below {len(symbols)}"
+    if len(symbols) <= _ONE_BYTE:
+        table = source.constant({i << 1: symbol for i, symbol in enumerate(symbols)})
+        source.line(f"{out} = {table}[data[p{_plus(off)}]]", path, expected)
+        return out, off + 1
+    index = _decode_size(source, off, path)
+    source.line(f"{out} = {source.constant(dict(enumerate(symbols)))}[{index}]", path, expected)
+    return out, 0
+
+
+def _decode_array(source: Source, shape: Array, off: int, path: Path) -> str:
+    results = source.name("a")
+    count = _decode_size(source, off, path)
+    source.line(f"{results} = []")
+    with source.block(f"if {count}:"):
+        width = min_width(shape.items)
+        source.line(f"if {count} * {width} > end - p: raise Wrong('more items than bytes')", path)
+        with source.block(f"for _ in repeat(None, {count}):"):
+            item, after = _decode(source, shape.items, 0, (*path, Index(results, before=0)))
+            _advance(source, after)
+            source.line(f"{results}.append({item})")
+        source.line("if data[p]: raise Wrong('a second block of items')", path)
+        source.line("p += 1")
+    return f"tuple({results})" if source.types else results
+
+
+def _decode_record(source: Source, shape: Record, off: int, path: Path) -> tuple[str, int]:
+    found = source.types.get(shape.name)
+    values: dict[str, str] = {}
+    for field in shape.fields:
+        values[field.name], off = _decode(source, field.shape, off, (*path, f".{field.name}"))
+    out = source.name("v")
+    if found:
+        order = [field.name for field in dataclasses.fields(found) if not field.kw_only]
+        named = "" if order == list(values) else "{}="
+        arguments = ", ".join(named.format(name) + value for name, value in values.items())
+        source.line(f"{out} = {source.constant(found)}({arguments})", path, f"a valid {found.__name__}")
+    else:
+        source.line(f"{out} = {{{', '.join(f'{name!r}: {value}' for name, value in values.items())}}}")
+    return out, off
+
+
+def _decode_union(source: Source, shape: Union, off: int, path: Path) -> str:
+    out, index, shift = source.name("v"), source.name("i"), 0
+    tagged = tagged_branches(shape, source.types)
+    if len(shape.branches) <= _ONE_BYTE:
+        source.line(f"{index} = data[p{_plus(off)}]", path)
+        off, shift = off + 1, 1
+    else:
+        index, off = _decode_size(source, off, path), 0
+    word = "if"
+    for i, branch in enumerate(shape.branches):
+        with source.block(f"{word} {index} == {i << shift}:"):
+            value, after = _decode(source, branch, off, path)
+            source.line(f"{out} = ({tag_of(branch)!r}, {value})" if tagged[i][0] else f"{out} = {value}")
+            _advance(source, after)
+        word = "elif"
+    source.line("else: raise Wrong", path, f"a branch below {len(shape.branches)}")
+    return out

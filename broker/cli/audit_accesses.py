@@ -1,0 +1,218 @@
+"""``audit accesses``: who read what, when, why and on what legal basis; asking is logged as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import click
+
+from broker.audit.accesses import Access, Disclosure, accesses
+from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.opening import open_session
+from broker.cli.output import note, print_json, print_line, print_pairs
+from broker.cli.read.ground import LOG_READING, Why, why_options
+from broker.errors import Denied, UsageError
+from broker.log import Log
+from broker.log.protocol import physical
+from broker.session import Profile, Role, Session
+from broker.show.meanings import counted, printable, reason_meaning
+from broker.show.record_view import instant_json
+from broker.show.text import time_text
+from broker.wire.manifest import LogItem, Reason
+
+__all__ = ["command"]
+
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.command("accesses")
+@click.option("--record", "record_id", metavar="ID", help="Who read this record: a UUID.")
+@click.option("--agency", metavar="NAME", help="What this agency read.")
+@click.option("--from", "since", type=_DAY, metavar="DATE", help="From this day on, in UTC.")
+@click.option("--to", "until", type=_DAY, metavar="DATE", help="Up to this day, itself included.")
+@click.option(
+    "--channel", "channels", multiple=True, metavar="NAME", help="Only this channel; may be repeated."
+)
+@why_options(LOG_READING)
+@profile_option
+@json_option
+@asynchronous
+async def command(
+    record_id: str | None,
+    agency: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    channels: tuple[str, ...],
+    why: Why,
+    profile: Profile,
+    as_json: bool,
+) -> int:
+    """Tell who read what, when, why and on what legal basis.
+
+    For the four purposes that the law allows (LED art. 25). An auditor of the channel learns of every
+    access, which is read from the log itself; an agency that is a member, of those to what it shared and
+    of its own. Person, case and justification come from the key access service, and that reading is
+    logged too.
+
+    \b
+    Example:
+      ftf-broker audit accesses --record 0192f7a0-5d5e-7c0a-9f0e-6d1f6f4a2a01 --purpose LAWFULNESS \\
+        --person auditor-3 --role auditor --legal-basis "LED art. 25" --justification "Yearly check"
+      ftf-broker audit accesses --agency XBB:border --from 2026-11-01 --to 2026-11-30
+    """
+    if record_id is None and agency is None and since is None and until is None:
+        raise UsageError(
+            "it is not said which accesses", hint="name --record, --agency, or days with --from and --to"
+        )
+    if since is not None and until is not None and until < since:
+        raise UsageError(f"--to {until:%Y-%m-%d} lies before --from {since:%Y-%m-%d}")
+    record = None if record_id is None else _record(record_id)
+    async with open_session(profile) as session:
+        asked = _check(session, agency, channels)
+        why = why.complete(LOG_READING, channel="the access log")
+        found = []
+        async with session.key_access() as kas:
+            try:
+                async for one in accesses(
+                    session.log,
+                    session.follower,
+                    session.keyring,
+                    kas,
+                    channels=channels or None,
+                    record_id=record,
+                    agency=agency,
+                    since=None if since is None else _micros(since),
+                    until=None if until is None else _micros(until + timedelta(days=1)),
+                    purpose=why.known_purpose,
+                    details=why.details,
+                ):
+                    found.append(one)
+                    if not as_json:
+                        _print(one, session.log)
+            except Denied as error:
+                meaning = reason_meaning(error.reason)
+                raise Denied(f"{error.reason}: {meaning.says}", hint=meaning.do) from None
+        if as_json:
+            print_json({"accesses": [_to_json(one, session.log) for one in found]})
+        is_audit = all(profile.name in session.directory.channels[one].auditors for one in asked)
+    logged = "reading their details was logged too" if found else "so nothing was read, and nothing logged"
+    if not found and not is_audit:
+        logged = "asking was logged too"
+    note(f"{counted(len(found), 'access', 'accesses')} found; {logged}")
+    return 0
+
+
+def _record(text: str) -> bytes:
+    try:
+        return UUID(text).bytes
+    except ValueError:
+        raise UsageError(f"--record is '{text[:80]}', expected a UUID") from None
+
+
+def _micros(day: datetime) -> int:
+    return int(day.replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Tell what can be told without the key access service, before anything is asked and logged.
+
+    The channels that will be asked for.
+    """
+    directory, name = session.directory, session.profile.name
+    is_agency = session.profile.role is Role.AGENCY
+    ours = sorted(one.name for one in directory.channels.values() if name in one.auditors | one.members)
+    hint = f"you {'are a member of' if is_agency else 'audit'}: {', '.join(ours) or 'none'}"
+    for one in channels:
+        if directory.channel(one) is None:
+            raise UsageError(f"there is no channel '{one}'", hint=hint)
+    if not ours or not set(channels) <= set(ours):
+        reason = Reason.NOT_MEMBER if is_agency else Reason.NOT_AUDITOR
+        meaning = reason_meaning(reason)
+        raise Denied(f"{reason}: {meaning.says}", hint=f"{meaning.do}; {hint}")
+    if agency is not None and agency not in directory.parties:
+        raise UsageError(f"there is no agency '{agency}'", hint="see them all: ftf-broker agency list")
+    return channels or tuple(ours)
+
+
+# what is shown
+
+
+def _print(one: Access, log: Log) -> None:
+    request, details = one.request, one.details
+    place = f"{physical(log, 'access')}/{one.partition}@{one.offset}#{one.index}"
+    pairs = [("when", time_text(one.at)), ("who", request.issuer)]
+    if details is None:
+        pairs.append(("details", "erased: the month's key of the access log is gone"))
+    else:
+        reader = f"{details.person} ({details.role})" if details.person else details.role
+        pairs += [
+            ("person", printable(reader)),
+            ("legal basis", printable(details.legal_basis)),
+            ("case", printable(details.case_reference or "none")),
+            ("why", printable(details.justification)),
+        ]
+        if details.recipients:
+            pairs.append(("passed on to", ", ".join(details.recipients)))
+    under = f", mandate {printable(request.mandate_ref)}" if request.mandate_ref else ""
+    pairs += [("purpose", f"{request.purpose}, {request.operation}{under}")]
+    pairs += [("what", said) for said in _said(one, log)]
+    pairs += [("channel", one.channel), ("logged as", place)]
+    print_pairs("access", pairs)
+    print_line("")
+
+
+def _said(one: Access, log: Log) -> Iterator[str]:
+    for disclosed in one.disclosures:
+        item = disclosed.item
+        why = f" ({disclosed.reason})" if disclosed.reason else ""
+        if isinstance(item, LogItem):
+            what = f"{physical(log, 'access')}/{one.partition} from {item.start} to {item.end}"
+        else:
+            what = f"{physical(log, item.topic)}/{one.partition}@{item.offset} {_indexes(disclosed)}"
+        yield f"{disclosed.verdict}{why}: {what}"
+
+
+def _indexes(disclosed: Disclosure) -> str:
+    shown = ", ".join(str(index) for index in disclosed.indexes[:16])
+    more = len(disclosed.indexes) - 16
+    return f"index {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _to_json(one: Access, log: Log) -> dict[str, object]:
+    request, details = one.request, one.details
+    return {
+        "channel": one.channel,
+        "topic": physical(log, "access"),
+        "partition": one.partition,
+        "offset": one.offset,
+        "index": one.index,
+        "at": instant_json(one.at),
+        "agency": request.issuer,
+        "operation": request.operation.value,
+        "purpose": request.purpose.value,
+        "mandate": request.mandate_ref,
+        "person": details and details.person,
+        "role": details and details.role,
+        "legal_basis": details and details.legal_basis,
+        "case_reference": details and details.case_reference,
+        "justification": details and details.justification,
+        "recipients": details and list(details.recipients),
+        "request": one.request_digest.hex(),
+        "objects": [_object(disclosed, log) for disclosed in one.disclosures],
+    }
+
+
+def _object(disclosed: Disclosure, log: Log) -> dict[str, object]:
+    outcome: dict[str, object] = {"outcome": disclosed.verdict.value, "reason": disclosed.reason}
+    item = disclosed.item
+    if isinstance(item, LogItem):
+        return {"kind": "LOG", "from": item.start, "to": item.end} | outcome
+    return {
+        "kind": "RECORD",
+        "topic": physical(log, item.topic),
+        "offset": item.offset,
+        "batch_id": item.batch_id.hex(),
+        "indexes": list(disclosed.indexes),
+    } | outcome

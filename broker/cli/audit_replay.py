@@ -1,0 +1,258 @@
+"""``audit replay``: both logs of every channel verified, without reading a single record."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import click
+
+from broker.audit.causes import Known, Reported
+from broker.audit.receipt_check import KeptReceipts, read_kept
+from broker.audit.replay import Progress, ReplayReport, replay
+from broker.audit.report import known_from_json, to_json
+from broker.avro.schema import default_store
+from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.output import note, out, print_json, print_pairs, print_table
+from broker.cli.progress_bar import progress
+from broker.errors import UsageError
+from broker.log import Log, open_log
+from broker.log.protocol import physical
+from broker.participant.follower import DirectoryFollower
+from broker.session import Profile, Session
+from broker.session.session import load_high_water, save_high_water
+from broker.show.meanings import KINDS, counted, printable
+from broker.verify.violations import Kind, Place
+
+__all__ = ["command"]
+
+Row: TypeAlias = tuple[str, str, str, str]
+
+_SHOWN_OF_A_KIND = 3
+"""Consequences of one root and kind that are shown to people."""
+_MAX_KNOWN_BYTES = 64_000_000
+_DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK})
+
+
+@click.command("replay")
+@click.option(
+    "--channel", "channels", multiple=True, metavar="NAME", help="Only this channel; may be repeated."
+)
+@click.option(
+    "--known",
+    "known_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Violations already dealt with, as replay --json prints them: shown, and not counted.",
+)
+@click.option(
+    "--receipts",
+    "receipt_paths",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    multiple=True,
+    help="Receipts that an agency kept: each must have its entry in the access log; may be repeated.",
+)
+@profile_option
+@json_option
+@asynchronous
+async def command(
+    channels: tuple[str, ...],
+    known_path: Path | None,
+    receipt_paths: tuple[Path, ...],
+    profile: Profile,
+    as_json: bool,
+) -> int:
+    """Prove that the logs are whole.
+
+    Verifies that nothing was altered, dropped, inserted or reordered in the directory, in the record
+    partitions and in the access log of each channel whose keys the profile holds: an auditor's. No
+    record is read. A violation is named by its kind and place; what follows from it is listed below.
+    With --receipts an access that was answered and is no longer in the log is found too: agencies keep
+    them beside the state of a subscription, as *.receipts.
+
+    \b
+    Exit 0: verified, but for violations named in --known.
+    Exit 1: a violation counts.
+
+    \b
+    Example:
+      ftf-broker audit replay --profile audit/auditor.toml
+      ftf-broker audit replay --json > report.json; ftf-broker audit replay --known report.json
+      ftf-broker audit replay --receipts xbb-border.receipts --receipts xcc-care.receipts
+    """
+    async with _open_logs(profile) as session:
+        known = () if known_path is None else _known(known_path, session.log)
+        report = await _replay(session, channels, known, receipt_paths)
+        if not _DIRECTORY_KINDS & report.by_kind.keys():
+            save_high_water(profile, session.follower.high_water)
+        if as_json:
+            print_json(to_json(report, session.log))
+        else:
+            _print(report, session.log)
+    return 0 if report.verified else 1
+
+
+async def _replay(
+    session: Session, channels: Sequence[str], known: Iterable[Known], receipt_paths: Sequence[Path]
+) -> ReplayReport:
+    with KeptReceipts(session.follower.history) as receipts, progress("replaying") as moved:
+        for path in receipt_paths:
+            for where, request, receipt in read_kept(path):
+                receipts.take(where, request, receipt)
+
+        def show(now: Progress) -> None:
+            moved(now.done, now.total)
+
+        return await replay(
+            session.log,
+            session.follower,
+            session.keyring,
+            channels=channels or None,
+            store=session.store,
+            progress=show,
+            known=known,
+            high_water=load_high_water(session.profile),
+            receipts=receipts if receipt_paths else None,
+        )
+
+
+@asynccontextmanager
+async def _open_logs(profile: Profile) -> AsyncIterator[Session]:
+    """The log and its directory as they are: what is wrong with them is reported, not refused."""
+    parts = urlsplit(profile.log)
+    if parts.scheme == "sqlite" and not os.path.exists(unquote(parts.path, errors="surrogateescape")):
+        raise UsageError(
+            f"there is no log at '{profile.log}'", hint=f"check the field 'log' of '{profile.path}'"
+        )
+    async with open_log(profile.log) as log:
+        follower = await DirectoryFollower.start(log, profile.genesis)
+        yield Session(profile, log, follower, default_store())
+
+
+def _known(path: Path, log: Log) -> tuple[Known, ...]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_KNOWN_BYTES + 1)
+        if len(data) > _MAX_KNOWN_BYTES:
+            raise UsageError(f"'{path}' is larger than {_MAX_KNOWN_BYTES} bytes")
+        return known_from_json(json.loads(data), log)
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}': {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"'{path}' is no JSON: {error}", hint="give the output of: ftf-broker audit replay --json"
+        ) from None
+
+
+# in words
+
+
+def _print(report: ReplayReport, log: Log) -> None:
+    counts = [
+        ("channels", ", ".join(report.channels) or "none"),
+        ("directory", counted(report.directory_size, "statement")),
+        ("records", f"{report.records:,}"),
+        ("manifests", f"{report.manifests:,}"),
+        ("accesses", f"{report.access_entries:,} logged, {counted(report.denials, 'counted denial')}"),
+        ("erasures", f"{report.erasures:,}"),
+    ]
+    if report.access_unread:
+        what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
+        counts[-2:] = [("not checked", f"{what}: the access log is sealed to auditors")]
+    counts.append(("messages", f"{report.messages:,}"))
+    if report.receipts or report.receipts_not_compared:
+        more = f", {report.receipts_not_compared:,} not: no key of yours opens their entries"
+        compared = f"{report.receipts:,} compared with the access log"
+        counts.append(("receipts", compared + (more if report.receipts_not_compared else "")))
+    if report.uncollected:
+        counts.append(("not yet taken over", counted(report.uncollected, "batch", "batches")))
+    if report.opaque:
+        counts.append(
+            ("not verified", f"{counted(report.opaque, 'message')} under keys that you do not hold")
+        )
+    print_pairs("replay", counts)
+    if report.violations:
+        print_table(
+            "violations",
+            ("violation", "place", "count", "detail"),
+            _rows(report.violations, log),
+            right=("count",),
+            console=out(),
+        )
+        _explain(report)
+    _conclude(report)
+
+
+def _rows(violations: Sequence[Reported], log: Log) -> list[Row]:
+    """Roots in their order, each followed by its consequences; of many of one kind the first are shown."""
+    below: dict[Place, list[Reported]] = {}
+    for one in violations:
+        if one.violation.caused_by is not None:
+            below.setdefault(one.violation.caused_by, []).append(one)
+    rows: list[Row] = []
+    for one in violations:
+        if one.violation.caused_by is None:
+            rows += [_row(one, log), *_consequences(below.pop(one.violation.place, ()), log)]
+    for rest in below.values():  # of roots that are not listed themselves, being some of too many
+        rows += _consequences(rest, log)
+    return rows
+
+
+def _consequences(reported: Iterable[Reported], log: Log) -> list[Row]:
+    by_kind: dict[Kind, list[Reported]] = {}
+    for one in reported:
+        by_kind.setdefault(one.violation.kind, []).append(one)
+    rows: list[Row] = []
+    for kind, ones in by_kind.items():
+        rows += [_row(one, log) for one in ones[:_SHOWN_OF_A_KIND]]
+        if (more := len(ones) - _SHOWN_OF_A_KIND) > 0:
+            rows.append((f"└ {kind}", "…", f"{more:,}", "more of this kind, listed with --json"))
+    return rows
+
+
+def _row(reported: Reported, log: Log) -> Row:
+    one = reported.violation
+    mark = "└ " if one.caused_by is not None else ""
+    known = " (known)" if reported.known else ""
+    cause = "" if one.caused_by is None else f"; caused by {_place(one.caused_by, log)}"
+    return (
+        f"{mark}{one.kind}{known}",
+        _place(one.place, log),
+        str(one.count),
+        f"{printable(one.detail)}{cause}",
+    )
+
+
+def _place(place: Place, log: Log) -> str:
+    return f"{physical(log, place.topic)}/{place.partition}@{place.offset}"
+
+
+def _explain(report: ReplayReport) -> None:
+    """What the kinds mean, each once, and those that are not listed one by one."""
+    for kind in sorted({one.violation.kind for one in report.violations}):
+        note(f"{kind}: {KINDS[kind]}", style="dim")
+    if report.violation_count > len(report.violations):
+        listed = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.by_kind.items()))
+        note(f"listed the first {len(report.violations):,} of {report.violation_count:,}: {listed}")
+
+
+def _conclude(report: ReplayReport) -> None:
+    if not report.verified:
+        roots = sum(one.violation.caused_by is None and not one.known for one in report.violations)
+        note(
+            f"NOT VERIFIED: {counted(report.violation_count, 'violation')}, "
+            f"{counted(roots, 'root')}; begin with the first",
+            style="bold red",
+        )
+    elif report.violation_count:
+        note(f"verified, but for {counted(report.violation_count, 'known violation')}", style="bold green")
+    elif report.opaque:
+        note(f"verified, but for {counted(report.opaque, 'message')} under keys that you do not hold")
+    else:
+        note("verified: nothing was altered, dropped, inserted or reordered", style="bold green")

@@ -1,0 +1,237 @@
+"""What the agencies of the demo do: publish files, subscribe, consult, and ask for what they may not have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from broker.access.client import KeyAccess
+from broker.access.requests import new_details
+from broker.avro.schema import RecordSchema
+from broker.cli.demo.world import PublishPlan, World
+from broker.cli.opening import open_session
+from broker.clock import system_clock
+from broker.errors import RecordInvalid, UsageError
+from broker.log import Partition
+from broker.participant.reading import read_events
+from broker.publish.publisher import Publisher
+from broker.records.record import from_json
+from broker.session import Session
+from broker.subscribe.asking import AnswerWrong, Asker, Ground, Wanted
+from broker.subscribe.delivery import Delivered, Delivery, NotDelivered, Opener
+from broker.subscribe.subscriber import Subscriber
+from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.wire.manifest import CollectionStatus, Operation
+from broker.wire.terms import HandlingCode, Purpose, RecordTerms
+from connectors.input_file import InputFile
+from connectors.mapping import RowProblem
+from connectors.rejects import Rejects
+
+__all__ = ["Actor", "FeedResult", "Found", "PublishResult", "Wish", "consultation", "disclosure"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishResult:
+    """What came of a file: records that are durable, rows rejected with every reason."""
+
+    plan: PublishPlan
+    published: int
+    batches: int
+    collected: int
+    rejects: tuple[tuple[int, tuple[str, ...]], ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class FeedResult:
+    """What a subscription came to: the records delivered, and why others were not."""
+
+    delivered: list[Delivered] = field(default_factory=list)
+    denied: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record in a verified batch; its body is locked."""
+
+    batch: VerifiedBatch
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Which record somebody looks for: by what its manifest says, which members can see."""
+
+    channel: str
+    topic: str
+    purpose: Purpose | None = None
+    code: HandlingCode | None = None
+
+    def fits(self, terms: RecordTerms) -> bool:
+        """Tell whether a record's terms are those wished for."""
+        return self.purpose in (None, terms.purpose) and (
+            self.code is None or self.code in terms.handling.codes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """One agency at work, with the key access service that it asks."""
+
+    world: World
+    session: Session
+    kas: KeyAccess
+
+    @classmethod
+    @asynccontextmanager
+    async def enter(cls, world: World, name: str, kas: KeyAccess) -> AsyncIterator[Actor]:
+        """The agency of this name, at work until it leaves."""
+        async with open_session(world.profiles[name]) as session:
+            yield cls(world, session, kas)
+
+    async def publish(self, plan: PublishPlan) -> PublishResult:
+        """Publish a file; rows that break a rule are written beside it, the rest goes out."""
+        session, examples = self.session, self.world.examples
+        source = InputFile.open(
+            examples / plan.file,
+            record_type=plan.record_type,
+            mapping_path=examples / plan.mapping if plan.mapping else None,
+            file_format=None,
+            store=session.store,
+        )
+        channel = session.directory.channels[plan.channel]
+        today, tickets = datetime.now(UTC).date(), []
+        problems: list[tuple[int, tuple[str, ...]]] = []
+        publisher = Publisher(session.log, session.follower, session.keyring, store=session.store)
+        with Rejects(source.rejects_path) as rejects:
+            async with publisher:
+                for line, row in source.rows():
+                    try:
+                        if isinstance(row, RowProblem):
+                            raise RecordInvalid(row.problems)
+                        record = from_json(
+                            plan.record_type,
+                            row,
+                            store=session.store,
+                            today=today,
+                            ceiling_days=channel.ceiling_days,
+                        )
+                        tickets.append(await publisher.publish(plan.channel, record))
+                    except RecordInvalid as error:
+                        rejects.add(line, error.problems, None if isinstance(row, RowProblem) else row)
+                        problems.append((line, error.problems))
+                await publisher.flush()
+                published = [await ticket for ticket in tickets]
+                answered = await publisher.collected(published, self.kas)
+        collected = sum(one.status is CollectionStatus.COLLECTED for one in answered)
+        return PublishResult(
+            plan=plan,
+            published=len(published),
+            batches=len({one.batch_id for one in published}),
+            collected=collected,
+            rejects=tuple(problems),
+        )
+
+    async def feed(self, ground: Ground, record_types: tuple[str, ...] | None = None) -> FeedResult:
+        """Everything that a subscription delivers up to now; its position is kept in the agency's state."""
+        session, result = self.session, FeedResult()
+        state = session.profile.state
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        subscriber = Subscriber(
+            session.log,
+            session.follower,
+            session.keyring,
+            self.kas,
+            ground=ground,
+            store=session.store,
+            record_types=record_types,
+            state_path=state / f"demo-{ground.channel}.json",
+        )
+        async with subscriber, aclosing(subscriber.deliveries()) as items:
+            async for item in items:
+                match item:
+                    case Delivered():
+                        result.delivered.append(item)
+                    case NotDelivered():
+                        result.denied[item.reason] += 1
+                    case _:
+                        raise UsageError(f"the demo's own log is wrong at {item.place}: {item.detail}")
+        return result
+
+    async def find(self, wish: Wish) -> Found:
+        """The first record that fits, by its manifest: members and auditors see as much, and no more."""
+        session = self.session
+        channel = session.directory.channels[wish.channel]
+        place = Partition(wish.topic, channel.number)
+        reader = PartitionReader(
+            topic=wish.topic,
+            partition=channel.number,
+            history=session.follower.history,
+            keys=lambda epoch: session.keyring.epoch_key(session.directory, wish.channel, epoch, "metadata"),
+        )
+        end = (await session.log.ends([place]))[place]
+        async with aclosing(read_events(session.log, reader, session.follower, end=end)) as events:
+            async for event in events:
+                if isinstance(event, VerifiedBatch):
+                    entries = event.opened.entries
+                    for index, term in enumerate(entries.term_of):
+                        terms = entries.terms[term]
+                        if isinstance(terms, RecordTerms) and wish.fits(terms):
+                            return Found(event, index)
+        raise UsageError(f"no record of '{wish.channel}' fits")
+
+    async def ask(self, found: Found, ground: Ground) -> Delivery:
+        """Ask for one record: logged first, then unlocked or denied."""
+        session = self.session
+        asker = Asker(
+            kas=self.kas,
+            follower=session.follower,
+            keyring=session.keyring,
+            ground=ground,
+            clock=system_clock,
+            timeout_s=30,
+        )
+        asked = await asker.ask([Wanted(batch=found.batch, indexes=(found.index,))])
+        if isinstance(asked, AnswerWrong):
+            raise asked.error
+        opener = Opener(session.keyring, session.store)
+        schema = opener.schema_of(found.batch)
+        if not isinstance(schema, RecordSchema):
+            raise UsageError("the demo's own record has no known schema")
+        channel = session.directory.channels[ground.channel]
+        opened = opener.open(
+            found.batch,
+            (found.index,),
+            asked.releases[0],
+            schema=schema,
+            directory=session.directory,
+            channel=channel,
+        )
+        return next(item for _, item in opened)
+
+
+def disclosure(channel: str, purpose: Purpose, mandate: str, *, why: str, basis: str) -> Ground:
+    """A system's ground: the agency's officer has signed for it once, in the channel's mandate."""
+    return Ground(
+        channel=channel,
+        purpose=purpose,
+        operation=Operation.DISCLOSURE,
+        mandate_ref=mandate,
+        details=lambda: new_details(role="case management system", legal_basis=basis, justification=why),
+    )
+
+
+def consultation(
+    channel: str, purpose: Purpose, *, person: str, role: str, basis: str, case: str, why: str
+) -> Ground:
+    """A person's ground: who, why, by which law, for which case."""
+    return Ground(
+        channel=channel,
+        purpose=purpose,
+        operation=Operation.CONSULTATION,
+        details=lambda: new_details(
+            person=person, role=role, legal_basis=basis, case_reference=case, justification=why
+        ),
+    )

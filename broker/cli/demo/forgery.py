@@ -1,0 +1,66 @@
+"""The demo's forger: a copy of the log, whatever kind it is, in which one bit of one record differs."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from broker.avro.schema import default_store
+from broker.cli.demo.world import AUDITOR, CHANNELS, World
+from broker.cli.found.init import ensure_topics
+from broker.log import Log, Partition, StoredMessage, open_log, physical
+from broker.participant.follower import DIRECTORY
+from broker.session import Profile
+from broker.verify.violations import Place
+
+__all__ = ["Forgery", "forge"]
+
+_PLACE = Place("returns", 0, 2)
+"""The second body of the first batch of returns: a child's record."""
+
+_INSERT = "INSERT INTO message(topic, partition, offset, key, value, appended_at) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Forgery:
+    """Where the copy was altered, and the auditor's profile that looks at it."""
+
+    place: Place
+    profile: Profile
+
+
+async def forge(world: World) -> Forgery:
+    """Copy the log into the folder ``forged`` with one bit flipped; the real log is only read."""
+    folder = world.folder / "forged"
+    folder.mkdir(mode=0o700)
+    copy = folder / "log.db"
+    url = f"sqlite:{quote(str(copy))}"
+    async with open_log(url) as forged, open_log(world.log) as real:
+        await forged.ensure(DIRECTORY.topic, 1)
+        await ensure_topics(forged, len(CHANNELS))
+        await _copy(real, physical(forged, ""), copy)
+    auditor = world.profiles[AUDITOR]
+    profile = replace(auditor, path=folder / auditor.path.name, log=url, state=folder / "state")
+    profile.save()
+    return Forgery(_PLACE, profile)
+
+
+async def _copy(real: Log, prefix: str, copy: Path) -> None:
+    """Write the rows as they are, times included: the log itself would stamp its own."""
+    topics = (*default_store().topics, "access")
+    partitions = [DIRECTORY, *(Partition(topic, one.number) for topic in topics for one in CHANNELS)]
+    with closing(sqlite3.connect(copy)) as database, database:
+        for partition in partitions:
+            rows = [_row(prefix, partition, one) async for one in real.read(partition, 0)]
+            database.executemany(_INSERT, rows)
+
+
+def _row(prefix: str, partition: Partition, message: StoredMessage) -> tuple[object, ...]:
+    value = message.value
+    if value is not None and (*partition, message.offset) == _PLACE:
+        value = value[:-1] + bytes((value[-1] ^ 1,))
+    topic = prefix + partition.topic
+    return (topic, partition.number, message.offset, message.key, value, message.appended_at)

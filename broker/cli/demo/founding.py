@@ -1,0 +1,161 @@
+"""The demo's first act: a folder, a log, everybody's keys, the coalition and its channels."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import broker
+from broker.cli.demo.world import (
+    AUDITOR,
+    CHANNELS,
+    COALITION,
+    FILES,
+    KAS,
+    KEYS,
+    PARTICIPANTS,
+    THRESHOLD,
+    ChannelPlan,
+    World,
+)
+from broker.cli.found.enrolment import Where, create, request_statements
+from broker.cli.found.init import ensure_topics, found
+from broker.cli.found.issuing import sign_as
+from broker.cli.found.statement_file import unsigned
+from broker.cli.opening import open_session
+from broker.clock import system_clock
+from broker.crypto.keyfile import write_private
+from broker.directory import AUTHORITY, drafts, make_channel_keys, sign_statement
+from broker.errors import UsageError
+from broker.services.kas.local import announce_intake, confirm_epochs
+from broker.session import Session
+from broker.session.key_folder import KeyFolder
+from broker.session.profile import slug
+from broker.session.submission import append
+from broker.wire.manifest import Signed
+
+__all__ = ["examples_folder", "found_world", "make_folder", "with_own_prefix"]
+
+_CEILING_DAYS = 1825
+
+
+def examples_folder() -> Path:
+    """The example files: beside the package in a wheel, at the root in a source tree."""
+    package = Path(broker.__file__).parent
+    for folder in (package / "_examples", package.parent / "examples"):
+        if (folder / FILES[0].file).is_file():
+            return folder
+    raise UsageError("the example files are missing from this installation", hint="install it anew")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the demo's folder; UsageError unless it is new or empty."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError(
+                f"'{folder}' is not empty", hint="choose a new folder with --dir, or remove this one first"
+            )
+    except OSError as error:
+        raise UsageError(f"cannot use '{folder}': {error.strerror}") from None
+
+
+def with_own_prefix(url: str) -> str:
+    """The URL of a Kafka with a prefix of this demo's own, unless it has one: so brokers hold many demos."""
+    parts = urlsplit(url)
+    if parts.scheme != "kafka" or "prefix" in dict(parse_qsl(parts.query)):
+        return url
+    prefix = f"prefix=demo-{secrets.token_hex(4)}"
+    return f"{url.partition('?')[0]}?{parts.query}{'&' if parts.query else ''}{prefix}"
+
+
+async def found_world(folder: Path, url: str) -> World:
+    """Found the coalition in a folder that ``make_folder`` made."""
+    shutil.copytree(
+        examples_folder(), folder / "examples", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
+    )
+    phrase = _passphrase_file(folder / AUTHORITY)
+    authority = await found(
+        COALITION,
+        KeyFolder.create(folder / AUTHORITY / "keys", phrase.read_bytes()),
+        folder=folder / AUTHORITY,
+        url=url,
+        count=KEYS,
+        threshold=THRESHOLD,
+        passphrase_file=phrase,
+    )
+    profiles = {AUTHORITY: authority}
+    for name, (role, _) in PARTICIPANTS.items():
+        home = folder / slug(name)
+        where = Where(
+            folder=home,
+            like=authority.path,
+            kas=None if name == KAS else f"local:{folder / KAS / KAS}.toml",
+            passphrase_file=_passphrase_file(home),
+        )
+        profiles[name] = create(name, role, where)
+    world = World(folder=folder, log=url, profiles=profiles)
+    async with _everybody(world) as sessions:
+        await _admit_all(sessions)
+        await announce_intake(sessions[KAS])
+        for plan in CHANNELS:
+            await _open_channel(sessions, plan)
+        await ensure_topics(sessions[AUTHORITY].log, len(CHANNELS))
+    return world
+
+
+def _passphrase_file(home: Path) -> Path:
+    """A passphrase of its own for each participant, in a file: an exercise's keys, and nobody asks for it."""
+    home.mkdir(mode=0o700)
+    path = home / "passphrase"
+    write_private(path, secrets.token_urlsafe(18).encode())
+    return path
+
+
+@asynccontextmanager
+async def _everybody(world: World) -> AsyncIterator[dict[str, Session]]:
+    """Everybody's session on one log and one reading of the directory."""
+    async with open_session(world.profiles[AUTHORITY]) as first:
+        yield {
+            name: Session(profile, first.log, first.follower, first.store)
+            for name, profile in world.profiles.items()
+        }
+
+
+async def _admit_all(sessions: dict[str, Session]) -> None:
+    authority = sessions[AUTHORITY]
+    for name, (_, title) in PARTICIPANTS.items():
+        requested = request_statements(sessions[name], title)
+        await append(authority, _countersigned(authority, requested))
+
+
+def _countersigned(authority: Session, statements: Sequence[Signed]) -> list[Signed]:
+    signing = authority.signing_keys()
+    return [sign_as(authority.directory, one, AUTHORITY, signing) for one in statements]
+
+
+async def _open_channel(sessions: dict[str, Session], plan: ChannelPlan) -> None:
+    """The authority opens it, its first member publishes keys, the key access service confirms them."""
+    authority, member = sessions[AUTHORITY], sessions[plan.members[0]]
+    opened = drafts.open_channel(
+        authority.directory,
+        channel=plan.name,
+        number=plan.number,
+        members=plan.members,
+        auditors=[AUDITOR],
+        record_types=plan.record_types,
+        purposes=plan.purposes,
+        legal_basis=plan.legal_basis,
+        ceiling_days=_CEILING_DAYS,
+        mandates=plan.mandates,
+        issued_at=system_clock(),
+    )
+    await append(authority, _countersigned(authority, [unsigned(opened)]))
+    published = make_channel_keys(member.directory, plan.name, member.profile.name, system_clock())
+    signed = sign_statement(published, [member.keyring.signing], member.directory.genesis)
+    await append(member, [signed])
+    await confirm_epochs(sessions[KAS])

@@ -1,0 +1,47 @@
+"""The auditor of the demo: a replay of both logs, as numbers and words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.audit.replay import replay as replay_logs
+from broker.cli.opening import open_session
+from broker.session import Profile
+from broker.show.meanings import KINDS, violation_line
+from broker.verify.violations import Place
+
+__all__ = ["Audit", "replay"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What a replay found."""
+
+    verified: bool
+    records: int
+    manifests: int
+    access_entries: int
+    violations: int
+    lines: tuple[str, ...]
+    """Each violation as one line."""
+    rows: tuple[tuple[str, str, str], ...]
+    """Each violation as place, what it is, and the place that it follows from."""
+    roots: tuple[Place, ...]
+    """Where the violations are that follow from no other."""
+
+
+async def replay(profile: Profile) -> Audit:
+    """Replay every channel with this auditor's keys."""
+    async with open_session(profile) as session:
+        report = await replay_logs(session.log, session.follower, session.keyring, store=session.store)
+    found = [one.violation for one in report.violations]
+    return Audit(
+        verified=report.verified,
+        records=report.records,
+        manifests=report.manifests,
+        access_entries=report.access_entries,
+        violations=report.violation_count,
+        lines=tuple(violation_line(one) for one in found),
+        roots=tuple(one.place for one in found if one.caused_by is None),
+        rows=tuple((str(one.place), KINDS[one.kind], str(one.caused_by or "")) for one in found),
+    )

@@ -1,0 +1,155 @@
+"""``init``: found a coalition. Its log, its authority's keys, its genesis, and the authority's profile."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from broker.avro.schema import default_store
+from broker.cli.context import asynchronous, json_option
+from broker.cli.found.enrolment import absolute_url, passphrase_file_option
+from broker.cli.opening import new_passphrase
+from broker.cli.output import note, print_json, print_line
+from broker.clock import system_clock
+from broker.directory import AUTHORITY, Directory, directory_message, drafts, sign_statement
+from broker.errors import UsageError
+from broker.log import Log, Message, open_log
+from broker.participant.follower import DIRECTORY
+from broker.session import Profile, Role
+from broker.session.key_folder import KeyFolder
+from broker.wire.manifest import Signed
+
+__all__ = ["command", "ensure_topics", "found"]
+
+
+@click.command("init")
+@click.argument("coalition")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--log", "url", metavar="URL", help="The log to found it on. Default: log.db in the folder.")
+@click.option(
+    "--keys",
+    "count",
+    type=click.IntRange(1, 32),
+    default=3,
+    show_default=True,
+    help="How many keys the authority has.",
+)
+@click.option(
+    "--threshold",
+    type=click.IntRange(1, 32),
+    default=2,
+    show_default=True,
+    help="How many of them sign together: a majority.",
+)
+@passphrase_file_option
+@json_option
+@asynchronous
+async def command(
+    coalition: str,
+    folder: Path,
+    url: str | None,
+    count: int,
+    threshold: int,
+    passphrase_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Found a coalition.
+
+    Makes its log, its authority's keys and its first statement.
+
+    Prints the genesis hash. Every participant pins it, and gets it from the authority in person. Give
+    each key file to another holder afterwards: from then on --threshold of them sign together.
+
+    \b
+    Example:
+      ftf-broker init "Exercise Amber" authority --log sqlite:log.db --keys 3 --threshold 2
+      ftf-broker kas init kas kas --like authority/authority.toml
+    """
+    if not count < 2 * threshold <= 2 * count:
+        raise UsageError(
+            f"--threshold {threshold} of {count} keys, expected a majority of them",
+            hint=f"for {count} keys say --threshold {count // 2 + 1} or more",
+        )
+    folder = Path(os.path.abspath(folder))
+    if (folder / "authority.toml").exists():
+        raise UsageError(f"'{folder}' holds a coalition's authority already", hint="choose another folder")
+    file = Path(os.path.abspath(passphrase_file)) if passphrase_file else None
+    passphrase = new_passphrase(AUTHORITY, file)
+    store = KeyFolder.create(folder / "keys", passphrase)
+    profile = await found(
+        coalition,
+        store,
+        folder=folder,
+        url=absolute_url(url) if url else absolute_url(f"sqlite:{quote(str(folder / 'log.db'))}"),
+        count=count,
+        threshold=threshold,
+        passphrase_file=file,
+    )
+    if as_json:
+        print_json({"genesis": profile.genesis.hex(), "profile": str(profile.path), "log": profile.log})
+        return
+    note(f"founded '{coalition}': {threshold} of {count} authority keys in {store.folder}")
+    note(f"profile  {profile.path}")
+    note("genesis, to be pinned by everybody who takes part:")
+    print_line(profile.genesis.hex())
+    note(f"next: ftf-broker kas init kas FOLDER --like {profile.path}", style="dim")
+
+
+async def found(
+    coalition: str,
+    store: KeyFolder,
+    *,
+    folder: Path,
+    url: str,
+    count: int,
+    threshold: int,
+    passphrase_file: Path | None,
+) -> Profile:
+    """Make the keys, append the genesis to a log that has no directory, and write the profile."""
+    async with open_log(url) as log:
+        await log.ensure(DIRECTORY.topic, 1)
+        if (await log.ends([DIRECTORY]))[DIRECTORY]:
+            raise UsageError(
+                f"the log '{url}' holds a coalition already",
+                hint="choose another file, or another prefix: sqlite:log.db?prefix=exercise",
+            )
+        keys = [store.new_signing("authority") for _ in range(count)]
+        statement = drafts.found_coalition(
+            coalition=coalition,
+            authority_keys=[key.public for key in keys],
+            threshold=threshold,
+            issued_at=system_clock(),
+        )
+        signed = sign_statement(statement, keys, bytes(32))
+        _judge(signed)
+        profile = Profile(
+            path=folder / "authority.toml",
+            name=AUTHORITY,
+            role=Role.AUTHORITY,
+            log=url,
+            keys=store.folder,
+            state=folder / "state",
+            genesis=sha256(signed.content).digest(),
+            passphrase_file=passphrase_file,
+        )
+        profile.save()  # before the genesis is on the log: a profile without one can be thrown away
+        key, value = directory_message(signed)
+        await log.append(DIRECTORY, [Message(key, value)])
+        await ensure_topics(log, 1)
+    return profile
+
+
+def _judge(signed: Signed) -> None:
+    Directory.empty().apply(signed, appended_at=system_clock())
+
+
+async def ensure_topics(log: Log, channels: int) -> None:
+    """Create every topic, with a partition for each of so many channels."""
+    for topic in (*default_store().topics, "access"):
+        await log.ensure(topic, channels)
+    await log.ensure("checkpoints", 1)
+    await log.ensure("keys", 1, compacted=True)

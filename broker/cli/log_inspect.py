@@ -1,0 +1,193 @@
+"""``log``: what a holder of the profile's keys can see of a log, down to nothing but sizes and times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.opening import open_session
+from broker.cli.output import is_terminal, note, print_json, print_line, print_table
+from broker.crypto.sign import SigningKey
+from broker.directory import Channel
+from broker.errors import UsageError
+from broker.log import MAX_OFFSET, Partition
+from broker.participant.follower import DIRECTORY
+from broker.participant.keyring import Keyring
+from broker.session import Profile, Role, Session
+from broker.show.channel_view import channel_named
+from broker.show.message_view import ACCESS_TOPIC, MessageView, PartitionView, directory_view
+from broker.show.text import size_text, time_text
+
+__all__ = ["group"]
+
+_BEFORE = 256
+"""A body's manifest stands at most so many messages before it."""
+
+
+@click.group("log")
+def group() -> None:
+    """Look into the log."""
+
+
+@group.command("inspect")
+@click.option(
+    "--topic", metavar="NAME", help="returns, access, directory …; without it every topic of the channel."
+)
+@click.option("--channel", metavar="NAME", help="Which channel; without it every channel of the topic.")
+@click.option(
+    "--offset", type=click.IntRange(0, MAX_OFFSET), default=0, show_default=True, help="The first message."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="How many messages of each partition.",
+)
+@profile_option
+@json_option
+@asynchronous
+async def inspect(
+    topic: str | None, channel: str | None, offset: int, limit: int, profile: Profile, as_json: bool
+) -> None:
+    """Show what your keys can see of each message; without --topic and --channel, how much there is.
+
+    A member sees the terms of each record, an auditor too. Nobody sees a body here: that takes a
+    release share, and getting one is logged. Nothing is verified: ftf-broker audit replay does that.
+
+    \b
+    Example:
+      ftf-broker log inspect --channel repatriation --limit 10 --profile police/xaa-police.toml
+      ftf-broker log inspect --topic directory --json --profile audit/auditor.toml
+    """
+    async with open_session(profile) as session:
+        if topic == DIRECTORY.topic:
+            _print(topic, None, await _directory(session, offset, limit), as_json)
+            return
+        partitions = _partitions(session, topic, channel)
+        if topic is None and channel is None:
+            await _summary(session, partitions, as_json)
+            return
+        keyring = _keyring(session)
+        found = [
+            (name, one, await _messages(session, keyring, name, one, offset, limit))
+            for name, one in partitions
+        ]
+    if as_json:
+        print_json([_json(name, one.name, view) for name, one, views in found for view in views])
+        return
+    shown = [place for place in found if place[2]] or found[:1]
+    for number, (name, one, views) in enumerate(shown):
+        if len(shown) > 1 and not is_terminal():
+            print_line(f"{chr(10) if number else ''}{name}/{one.number}, channel {one.name}")
+        _print(name, one, views, as_json=False)
+
+
+def _partitions(session: Session, topic: str | None, channel: str | None) -> list[tuple[str, Channel]]:
+    topics: Sequence[str] = (*session.store.topics, ACCESS_TOPIC)
+    if topic is not None and topic not in topics:
+        raise UsageError(
+            f"there is no topic '{topic}'", hint=f"there are: {', '.join((*topics, DIRECTORY.topic))}"
+        )
+    channels = sorted(session.directory.channels.values(), key=lambda one: one.number)
+    if channel is not None:
+        channels = [channel_named(session.directory, channel)]
+    return [(name, one) for one in channels for name in ((topic,) if topic else topics)]
+
+
+def _keyring(session: Session) -> Keyring:
+    """An authority holds no key that opens anything: it looks in as a stranger does."""
+    if session.profile.role is Role.AUTHORITY:
+        return Keyring.of(session.profile.name, SigningKey.generate(), ())
+    return session.keyring
+
+
+async def _messages(
+    session: Session, keyring: Keyring, topic: str, channel: Channel, offset: int, limit: int
+) -> list[MessageView]:
+    view = PartitionView(topic, channel, session.directory, keyring)
+    views: list[MessageView] = []
+    async for message in session.log.read(Partition(topic, channel.number), max(0, offset - _BEFORE)):
+        seen = view.see(message)
+        if seen.offset >= offset:
+            views.append(seen)
+        if len(views) >= limit:
+            break
+    return views
+
+
+async def _directory(session: Session, offset: int, limit: int) -> list[MessageView]:
+    problems = {one.place.offset: one.detail for one in session.follower.violations}
+    views: list[MessageView] = []
+    async for message in session.log.read(DIRECTORY, offset):
+        views.append(directory_view(message, problems.get(message.offset)))
+        if len(views) >= limit:
+            break
+    return views
+
+
+async def _summary(session: Session, partitions: Sequence[tuple[str, Channel]], as_json: bool) -> None:
+    places = [DIRECTORY, *(Partition(topic, channel.number) for topic, channel in partitions)]
+    names = ["", *(channel.name for _, channel in partitions)]
+    ends = await session.log.ends(places)
+    if as_json:
+        print_json(
+            [
+                {
+                    "topic": place.topic,
+                    "partition": place.number,
+                    "channel": name or None,
+                    "messages": ends[place],
+                }
+                for place, name in zip(places, names, strict=True)
+            ]
+        )
+        return
+    rows = [
+        (place.topic, str(place.number), name, str(ends[place]))
+        for place, name in zip(places, names, strict=True)
+    ]
+    title = f"{session.directory.coalition}: {session.profile.log}"
+    print_table(title, ("topic", "partition", "channel", "messages"), rows, right=("partition", "messages"))
+    note("look closer: ftf-broker log inspect --channel NAME, or --topic directory", style="dim")
+
+
+def _print(topic: str, channel: Channel | None, views: Sequence[MessageView], as_json: bool) -> None:
+    if as_json:
+        print_json([_json(topic, channel.name if channel else None, view) for view in views])
+        return
+    rows = [
+        (
+            str(view.offset),
+            time_text(view.appended_at),
+            view.kind,
+            "" if view.epoch is None else str(view.epoch),
+            size_text(view.size),
+            view.says,
+        )
+        for view in views
+    ]
+    where = f"{topic}/{channel.number}, channel {channel.name}" if channel else topic
+    print_table(
+        where,
+        ("offset", "appended", "kind", "epoch", "size", "what can be seen"),
+        rows,
+        right=("offset", "epoch", "size"),
+        empty=f"{where}: no messages there",
+    )
+
+
+def _json(topic: str, channel: str | None, view: MessageView) -> dict[str, object]:
+    return {
+        "topic": topic,
+        "channel": channel,
+        "offset": view.offset,
+        "appended_at": time_text(view.appended_at),
+        "kind": view.kind,
+        "epoch": view.epoch,
+        "size": view.size,
+        "says": view.says,
+        **view.facts,
+    }

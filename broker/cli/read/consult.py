@@ -1,0 +1,184 @@
+"""``consult``: one record, read by one person for one reason, which is logged first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import click
+
+from broker.access.answers import Answer
+from broker.avro.schema import RecordSchema
+from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.opening import open_session
+from broker.cli.output import note, print_json, print_pairs
+from broker.cli.read.ground import RECORD_READING, Why, why_options
+from broker.cli.read.record_search import Found, LaterAction, Wish, find
+from broker.cli.read.subscribe import readable_channel
+from broker.clock import system_clock
+from broker.directory import Channel
+from broker.errors import Denied, KasUnavailable, OpenError, UsageError
+from broker.session import Profile, Session
+from broker.show.meanings import KINDS, reason_meaning, violation_line
+from broker.show.record_view import delivered_json, full
+from broker.subscribe.asking import AnswerWrong, Asker, Wanted
+from broker.subscribe.delivery import READER_TOO_OLD, Delivered, Delivery, NotDelivered, Opener
+from broker.subscribe.receipts import ReceiptFile
+from broker.verify.violations import Violation
+
+__all__ = ["command"]
+
+_KAS_TIMEOUT_S = 15.0
+
+
+@click.command("consult")
+@click.option("--channel", required=True, metavar="NAME", help="The channel it was shared in.")
+@click.option("--record", "record_id", metavar="ID", help="The record's id: a UUID.")
+@click.option("--batch", "batch_id", metavar="HEX", help="Or its batch: 64 hex digits; with --index.")
+@click.option("--index", type=click.IntRange(0, 255), metavar="N", help="Its place in the batch, from 0.")
+@why_options(RECORD_READING)
+@profile_option
+@json_option
+@asynchronous
+async def command(
+    channel: str,
+    record_id: str | None,
+    batch_id: str | None,
+    index: int | None,
+    why: Why,
+    profile: Profile,
+    as_json: bool,
+) -> int:
+    """Read one record, for a reason that is logged first.
+
+    What is not given is asked for at a terminal. Denied, it says why and what to do, and exits 1.
+
+    \b
+    Example:
+      ftf-broker consult --channel repatriation --record 0192f7a0-5d5e-7c0a-9f0e-6d1f6f4a2a01
+      ftf-broker consult --channel repatriation --batch 4f0c…e1 --index 3 --purpose INVESTIGATION \\
+        --person officer-17 --role investigator --legal-basis "Treaty, article 7" \\
+        --case BV-101/2026 --justification "Identity check at the border"
+    """
+    wish = _wish(record_id, batch_id, index)
+    async with open_session(profile) as session:
+        place = readable_channel(session, channel)
+        found, later = _only(await find(session, place, wish), channel)
+        allowed = [one for one in RECORD_READING if one in place.purposes]
+        why = why.complete(allowed, channel=channel)
+        item, answer = await _read(session, place, found, why)
+    match item:
+        case Violation():
+            note(f"violation: {violation_line(item)}", style="red")
+            raise OpenError(KINDS[item.kind], hint="report it; ftf-broker audit replay says more")
+        case NotDelivered():
+            meaning = reason_meaning(item.reason)
+            if answer is not None:
+                note(_logged(answer, "attempt"), style="dim")
+            raise Denied(f"{item.reason}: {meaning.says}", hint=meaning.do)
+        case Delivered():
+            _show(item, later, channel, answer, as_json=as_json)
+    return 0
+
+
+def _wish(record_id: str | None, batch_id: str | None, index: int | None) -> Wish:
+    if (record_id is None) == (batch_id is None) or (batch_id is None) != (index is None):
+        raise UsageError("name the record with --record ID, or with --batch HEX and --index N")
+    if record_id is not None:
+        try:
+            return Wish(record_id=UUID(record_id).bytes)
+        except ValueError:
+            raise UsageError(f"--record is '{record_id[:80]}', expected a UUID") from None
+    try:
+        batch = bytes.fromhex(batch_id or "")
+    except ValueError:
+        batch = b""
+    if len(batch) != 32:
+        raise UsageError(f"--batch is '{(batch_id or '')[:80]}', expected 64 hex digits")
+    return Wish(batch_id=batch, index=index or 0)
+
+
+def _only(found: list[tuple[Found, list[LaterAction]]], channel: str) -> tuple[Found, list[LaterAction]]:
+    if not found:
+        raise Denied(
+            f"there is no such record in channel '{channel}' that you could read",
+            hint="check the id and the channel; what was shared before your agency joined is not seen",
+        )
+    if len(found) > 1:
+        named = ", ".join(f"--batch {one.batch.batch_id.hex()} --index {one.index}" for one, _ in found[:4])
+        raise UsageError(f"{len(found)} records have this id", hint=f"choose one: {named}")
+    return found[0]
+
+
+async def _read(session: Session, channel: Channel, found: Found, why: Why) -> tuple[Delivery, Answer | None]:
+    """Ask for the record and open it; the receipt is kept."""
+    batch, opener = found.batch, Opener(session.keyring, session.store)
+    schema = opener.schema_of(batch)
+    if isinstance(schema, Violation):
+        return schema, None
+    if not isinstance(schema, RecordSchema):
+        meaning = reason_meaning(READER_TOO_OLD)
+        raise UsageError(meaning.says, hint=meaning.do)
+    async with session.key_access() as kas:
+        ground = why.ground(channel.name)
+        asker = Asker(kas, session.follower, session.keyring, ground, system_clock, _KAS_TIMEOUT_S)
+        asked = await asker.ask([Wanted(batch=batch, indexes=(found.index,))])
+    if isinstance(asked, AnswerWrong):
+        raise KasUnavailable(
+            f"the key access service answered wrongly: {asked.error.message}",
+            hint="nothing was read; report it to whoever runs the service, and to the auditor",
+        )
+    receipts = ReceiptFile.open(_receipts_path(session.profile))
+    try:
+        receipts.add(asked.prepared.signed, asked.answer.signed)
+    finally:
+        receipts.close()
+    opened = opener.open(
+        batch,
+        (found.index,),
+        asked.releases[0],
+        schema=schema,
+        directory=session.directory,
+        channel=channel,
+    )
+    ((_, item),) = opened
+    return item, asked.answer
+
+
+def _receipts_path(profile: Profile) -> Path:
+    profile.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return profile.state / "consultations.receipts"
+
+
+def _show(
+    item: Delivered, later: list[LaterAction], channel: str, answer: Answer | None, *, as_json: bool
+) -> None:
+    entry = answer.entry if answer else None
+    if as_json:
+        value = delivered_json(item, channel)
+        value["later_actions"] = [
+            {"action": one.action, "batch_id": one.batch_id.hex(), "index": one.index} for one in later
+        ]
+        value["entry"] = entry and {
+            "batch_id": entry.batch_id.hex(),
+            "partition": entry.partition,
+            "offset": entry.offset,
+            "index": entry.index,
+        }
+        print_json(value)
+    else:
+        acted = [
+            ("attention", f"later {one.action} at {one.place}: {one.batch_id.hex()} index {one.index}")
+            for one in later
+        ]
+        pairs = full(item)
+        print_pairs(item.record.record_type, [*pairs[:2], *acted, *pairs[2:]])
+    if answer is not None:
+        note(_logged(answer, "reading"), style="dim")
+
+
+def _logged(answer: Answer, what: str) -> str:
+    entry = answer.entry
+    if entry is None:
+        return f"your {what} is counted in the access log"
+    return f"your {what} was logged as access/{entry.partition} at offset {entry.offset}, index {entry.index}"

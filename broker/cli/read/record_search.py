@@ -1,0 +1,106 @@
+"""Looking for one record in its channel, by what the manifests say; nothing is read of any body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from broker.cli.progress_bar import progress
+from broker.directory import Channel
+from broker.log.protocol import Partition
+from broker.participant.reading import read_events
+from broker.session import Session
+from broker.subscribe.reader_set import partition_reader
+from broker.verify.partition import VerifiedBatch
+from broker.verify.violations import Place
+from broker.wire.terms import RecordTerms
+
+__all__ = ["Found", "LaterAction", "Wish", "find"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """The record that is looked for: by its own id, or by its batch and its place in it."""
+
+    record_id: bytes | None = None
+    batch_id: bytes | None = None
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A record in its batch, verified."""
+
+    batch: VerifiedBatch
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaterAction:
+    """A later record by which the originator acts on this one."""
+
+    action: str
+    batch_id: bytes
+    index: int
+    place: Place
+
+
+@dataclass(slots=True)
+class _Search:
+    wish: Wish
+    found: list[Found] = field(default_factory=list)
+    actions: list[tuple[bytes, int, str, LaterAction]] = field(default_factory=list)
+    """Every action on earlier records: the target, who acts, what."""
+
+    def look_at(self, batch: VerifiedBatch) -> None:
+        entries = batch.opened.entries
+        for i in self._places(batch):
+            self.found.append(Found(batch=batch, index=i))
+        for number, terms in enumerate(entries.terms):
+            if not isinstance(terms, RecordTerms) or not terms.targets:
+                continue
+            place = Place(batch.topic, batch.partition, batch.offset)
+            for i in (i for i, of in enumerate(entries.term_of) if of == number):
+                action = LaterAction(action=terms.action.value, batch_id=batch.batch_id, index=i, place=place)
+                issuer = batch.header.issuer
+                self.actions += [(one.batch_id, one.index, issuer, action) for one in terms.targets]
+
+    def _places(self, batch: VerifiedBatch) -> list[int]:
+        wish, count = self.wish, batch.opened.manifest.count
+        if wish.record_id is not None:
+            ids = batch.opened.entries.record_ids
+            return [i for i in range(count) if ids[i * 16 : i * 16 + 16] == wish.record_id]
+        return [wish.index] if batch.batch_id == wish.batch_id and wish.index < count else []
+
+
+async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Found, list[LaterAction]]]:
+    """Every record that fits, each with the later actions of its originator on it."""
+    topics = sorted(
+        {
+            session.store.current(one).topic
+            for one in session.store.record_types
+            if one in channel.record_types
+        }
+    )
+    partitions = [Partition(topic, channel.number) for topic in topics]
+    ends = await session.log.ends(partitions)
+    search, total, done = _Search(wish), sum(ends.values()), 0
+    with progress("looking for the record", total) as moved:
+        for partition in partitions:
+            reader = partition_reader(partition.topic, channel, session.follower, session.keyring)
+            events = read_events(session.log, reader, session.follower, end=ends[partition])
+            async for event in events:
+                if isinstance(event, VerifiedBatch):
+                    search.look_at(event)
+                    moved(done + reader.next_offset, total)
+            done += ends[partition]
+    return [
+        (
+            one,
+            [
+                action
+                for batch_id, index, issuer, action in search.actions
+                if (batch_id, index, issuer) == (one.batch.batch_id, one.index, one.batch.header.issuer)
+            ],
+        )
+        for one in search.found
+    ]

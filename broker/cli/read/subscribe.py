@@ -1,0 +1,148 @@
+"""``subscribe``: a channel's records, to the terminal or into a file, each reading in the log before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from broker.cli.context import asynchronous, profile_option
+from broker.cli.interrupt import stoppable, until_stopped
+from broker.cli.opening import open_session
+from broker.cli.output import out, print_json
+from broker.cli.read.feed import Feed
+from broker.cli.read.ground import RECORD_READING, Why, why_options
+from broker.cli.read.subscription import state_path
+from broker.directory import Channel
+from broker.errors import Denied, UsageError
+from broker.session import Profile, Session
+from broker.show.meanings import reason_meaning
+from broker.show.record_view import delivered_json, print_block
+from broker.subscribe.subscriber import Delivered, Subscriber
+from broker.wire.manifest import Reason
+
+__all__ = ["command", "readable_channel"]
+
+
+@click.command("subscribe")
+@click.option("--channel", required=True, metavar="NAME", help="The channel to read.")
+@click.option(
+    "--type", "record_types", multiple=True, metavar="TYPE", help="Only this type; may be repeated."
+)
+@why_options(RECORD_READING, mandate=True)
+@click.option("--follow", is_flag=True, help="Wait for more at the end, until Ctrl-C.")
+@click.option(
+    "--out",
+    "out_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write JSON Lines to FILE: each record exactly once, however often it is stopped.",
+)
+@click.option("--again", is_flag=True, help="Read from the beginning; every reading is logged again.")
+@profile_option
+@click.option("--json", "as_json", is_flag=True, help="Each record as a line of JSON on stdout.")
+@asynchronous
+async def command(
+    channel: str,
+    record_types: tuple[str, ...],
+    why: Why,
+    follow: bool,
+    out_path: Path | None,
+    again: bool,
+    profile: Profile,
+    as_json: bool,
+) -> int:
+    """Read a channel's records, from where it stopped.
+
+    Each reading is logged with its reason before anything is released. A person consults (--person); a
+    system reads under a standing mandate of the channel (--mandate). Where it stopped is kept for each
+    channel, purpose, types and output, in the profile's state folder. What is denied, and what is wrong
+    in the log, is said on stderr, and reading goes on.
+
+    \b
+    Exit 0: everything there was is delivered or was denied.
+    Exit 1: the log says something that it must not.
+
+    \b
+    Example:
+      ftf-broker subscribe --channel repatriation --purpose CHILD_PROTECTION --person officer-17 \\
+        --role analyst --legal-basis "Treaty, article 7" --justification "Follow-up of a return"
+      ftf-broker subscribe --channel repatriation --purpose INVESTIGATION --mandate XBB-7 \\
+        --role system --legal-basis "Treaty, article 7" --justification "Case system" \\
+        --out records.jsonl --follow
+    """
+    if again and out_path is not None:
+        raise UsageError("--again does not go with --out", hint="name a new file with --out")
+    async with open_session(profile) as session:
+        place = readable_channel(session, channel)
+        allowed = [one for one in RECORD_READING if one in place.purposes]
+        why = why.complete(allowed, channel=channel)
+        if why.known_purpose not in allowed:
+            raise UsageError(
+                f"channel '{channel}' does not allow the purpose {why.known_purpose}",
+                hint=f"it allows: {', '.join(allowed)}",
+            )
+        _check_mandate(place, profile.name, why)
+        state = state_path(profile, channel, record_types, why, out_path)
+        if again:
+            state.unlink(missing_ok=True)
+        feed = Feed(channel, _shown_as(as_json, channel), follow=follow)
+        async with session.key_access() as kas:
+            subscriber = Subscriber(
+                session.log,
+                session.follower,
+                session.keyring,
+                kas,
+                ground=why.ground(channel),
+                store=session.store,
+                record_types=record_types or None,
+                state_path=state,
+                autocommit=out_path is None,
+            )
+            with stoppable("stopping") as stop:
+                try:
+                    await until_stopped(stop, feed.read(subscriber, out_path))
+                finally:
+                    feed.say(out_path)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    return 1 if feed.violations else 0
+
+
+def _check_mandate(channel: Channel, reader: str, why: Why) -> None:
+    """A mandate that is none would have every record denied, one after the other."""
+    if why.mandate is None:
+        return
+    mandate = channel.mandates.get(why.mandate)
+    if mandate is not None and mandate.agency == reader and why.known_purpose in mandate.purposes:
+        return
+    ours = [
+        f"{one.ref} for {', '.join(one.purposes)}"
+        for one in channel.mandates.values()
+        if one.agency == reader
+    ]
+    raise UsageError(
+        f"'{reader}' has no mandate '{why.mandate}' for {why.known_purpose} in channel '{channel.name}'",
+        hint=f"yours: {'; '.join(sorted(ours)) or 'none'}",
+    )
+
+
+def _shown_as(as_json: bool, channel: str) -> Callable[[Delivered], None]:
+    if as_json:
+        return lambda item: print_json(delivered_json(item, channel), lines=True)
+    console = out()
+    return lambda item: print_block(item, console)
+
+
+def readable_channel(session: Session, name: str) -> Channel:
+    """The channel, if this participant may ask to read in it at all."""
+    directory, reader = session.directory, session.profile.name
+    channel = directory.channel(name)
+    if channel is None:
+        ours = sorted(one for one, place in directory.channels.items() if reader in place.members)
+        raise UsageError(f"there is no channel '{name}'", hint=f"yours: {', '.join(ours) or 'none'}")
+    if reader not in channel.members:
+        meaning = reason_meaning(Reason.NOT_MEMBER)
+        raise Denied(f"'{reader}' is no member of channel '{name}'", hint=meaning.do)
+    return channel

@@ -1,0 +1,3 @@
+"""The rules of the directory: what a statement of each kind must fulfil, and what it changes."""
+
+__all__: list[str] = []

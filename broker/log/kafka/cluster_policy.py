@@ -1,0 +1,231 @@
+"""How a cluster must be set for the log to keep its promise, and each difference from that in words.
+
+Record topics, access, directory and checkpoints are append-only for ever; ``keys`` keeps the newest
+value of a key. Everywhere the brokers' clock counts, nothing is compressed by the broker (so that no
+batch is larger when it is read than when it was stored), and a replica that missed writes never leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from broker.log.kafka.acl import EVERYONE, Acl, Operation, Permission, Quota, Resource
+
+__all__ = [
+    "COMPACTED_TOPICS", "MAX_MESSAGE_BYTES", "BrokerSettings", "ClusterView", "TopicSettings", "differences",
+    "topic_settings",
+]  # fmt: skip
+
+COMPACTED_TOPICS = frozenset({"keys"})
+"""The topics, without prefix, of which only the newest value of a key is kept."""
+
+MAX_MESSAGE_BYTES = 1_048_588
+"""The largest record batch that a topic takes: a whole batch of the log with what Kafka adds to it."""
+
+_EVERYWHERE: Final = {
+    "message.timestamp.type": "LogAppendTime",
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    "compression.type": "uncompressed",
+    "unclean.leader.election.enable": "false",
+}
+_APPEND_ONLY: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_COMPACTED: Final = {
+    "cleanup.policy": "compact",
+    # What was replaced or deleted is gone from the brokers' disks within about a day.
+    "max.compaction.lag.ms": "86400000",
+    "delete.retention.ms": "86400000",
+}
+
+
+def topic_settings(*, compacted: bool, min_insync: int) -> dict[str, str]:
+    """Give the settings that a topic is created with."""
+    own = _COMPACTED if compacted else _APPEND_ONLY
+    return {**_EVERYWHERE, **own, "min.insync.replicas": str(min_insync)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicSettings:
+    """A topic as it is; ``replicas`` is the fewest of a partition, ``in_sync`` too."""
+
+    partitions: int
+    replicas: int
+    in_sync: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSettings:
+    """A broker's settings; empty when they may not be read."""
+
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterView:
+    """What a cluster says of itself; None is what it does not let us see, or does not have."""
+
+    brokers: Mapping[int, BrokerSettings]
+    topics: Mapping[str, TopicSettings]
+    acls: tuple[Acl, ...] | None
+    authorizer: bool
+    quotas: tuple[Quota, ...] | None
+
+
+def differences(
+    view: ClusterView, *, prefix: str, topics: Iterable[str], replication: int = 3, min_insync: int = 2
+) -> list[str]:
+    """Say each difference between a cluster and the policy, for the topics that a coalition needs."""
+    found = [
+        *_of_topics(view, prefix, topics, replication, min_insync),
+        *_of_brokers(view, replication, min_insync),
+    ]
+    if not view.authorizer:
+        found.append("the cluster has no authorizer: whoever reaches it may do everything")
+    elif view.acls is None:
+        found.append("the ACLs cannot be read: run this as a principal that may describe the cluster")
+    else:
+        found += _of_acls(view.acls, prefix)
+        found += _of_quotas(view.acls, view.quotas, prefix)
+    return found
+
+
+def _of_topics(
+    view: ClusterView, prefix: str, topics: Iterable[str], replication: int, min_insync: int
+) -> Iterable[str]:
+    wanted = {f"{prefix}.{topic}": topic in COMPACTED_TOPICS for topic in topics}
+    for name in sorted(wanted.keys() - view.topics.keys()):
+        yield f"topic {name} does not exist"
+    for name in sorted(view.topics.keys() - wanted.keys()):
+        if name.startswith(f"{prefix}."):
+            yield f"topic {name} is not one of the coalition's: it was created by hand, or by accident"
+    for name, compacted in sorted(wanted.items()):
+        topic = view.topics.get(name)
+        if topic is None:
+            continue
+        expected = topic_settings(compacted=compacted, min_insync=min_insync)
+        for setting, value in sorted(expected.items()):
+            is_value = topic.settings.get(setting)
+            if is_value != value:
+                why = _why(setting, is_value, compacted)
+                yield f"topic {name}: {setting} is {is_value}, expected {value}{why}"
+        if topic.replicas < replication:
+            yield f"topic {name}: a partition has {topic.replicas} replicas, expected {replication}"
+        elif topic.in_sync < min_insync:
+            yield f"topic {name}: a partition has {topic.in_sync} replicas in sync: it takes no appends"
+    record = {view.topics[name].partitions for name, compacted in wanted.items() if name in view.topics}
+    per_channel = record - {1}
+    if len(per_channel) > 1:
+        yield (
+            f"the topics have different numbers of partitions ({', '.join(map(str, sorted(per_channel)))}):"
+            " some channels lack a partition in some of them"
+        )
+
+
+def _why(setting: str, value: str | None, compacted: bool) -> str:
+    match setting:
+        case "cleanup.policy" if value and "compact" in value and not compacted:
+            return " (whoever repeats a key deletes another's record)"
+        case "retention.ms" | "retention.bytes":
+            return " (records are deleted before they may be)"
+        case "unclean.leader.election.enable":
+            return " (a replica that missed acknowledged batches may lead)"
+        case "message.timestamp.type":
+            return " (producers tell the time, not the brokers)"
+        case "max.message.bytes":
+            return " (a whole batch must fit, and readers must hold what is larger)"
+        case "compression.type":
+            return " (a batch could be larger when it is read than when it was stored)"
+        case "min.insync.replicas":
+            return " (what is acknowledged must survive the loss of a broker)"
+        case _:
+            return ""
+
+
+def _of_brokers(view: ClusterView, replication: int, min_insync: int) -> Iterable[str]:
+    if len(view.brokers) < replication:
+        yield f"{len(view.brokers)} brokers are up, expected at least {replication}"
+    expected = {
+        "auto.create.topics.enable": ("false", "a topic that is misspelt is created, without this policy"),
+        "unclean.leader.election.enable": ("false", "a replica that missed acknowledged batches may lead"),
+        "default.replication.factor": (
+            str(replication),
+            "what is created by hand is kept on too few brokers",
+        ),
+        "allow.everyone.if.no.acl.found": ("false", "what no ACL names is open to all"),
+    }
+    for node, broker in sorted(view.brokers.items()):
+        for setting, (value, why) in expected.items():
+            is_value = broker.settings.get(setting)
+            if is_value is not None and is_value != value:
+                yield f"broker {node}: {setting} is {is_value}, expected {value} ({why})"
+        if _is_plain(broker):
+            yield f"broker {node}: it listens without TLS"
+
+
+def _is_plain(broker: BrokerSettings) -> bool:
+    """Tell whether a listener for clients has no TLS; by name, so that a renamed one is believed."""
+    used = broker.settings.get("advertised.listeners") or broker.settings.get("listeners") or ""
+    return "PLAINTEXT://" in used
+
+
+_NEVER: Final = {
+    Operation.ALL: "do everything to",
+    Operation.DELETE: "delete",
+    Operation.ALTER: "alter",
+    Operation.ALTER_CONFIGS: "change the settings of",
+}
+
+
+def _of_acls(acls: Iterable[Acl], prefix: str) -> Iterable[str]:
+    every = tuple(acls)
+    for acl in sorted(every):
+        if acl.permission != Permission.ALLOW:
+            continue
+        touches = acl.name == "*" or acl.name.startswith(f"{prefix}.") or f"{prefix}.".startswith(acl.name)
+        if acl.resource == Resource.TRANSACTIONAL_ID:
+            yield f"{acl.principal} may use transactions ({acl.name}): their marks are holes in the logs"
+        elif acl.resource == Resource.TOPIC and touches and acl.operation in _NEVER:
+            yield f"{acl.principal} may {_NEVER[Operation(acl.operation)]} topic {acl.name}"
+        elif acl.resource == Resource.CLUSTER and acl.operation in (*_NEVER, Operation.CREATE):
+            words = (
+                "create topics on" if acl.operation == Operation.CREATE else _NEVER[Operation(acl.operation)]
+            )
+            yield f"{acl.principal} may {words} the cluster"
+        elif acl.resource == Resource.TOPIC and touches and acl.principal == EVERYONE:
+            yield f"everyone may {_name(acl.operation)} topic {acl.name}"
+        elif acl.resource == Resource.TOPIC and touches and acl.name == f"{prefix}.keys":
+            others = {one.principal for one in every if _writes(one, f"{prefix}.access")}
+            if acl.principal not in others and acl.operation in (Operation.READ, Operation.WRITE):
+                yield f"{acl.principal} may {_name(acl.operation)} topic {acl.name}, and is no KAS"
+
+
+def _of_quotas(acls: Iterable[Acl], quotas: tuple[Quota, ...] | None, prefix: str) -> Iterable[str]:
+    if quotas is None:
+        yield "the quotas cannot be read: run this as a principal that may describe the cluster"
+        return
+    limited = {quota.principal for quota in quotas}
+    if EVERYONE in limited:
+        return  # the default for every principal
+    writers = {
+        acl.principal
+        for acl in acls
+        if acl.permission == Permission.ALLOW
+        and acl.resource == Resource.TOPIC
+        and acl.operation in (Operation.WRITE, Operation.ALL)
+        and (acl.name == "*" or acl.name.startswith(f"{prefix}."))
+    }
+    for principal in sorted(writers - limited):
+        yield f"{principal} has no produce quota: it can fill the disks, and slow everybody down"
+
+
+def _writes(acl: Acl, topic: str) -> bool:
+    return acl.permission == Permission.ALLOW and acl.name == topic and acl.operation == Operation.WRITE
+
+
+def _name(operation: int) -> str:
+    try:
+        return Operation(operation).name.replace("_", " ").lower()
+    except ValueError:
+        return f"operation {operation}"

@@ -1,0 +1,192 @@
+"""Creating and growing topics by the policy; nothing relies on topics that create themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+
+from broker.errors import LogUnavailable, UsageError
+from broker.log.kafka import admin
+from broker.log.kafka.brokers import Brokers, Use
+from broker.log.kafka.cluster_policy import (
+    BrokerSettings,
+    ClusterView,
+    TopicSettings,
+    differences,
+    topic_settings,
+)
+from broker.log.kafka.deadline import Deadline
+from broker.log.kafka.error_codes import Code, refusal
+from broker.log.kafka.wire import NoAnswer, NotSent
+
+__all__ = ["check_policy", "cluster_view", "ensure_topic", "wanted_copies"]
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
+
+
+async def ensure_topic(
+    brokers: Brokers, topic: str, partitions: int, deadline: Deadline, *, compacted: bool
+) -> bool:
+    """Create a topic, or let it grow; return when all its partitions have a leader, and whether it grew."""
+    grown = False
+    while True:
+        await brokers.learn([topic], deadline)
+        known = brokers.topic(topic)
+        if known is None:
+            outcome = await _create(brokers, topic, partitions, compacted, deadline)
+            ready, grown = outcome.code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS), True
+        elif len(known) < partitions:
+            # Looked at before it is grown: a topic of the other kind must not be changed.
+            await _check_kind(brokers, topic, compacted, deadline)
+            outcome = await brokers.ask(
+                lambda connection, left_s: admin.grow_topic(connection, topic, partitions, left_s), deadline
+            )
+            # 37: somebody else made it as large, or larger, and this broker has not heard yet.
+            ready, grown = outcome.code in (Code.NONE, Code.INVALID_PARTITIONS), True
+        elif any(place.leader < 0 for place in known.values()):
+            outcome, ready = (
+                admin.Outcome(Code.LEADER_NOT_AVAILABLE, "it has partitions without a leader"),
+                True,
+            )
+        else:
+            await _check_kind(brokers, topic, compacted, deadline)
+            _check_copies(brokers, topic)
+            return grown
+        if outcome.code in (Code.TOPIC_AUTHORIZATION_FAILED, Code.CLUSTER_AUTHORIZATION_FAILED):
+            raise LogUnavailable(
+                f"the cluster does not let us give topic {topic} {partitions} "
+                f"partition{'' if partitions == 1 else 's'}",
+                hint=f"whoever operates the brokers does: ftf-broker log topics --channels {partitions}",
+            )
+        if not ready and outcome.code not in Code.NOT_DONE | Code.UNSURE:
+            raise refusal(outcome.code, topic, outcome.words)
+        if not deadline.left_s:
+            raise LogUnavailable(
+                f"topic {topic} is not ready: {outcome.words or f'error {outcome.code}'}",
+                hint="check that the brokers run, then try again",
+            )
+        await deadline.pause()
+
+
+async def wanted_copies(brokers: Brokers, deadline: Deadline) -> tuple[int, int]:
+    """Say how many replicas a topic gets, and how many must be in sync: 3 and 2 unless configured.
+
+    On a cluster of one broker it is 1 and 1, provided that this broker, too, thinks that it is alone:
+    a cluster of which only one broker is up must not get topics that only this one has.
+    """
+    options = brokers.options
+    if options.replication is None and brokers.count == 1:
+        settings = await _of_first_broker(brokers, deadline)
+        if settings.get("default.replication.factor", "1") == "1":
+            return 1, min(options.min_insync or 1, 1)
+    replication = 3 if options.replication is None else options.replication
+    return replication, options.min_insync or max(1, min(2, replication - 1))
+
+
+async def check_policy(brokers: Brokers, topics: Iterable[str]) -> list[str]:
+    """Say each difference between a cluster and the policy, for the topics of a coalition."""
+    prefix = brokers.options.prefix
+    replication, min_insync = await wanted_copies(brokers, brokers.deadline())
+    view = await cluster_view(brokers, prefix)
+    return differences(view, prefix=prefix, topics=topics, replication=replication, min_insync=min_insync)
+
+
+async def cluster_view(brokers: Brokers, prefix: str) -> ClusterView:
+    """Ask a cluster for everything that the policy is about."""
+    deadline = brokers.deadline()
+    everything = await brokers.ask(lambda connection, left_s: connection.cluster(None, left_s), deadline)
+    topics = {name: places for name, places in everything.topics.items() if name.startswith(f"{prefix}.")}
+    settings = await brokers.ask(
+        lambda connection, left_s: admin.topic_settings_of(connection, topics, left_s), deadline
+    )
+    of_brokers = {}
+    for node in everything.brokers:
+        of_brokers[node] = BrokerSettings(settings=await _of_broker(brokers, node, deadline))
+    acls_code, acls = await brokers.ask(lambda connection, left_s: admin.acls(connection, left_s), deadline)
+    quotas_code, quotas = await brokers.ask(
+        lambda connection, left_s: admin.quotas(connection, left_s), deadline
+    )
+    return ClusterView(
+        brokers=of_brokers,
+        topics={
+            name: TopicSettings(
+                partitions=len(places),
+                replicas=min((len(place.replicas) for place in places), default=0),
+                in_sync=min((len(place.in_sync) for place in places), default=0),
+                settings=settings[name].values,
+            )
+            for name, places in topics.items()
+        },
+        authorizer=acls_code != Code.SECURITY_DISABLED,
+        acls=acls if acls_code == Code.NONE else None,
+        quotas=quotas if quotas_code == Code.NONE else None,
+    )
+
+
+async def _create(
+    brokers: Brokers, topic: str, partitions: int, compacted: bool, deadline: Deadline
+) -> admin.Outcome:
+    replication, min_insync = await wanted_copies(brokers, deadline)
+    settings = topic_settings(compacted=compacted, min_insync=min_insync)
+    outcome = await brokers.ask(
+        lambda connection, left_s: admin.create_topic(
+            connection, topic, partitions, replication, settings, left_s
+        ),
+        deadline,
+    )
+    if outcome.code == Code.NONE:
+        _log.info(
+            "topic created",
+            topic=topic,
+            partitions=partitions,
+            replication=replication,
+            min_insync=min_insync,
+        )
+    return outcome
+
+
+async def _check_kind(brokers: Brokers, topic: str, compacted: bool, deadline: Deadline) -> None:
+    """Raise a UsageError if a topic is compacted and should not be, or the other way round."""
+    told = await brokers.ask(
+        lambda connection, left_s: admin.topic_settings_of(connection, [topic], left_s), deadline
+    )
+    policy = told[topic].values.get("cleanup.policy")
+    if policy is None:
+        return  # we may not see it; whoever may, runs log check
+    is_compacted = "compact" in policy
+    if is_compacted != compacted:
+        raise UsageError(
+            f"topic {topic} {'is' if is_compacted else 'is not'} compacted, expected the opposite",
+            hint="this is settled when a topic is created: use another log, or another prefix",
+        )
+
+
+def _check_copies(brokers: Brokers, topic: str) -> None:
+    """Refuse a topic with fewer replicas than the log's URL demands: one lost disk would lose records."""
+    wanted = brokers.options.replication
+    places = brokers.topic(topic) or {}
+    fewest = min((len(place.replicas) for place in places.values()), default=0)
+    if wanted is not None and fewest < wanted:
+        raise LogUnavailable(
+            f"topic {topic} is kept on {fewest} brokers, expected {wanted}",
+            hint="whoever operates the brokers must add replicas (kafka-reassign-partitions): see log check",
+        )
+
+
+async def _of_first_broker(brokers: Brokers, deadline: Deadline) -> dict[str, str]:
+    return await _of_broker(brokers, brokers.nodes[0], deadline)
+
+
+async def _of_broker(brokers: Brokers, node: int, deadline: Deadline) -> dict[str, str]:
+    """Ask a broker for its settings; none, if it does not let us see them."""
+    try:
+        told = await brokers.call(
+            node,
+            Use.ASK,
+            lambda connection, left_s: admin.broker_settings(connection, node, left_s),
+            deadline.attempt_s,
+        )
+    except (NotSent, NoAnswer) as error:
+        raise brokers.unreachable([error.reason]) from error
+    return dict(told.values)

@@ -1,0 +1,151 @@
+"""A log in one SQLite file, for one host: nothing to install, nothing to run.
+
+The table ``message(topic, partition, offset, key, value, appended_at)`` can be opened with any
+SQLite tool; ``topic`` is the name with the prefix (``ftf.returns``). Several processes of one user
+may use the file at once, on a disk of their machine: SQLite's write-ahead log does not work over
+network file systems. Beside ``log.db`` lie ``log.db-wal`` and ``log.db-shm``, which belong to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+from broker.errors import UsageError
+from broker.log.protocol import (
+    MAX_OFFSET,
+    Message,
+    Partition,
+    StoredMessage,
+    check_batch,
+    check_partitions,
+    check_prefix,
+    check_start,
+    check_topic,
+)
+from broker.log.sqlite.calls import in_thread, when_free
+from broker.log.sqlite.file import LogFile
+from broker.log.sqlite.rows import Place, Topic
+from broker.log.sqlite.watch import Watch
+
+__all__ = ["SqliteLog"]
+
+_T = TypeVar("_T")
+
+_BUSY_TIMEOUT_S = 10.0
+
+
+class SqliteLog:
+    """An open embedded log: ``async with await SqliteLog.open(path) as log``.
+
+    It belongs to the event loop that opened it.
+    """
+
+    def __init__(self, file: LogFile, prefix: str, busy_timeout_s: float) -> None:
+        self._file = file
+        self._prefix = prefix
+        self._busy_timeout_s = busy_timeout_s
+        self._watch = Watch(file, busy_timeout_s)
+        self._appending = asyncio.Lock()  # appends take their turn here, not in a worker thread
+
+    @classmethod
+    async def open(
+        cls, path: str | os.PathLike[str], *, prefix: str = "ftf", busy_timeout_s: float = _BUSY_TIMEOUT_S
+    ) -> Self:
+        """Open the log at this path, or create it with mode 0600; its directory must exist.
+
+        While another process holds the file, calls wait for ``busy_timeout_s`` before they give
+        up with a LogUnavailable.
+        """
+        check_prefix(prefix)
+        where = os.path.abspath(os.fspath(path))
+        _check_path(where)
+        file = await in_thread(partial(LogFile.open, where, busy_timeout_s=busy_timeout_s))
+        return cls(file, prefix, busy_timeout_s)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of this log's topics begin with."""
+        return self._prefix
+
+    async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
+        """Add messages, all or none, and return the offset of the first: see :class:`Log`."""
+        place = self._place(partition)
+        check_batch(messages)
+        stop = threading.Event()
+        async with self._appending:
+            first = await in_thread(partial(self._file.append, place, messages, stop), stop=stop.set)
+        self._watch.appended(place, first + len(messages))
+        return first
+
+    async def read(
+        self, partition: Partition, start: int, *, follow: bool = False
+    ) -> AsyncIterator[StoredMessage]:
+        """Give the messages from ``start`` on, their offsets rising: see :class:`Log`."""
+        place = self._place(partition)
+        check_start(start)
+        [now] = await self._when_free(partial(self._file.ends, [place]))
+        end = MAX_OFFSET + 1 if follow else now
+        while start < end:
+            chunk = await self._when_free(partial(self._file.read, place, start, end))
+            for message in chunk:
+                yield message
+            if chunk:
+                start = chunk[-1].offset + 1
+                await asyncio.sleep(0)  # nothing else would let other tasks run
+            elif follow:
+                await self._watch.grown(place, start)
+            else:
+                return
+
+    async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Tell the offset behind each partition's last message, all at one moment."""
+        asked = list(partitions)
+        places = [self._place(partition) for partition in asked]
+        ends = await self._when_free(partial(self._file.ends, places))
+        return dict(zip(asked, ends, strict=True))
+
+    async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
+        """Create a topic, or grow it to at least so many partitions: see :class:`Log`."""
+        place = self._place(Partition(topic, 0))
+        check_partitions(partitions)
+        stop = threading.Event()
+        async with self._appending:
+            await in_thread(
+                partial(self._file.ensure, place.topic, Topic(partitions, compacted), stop), stop=stop.set
+            )
+
+    async def aclose(self) -> None:
+        """Let go of the file, after the append that is under way; readers that wait get a UsageError."""
+        await self._watch.aclose()
+        async with self._appending:
+            await in_thread(self._file.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _when_free(self, call: Callable[[], _T]) -> _T:
+        return await when_free(call, self._busy_timeout_s)
+
+    def _place(self, partition: Partition) -> Place:
+        check_topic(partition.topic)
+        return Place(f"{self._prefix}.{partition.topic}", partition.number)
+
+
+def _check_path(path: str) -> None:
+    try:
+        usable = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise UsageError(f"no file can have the name {path!r}", hint="check the log's URL")

@@ -1,0 +1,95 @@
+"""Wakes the followers of a log file when their partition grows.
+
+One task polls for all followers of the file, and only while one waits: ``PRAGMA data_version``
+every 5 ms after something was appended, then more and more slowly, down to every 100 ms. (inotify
+would fire before the commit is visible.) What this process appends wakes its followers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from broker.errors import UsageError
+from broker.log.sqlite.calls import when_free
+from broker.log.sqlite.file import LogFile
+from broker.log.sqlite.rows import Place
+
+__all__ = ["Watch"]
+
+_SHORTEST_S = 0.005
+_LONGEST_S = 0.1
+_SLOWER = 1.5
+
+
+class Watch:
+    """The followers that wait, and the task that looks for them; :meth:`aclose` ends both."""
+
+    def __init__(self, file: LogFile, busy_timeout_s: float) -> None:
+        self._file = file
+        self._busy_timeout_s = busy_timeout_s
+        self._waiting: dict[asyncio.Future[None], tuple[Place, int]] = {}
+        self._look_now = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def grown(self, place: Place, start: int) -> None:
+        """Return once the partition's end is beyond ``start``; raise what keeps it from being known."""
+        if self._closed:
+            raise UsageError(f"the log {self._file.path} is closed")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = (place, start)
+        self._look_now.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._look(), name=f"watch {self._file.path}")
+        try:
+            await waiter
+        finally:
+            self._waiting.pop(waiter, None)
+
+    def appended(self, place: Place, end: int) -> None:
+        """Take note that this process has appended up to ``end``."""
+        for waiter, (waits_at, start) in self._waiting.items():
+            if waits_at == place and start < end and not waiter.done():
+                waiter.set_result(None)
+
+    async def aclose(self) -> None:
+        """Stop looking; whoever still waits gets a UsageError."""
+        self._closed = True
+        self._fail(UsageError(f"the log {self._file.path} was closed while it was followed"))
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _look(self) -> None:
+        try:
+            await self._look_while_needed()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the followers raise it
+            self._fail(error)
+
+    async def _look_while_needed(self) -> None:
+        seen = None
+        pause_s = _SHORTEST_S
+        while self._waiting:
+            # The version is taken before the ends: what comes between is found again, never missed.
+            asked, version = self._look_now.is_set(), self._file.version()
+            self._look_now.clear()
+            if asked or version != seen:
+                await self._wake()
+            pause_s = _SHORTEST_S if version != seen else min(pause_s * _SLOWER, _LONGEST_S)
+            seen = version
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._look_now.wait()
+            except TimeoutError:
+                pass
+
+    async def _wake(self) -> None:
+        places = list({place for place, _ in self._waiting.values()})
+        ends = await when_free(lambda: self._file.ends(places), self._busy_timeout_s)
+        for place, end in zip(places, ends, strict=True):
+            self.appended(place, end)
+
+    def _fail(self, error: Exception) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(error)

@@ -1,0 +1,92 @@
+"""Building a batch of records: what the directory says, our keys, a place in a stream. Pure.
+
+The benchmark measures cryptography through this seam, without a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.avro.schema import RecordSchema
+from broker.clock import day_of
+from broker.crypto.seal import receiving_key_id
+from broker.directory import Channel, Directory, Epoch
+from broker.errors import UsageError
+from broker.participant.keyring import Keyring
+from broker.publish.permission import intake_of
+from broker.verify.terms import seal_recipients
+from broker.wire.batch import Batch, EpochAccess, Item, Secrets, build_batch
+from broker.wire.manifest import Header
+
+__all__ = ["StreamPlace", "build_record_batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlace:
+    """The next place in a stream: 16 random bytes, and what the statement there must say."""
+
+    stream: bytes
+    sequence: int = 0
+    previous: bytes = bytes(32)
+
+    def behind(self, batch: Batch) -> StreamPlace:
+        """The place behind this batch, which was put here."""
+        return StreamPlace(stream=self.stream, sequence=self.sequence + 1, previous=batch.batch_id)
+
+
+def build_record_batch(
+    directory: Directory,
+    keyring: Keyring,
+    channel: Channel,
+    *,
+    schema: RecordSchema,
+    items: Sequence[Item],
+    place: StreamPlace,
+    issued_at: int,
+    releasable_to: tuple[str, ...] = (),
+) -> Batch:
+    """A batch under the channel's newest confirmed epoch, built once: whatever is built anew differs.
+
+    The member share is sealed to the channel's content key, or where ``releasable_to`` names
+    authorities to their newest receiving keys and ours. UsageError where we hold no key of the epoch.
+    """
+    epoch = channel.epoch
+    metadata = keyring.epoch_key(directory, channel.name, epoch.number, "metadata") if epoch else None
+    if epoch is None or metadata is None:
+        raise UsageError(
+            f"'{keyring.name}' holds no key of the newest epoch of channel '{channel.name}'",
+            hint="have a member publish the channel's next keys: ftf-broker channel rotate",
+        )
+    header = Header(
+        topic=schema.topic,
+        partition=channel.number,
+        epoch=epoch.number,
+        issuer=keyring.name,
+        issued_at=issued_at,
+        directory_size=directory.size,
+        directory_head=directory.head,
+        stream=place.stream,
+        sequence=place.sequence,
+        previous=place.previous,
+    )
+    return build_batch(
+        genesis=directory.genesis,
+        header=header,
+        record_type=schema.record_type,
+        schema=schema.id,
+        items=items,
+        key=keyring.signing,
+        epoch=EpochAccess(public=epoch.metadata_key, admit=metadata.admit),
+        members=_members(directory, epoch, keyring.name, releasable_to),
+        intake=intake_of(directory, day_of(issued_at)),
+        draw=Secrets.draw(),  # not kept: forgotten once the batch is built
+    )
+
+
+def _members(
+    directory: Directory, epoch: Epoch, issuer: str, releasable_to: tuple[str, ...]
+) -> list[tuple[bytes, bytes]]:
+    if not releasable_to:
+        return [(receiving_key_id(epoch.content_key), epoch.content_key)]
+    return [directory.receiving_key(name) for name in seal_recipients(issuer, releasable_to)]

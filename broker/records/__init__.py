@@ -1,0 +1,3 @@
+"""What a record may say: its terms and its body, with every rule of the record types checked."""
+
+__all__: list[str] = []

@@ -1,0 +1,97 @@
+"""Code lists: the words that others maintain, each list with its version and its source.
+
+A list is one JSON file in ``schemas/codes/``: ``list``, ``version``, ``source``, ``codes`` (code to
+meaning), and optionally ``note``, ``patterns`` (a regular expression to its meaning), ``except`` (codes
+that a pattern or an included list must not let through) and ``includes`` (other lists, with a ``prefix``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from broker.avro.schema import schemas_folder
+from broker.errors import UsageError
+
+__all__ = ["CodeList", "code_lists", "load_code_lists"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeList:
+    """A versioned list of codes and their meanings."""
+
+    name: str
+    version: str
+    source: str
+    codes: Mapping[str, str]
+    pattern: re.Pattern[str] | None
+    """Codes that are not listed one by one, such as the user-assigned ones of ISO 3166-1."""
+    exceptions: frozenset[str]
+
+    def __contains__(self, code: str) -> bool:
+        """Tell whether the code is listed; letter case counts."""
+        if code in self.codes:
+            return True
+        return self.pattern is not None and code not in self.exceptions and bool(self.pattern.fullmatch(code))
+
+    def nearest(self, code: str) -> str | None:
+        """The listed code that looks most like a wrong one, for a message."""
+        upper = code.upper()[:64]
+        if upper in self:
+            return upper
+        named = [listed for listed, meaning in self.codes.items() if meaning.upper() == upper]
+        return next(iter(named or get_close_matches(upper, self.codes, n=1, cutoff=0.75)), None)
+
+
+def load_code_lists(*folders: Path) -> Mapping[str, CodeList]:
+    """Read every list in the folders; a file that is no new code list is a UsageError that names it."""
+    raw: dict[str, dict[str, Any]] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["list"] in raw:
+                raise ValueError(f"the list {content['list']!r} exists already")
+            raw[content["list"]] = content
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise UsageError(f"code list {str(path)!r} cannot be read: {problem}") from problem
+    return MappingProxyType({name: _built(name, raw, ()) for name in raw})
+
+
+@cache
+def code_lists(folder: Path | None = None) -> Mapping[str, CodeList]:
+    """The lists that come with the broker, and those in ``codes/`` beside the record types of a folder."""
+    own = schemas_folder() / "codes"
+    beside = folder / "codes" if folder else own
+    return load_code_lists(own, beside) if beside.is_dir() and beside != own else load_code_lists(own)
+
+
+def _built(name: str, raw: Mapping[str, dict[str, Any]], within: tuple[str, ...]) -> CodeList:
+    if name in within or name not in raw:
+        raise UsageError(f"code list {name!r} includes itself or does not exist")
+    content = raw[name]
+    try:
+        codes = dict(content["codes"])
+        patterns = [*content.get("patterns", ())]
+        exceptions = set(content.get("except", ()))
+        for include in content.get("includes", ()):
+            other, prefix = _built(include["list"], raw, (*within, name)), include.get("prefix", "")
+            codes |= {prefix + code: meaning for code, meaning in other.codes.items()}
+            patterns += [re.escape(prefix) + other.pattern.pattern] if other.pattern else []
+            exceptions |= {prefix + code for code in other.exceptions}
+        return CodeList(
+            name=name,
+            version=content["version"],
+            source=content["source"],
+            codes=MappingProxyType(codes),
+            pattern=re.compile("|".join(f"(?:{p})" for p in patterns), re.ASCII) if patterns else None,
+            exceptions=frozenset(exceptions),
+        )
+    except (KeyError, TypeError, AttributeError, re.error) as problem:
+        raise UsageError(f"code list {name!r} lacks something: {problem}") from problem

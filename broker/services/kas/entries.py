@@ -1,0 +1,210 @@
+"""Access entries: what the key access service writes to ``ftf.access``, one batch for each.
+
+The access log is a log like the others. Its manifests are sealed to auditors and the service, the
+member share of each body too; the release secret comes from a key of the month and channel, so that
+nothing need be stored and a month is erased with its key:
+
+    release_secret   HKDF(access key of the month and channel, salt = context, info = "ftf-broker/v1/access")
+"""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.avro.schema import protocol_schema, schema_id
+from broker.crypto.lock import context_of, hkdf_sha256
+from broker.crypto.seal import receiving_key_id
+from broker.crypto.sign import SigningKey
+from broker.directory import Directory, EpochKey
+from broker.log.protocol import Log, Message, Partition
+from broker.participant.settle import append_settled
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.wire.access import AccessBody, AccessDetails
+from broker.wire.batch import Batch, EpochAccess, Item, Secrets, build_batch
+from broker.wire.encoding import encode
+from broker.wire.manifest import Header, Terms
+
+__all__ = [
+    "ACCESS_RECORD_TYPE",
+    "ACCESS_SCHEMA_ID",
+    "AccessStream",
+    "AccessWriter",
+    "WrittenEntry",
+    "access_release_secret",
+    "month_of",
+    "new_record_id",
+]
+
+ACCESS_RECORD_TYPE = "AccessBody"
+ACCESS_SCHEMA_ID = schema_id(protocol_schema(ACCESS_RECORD_TYPE))
+"""The schema that every manifest of the access log names."""
+
+_ACCESS = b"ftf-broker/v1/access"
+_IDLE_US = 3600 * 1_000_000
+_MAX_NEWER_STREAMS = 32
+_ATTEMPTS = 2
+
+
+def month_of(at: int) -> str:
+    """The UTC month of an instant in microseconds, such as ``2026-05``."""
+    moment = datetime.datetime.fromtimestamp(at // 1_000_000, datetime.UTC)
+    return f"{moment.year:04d}-{moment.month:02d}"
+
+
+def access_release_secret(month_key: bytes, context: bytes) -> bytes:
+    """The release secret of a batch of the access log."""
+    return hkdf_sha256(month_key, salt=context, info=_ACCESS)
+
+
+def new_record_id(now: int) -> bytes:
+    """A UUIDv7 of this instant in microseconds (RFC 9562, 5.7)."""
+    random = bytearray(secrets.token_bytes(16))
+    random[:6] = (now // 1000 & (1 << 48) - 1).to_bytes(6, "big")
+    random[6] = 0x70 | random[6] & 0x0F
+    random[8] = 0x80 | random[8] & 0x3F
+    return bytes(random)
+
+
+@dataclass(slots=True)
+class AccessStream:
+    """One stream of access entries: where its next statement stands."""
+
+    epoch: int
+    stream: bytes
+    sequence: int = 0
+    previous: bytes = bytes(32)
+    last_at: int = 0
+
+    @classmethod
+    def begin(cls, epoch: int) -> AccessStream:
+        """A new stream of this epoch."""
+        return cls(epoch, secrets.token_bytes(16))
+
+    def settled(self, batch_id: bytes, at: int) -> None:
+        """The statement is in the log: its sequence number is used up."""
+        self.sequence, self.previous, self.last_at = self.sequence + 1, batch_id, at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenEntry:
+    """A batch of the access log that is durable."""
+
+    partition: int
+    offset: int
+    batch: Batch
+
+
+class AccessWriter:
+    """Writes access entries of one channel, in a stream of its own.
+
+    One append at a time. A stream whose append failed, or whose outcome could not be settled, is
+    left behind and a new one begun, so that no sequence number is ever used twice.
+    """
+
+    def __init__(self, log: Log, name: str, key: SigningKey, partition: int) -> None:
+        self._log = log
+        self._name = name
+        self._key = key
+        self._partition = partition
+        self._stream: AccessStream | None = None
+        self._newer: set[bytes] = set()
+
+    def saw(self, stream: bytes) -> None:
+        """Another statement of the service was read: 32 newer streams, and ours would soon be closed."""
+        is_new = self._stream is not None and stream != self._stream.stream
+        if is_new and len(self._newer) < _MAX_NEWER_STREAMS:
+            self._newer.add(stream)
+
+    def start_anew(self) -> None:
+        """Begin a new stream with the next entry."""
+        self._stream = None
+
+    async def write(
+        self,
+        directory: Directory,
+        epoch_key: EpochKey,
+        month_key: bytes,
+        items: Sequence[tuple[Terms, AccessDetails | None]],
+        *,
+        now: int,
+        end: int,
+    ) -> WrittenEntry:
+        """Append one batch of entries; durable on return.
+
+        ``end`` is an offset at or before which the batch cannot be: from there the tail is read when
+        the outcome of the append is unknown. LogUnavailable or OutcomeUnknown when it may be missing.
+        """
+        stream = self._choose(epoch_key.epoch, now)
+        header = Header(
+            topic=ACCESS_TOPIC,
+            partition=self._partition,
+            epoch=epoch_key.epoch,
+            issuer=self._name,
+            issued_at=now,
+            directory_size=directory.size,
+            directory_head=directory.head,
+            stream=stream.stream,
+            sequence=stream.sequence,
+            previous=stream.previous,
+        )
+        batch = _build(directory.genesis, header, epoch_key, month_key, items, self._key)
+        messages = [Message(key, value) for key, value in batch.messages]
+        self._stream = None  # until this append is settled, whatever ends it
+        place = Partition(ACCESS_TOPIC, self._partition)
+        offset = await append_settled(self._log, place, messages, start=end, attempts=_ATTEMPTS)
+        stream.settled(batch.batch_id, now)
+        self._stream = stream
+        self._newer.clear()
+        return WrittenEntry(partition=self._partition, offset=offset, batch=batch)
+
+    def _choose(self, epoch: int, now: int) -> AccessStream:
+        stream = self._stream
+        if (
+            stream is None
+            or stream.epoch != epoch
+            or now - stream.last_at > _IDLE_US
+            or len(self._newer) >= _MAX_NEWER_STREAMS
+        ):
+            self._newer.clear()
+            return AccessStream.begin(epoch)
+        return stream
+
+
+def _build(
+    genesis: bytes,
+    header: Header,
+    epoch_key: EpochKey,
+    month_key: bytes,
+    items: Sequence[tuple[Terms, AccessDetails | None]],
+    key: SigningKey,
+) -> Batch:
+    manifest_id = secrets.token_bytes(16)
+    context = context_of(genesis, ACCESS_TOPIC, header.partition, header.epoch, header.issuer, manifest_id)
+    draw = Secrets(
+        manifest_id=manifest_id,
+        member_share=secrets.token_bytes(32),
+        release_secret=access_release_secret(month_key, context),
+    )
+    public = epoch_key.key.public
+    return build_batch(
+        genesis=genesis,
+        header=header,
+        record_type=ACCESS_RECORD_TYPE,
+        schema=ACCESS_SCHEMA_ID,
+        items=[
+            Item(
+                record_id=new_record_id(header.issued_at),
+                terms=terms,
+                body=encode(AccessBody(details=details)),
+            )
+            for terms, details in items
+        ],
+        key=key,
+        epoch=EpochAccess(public=public, admit=epoch_key.admit),
+        members=[(receiving_key_id(public), public)],
+        intake=None,
+        draw=draw,
+    )

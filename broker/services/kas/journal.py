@@ -1,0 +1,235 @@
+"""The journal of a key access service: what it appended to the access log, kept whole.
+
+If somebody cuts the tail of the log, the journal still has what was there. It is one SQLite file
+(``synchronous=FULL``), which several processes of a host may share. An entry is journalled after the
+log acknowledged it and before anything is released; it is *late* once its messages stand in the log
+again inside a LATE entry. Alarms stay until an operator acknowledges them, restarts or not.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from broker.directory import HighWater
+from broker.errors import FormatError, OperatorError
+from broker.log.protocol import Log, Message, Partition
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import LateTerms, LostMessage
+
+__all__ = ["Alarm", "Journal", "Journalled", "is_in_log"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
+    terms BLOB NOT NULL, late INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS entry_place ON entry (partition, late, offset);
+CREATE TABLE IF NOT EXISTS alarm (
+    id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, detail TEXT NOT NULL, raised_at INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL DEFAULT 0);
+CREATE UNIQUE INDEX IF NOT EXISTS alarm_open ON alarm (partition) WHERE acknowledged = 0;
+CREATE TABLE IF NOT EXISTS directory (
+    id INTEGER PRIMARY KEY CHECK (id = 0), size INTEGER NOT NULL, head BLOB NOT NULL);
+"""
+_BUSY_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Journalled:
+    """A batch of the access log as it was written."""
+
+    id: int
+    partition: int
+    terms: LateTerms
+
+    @property
+    def end(self) -> int:
+        """The offset behind its last message."""
+        return self.terms.offset + len(self.terms.messages)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Why releasing stopped on a channel, until it is acknowledged."""
+
+    partition: int
+    detail: str
+    raised_at: int
+
+
+class Journal:
+    """An open journal; use it as ``with``, or ``close`` it. Its calls block for a disk's write."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._db = sqlite3.connect(
+                path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise OperatorError(f"cannot open the journal '{path}': {error}") from None
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; twice does no harm."""
+        with self._turn:
+            self._db.close()
+
+    def _run(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        try:
+            with self._turn:
+                return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise OperatorError(f"the journal failed: {error}") from None
+
+    # entries
+
+    def record(
+        self, partition: int, offset: int, batch_id: bytes, messages: Sequence[tuple[bytes, bytes]]
+    ) -> None:
+        """Keep a batch that the log acknowledged; durable on return."""
+        terms = LateTerms(
+            offset=offset,
+            batch_id=batch_id,
+            messages=tuple(LostMessage(key=key, value=value) for key, value in messages),
+        )
+        self._run(
+            "INSERT INTO entry (partition, offset, terms) VALUES (?, ?, ?)", partition, offset, encode(terms)
+        )
+
+    def last(self, partition: int) -> Journalled | None:
+        """The batch of the highest offset that must be in the log."""
+        rows = self._run(
+            "SELECT id, terms FROM entry WHERE partition = ? AND late = 0 ORDER BY offset DESC LIMIT 1",
+            partition,
+        )
+        return _journalled(partition, *rows[0]) if rows else None
+
+    def at(self, partition: int, offset: int) -> Journalled | None:
+        """The batch that was journalled last at this offset."""
+        sql = "SELECT id, terms FROM entry WHERE partition = ? AND offset = ? ORDER BY id DESC LIMIT 1"
+        rows = self._run(sql, partition, offset)
+        return _journalled(partition, *rows[0]) if rows else None
+
+    def after(self, partition: int, entry: Journalled | None, limit: int = 64) -> list[Journalled]:
+        """The next batches that must be in the log, by offset: behind this one, or from the first.
+
+        Two may stand at one offset: the log was cut, and written on before anybody noticed.
+        """
+        rows = self._run(
+            "SELECT id, terms FROM entry WHERE partition = ? AND late = 0 AND (offset, id) > (?, ?)"
+            " ORDER BY offset, id LIMIT ?",
+            partition,
+            entry.terms.offset if entry else -1,
+            entry.id if entry else 0,
+            limit,
+        )
+        return [_journalled(partition, *row) for row in rows]
+
+    def mark_late(self, entry: Journalled) -> None:
+        """Its messages stand in the log again, inside a LATE entry that is durable."""
+        self._run("UPDATE entry SET late = 1 WHERE id = ?", entry.id)
+
+    def forget(self, partition: int, below: int) -> None:
+        """Drop what a cosigned checkpoint covers."""
+        self._run("DELETE FROM entry WHERE partition = ? AND offset < ? AND late = 0", partition, below)
+
+    # alarms
+
+    def raise_alarm(self, alarm: Alarm) -> None:
+        """Stop releasing on this channel, until it is acknowledged; an open alarm stays the first."""
+        self._run(
+            "INSERT OR IGNORE INTO alarm (partition, detail, raised_at) VALUES (?, ?, ?)",
+            alarm.partition,
+            alarm.detail,
+            alarm.raised_at,
+        )
+
+    def alarms(self) -> list[Alarm]:
+        """The alarms that nobody acknowledged yet."""
+        rows = self._run("SELECT partition, detail, raised_at FROM alarm WHERE acknowledged = 0 ORDER BY id")
+        return [Alarm(_whole(row[0]), str(row[1]), _whole(row[2])) for row in rows]
+
+    def alarm(self, partition: int) -> Alarm | None:
+        """The alarm of this channel."""
+        return next((alarm for alarm in self.alarms() if alarm.partition == partition), None)
+
+    def alarms_ever(self, partition: int) -> int:
+        """How many alarms this channel had: when it changes, whatever was read of it is to be read anew."""
+        return _whole(self._run("SELECT count(*) FROM alarm WHERE partition = ?", partition)[0][0])
+
+    def is_acknowledged(self, partition: int, detail: str) -> bool:
+        """Whether an operator has seen this very alarm of this channel."""
+        sql = "SELECT 1 FROM alarm WHERE partition = ? AND detail = ? AND acknowledged = 1 LIMIT 1"
+        return bool(self._run(sql, partition, detail))
+
+    def acknowledge(self, partition: int) -> None:
+        """An operator has seen the alarm of this channel."""
+        self._run("UPDATE alarm SET acknowledged = 1 WHERE partition = ?", partition)
+
+    # the directory's high-water mark
+
+    def high_water(self) -> HighWater | None:
+        """The most of the directory that was ever seen."""
+        rows = self._run("SELECT size, head FROM directory")
+        return HighWater(size=_whole(rows[0][0]), head=_bytes(rows[0][1])) if rows else None
+
+    def saw_directory(self, mark: HighWater) -> None:
+        """Remember the most of the directory that was seen."""
+        self._run(
+            "INSERT INTO directory VALUES (0, ?, ?) ON CONFLICT (id) DO UPDATE"
+            " SET size = excluded.size, head = excluded.head WHERE excluded.size > size",
+            mark.size,
+            mark.head,
+        )
+
+
+async def is_in_log(log: Log, entry: Journalled) -> bool:
+    """Whether these very messages stand where they stood."""
+    place = Partition(ACCESS_TOPIC, entry.partition)
+    messages = [Message(one.key, one.value) for one in entry.terms.messages]
+    seen: list[Message] = []
+    async for stored in log.read(place, entry.terms.offset):
+        if stored.offset != entry.terms.offset + len(seen):
+            return False
+        seen.append(Message(stored.key, stored.value))
+        if len(seen) == len(messages):
+            return seen == messages
+    return False
+
+
+def _journalled(partition: int, id: object, terms: object) -> Journalled:
+    try:
+        return Journalled(_whole(id), partition, decode(LateTerms, _bytes(terms)))
+    except FormatError as error:
+        raise OperatorError(f"the journal was altered: {error.message}") from None
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, int):
+        return value
+    raise OperatorError("the journal was altered")
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    raise OperatorError("the journal was altered")

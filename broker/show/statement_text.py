@@ -1,0 +1,107 @@
+"""Directory statements in words: what is shown before a key signs it, and when a log is inspected."""
+
+from __future__ import annotations
+
+from broker.crypto.seal import receiving_key_id
+from broker.crypto.sign import signing_key_id
+from broker.show.text import day_text
+from broker.wire import statements as s
+from broker.wire.encoding import Statement
+
+__all__ = ["says"]
+
+
+def says(statement: Statement) -> str:
+    """One sentence in words; names and ids are never shortened where something depends on them."""
+    match statement:
+        case s.Genesis():
+            return (
+                f"founds '{statement.coalition}' with {len(statement.authority_keys)} authority keys, "
+                f"of which {statement.threshold} sign together"
+            )
+        case s.AuthorityRotated():
+            return (
+                f"replaces the authority's keys by {len(statement.authority_keys)}, "
+                f"of which {statement.threshold} sign together"
+            )
+        case s.AgencyAdmitted():
+            return (
+                f"admits agency {statement.agency} ({statement.name}) "
+                f"with signing key {signing_key_id(statement.signing_key).hex()}"
+            )
+        case s.AgencySuspended():
+            return f"suspends agency {statement.agency}: {statement.reason}"
+        case s.AgencyReinstated():
+            return f"reinstates agency {statement.agency}"
+        case s.AuditorAppointed():
+            channels = f" to {_listed(statement.channels)}" if statement.channels else ""
+            return f"appoints auditor {statement.auditor} ({statement.name}){channels}"
+        case s.AuditorDismissed():
+            return (
+                f"dismisses auditor {statement.auditor} from {_listed(statement.channels) or 'all channels'}"
+            )
+        case _:
+            return _says_keys(statement) or _says_channel(statement)
+
+
+def _says_keys(statement: Statement) -> str:
+    match statement:
+        case s.KeyAdded():
+            when = ", in force in 72 hours" if statement.recovery else ""
+            key_id = _key_id(statement.use, statement.public_key)
+            return f"adds {statement.use.lower()} key {key_id} to {statement.agency}{when}"
+        case s.KeyRetired():
+            return f"retires key {statement.key_id.hex()} of {statement.agency}"
+        case s.KeyRevoked():
+            return (
+                f"revokes key {statement.key_id.hex()} of {statement.agency} "
+                f"and what it vouched for since {statement.since}"
+            )
+        case s.ServiceKeyAnnounced():
+            day = "" if statement.day is None else f" of {day_text(statement.day)}"
+            key_id = _key_id(statement.use, statement.public_key)
+            return (
+                f"announces {statement.use.lower()} key {key_id}{day} of {statement.role} {statement.service}"
+            )
+        case _:
+            return ""
+
+
+def _says_channel(statement: Statement) -> str:
+    match statement:
+        case s.ChannelOpened():
+            return (
+                f"opens {statement.kind.lower()} channel {statement.channel}, number {statement.number}, "
+                f"of {_listed(statement.members)}, audited by {_listed(statement.auditors) or 'nobody'}, "
+                f"for {_listed(statement.purposes)}, records {_listed(statement.record_types)}, "
+                f"kept at most {statement.ceiling_days} days, under {statement.legal_basis}"
+            )
+        case s.ChannelClosed():
+            return f"closes channel {statement.channel}"
+        case s.MemberJoined():
+            return f"{statement.agency} joins channel {statement.channel}"
+        case s.MemberLeft():
+            return f"{statement.agency} leaves channel {statement.channel}"
+        case s.ChannelKeysPublished():
+            return (
+                f"publishes the keys of epoch {statement.epoch} of {statement.channel} "
+                f"for {_listed(sorted({seed.recipient for seed in statement.metadata_seeds}))}"
+            )
+        case s.ChannelKeysConfirmed():
+            return f"confirms epoch {statement.epoch} of {statement.channel}"
+        case s.ChannelKeysComplained():
+            return f"complains of epoch {statement.epoch} of {statement.channel}: {statement.detail}"
+        case s.EpochGranted():
+            seeds = (*statement.metadata_seeds, *statement.content_seeds, *statement.access_seeds)
+            names = {seed.recipient for seed in seeds}
+            return f"grants epoch {statement.epoch} of {statement.channel} to {_listed(sorted(names))}"
+        case _:
+            return type(statement).__name__
+
+
+def _key_id(use: s.KeyUse, public: bytes) -> str:
+    return (signing_key_id if use is s.KeyUse.SIGNING else receiving_key_id)(public).hex()
+
+
+def _listed(names: object) -> str:
+    return ", ".join(str(name) for name in names) if isinstance(names, tuple | list) else str(names)

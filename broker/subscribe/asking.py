@@ -1,0 +1,169 @@
+"""Asking the key access service for the records of some batches: the request, its answer, its receipt.
+
+DESIGN of the exchange: nobody reads a record before a signed access entry for it is durable. So the
+subscriber says who reads, why and on what legal basis, and only then is given release shares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+import structlog
+
+from broker.access.answers import Answer, open_answer
+from broker.access.client import KeyAccess
+from broker.access.requests import MAX_ITEMS, PreparedRequest, make_request
+from broker.clock import Clock
+from broker.errors import KasStopped, KasUnavailable, PeerError
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.settle import backoff_s
+from broker.subscribe.delivery import Release
+from broker.verify.partition import VerifiedBatch
+from broker.wire.access import AccessDetails
+from broker.wire.manifest import Operation, Reason, RecordItem
+from broker.wire.terms import Purpose
+
+__all__ = ["MAX_ITEMS", "AnswerWrong", "Asked", "Asker", "Ground", "Wanted"]
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """On what ground somebody reads: the purpose, the operation, and who, why and by which law.
+
+    CONSULTATION by a person, or DISCLOSURE to a system under the standing mandate ``mandate_ref``.
+    ``details`` makes the details of one access (``broker.access.requests.new_details``); it is called for
+    each request, so that the blind which hides them is drawn anew.
+    """
+
+    channel: str
+    purpose: Purpose
+    operation: Operation
+    details: Callable[[], AccessDetails]
+    mandate_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Records of one batch that are to be read."""
+
+    batch: VerifiedBatch
+    indexes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Asked:
+    """A valid answer: the request, its receipt, and what was released of each batch."""
+
+    prepared: PreparedRequest
+    answer: Answer
+    releases: tuple[Release, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWrong:
+    """An answer that is not what the service owes; nothing of it may be used."""
+
+    error: PeerError
+
+
+@dataclass(slots=True)
+class Asker:
+    """Asks on one ground, for one participant."""
+
+    kas: KeyAccess
+    follower: DirectoryFollower
+    keyring: Keyring
+    ground: Ground
+    clock: Clock
+    timeout_s: float
+
+    async def ask(self, wanted: Sequence[Wanted]) -> Asked | AnswerWrong:
+        """Ask for records of at most 16 batches of the channel.
+
+        While the service cannot be reached it is asked again, with a new request each time; after
+        ``timeout_s`` KasUnavailable; KasStopped at once where only its operator can help. RequestRefused
+        where it says that this request cannot be judged.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, attempt = loop.time() + self.timeout_s, 0
+        while True:
+            prepared = self._prepare(wanted)
+            try:
+                sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
+                break
+            except KasStopped:
+                raise
+            except KasUnavailable as error:
+                attempt += 1
+                pause = backoff_s(attempt)
+                if loop.time() + pause > deadline:
+                    raise
+                _log.warning(
+                    "key access retried",
+                    channel=self.ground.channel,
+                    attempt=attempt,
+                    pause_s=round(pause, 3),
+                    error=error.message,
+                )
+            await asyncio.sleep(pause)
+        try:
+            answer = await self._open(prepared, sealed)
+        except PeerError as error:
+            return AnswerWrong(error)
+        return Asked(prepared=prepared, answer=answer, releases=_releases(wanted, answer))
+
+    def _prepare(self, wanted: Sequence[Wanted]) -> PreparedRequest:
+        ground = self.ground
+        items = [
+            RecordItem(
+                topic=one.batch.topic,
+                offset=one.batch.offset,
+                batch_id=one.batch.batch_id,
+                indexes=bytes(one.indexes),
+            )
+            for one in wanted
+        ]
+        return make_request(
+            self.keyring,
+            self.follower.history.latest,
+            channel=ground.channel,
+            operation=ground.operation,
+            items=items,
+            purpose=ground.purpose,
+            details=ground.details(),
+            now=self.clock(),
+            mandate_ref=ground.mandate_ref,
+        )
+
+    async def _open(self, prepared: PreparedRequest, sealed: bytes) -> Answer:
+        keys = self.keyring.receiving.values()
+        try:
+            return open_answer(prepared, sealed, keys, self.follower.history.latest)
+        except PeerError:
+            # The service may sign with a key that we have not read of yet.
+            size = self.follower.history.size
+            history = await self.follower.refresh()
+            if history.size == size:
+                raise
+            return open_answer(prepared, sealed, keys, history.latest)
+
+
+def _releases(wanted: Sequence[Wanted], answer: Answer) -> tuple[Release, ...]:
+    receipt = sha256(answer.signed.content).digest()
+    shares: list[dict[int, bytes]] = [{} for _ in wanted]
+    withheld: list[dict[int, Reason]] = [{} for _ in wanted]
+    for (item, index), share in answer.shares.items():
+        shares[item][index] = share
+    for (item, index), outcome in answer.outcomes.items():
+        if outcome.reason is not None:
+            withheld[item][index] = outcome.reason
+    return tuple(
+        Release(receipt=receipt, shares=found, withheld=reasons)
+        for found, reasons in zip(shares, withheld, strict=True)
+    )

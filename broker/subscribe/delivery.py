@@ -1,0 +1,276 @@
+"""From a verified batch and its release shares to records: what is delivered, what is not, who is to blame.
+
+    (1) the writer's schema is known, and one of this record type and topic
+    (2) each release share is the one that the issuer signed for, else the key access service is to blame
+    (3) the member share opens, else the issuer is
+    (4) each body unlocks, is what was committed to, and is padded as it must be, else the issuer is
+    (5) it is one Avro body of the writer's schema
+    (6) it keeps the rules of its record type
+    (7) it is said in the words of the current schema
+
+Pure. Shares and keys live as long as a batch is being opened and are never stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, timedelta
+from typing import Any
+
+from broker.avro.schema import RecordSchema, SchemaStore, projection
+from broker.clock import day_of
+from broker.crypto.lock import body_keys, context_of, unlock, wrong_release_shares
+from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed
+from broker.directory import Channel, Directory
+from broker.errors import FormatError, OpenError
+from broker.participant.keyring import Keyring
+from broker.records.record import ORDERS, Record, check_received, decode_body
+from broker.verify.partition import VerifiedBatch
+from broker.verify.violations import Kind, Place, Violation
+from broker.wire.batch import OpenedManifest
+from broker.wire.manifest import Reason
+from broker.wire.terms import RecordTerms
+
+__all__ = [
+    "READER_TOO_OLD",
+    "Delivered",
+    "Delivery",
+    "NotDelivered",
+    "Opener",
+    "Release",
+    "body_place",
+    "not_delivered",
+]
+
+READER_TOO_OLD = "READER_TOO_OLD"
+"""The record was written with a schema that this participant does not have: update it, and consult."""
+
+_EPOCH = date(1970, 1, 1)
+_LAST_DAY = (date.max - _EPOCH).days
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """A record that may be used, read by us: the access is in the log, and ``receipt`` proves it."""
+
+    record: Record
+    place: Place
+    """Of its batch's manifest."""
+    batch_id: bytes
+    index: int
+    issuer: str
+    issued_at: int
+    receipt: bytes
+    """Digest of the receipt of the key access service."""
+    opened: OpenedManifest
+    """The signed manifest and its entries, as evidence of the record's origin."""
+
+    @property
+    def record_id(self) -> bytes:
+        """The id that the issuer gave it, which counts only together with the issuer."""
+        return self.record.record_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotDelivered:
+    """A record that may not be read, or not by us: ``reason`` is a Reason, or READER_TOO_OLD."""
+
+    place: Place
+    batch_id: bytes
+    index: int
+    record_id: bytes
+    issuer: str
+    reason: str
+
+
+Delivery = Delivered | NotDelivered | Violation
+"""What a subscriber is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Release:
+    """What the key access service answered for one batch: shares by index, else a reason."""
+
+    receipt: bytes
+    shares: Mapping[int, bytes]
+    withheld: Mapping[int, Reason]
+
+
+def body_place(batch: VerifiedBatch, index: int) -> Place:
+    """Where the body of a record stands."""
+    return Place(batch.topic, batch.partition, batch.offset + 1 + index)
+
+
+def not_delivered(batch: VerifiedBatch, index: int, reason: str) -> NotDelivered:
+    """A record of this batch that is not delivered."""
+    return NotDelivered(
+        place=Place(batch.topic, batch.partition, batch.offset),
+        batch_id=batch.batch_id,
+        index=index,
+        record_id=batch.opened.entries.record_ids[index * 16 : index * 16 + 16],
+        issuer=batch.header.issuer,
+        reason=reason,
+    )
+
+
+@dataclass(slots=True)
+class Opener:
+    """Opens batches of one channel for one participant; keeps nothing but what schemas compile to."""
+
+    keyring: Keyring
+    store: SchemaStore
+    _projections: dict[bytes, Callable[[Any], Any] | None] = field(default_factory=dict)
+
+    def schema_of(self, batch: VerifiedBatch) -> RecordSchema | Violation | None:
+        """The schema that the batch was written with; None where we are too old to read it."""
+        manifest = batch.opened.manifest
+        try:
+            return self.store.written_with(
+                manifest.schema, record_type=manifest.record_type, topic=batch.topic
+            )  # (1)
+        except FormatError as error:
+            return self._blame(Kind.SCHEMA_MISMATCH, batch, error.message)
+
+    def open(
+        self,
+        batch: VerifiedBatch,
+        indexes: Sequence[int],
+        release: Release,
+        *,
+        schema: RecordSchema,
+        directory: Directory,
+        channel: Channel,
+    ) -> Iterator[tuple[int, Delivery]]:
+        """What these records of the batch come to, with the index of each, in order."""
+        header, entries = batch.header, batch.opened.entries
+        context = context_of(
+            directory.genesis,
+            header.topic,
+            header.partition,
+            header.epoch,
+            header.issuer,
+            batch.opened.manifest.manifest_id,
+        )
+        day = day_of(header.issued_at)
+        issued_on = _EPOCH + timedelta(days=day) if 0 <= day <= _LAST_DAY else None
+        released = [i for i in indexes if i in release.shares]
+        shares = [release.shares[i] for i in released]
+        wrong = wrong_release_shares(context, released, shares, entries.release_checks)  # (2)
+        right = [i for i in released if i not in wrong]
+        keys: dict[int, bytes] = {}
+        blame: Violation | None = None
+        if right:
+            try:
+                member_share = self._member_share(batch, context, directory, channel)  # (3)
+                if member_share is not None:
+                    of_right = [release.shares[i] for i in right]
+                    keys = dict(zip(right, body_keys(context, member_share, right, of_right), strict=True))
+            except OpenError as error:
+                blame = self._blame(Kind.MEMBER_SEAL, batch, error.message)
+        for i in indexes:
+            if i not in release.shares:
+                yield i, not_delivered(batch, i, release.withheld.get(i, Reason.UNKNOWN_RECORD))
+            elif i in wrong:
+                detail = f"'{directory.kas_name}' released a share that does not fit record {i}"
+                place = body_place(batch, i)
+                yield i, Violation(kind=Kind.RELEASE_SHARE, place=place, detail=detail)
+            elif blame is not None:
+                if i == right[0]:  # one violation for all of them
+                    yield i, replace(blame, count=len(right))
+            elif i not in keys:
+                yield i, not_delivered(batch, i, Reason.EPOCH_NOT_GRANTED)
+            else:
+                yield i, self._record(batch, i, keys[i], schema, channel, issued_on, release.receipt)
+
+    def _member_share(
+        self, batch: VerifiedBatch, context: bytes, directory: Directory, channel: Channel
+    ) -> bytes | None:
+        """The member share; None where it is sealed to nobody whose key we hold, OpenError for junk."""
+        keys: dict[bytes, ReceivingKey] = dict(self.keyring.receiving)
+        content = self.keyring.epoch_key(directory, channel.name, batch.header.epoch, "content")
+        if content is not None:
+            keys[content.key.key_id] = content.key
+        info = member_share_info(context)
+        for seal in batch.opened.manifest.member_seals:
+            if (key := keys.get(seal.key_id)) is not None:
+                share = open_sealed(key, seal.sealed, info)
+                if len(share) != 32:
+                    raise OpenError(f"member share of {len(share)} bytes, expected 32")
+                return share
+        return None
+
+    def _record(
+        self,
+        batch: VerifiedBatch,
+        index: int,
+        key: bytes,
+        schema: RecordSchema,
+        channel: Channel,
+        issued_on: date | None,
+        receipt: bytes,
+    ) -> Delivery:
+        entries, header = batch.opened.entries, batch.header
+        commitment = entries.commitments[index * 32 : index * 32 + 32]
+        try:
+            plain = unlock(key, index, batch.bodies[index], commitment)  # (4)
+        except (OpenError, FormatError) as error:
+            return self._blame(Kind.BODY_LOCKED, batch, error.message, index)
+        terms = entries.terms[entries.term_of[index]]
+        if not isinstance(terms, RecordTerms):
+            return self._blame(Kind.RECORD_INVALID, batch, "terms of no record", index)
+        try:
+            if not plain and terms.action not in ORDERS:
+                raise FormatError(f"no body, and {terms.action} has one")
+            body = decode_body(plain, schema)  # (5)
+        except FormatError as error:
+            return self._blame(Kind.RECORD_INVALID, batch, error.message, index)
+        if issued_on is None:
+            return self._blame(Kind.RECORD_INVALID, batch, "issued_at is no date", index)
+        problems = check_received(
+            schema.record_type,
+            schema,
+            terms,
+            body,
+            issued_on=issued_on,
+            ceiling_days=channel.ceiling_days,
+        )  # (6)
+        if problems:
+            return self._blame(Kind.RECORD_INVALID, batch, "; ".join(problems)[:1000], index)
+        if body:
+            try:
+                body = self._current(schema, body)  # (7)
+            except FormatError as error:
+                return self._blame(Kind.RECORD_INVALID, batch, error.message, index)
+        record = Record(
+            record_type=schema.record_type,
+            record_id=entries.record_ids[index * 16 : index * 16 + 16],
+            terms=terms,
+            body=body,
+        )
+        return Delivered(
+            record=record,
+            place=Place(batch.topic, batch.partition, batch.offset),
+            batch_id=batch.batch_id,
+            index=index,
+            issuer=header.issuer,
+            issued_at=header.issued_at,
+            receipt=receipt,
+            opened=batch.opened,
+        )
+
+    def _current(self, schema: RecordSchema, body: dict[str, Any]) -> dict[str, Any]:
+        if schema.id not in self._projections:
+            current = self.store.current(schema.record_type)
+            same = current.id == schema.id
+            self._projections[schema.id] = None if same else projection(schema.schema, current.schema)
+        project = self._projections[schema.id]
+        found: dict[str, Any] = body if project is None else project(body)
+        return found
+
+    def _blame(self, kind: Kind, batch: VerifiedBatch, detail: str, index: int | None = None) -> Violation:
+        place = (
+            Place(batch.topic, batch.partition, batch.offset) if index is None else body_place(batch, index)
+        )
+        what = "" if index is None else f"record {index}: "
+        return Violation(kind=kind, place=place, detail=f"'{batch.header.issuer}': {what}{detail}")

@@ -1,0 +1,284 @@
+"""Signed statements and the manifests of batches, as values.
+
+Field for field the schemas in ``schemas/protocol``; what each field means is said there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from broker.wire.terms import RecordTerms, Target
+
+__all__ = [
+    "AccessTerms",
+    "Collected",
+    "CollectionStatus",
+    "CollectionTerms",
+    "DenialTerms",
+    "Entries",
+    "ErasureTerms",
+    "Header",
+    "KeySignature",
+    "LateTerms",
+    "LogItem",
+    "LostMessage",
+    "ManifestPlaintext",
+    "Operation",
+    "Positions",
+    "Reason",
+    "RecordItem",
+    "RecordManifest",
+    "RecordOutcome",
+    "Sealed",
+    "Signed",
+    "Terms",
+    "TermsLeaf",
+    "TopicEnd",
+    "Verdict",
+]
+
+
+class Operation(StrEnum):
+    """LED art. 25(1)."""
+
+    COLLECTION = "COLLECTION"
+    ALTERATION = "ALTERATION"
+    CONSULTATION = "CONSULTATION"
+    DISCLOSURE = "DISCLOSURE"
+    COMBINATION = "COMBINATION"
+    ERASURE = "ERASURE"
+
+
+class Verdict(StrEnum):
+    """What was decided for a record."""
+
+    ALLOWED = "ALLOWED"
+    DENIED = "DENIED"
+
+
+class Reason(StrEnum):
+    """Why access was denied."""
+
+    NOT_MEMBER = "NOT_MEMBER"
+    SUSPENDED = "SUSPENDED"
+    CHANNEL_CLOSED = "CHANNEL_CLOSED"
+    UNKNOWN_RECORD = "UNKNOWN_RECORD"
+    NOT_COLLECTED = "NOT_COLLECTED"
+    EPOCH_NOT_GRANTED = "EPOCH_NOT_GRANTED"
+    RECORD_TYPE = "RECORD_TYPE"
+    PURPOSE_CHANNEL = "PURPOSE_CHANNEL"
+    PURPOSE_RECORD = "PURPOSE_RECORD"
+    MANDATE = "MANDATE"
+    HANDLING = "HANDLING"
+    NOT_RELEASABLE = "NOT_RELEASABLE"
+    RESTRICTED = "RESTRICTED"
+    WITHDRAWN = "WITHDRAWN"
+    ERASED = "ERASED"
+    EXPIRED = "EXPIRED"
+    NOT_AUDITOR = "NOT_AUDITOR"
+
+
+class CollectionStatus(StrEnum):
+    """What became of a batch at take-over."""
+
+    COLLECTED = "COLLECTED"
+    REFUSED = "REFUSED"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """Where a statement stands, who issues it, and how much of the directory its issuer had applied."""
+
+    topic: str
+    partition: int
+    epoch: int
+    issuer: str
+    issued_at: int
+    directory_size: int
+    directory_head: bytes
+    stream: bytes
+    sequence: int
+    previous: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySignature:
+    """One signature and the key that made it."""
+
+    key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A signed statement."""
+
+    kind: str
+    content: bytes
+    signatures: tuple[KeySignature, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """Bytes sealed to one key."""
+
+    key_id: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """One batch at take-over."""
+
+    topic: str
+    offset: int
+    batch_id: bytes
+    count: int
+    status: CollectionStatus
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionTerms:
+    """Batches that the key access service took over, or refused to."""
+
+    batches: tuple[Collected, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenialTerms:
+    """Denials of one agency on this channel, counted."""
+
+    agency: str
+    count: int
+    first_at: int
+    last_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostMessage:
+    """A message that was durable and is gone from the log."""
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateTerms:
+    """Messages of the access log that were cut off after they were durable."""
+
+    offset: int
+    batch_id: bytes
+    messages: tuple[LostMessage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasureTerms:
+    """Records whose release shares were shredded."""
+
+    targets: tuple[Target, ...]
+    order: Target | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordItem:
+    """Records of one batch that are asked for."""
+
+    topic: str
+    offset: int
+    batch_id: bytes
+    indexes: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogItem:
+    """A range of the channel's access log that is asked for."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordOutcome:
+    """What was decided for some records of one item."""
+
+    item: int
+    indexes: bytes
+    verdict: Verdict
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicEnd:
+    """How far a partition of a record topic was applied."""
+
+    topic: str
+    end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """Where the logs stood when access was decided."""
+
+    directory_size: int
+    directory_head: bytes
+    ends: tuple[TopicEnd, ...]
+    access_end: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessTerms:
+    """An access: the signed request, whole, and what was decided where."""
+
+    request: Signed
+    outcomes: tuple[RecordOutcome, ...]
+    positions: Positions
+
+
+Terms = RecordTerms | AccessTerms | CollectionTerms | DenialTerms | LateTerms | ErasureTerms
+"""What an entry may say; the union's order is that of the schema."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordManifest:
+    """The signed head of a batch."""
+
+    header: Header
+    manifest_id: bytes
+    record_type: str
+    schema: bytes
+    member_seals: tuple[Sealed, ...]
+    intake_key_id: bytes
+    release_seal: bytes
+    count: int
+    entries_root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """The entries of a batch as columns."""
+
+    salts: bytes
+    record_ids: bytes
+    digests: bytes
+    commitments: bytes
+    release_checks: bytes
+    terms: tuple[Terms, ...]
+    term_of: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestPlaintext:
+    """What a manifest message seals."""
+
+    signed: Signed
+    entries: Entries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermsLeaf:
+    """The terms of one entry as they are hashed."""
+
+    terms: Terms

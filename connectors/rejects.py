@@ -1,0 +1,90 @@
+"""The file of rejects: which rows were not published, each with every reason.
+
+One JSON object a line: ``line``, ``reasons``, and ``row`` as it was read: of CSV the mapped fields only,
+so that a column of names which nobody maps is not copied here either. Mode 0600.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from broker.errors import UsageError
+from broker.files import write_atomically
+
+__all__ = ["Rejects"]
+
+
+class Rejects:
+    """Rejects as they come; the file is made with the first. ``with Rejects(path, …) as rejects``.
+
+    A file that is there already is the mark of an earlier run: it is added to where that run is resumed
+    (``from_line``), else it is a UsageError, so that nothing mended in it is lost.
+    """
+
+    def __init__(self, path: Path, *, from_line: int = 1, is_dry: bool = False) -> None:
+        self.path = path
+        self.count = 0
+        self._is_dry = is_dry
+        self._from_line = from_line
+        self._file: BinaryIO | None = None
+        if is_dry:
+            return
+        if not os.access(path.parent, os.W_OK):
+            raise UsageError(
+                f"rejects cannot be written to '{path.parent}'", hint="say where with --rejects FILE"
+            )
+        if path.exists() and from_line == 1:
+            raise UsageError(
+                f"'{path}' exists: rows of an earlier run were rejected, and the others published",
+                hint="mend the rows in it and publish it, or resume with --from-line N; "
+                "or move it away to publish the whole file again",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            with self._file as file:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def add(self, line: int, reasons: Sequence[str], row: Mapping[str, Any] | None) -> None:
+        """Note why a row was not published."""
+        self.count += 1
+        if self._is_dry:
+            return
+        entry: dict[str, object] = {"line": line, "reasons": list(reasons)}
+        if row is not None:
+            entry["row"] = row
+        if self._file is None:
+            self._file = self._open()
+        self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+
+    def _open(self) -> BinaryIO:
+        try:
+            if self._from_line > 1 and self.path.exists():
+                self._keep_earlier()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            return os.fdopen(os.open(self.path, flags, 0o600), "ab")
+        except OSError as error:
+            raise UsageError(f"cannot write '{self.path}': {error.strerror}") from None
+
+    def _keep_earlier(self) -> None:
+        """Drop what is about the lines that are read again."""
+        kept = [line for line in self.path.read_bytes().splitlines(keepends=True) if self._is_earlier(line)]
+        write_atomically(self.path, b"".join(kept))
+
+    def _is_earlier(self, line: bytes) -> bool:
+        try:
+            number = json.loads(line)["line"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return True
+        return not isinstance(number, int) or number < self._from_line

@@ -1,0 +1,256 @@
+"""Versions of a record type that understand each other, and those that do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.avro.codec import compile_schema
+from broker.avro.compatibility import check, check_folder, keep, main, release
+from broker.avro.schema import SchemaStore, project
+from broker.errors import UsageError
+from support.avro_values import values_of
+
+
+def record(*fields: tuple[Any, ...], name: str = "Sighting") -> dict[str, Any]:
+    """A record of (name, type) and (name, type, default)."""
+    listed = [dict(zip(("name", "type", "default"), field, strict=False)) for field in fields]
+    return {"type": "record", "name": name, "topic": "sightings", "fields": listed}
+
+
+def enum(*symbols: str, default: str | None = None) -> dict[str, Any]:
+    """An enum."""
+    return {"type": "enum", "name": "E", "symbols": list(symbols)} | ({"default": default} if default else {})
+
+
+def fixed(size: int) -> dict[str, Any]:
+    """A fixed."""
+    return {"type": "fixed", "name": "F", "size": size}
+
+
+A = ("a", "long")
+
+INCOMPATIBLE = [
+    (record(A), record(A, ("b", "long")), ["b: added without a default"]),
+    (record(A, ("b", "long")), record(A), ["b: removed, and had no default"]),
+    (record(A), record(("z", "long")), ["a: removed, and had no default", "z: added without a default"]),
+    (record(A), record(("a", "string")), ["a: type changed from long to string"]),
+    (record(A), record(("a", ["null", "long"])), ["a: type changed from long to union"]),
+    (record(("a", "int")), record(A), ["a: type changed from int to long"]),
+    (
+        record(("a", enum("X"))),
+        record(("a", enum("X", "Y"))),
+        ["a: symbol Y added, and the older enum has no default"],
+    ),
+    (
+        record(("a", enum("X", "Y", default="X"))),
+        record(("a", enum("X"))),
+        ["a: symbol Y removed, and the newer enum has no default"],
+    ),
+    (record(("a", fixed(2))), record(("a", fixed(3))), ["a: size changed from 2 to 3"]),
+    (
+        record(("a", ["null", "long"])),
+        record(("a", ["null", "string"])),
+        ["a: union branch long removed", "a: union branch string added"],
+    ),
+    (record(A), record(A, name="Other"), ["schema: renamed from Sighting to Other"]),
+    (
+        record(("a", {"type": "array", "items": record(A, ("b", "long"), name="I")})),
+        record(("a", {"type": "array", "items": record(A, name="I")})),
+        ["a[].b: removed, and had no default"],
+    ),
+    (
+        record(("a", ["null", record(A, name="I")])),
+        record(("a", ["null", record(("a", "bytes"), name="I")])),
+        ["a.a: type changed from long to bytes"],
+    ),
+    (record(A), record(A) | {"topic": "returns"}, ["topic changed from 'sightings' to 'returns'"]),
+]
+
+
+@pytest.mark.parametrize(("older", "newer", "problems"), INCOMPATIBLE)
+def test_every_problem_is_named(older: Any, newer: Any, problems: list[str]) -> None:
+    """A change that some reader cannot follow is named with the path of its field."""
+    assert check(older, newer) == problems
+
+
+COMPATIBLE = [
+    (record(A), record(A, ("b", "long", 0))),
+    (record(A, ("b", "long", 0)), record(A)),
+    (record(A, ("b", "string")), record(("b", "string"), A)),
+    (record(("a", enum("X", default="X"))), record(("a", enum("X", "Y")))),
+    (record(("a", ["null", "long"])), record(("a", ["long", "null"]))),
+    (record(A), record(A) | {"doc": "other words"}),
+]
+
+
+@pytest.mark.parametrize(("older", "newer"), COMPATIBLE)
+def test_changes_that_everyone_can_follow(older: Any, newer: Any) -> None:
+    """Fields with defaults come and go, order does not count, a default takes unknown symbols."""
+    assert check(older, newer) == []
+
+
+_TYPES = st.sampled_from(
+    [
+        "int",
+        "long",
+        "string",
+        ["null", "string"],
+        ["null", "long"],
+        ["string", "null"],
+        enum("X", "Y"),
+        enum("X", "Y", "Z", default="X"),
+        enum("X", "Z", default="Z"),
+        fixed(1),
+        fixed(2),
+        {"type": "array", "items": "long"},
+    ]
+)
+_DEFAULTS = {"int": 1, "long": 2, "string": "s"}
+
+
+@st.composite
+def _pairs(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two versions that share most of their fields."""
+    pair: tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]] = ([], [])
+    for name in "abcd":
+        chosen = draw(_TYPES)
+        for fields in pair:
+            one = draw(_TYPES) if draw(st.integers(0, 9)) == 0 else chosen
+            field = (name, one | {"name": f"N{name}"} if isinstance(one, dict) and "name" in one else one)
+            default = (_DEFAULTS[one],) if isinstance(one, str) and draw(st.booleans()) else ()
+            if not default or draw(st.booleans()):
+                fields.append((*field, *default))
+    return record(*pair[0]), record(*pair[1])
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(st.data())
+def test_what_passes_is_readable_both_ways(data: st.DataObject) -> None:
+    """When the check finds nothing, every value of each version can be read under the other."""
+    older, newer = data.draw(_pairs())
+    if check(older, newer):
+        return
+    for writer, reader in ((older, newer), (newer, older)):
+        value = data.draw(values_of(writer))
+        compile_schema(reader).encode(project(value, writer, reader))
+
+
+# The folder. ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """One record type in its second version; both are released."""
+    write(tmp_path / "sighting.avsc", record(A))
+    release(tmp_path)
+    keep(tmp_path, "sighting")
+    write(tmp_path / "sighting.avsc", record(A, ("b", "long", 0)))
+    release(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, schema: object) -> None:
+    """One schema file."""
+    path.write_text(json.dumps(schema))
+
+
+def test_a_changed_record_type(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The way to a new version ends in a folder without problems, whose older records are readable."""
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out == "all versions understand each other\n"
+    lines = (folder / "released.txt").read_text().splitlines()
+    assert [line.split()[1:] for line in lines] == [["Sighting", "1"], ["Sighting", "2"]]
+    store = SchemaStore.load(folder)
+    assert [store.by_id(bytes.fromhex(line.split()[0])) is not None for line in lines] == [True, True]
+
+
+def test_a_kept_version_is_self_contained(tmp_path: Path) -> None:
+    """A version is kept with the types of its time, and has the same id as before."""
+    (tmp_path / "types").mkdir()
+    write(tmp_path / "types/e.avsc", enum("X"))
+    write(tmp_path / "sighting.avsc", record(("a", "E")))
+    (line,) = release(tmp_path)
+    keep(tmp_path, "sighting")
+    write(tmp_path / "types/e.avsc", enum("Z"))
+    found = SchemaStore.load(tmp_path).by_id(bytes.fromhex(line.split()[0]))
+    assert found is not None
+    assert found.schema["fields"][0]["type"]["symbols"] == ["X"]
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "problem"),
+    [
+        ("sighting.avsc", record(A, ("b", "long")), "sighting 1 and 2: b: added without a default"),
+        ("sighting.avsc", record(A, ("b", "long", "x")), "sighting 2: b: default 'x' is no long"),
+        ("sighting.avsc", record(A, ("b", "long", 1)), "sighting.avsc: edited since version 2 was released"),
+        ("older/sighting.1.avsc", record(A, ("c", "long", 1)), "edited since version 1 was released"),
+        ("older/sighting.2.avsc", record(A), "sighting 1 and 2: the same schema twice"),
+        ("other.avsc", record(A, name="Other"), "other.avsc: version 1 is not released"),
+    ],
+)
+def test_problems_of_a_folder(
+    folder: Path, name: str, schema: Any, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command exits 1 and names every problem: between versions, and with what was released."""
+    write(folder / name, schema)
+    assert main([str(folder)]) == 1
+    assert problem in capsys.readouterr().out
+
+
+def test_a_released_version_that_is_gone(folder: Path) -> None:
+    """A released version may not be deleted: its records are still in the logs."""
+    (folder / "older/sighting.1.avsc").unlink()
+    (folder / "sighting.avsc").rename(folder / "other.avsc")
+    write(folder / "other.avsc", record(A, name="Other"))
+    assert check_folder(folder)[-2:] == [
+        "Sighting version 1: released, and now missing",
+        "Sighting version 2: released, and now missing",
+    ]
+
+
+def test_releasing_twice_adds_nothing(folder: Path) -> None:
+    """What is released already is not written again."""
+    before = (folder / "released.txt").read_bytes()
+    assert main([str(folder), "--release"]) == 0
+    assert (folder / "released.txt").read_bytes() == before
+
+
+def test_a_version_that_changes_nothing_is_not_released(folder: Path) -> None:
+    """A kept version must be followed by a change."""
+    assert main([str(folder), "--keep", "sighting"]) == 0
+    with pytest.raises(UsageError, match="the same schema as a version released before"):
+        release(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("older/sighting.avsc", "{}", "expected a name like <base>.<n>.avsc"),
+        ("older/sighting.5.avsc", json.dumps(record(A)), "older versions are numbered [1, 5]"),
+        ("older/gone.1.avsc", json.dumps(record(A)), "'gone' has no current version"),
+        ("released.txt", "abc Sighting 1\n", "line 1: expected <hex id> <RecordType> <version>"),
+        ("released.txt", f"{'0' * 64} S 1\n" * 2, "line 2: S 1 is listed twice"),
+        ("sighting.avsc", "{", "not JSON"),
+    ],
+)
+def test_a_folder_that_cannot_be_checked(
+    folder: Path, name: str, text: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder with a wrong file ends in exit 2 and the name of the file."""
+    (folder / name).write_text(text)
+    assert main([str(folder)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert why in message
+
+
+@pytest.mark.parametrize("arguments", [[], ["--keep", "sighting"], ["--release"]])
+def test_a_folder_without_record_types(tmp_path: Path, arguments: list[str]) -> None:
+    """An empty or missing folder is wrong usage, not a success."""
+    assert main([str(tmp_path / "nowhere"), *arguments]) == 2

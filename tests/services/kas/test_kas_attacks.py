@@ -1,0 +1,530 @@
+"""What the Kafka operator, members and ex-members try on the key access service, and how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from broker.access.answers import Answer, Outcome, RecordRef, share_of
+from broker.crypto.lock import body_key, unlock
+from broker.crypto.seal import member_share_info, open_sealed
+from broker.directory import complaint, drafts
+from broker.errors import KasStopped, KasUnavailable, NotEntitled, OpenError
+from broker.log.protocol import Message, Partition, StoredMessage
+from broker.services.kas.held import open_held
+from broker.services.kas.service import KeyAccessService
+from broker.wire.batch import Secrets
+from broker.wire.manifest import (
+    AccessTerms,
+    CollectionStatus,
+    CollectionTerms,
+    ErasureTerms,
+    LateTerms,
+    Reason,
+    Terms,
+    Verdict,
+)
+from broker.wire.terms import Action, Target
+from support.coalition import CARE, JUSTICE, KAS, POLICE_A, POLICE_B
+from support.fault_log import Fault, FaultLog
+from support.kas import Placed, World
+
+RELEASED = Outcome(Verdict.ALLOWED, None, True)
+ACCESS, DIRECTORY, KEYS = Partition("access", 0), Partition("directory", 0), Partition("keys", 0)
+
+
+def only(answer: Answer) -> Outcome:
+    """The one outcome that all records of an answer have."""
+    (outcome,) = set(answer.outcomes.values())
+    return outcome
+
+
+async def write_entry(kas: KeyAccessService, world: World, terms: Terms) -> None:
+    """Have the service write an entry of its own."""
+    channel = kas.followed(world.directory.channels["repatriation"])
+    async with channel.turn:
+        await channel.apply()
+        written = await channel.write(world.directory, [(terms, None)], now=world.clock())
+        await channel.read_own(written)
+
+
+def erasure(*targets: Target) -> ErasureTerms:
+    """An entry that says that these were shredded."""
+    return ErasureTerms(targets=targets, order=None)
+
+
+# 1, 2: another's names
+
+
+async def test_copied_manifest_id_opens_nothing_of_the_victims(tmp_path: Path) -> None:
+    """Attack 1: a batch with the victim's manifest_id gives shares of its own, which open nothing else."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        victim = await world.publish(POLICE_A)
+        mine = Secrets.draw()
+        draw = Secrets(
+            manifest_id=victim.draw.manifest_id,
+            member_share=mine.member_share,
+            release_secret=mine.release_secret,
+        )
+        copied = await world.publish(POLICE_B, draw=draw)
+        share = share_of(await world.read(kas, POLICE_B, [copied.item(0)]), 0, 0)
+        assert share == copied.share(world.coalition.genesis, 0)
+        assert share != victim.share(world.coalition.genesis, 0)
+        logged = [one for one in await world.terms() if isinstance(one, AccessTerms)]
+        assert len(logged) == 1  # and the log names the batch that was asked for
+
+
+async def test_copied_release_seal_is_refused(tmp_path: Path) -> None:
+    """Attack 1: the victim's release seal, copied along, does not open for the copier's batch."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        victim = await world.publish(POLICE_A)
+        draw = Secrets(
+            manifest_id=victim.draw.manifest_id,
+            member_share=victim.draw.member_share,
+            release_secret=bytes(32),
+        )
+        seal = victim.batch.manifest.release_seal
+        copied = await world.publish(POLICE_B, draw=draw, release_seal=seal)
+        answer = await world.read(kas, POLICE_B, [copied.item(0)])
+        assert only(answer) == Outcome(Verdict.DENIED, Reason.NOT_COLLECTED, False)
+        (listed,) = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+        statuses = {one.batch_id: one.status for one in listed.batches}
+        assert statuses[victim.batch_id] is CollectionStatus.COLLECTED
+        assert statuses[copied.batch_id] is CollectionStatus.REFUSED
+
+
+async def test_erasing_a_namesake_leaves_the_victim(tmp_path: Path) -> None:
+    """Attack 2: whoever repeats a manifest_id and erases its own record, or orders on the victim's, is
+    without effect on the victim's."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        victim = await world.publish(POLICE_A)
+        namesake = await world.publish(
+            POLICE_B,
+            draw=Secrets(
+                manifest_id=victim.draw.manifest_id, member_share=bytes(32), release_secret=bytes(32)
+            ),
+        )
+        await world.order(Action.ERASE, namesake.target(0), issuer=POLICE_B)
+        await world.order(Action.ERASE, victim.target(0), issuer=POLICE_B)
+        await world.order(Action.WITHDRAW, victim.target(0), issuer=JUSTICE, topic="justice")
+        answer = await world.read(kas, CARE, [victim.item(0), namesake.item(0)])
+        assert answer.outcomes == {
+            RecordRef(0, 0): RELEASED,
+            RecordRef(1, 0): Outcome(Verdict.DENIED, Reason.ERASED, False),
+        }
+
+
+# 4: an old value of ftf.keys
+
+
+async def test_old_value_put_back_is_not_used(tmp_path: Path) -> None:
+    """Attack 4: after a shredding the old value comes back: the erased share is not given, and is removed."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A, 3)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0, 1, 2)])
+            old = await world.held(batch)
+            await write_entry(kas, world, erasure(batch.target(1)))
+            await world.log.append(KEYS, [Message(batch.batch_id, old)])
+        async with world.kas() as kas:
+            answer = await world.read(kas, POLICE_B, [batch.item(0, 1, 2)])
+            assert answer.outcomes == {
+                RecordRef(0, 0): RELEASED,
+                RecordRef(0, 1): Outcome(Verdict.DENIED, Reason.ERASED, False),
+                RecordRef(0, 2): RELEASED,
+            }
+            assert share_of(answer, 0, 2) == batch.share(world.coalition.genesis, 2)
+        held = open_held(world.store(), batch.batch_id, await world.held(batch))
+        assert held.release_secret is None
+        assert [one.index for one in held.shares] == [0, 2]
+        store = world.store()
+        store.destroy_storage_key(world.day)  # a day later the old value is noise
+        with pytest.raises(OpenError, match="storage key"):
+            open_held(store, batch.batch_id, old)
+
+
+async def test_values_of_ftf_keys_exchanged_release_nothing(tmp_path: Path) -> None:
+    """Attack 4: another batch's value, junk, or none at all in ftf.keys withholds, and stops nothing."""
+    async with World.open(tmp_path) as world:
+        one, two = await world.publish(POLICE_A), await world.publish(POLICE_A)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [one.item(0), two.item(0)])
+        good = await world.held(one)
+        withheld = Outcome(Verdict.ALLOWED, Reason.NOT_COLLECTED, False)
+        for value in (await world.held(two), b"junk", bytes(200), None):
+            await world.log.append(KEYS, [Message(one.batch_id, value)])
+            async with world.kas() as kas:
+                answer = await world.read(kas, POLICE_B, [one.item(0), two.item(0)])
+                assert list(answer.outcomes.values()) == [withheld, RELEASED]
+        await world.log.append(KEYS, [Message(one.batch_id, good)])
+        async with world.kas() as kas:
+            assert only(await world.read(kas, POLICE_B, [one.item(0)])) == RELEASED
+
+
+# 5: old state
+
+
+async def test_a_directory_below_the_mark_is_refused(tmp_path: Path) -> None:
+    """Attack 5: a service that starts on less of the directory than it saw before does not start."""
+    async with World.open(tmp_path) as world:
+        async with world.kas():
+            pass
+        log = FaultLog(world.log)
+        log.hidden[DIRECTORY] = world.directory.size - 1
+        with pytest.raises(NotEntitled, match="seen before"):
+            async with world.kas(log=log):
+                pass
+
+
+@pytest.mark.parametrize("topic", ["directory", "returns", "access"])
+async def test_ends_that_went_back_stop_the_channel(tmp_path: Path, topic: str) -> None:
+    """Attack 5: ends below what was read before stop releasing until an operator has looked."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            log.old_ends[Partition(topic, 0)] = 1
+            with pytest.raises(KasUnavailable, match=f"{topic}/0 ends at 1"):
+                await world.read(kas, POLICE_B, [batch.item(0)])
+            log.old_ends.clear()
+            with pytest.raises(KasStopped, match="releasing is stopped"):
+                await world.read(kas, POLICE_B, [batch.item(0)])
+            assert [text[:22] for text in kas.alarms] == ["channel 'repatriation'"]
+            kas.acknowledge_alarm(0)
+            assert not kas.alarms
+            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+
+
+@pytest.mark.parametrize("topic", ["directory", "justice"])
+async def test_messages_that_are_held_back_release_nothing(tmp_path: Path, topic: str) -> None:
+    """Attack 5: ends that say more than the log gives: nothing is decided on the older state."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            prepared = world.prepare(CARE, [batch.item(0)])
+            partition = Partition(topic, 0)
+            log.hidden[partition] = (await world.log.ends([partition]))[partition]
+            await world.order(Action.ERASE, batch.target(0), topic="justice")
+            await world.say(
+                drafts.suspend_agency(world.directory, agency=POLICE_B, reason="x", issued_at=world.now)
+            )
+            log.old_ends[partition] = log.hidden[partition] + 1
+            with pytest.raises(KasUnavailable, match="withholds"):
+                await world.send(kas, prepared)
+
+
+# 7: the tail of the access log
+
+
+def lost(terms: Sequence[Terms]) -> list[tuple[bytes, bytes]]:
+    """The messages that LATE entries put back."""
+    late = [one for one in terms if isinstance(one, LateTerms)]
+    return [(message.key, message.value) for one in late for message in one.messages]
+
+
+@pytest.mark.parametrize("topic", ["directory", "returns", "access"])
+async def test_ends_that_went_back_once_are_looked_at_again(tmp_path: Path, topic: str) -> None:
+    """A broker that stood still answers once with what it knew before: that is no alarm, and is not used."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+
+            async def answer_old_ends() -> None:
+                log.after_ends = answer_real_ends
+
+            async def answer_real_ends() -> None:
+                log.old_ends.clear()
+
+            log.old_ends[Partition(topic, 0)] = 1
+            log.after_ends = answer_old_ends
+            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert not log.old_ends
+            assert not kas.alarms
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("offset", [2, 0])
+async def test_a_cut_tail_stops_the_service(
+    tmp_path: Path, offset: int, replaced: bool, restarted: bool
+) -> None:
+    """Attack 7: the journal differs from the log: LATE entries, an alarm, and nothing is released."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            before = await world.terms()
+            gone = world.cut("access", 0, offset)
+            assert gone
+            if replaced:
+                await world.log.append(ACCESS, [Message(b"x", b"y")] * len(gone))
+            if not restarted:
+                await stopped(world, kas, batch)
+        async with world.kas() as kas:
+            if not restarted:
+                assert kas.alarms == ("channel 'repatriation': the access log was cut",)
+            await stopped(world, kas, batch)
+            after = await world.terms()
+            assert lost(after) == gone
+            assert len(after) == len(before)
+            kas.acknowledge_alarm(0)
+            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+        async with world.kas() as kas:
+            assert not kas.alarms
+            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert lost(await world.terms()) == gone  # put back once
+            listings = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+            assert len(listings) == (0 if offset == 0 else 1)  # the one that was put back counts
+        violations = await world.violations()
+        assert len(violations) == (1 if replaced else 0)
+
+
+async def stopped(world: World, kas: KeyAccessService, batch: Placed) -> None:
+    """Nothing is released, however often one asks."""
+    for _ in range(2):
+        with pytest.raises(KasUnavailable, match="the access log was cut"):
+            await world.read(kas, POLICE_B, [batch.item(0)])
+    assert kas.alarms == ("channel 'repatriation': the access log was cut",)
+
+
+async def test_an_entry_gone_from_the_middle_is_found_at_the_start(tmp_path: Path) -> None:
+    """Attack 7: a start compares the whole journal: what is missing in the middle stops the channel too."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A)
+        async with world.kas() as kas:
+            for _ in range(2):
+                await world.read(kas, POLICE_B, [batch.item(0)])
+            tail = world.cut("access", 0, 4)
+            gone = world.cut("access", 0, 2)
+            world.put_back("access", 0, 4, tail)
+        async with world.kas() as kas:
+            await stopped(world, kas, batch)
+            assert lost(await world.terms()) == gone
+
+
+async def test_other_channels_go_on_while_one_is_stopped(tmp_path: Path) -> None:
+    """An alarm stops the channel whose log was cut, and no other."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch, other = await world.publish(POLICE_A), await world.publish(POLICE_A, channel=1)
+        await world.read(kas, POLICE_B, [batch.item(0)])
+        world.cut("access", 0, 0)
+        await stopped(world, kas, batch)
+        assert only(await world.read(kas, POLICE_B, [other.item(0)], channel="xaa-xbb")) == RELEASED
+
+
+async def test_a_replica_reads_anew_after_an_alarm(tmp_path: Path) -> None:
+    """What another process of the host had read before the cut is forgotten once it is acknowledged."""
+    async with World.open(tmp_path) as world, world.kas() as one, world.kas() as two:
+        batch = await world.publish(POLICE_A)
+        await world.read(one, POLICE_B, [batch.item(0)])
+        await world.read(two, POLICE_B, [batch.item(0)])
+        world.cut("access", 0, 0)
+        await stopped(world, one, batch)
+        one.acknowledge_alarm(0)
+        assert only(await world.read(two, POLICE_B, [batch.item(0)])) == RELEASED
+        assert only(await world.read(one, POLICE_B, [batch.item(0)])) == RELEASED
+        assert await world.violations() == []
+
+
+# 20: releasable_to
+
+
+async def test_who_is_excluded_gets_neither_share(tmp_path: Path) -> None:
+    """Attack 20: releasable_to excludes: the service denies, and the content key opens no member share."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A, releasable_to=(JUSTICE,))
+        answer = await world.read(kas, POLICE_B, [batch.item(0)])
+        assert only(answer) == Outcome(Verdict.DENIED, Reason.NOT_RELEASABLE, False)
+        for name in (JUSTICE, POLICE_A):
+            assert only(await world.read(kas, name, [batch.item(0)])) == RELEASED
+        manifest = batch.batch.manifest
+        info = member_share_info(batch.context(world.coalition.genesis))
+        content = world.coalition.epoch_keys("repatriation", 0, POLICE_B)["content"].key
+        for sealed in manifest.member_seals:
+            for key in (content, *world.coalition.keys_of(POLICE_B).values()):
+                with pytest.raises(OpenError):
+                    open_sealed(key, sealed.sealed, info)
+
+
+async def test_shares_unlock_with_the_member_share_only(tmp_path: Path) -> None:
+    """Both shares make the key: what the service gave, and what the members hold."""
+    async with World.open(tmp_path) as world, world.kas() as kas:
+        batch = await world.publish(POLICE_A, 2)
+        share = share_of(await world.read(kas, POLICE_B, [batch.item(1)]), 0, 1)
+        context = batch.context(world.coalition.genesis)
+        key = body_key(context, batch.draw.member_share, 1, share)
+        commitment = await world.commitment(batch, 1)
+        assert unlock(key, 1, batch.batch.messages[2][1], commitment) == b"1"
+        with pytest.raises(OpenError):
+            unlock(body_key(context, bytes(32), 1, share), 1, batch.batch.messages[2][1], commitment)
+
+
+# 23b: paused between entry and answer
+
+
+async def test_paused_while_the_record_is_erased(tmp_path: Path) -> None:
+    """Attack 23b: a decision older than ten seconds is made again at fresh ends, and withheld."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A, 2)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0, 1)])
+
+            async def pause() -> None:
+                await world.order(Action.ERASE, batch.target(1), topic="justice")
+                world.advance(11)
+
+            log.after_append["access"] = pause
+            answer = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+            assert answer.outcomes == {
+                RecordRef(0, 0): RELEASED,
+                RecordRef(0, 1): Outcome(Verdict.ALLOWED, Reason.ERASED, False),
+            }
+            assert list(answer.shares) == [RecordRef(0, 0)]
+
+
+class _SlowKeys(FaultLog):
+    """A log whose ftf.keys take their time: ``meanwhile`` happens while they are read."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def read(
+        self, partition: Partition, start: int, *, follow: bool = False
+    ) -> AsyncIterator[StoredMessage]:
+        async for message in super().read(partition, start, follow=follow):
+            yield message
+        if partition.topic == "keys" and self.meanwhile is not None:
+            hook, self.meanwhile = self.meanwhile, None
+            await hook()
+
+
+async def test_erased_while_the_shares_are_gathered(tmp_path: Path) -> None:
+    """Attack 23b: what is released was decided less than ten seconds before it is sealed, not gathered."""
+    async with World.open(tmp_path) as world:
+        batch = await world.publish(POLICE_A, 2)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+        log = _SlowKeys(world.log)
+        async with world.kas(log=log) as kas:  # knows nothing of ftf.keys yet
+
+            async def pause() -> None:
+                await world.order(Action.ERASE, batch.target(1), topic="justice")
+                world.advance(11)
+
+            log.meanwhile = pause
+            answer = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+            assert answer.outcomes == {
+                RecordRef(0, 0): RELEASED,
+                RecordRef(0, 1): Outcome(Verdict.ALLOWED, Reason.ERASED, False),
+            }
+            assert list(answer.shares) == [RecordRef(0, 0)]
+
+
+async def test_suspended_while_the_shares_are_gathered(tmp_path: Path) -> None:
+    """What the service has read of the directory by then counts, whichever channel it was read for."""
+    async with World.open(tmp_path) as world:
+        batch, other = await world.publish(POLICE_A), await world.publish(POLICE_A, channel=1)
+        async with world.kas() as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+        log = _SlowKeys(world.log)
+        async with world.kas(log=log) as kas:
+
+            async def suspend() -> None:
+                statement = drafts.suspend_agency(
+                    world.directory, agency=POLICE_B, reason="x", issued_at=world.now
+                )
+                await world.say(statement)
+                await world.read(kas, POLICE_A, [other.item(0)], channel="xaa-xbb")
+
+            log.meanwhile = suspend
+            answer = await world.read(kas, POLICE_B, [batch.item(0)])
+            assert only(answer) == Outcome(Verdict.ALLOWED, Reason.SUSPENDED, False)
+            assert not answer.shares
+
+
+async def test_an_entry_overtaken_by_a_newer_epoch_is_no_alarm(tmp_path: Path) -> None:
+    """A complaint between decision and entry makes the entry void: asked again, and nobody is stopped."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas() as replica, world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+
+            async def overtake() -> None:
+                world.advance(7200)
+                statement = complaint(
+                    world.directory, "repatriation", 0, JUSTICE, detail="seed", issued_at=world.clock()
+                )
+                await world.say(statement, JUSTICE)
+                await world.next_epoch("repatriation", POLICE_B)
+                await world.read(replica, POLICE_B, [batch.item(0)])
+                world.advance(-7200)
+
+            log.before_append["access"] = overtake
+            with pytest.raises(KasUnavailable, match="moved on"):
+                await world.read(kas, POLICE_B, [batch.item(0)])
+            assert kas.alarms == ()
+            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+
+
+async def test_a_stopped_channel_costs_nothing(tmp_path: Path) -> None:
+    """While an alarm is open, asking has nothing read: the lost part was put back when it was raised."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            world.cut("access", 0, 0)
+            await stopped(world, kas, batch)
+            log.reads = [Fault.REFUSED] * 9
+            await stopped(world, kas, batch)
+            assert len(log.reads) == 9
+
+
+async def test_shredded_between_decision_and_entry(tmp_path: Path) -> None:
+    """An erasure entry that another replica wrote before ours withholds, however fresh the decision."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas() as other, world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+
+            async def shred() -> None:
+                await write_entry(other, world, erasure(batch.target(0)))
+
+            log.before_append["access"] = shred
+            answer = await world.read(kas, POLICE_B, [batch.item(0)])
+            assert only(answer) == Outcome(Verdict.ALLOWED, Reason.ERASED, False)
+            assert not answer.shares
+        assert await world.violations() == []
+
+
+async def test_old_ends_stand_in_the_entry(tmp_path: Path) -> None:
+    """Attack 23b: ends answered with old values are what the entry records, for replay to convict."""
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        batch = await world.publish(POLICE_A)
+        async with world.kas(log=log) as kas:
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            log.old_ends[Partition("justice", 0)] = 0
+            await world.order(Action.ERASE, batch.target(0), topic="justice")
+            await world.read(kas, POLICE_B, [batch.item(0)])
+            last = (await world.terms())[-1]
+            assert isinstance(last, AccessTerms)
+            assert {one.topic: one.end for one in last.positions.ends}["justice"] == 0
+
+
+async def test_every_service_name_is_the_directorys(tmp_path: Path) -> None:
+    """A service under another name than the directory's does not start."""
+    async with World.open(tmp_path) as world:
+        with pytest.raises(KasUnavailable, match="is not the key access service"):
+            async with world.kas(as_name=POLICE_A):
+                pass
+        assert world.directory.kas_name == KAS

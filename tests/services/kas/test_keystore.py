@@ -1,0 +1,171 @@
+"""The service's own keys: drawn once, private, and gone when destroyed."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from broker.crypto.lock import release_shares
+from broker.crypto.seal import ReceivingKey
+from broker.errors import KeyFileError, OpenError
+from broker.services.kas.held import open_held, seal_held, without_erased
+from broker.services.kas.keystore import KeyStore
+from broker.wire.access import HeldRelease, ReleaseShare
+from support.coalition import KAS, Coalition, receiving_key, signing_key
+
+GENESIS = bytes(32)
+
+
+def store(folder: Path, *, name: str = KAS, genesis: bytes = GENESIS, passphrase: bytes = b"p") -> KeyStore:
+    """A key store, sealed to this party's receiving key."""
+    key = receiving_key(name)
+    return KeyStore(folder / "keys", genesis, {key.key_id: key}, passphrase)
+
+
+def files(folder: Path) -> list[Path]:
+    """Every file of the store."""
+    return sorted(path for path in (folder / "keys").rglob("*") if path.is_file())
+
+
+def test_keys_are_drawn_once_and_found_again(tmp_path: Path) -> None:
+    """Another process, or the same one restarted, finds the keys that were drawn."""
+    one, two = store(tmp_path), store(tmp_path)
+    assert one.storage_key(7).key == two.storage_key(7).key
+    assert one.access_key("2026-05", 1) == two.access_key("2026-05", 1)
+    assert two.storage_key_by_id(one.storage_key(8).id) == one.storage_key(8)
+    assert two.storage_key_by_id(bytes(32)) is None
+    keys = {one.storage_key(7).key, one.storage_key(8).key, one.storage_key(7).id}
+    keys |= {one.access_key(month, channel) for month in ("2026-05", "2026-06") for channel in (0, 1)}
+    assert len(keys) == 7
+
+
+def test_of_many_processes_the_first_wins(tmp_path: Path) -> None:
+    """However many draw a key at once, all of them end with the same."""
+    stores = [store(tmp_path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        keys = list(pool.map(lambda one: one.storage_key(1).key, stores))
+        access = list(pool.map(lambda one: one.access_key("2026-05", 3), stores))
+    assert len(set(keys)) == len(set(access)) == 1
+    assert len(files(tmp_path)) == 2
+
+
+def test_files_are_private_and_sealed(tmp_path: Path) -> None:
+    """Folders 0700, files 0600, and no key in the clear; a folder that others can enter is refused."""
+    one = store(tmp_path)
+    secrets = [one.storage_key(1).key, one.access_key("2026-05", 0)]
+    one.add_intake_key(1, ReceivingKey.generate())
+    assert len(files(tmp_path)) == 3
+    for path in files(tmp_path):
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert not any(secret in path.read_bytes() for secret in secrets)
+    (tmp_path / "keys").chmod(0o750)
+    with pytest.raises(KeyFileError, match="others can enter"):
+        store(tmp_path)
+
+
+def test_the_wrong_key_opens_nothing(tmp_path: Path) -> None:
+    """Another receiving key, passphrase or coalition, or an altered file, is named and opens nothing."""
+    one = store(tmp_path)
+    one.storage_key(1)
+    one.add_intake_key(1, ReceivingKey.generate())
+    with pytest.raises(KeyFileError, match="not at hand"):
+        store(tmp_path, name="another").storage_key(1)
+    with pytest.raises(KeyFileError, match="altered"):
+        store(tmp_path, genesis=b"\1" * 32).storage_key(1)
+    with pytest.raises(KeyFileError, match="passphrase"):
+        store(tmp_path, passphrase=b"wrong").intake_key(1)
+    os.link(tmp_path / "keys" / "storage" / "1", tmp_path / "keys" / "storage" / "2")
+    with pytest.raises(KeyFileError, match="altered"):
+        store(tmp_path).storage_key(2)
+    with pytest.raises(KeyFileError, match="no receiving key"):
+        KeyStore(tmp_path / "other", GENESIS, {}, b"p")
+
+
+def test_what_is_destroyed_is_gone(tmp_path: Path) -> None:
+    """No file remains, the key is not found, and one drawn for the same day is another."""
+    one = store(tmp_path)
+    one.add_intake_key(1, ReceivingKey.generate())
+    old, month = one.storage_key(1), one.access_key("2026-05", 0)
+    one.destroy_storage_key(1)
+    one.destroy_access_key("2026-05", 0)
+    one.destroy_intake_key(1)
+    one.destroy_intake_key(1)
+    assert files(tmp_path) == []
+    assert one.storage_key_by_id(old.id) is None
+    assert one.kept_access_key("2026-05", 0) is None
+    assert one.intake_key(1) is None
+    assert one.storage_key(1).key != old.key
+    assert one.access_key("2026-05", 0) == one.kept_access_key("2026-05", 0) != month
+
+
+def test_intake_keys_are_announced_once(tmp_path: Path) -> None:
+    """Statements for the days that lack one; asked again before they are appended, the same keys."""
+    coalition = Coalition.create(days=2)
+    one = KeyStore(tmp_path / "keys", coalition.genesis, coalition.keys_of(KAS), b"p")
+    first = one.announce(coalition.directory, KAS, coalition.now, days=4)
+    again = one.announce(coalition.directory, KAS, coalition.now, days=4)
+    assert [statement.day for statement in first] == [coalition.day + 2, coalition.day + 3]
+    assert [a.public_key for a in first] == [b.public_key for b in again]
+    for statement in first:
+        header = replace(
+            statement.header,
+            directory_size=coalition.directory.size,
+            directory_head=coalition.directory.head,
+        )
+        coalition.add(replace(statement, header=header), signing_key(KAS))
+    assert one.announce(coalition.directory, KAS, coalition.now, days=4) == ()
+    for statement in first:
+        assert statement.day is not None
+        announced, kept = coalition.directory.intake_key(statement.day), one.intake_key(statement.day)
+        assert announced is not None
+        assert kept is not None
+        assert announced.key_id == kept.key_id
+
+
+def test_the_first_intake_key_of_a_day_is_kept(tmp_path: Path) -> None:
+    """A second key for the same day does not replace the first."""
+    one = store(tmp_path)
+    first = one.add_intake_key(1, ReceivingKey.generate())
+    assert one.add_intake_key(1, ReceivingKey.generate()).key_id == first.key_id
+
+
+# what is held in ftf.keys
+
+
+def test_held_values_are_bound_to_batch_and_key(tmp_path: Path) -> None:
+    """A value opens for its batch under its storage key, and for nothing else."""
+    one = store(tmp_path)
+    key, held = one.storage_key(1), HeldRelease(release_secret=b"s" * 32, shares=())
+    value = seal_held(key, b"b" * 32, held)
+    assert open_held(one, b"b" * 32, value) == held
+    flipped = value[:-1] + bytes([value[-1] ^ 1])
+    for batch, wrong in (
+        (b"c" * 32, value),
+        (b"b" * 32, flipped),
+        (b"b" * 32, b"x" * 32 + value[32:]),
+        (b"b" * 32, value[:40]),
+        (b"b" * 32, b""),
+        (b"b" * 32, bytes(40_000)),
+    ):
+        with pytest.raises(OpenError):
+            open_held(one, batch, wrong)
+
+
+def test_erased_indexes_are_never_used() -> None:
+    """Of a secret, or of the shares that remain, only what is not erased can be used."""
+    context, secret = b"c" * 32, b"s" * 32
+    shares = release_shares(context, secret, range(3))
+    whole = HeldRelease(release_secret=secret, shares=())
+    assert without_erased(whole, context, 3, ()) == dict(enumerate(shares))
+    assert without_erased(whole, context, 3, {1}) == {0: shares[0], 2: shares[2]}
+    rest = HeldRelease(
+        release_secret=None,
+        shares=(ReleaseShare(index=0, share=shares[0]), ReleaseShare(index=9, share=shares[1])),
+    )
+    assert without_erased(rest, context, 3, ()) == {0: shares[0]}
+    assert without_erased(rest, context, 3, {0}) == {}

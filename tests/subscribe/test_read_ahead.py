@@ -1,0 +1,75 @@
+"""A partition's messages, read ahead within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker.errors import LogUnavailable
+from broker.log import Message, Partition
+from broker.subscribe.read_ahead import Feed
+from support.exchange import World
+from support.fault_log import Fault, FaultLog
+
+RETURNS = Partition("returns", 0)
+
+
+async def drained(feed: Feed, ring: asyncio.Event) -> list[int]:
+    """The offsets of everything that a feed gives, up to its end."""
+    offsets = []
+    while not feed.is_done:
+        ring.clear()
+        if (message := feed.take()) is not None:
+            offsets.append(message.offset)
+        elif not feed.is_done:
+            await ring.wait()
+    return offsets
+
+
+async def test_it_reads_ahead_and_then_waits(world: World) -> None:
+    """However much the log holds, a feed holds a bounded part of it; all of it comes, in order."""
+    for _ in range(6):
+        await world.log.append(RETURNS, [Message(b"k", b"v")] * 1000)
+    ring = asyncio.Event()
+    feed = Feed(world.log, RETURNS, 5, 5990, ring)
+    task = asyncio.ensure_future(feed.run())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert 0 < feed.held <= 1024
+    async with asyncio.timeout(20):
+        assert await drained(feed, ring) == list(range(5, 5990))
+        await task
+
+
+async def test_large_messages_are_bounded_by_bytes(world: World) -> None:
+    """Of messages of a megabyte a few are held."""
+    for _ in range(8):
+        await world.log.append(RETURNS, [Message(b"k", bytes(900_000))])
+    ring = asyncio.Event()
+    feed = Feed(world.log, RETURNS, 0, 8, ring)
+    task = asyncio.ensure_future(feed.run())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert 0 < feed.held <= 5
+    async with asyncio.timeout(20):
+        assert len(await drained(feed, ring)) == 8
+        await task
+
+
+async def test_nothing_to_read_is_the_end(world: World) -> None:
+    """A feed of an empty range is done at once."""
+    ring = asyncio.Event()
+    feed = Feed(world.log, RETURNS, 0, 0, ring)
+    await feed.run()
+    assert feed.is_done
+    assert feed.take() is None
+    assert ring.is_set()
+
+
+async def test_an_error_comes_behind_what_was_read(world: World) -> None:
+    """The log's error is raised to whoever takes, and does not end the task that reads."""
+    feed = Feed(FaultLog(world.log, reads=[Fault.REFUSED]), RETURNS, 0, None, asyncio.Event())
+    await feed.run()
+    with pytest.raises(LogUnavailable):
+        feed.take()
