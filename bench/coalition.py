@@ -33,6 +33,7 @@ from broker.log.protocol import Log, Message
 from broker.log.url import Opening, open_log
 from broker.participant.follower import DIRECTORY, DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
@@ -116,19 +117,23 @@ class Coalition:
         """The keys of a participant."""
         return Keyring.of(name, _signing(name), [_receiving(name)])
 
+    @asynccontextmanager
+    async def participant(self, name: str) -> AsyncIterator[Participant]:
+        """A participant with its own connection to the log and a directory read to its end."""
+        async with self.log() as (log, follower):
+            yield Participant(log=log, follower=follower, keyring=self.keyring(name))
+
 
 @asynccontextmanager
 async def key_access(coalition: Coalition) -> AsyncIterator[KeyAccessService]:
     """A running key access service; its files lie beside the log."""
     keyring = coalition.keyring(KAS)
     store = KeyStore(coalition.folder / "kas", coalition.genesis, keyring.receiving, _PASSPHRASE)
-    async with coalition.open() as log:
-        for day in _days():
-            store.add_intake_key(day, _receiving(f"intake {day}"))
+    for day in _days():
+        store.add_intake_key(day, _receiving(f"intake {day}"))
+    async with coalition.participant(KAS) as participant:
         with Journal(coalition.folder / "journal.db") as journal:
-            async with KeyAccessService(
-                log, keyring, store, journal, genesis=coalition.genesis, clock=system_clock
-            ) as service:
+            async with KeyAccessService(participant, store, journal) as service:
                 yield service
 
 

@@ -20,7 +20,6 @@ from bench.filling import fill
 from bench.machine import peak_rss_bytes
 from bench.quiet import quiet
 from broker.audit.replay import replay
-from broker.avro.schema import default_store
 
 __all__ = ["Growth", "measure_growth"]
 
@@ -42,10 +41,9 @@ class Growth:
 
 async def _replay_once(coalition: Coalition) -> tuple[float, int]:
     """CPU seconds of a replay whose directory was read, and the records that it verified."""
-    async with coalition.log() as (log, follower):
-        keyring, store = coalition.keyring(AUDITOR), default_store()
+    async with coalition.participant(AUDITOR) as auditor:
         begin = time.process_time()
-        report = await replay(log, follower, keyring, channels=CHANNELS[:1], store=store)
+        report = await replay(auditor, channels=CHANNELS[:1])
         spent = time.process_time() - begin
     assert report.verified, report.violations[:3]
     return spent, report.records

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.coalition import CHANNELS, PLAIN, WRITER, Coalition, channel_of
+from bench.coalition import CHANNELS, PLAIN, READER, WRITER, Coalition, channel_of
 from bench.codec import FastAvro
 from bench.filling import fill
 from bench.kafka_broker import Broker
@@ -46,8 +46,8 @@ async def measure_kafka_publish(
     topic = broker.topic("publish", PLAIN)
     fast = FastAvro(default_store().current(MEASURED))
     found: list[Comparison] = []
-    async with coalition.log() as (log, follower), producer(broker.address) as plain:
-        directory, keyring = follower.history.latest, coalition.keyring(WRITER)
+    async with coalition.participant(WRITER) as participant, producer(broker.address) as plain:
+        directory, keyring = participant.directory, participant.keyring
         content_key = channel_of(directory).epochs[0].content_key
 
         def with_fastavro(one: Record) -> bytes:
@@ -60,9 +60,7 @@ async def measure_kafka_publish(
 
         for size in sizes:
             made = records(_scaled(_PUBLISHED, size, scale))
-            publisher = Publisher(
-                log, follower, keyring, store=default_store(), max_records=size, linger_s=60.0
-            )
+            publisher = Publisher(participant, max_records=size, linger_s=60.0)
 
             async def publish(made: Sequence[Record] = made, publisher: Publisher = publisher) -> None:
                 for one in made:
@@ -112,10 +110,10 @@ async def measure_kafka_read(
         await fill(coalition, total, size)
         async with producer(broker.address) as plain:
             await send_batch(plain, broker.topic(name, PLAIN), records(total), body_of, size)
-        async with coalition.log() as (log, follower), key_access_process(coalition) as kas:
+        async with coalition.participant(READER) as participant, key_access_process(coalition) as kas:
 
             async def subscribe(coalition: Coalition = coalition, total: int = total) -> None:
-                await read_all(coalition, log, follower, kas, total)
+                await read_all(coalition, participant, kas, total)
 
             consumer = PlainConsumer(broker.address, broker.topic(name, PLAIN))
             jobs = {"read": Job(records=total, run=subscribe)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -88,16 +88,13 @@ async def measure_kafka_growth(
         found.append(
             _least("records", count, "replay", [await _timed(whole, count) for _ in range(min(repeat, 2))])
         )
-        async with key_access_process(coalition) as kas_client, coalition.log() as (log, follower):
+        async with key_access_process(coalition) as kas_client, coalition.participant(READER) as participant:
 
             async def first() -> None:
                 subscriber = Subscriber(
-                    log,
-                    follower,
-                    coalition.keyring(READER),
+                    participant,
                     kas_client,
                     ground=ground(),
-                    store=default_store(),
                 )
                 left = reading
                 async with subscriber, aclosing(subscriber.deliveries()) as items:
@@ -116,18 +113,19 @@ async def _publish(coalition: Coalition, count: int) -> list[tuple[float, float]
     """In chunks; what each record cost in each."""
     made = records(_CHUNK)
     runs: list[tuple[float, float]] = []
-    async with coalition.log() as (log, follower):
-        keyring, store = coalition.keyring(WRITER), default_store()
-        async with Publisher(log, follower, keyring, store=store, linger_s=60.0) as publisher:
+    async with (
+        coalition.participant(WRITER) as participant,
+        Publisher(participant, linger_s=60.0) as publisher,
+    ):
 
-            async def publish(some: Sequence[Record]) -> None:
-                for one in some:
-                    await publisher.publish(CHANNELS[0], one)
-                await publisher.flush()
+        async def publish(some: Sequence[Record]) -> None:
+            for one in some:
+                await publisher.publish(CHANNELS[0], one)
+            await publisher.flush()
 
-            for start in range(0, count, _CHUNK):
-                some = made[: count - start]
-                runs.append(await _timed(partial(publish, some), len(some)))
+        for start in range(0, count, _CHUNK):
+            some = made[: count - start]
+            runs.append(await _timed(partial(publish, some), len(some)))
     return runs
 
 
@@ -154,12 +152,11 @@ async def measure_kafka_channels(folder: Path, broker: Broker, *, counts: Sequen
         coalition = await Coalition.found(
             folder / name, broker.url(name), channels=channels, topics=(schema.topic, "access")
         )
-        async with coalition.log() as (log, follower):
+        async with coalition.participant(WRITER) as writer:
+            participant = replace(writer, store=store)
+            auditor = replace(participant, keyring=coalition.keyring(AUDITOR))
             publisher = Publisher(
-                log,
-                follower,
-                coalition.keyring(WRITER),
-                store=store,
+                participant,
                 max_records=_OF_A_CHANNEL,
                 linger_s=60.0,
             )
@@ -170,7 +167,6 @@ async def measure_kafka_channels(folder: Path, broker: Broker, *, counts: Sequen
                         for one in made:
                             await publisher.publish(channels[batch % len(channels)], one)
 
-            auditor = coalition.keyring(AUDITOR)
             total = batches * _OF_A_CHANNEL
 
             async def replay_all(run: Callable[[], Awaitable[ReplayReport]], total: int = total) -> None:
@@ -178,7 +174,7 @@ async def measure_kafka_channels(folder: Path, broker: Broker, *, counts: Sequen
                 assert report.records == total, report
 
             published = await _timed(publish, total)
-            replays = partial(replay_all, partial(replay, log, follower, auditor, store=store))
+            replays = partial(replay_all, partial(replay, auditor))
             found += [
                 _least("channels", count, f"publish, batches of {_OF_A_CHANNEL}", [published]),
                 _least(

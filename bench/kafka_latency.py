@@ -91,14 +91,11 @@ class _Teller:
 
 
 async def _deliver(coalition: Coalition, teller: _Teller) -> None:
-    async with coalition.log() as (log, follower), key_access_client(coalition) as kas:
+    async with coalition.participant(READER) as participant, key_access_client(coalition) as kas:
         subscriber = Subscriber(
-            log,
-            follower,
-            coalition.keyring(READER),
+            participant,
             kas,
             ground=ground(),
-            store=default_store(),
             state_path=coalition.folder / f"state-{time.monotonic_ns()}",
         )
         async with subscriber, aclosing(subscriber.deliveries(follow=True)) as items:
@@ -198,12 +195,14 @@ async def _ours(folder: Path, broker: Broker, run: _Run, linger_s: float) -> Lat
     name = f"latency{next(_numbers)}"
     coalition = await Coalition.found(folder / name, broker.url(name))
     work = f"publisher that waits {linger_s * 1000:g} ms for more, KAS, subscriber"
-    async with coalition.log() as (log, follower), key_access_process(coalition):
-        keyring, store = coalition.keyring(WRITER), default_store()
-        async with Publisher(log, follower, keyring, store=store, linger_s=linger_s) as publisher:
-            return await _measure(
-                work, lambda one: publisher.publish(CHANNELS[0], one), _run_ours, (coalition,), run
-            )
+    async with (
+        coalition.participant(WRITER) as participant,
+        key_access_process(coalition),
+        Publisher(participant, linger_s=linger_s) as publisher,
+    ):
+        return await _measure(
+            work, lambda one: publisher.publish(CHANNELS[0], one), _run_ours, (coalition,), run
+        )
 
 
 async def _plain(folder: Path, broker: Broker, run: _Run) -> Latency:

@@ -39,14 +39,12 @@ async def measure_publish(folder: Path, *, sizes: Sequence[int], repeat: int) ->
     schema = default_store().current(MEASURED)
     fast = FastAvro(schema)
     found: list[Comparison] = []
-    async with coalition.log() as (log, follower):
+    async with coalition.participant(WRITER) as participant:
+        log = participant.log
         for size in sizes:
             made = records(_RECORDS.get(size, 4 * size))
             publisher = Publisher(
-                log,
-                follower,
-                coalition.keyring(WRITER),
-                store=default_store(),
+                participant,
                 max_records=size,
                 linger_s=60.0,
             )

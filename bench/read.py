@@ -22,7 +22,7 @@ from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.avro.schema import default_store
 from broker.log.protocol import Log, Partition
-from broker.participant.follower import DirectoryFollower
+from broker.participant.participant import Participant
 from broker.subscribe.asking import Ground
 from broker.subscribe.subscriber import Delivered, Subscriber
 from broker.wire.access import AccessDetails
@@ -64,17 +64,12 @@ async def _read_plain(log: Log, decode: Callable[[bytes], Any], expected: int) -
     assert found == expected
 
 
-async def read_all(
-    coalition: Coalition, log: Log, follower: DirectoryFollower, kas: KeyAccess, expected: int
-) -> None:
+async def read_all(coalition: Coalition, participant: Participant, kas: KeyAccess, expected: int) -> None:
     """Read a channel whole, as a subscriber with a state file of its own; every record must be delivered."""
     subscriber = Subscriber(
-        log,
-        follower,
-        coalition.keyring(READER),
+        participant,
         kas,
         ground=ground(),
-        store=default_store(),
         state_path=coalition.folder / f"state-{next(_states)}",
     )
     delivered = 0
@@ -94,16 +89,22 @@ async def measure_read(folder: Path, *, sizes: Sequence[int], repeat: int) -> li
         coalition = await Coalition.found(folder / str(size))
         total = _RECORDS.get(size, 4 * size)
         await fill(coalition, total, size)
-        async with coalition.log() as (log, follower), key_access_process(coalition) as kas:
+        async with coalition.participant(READER) as participant, key_access_process(coalition) as kas:
+            log = participant.log
             await append_plain(log, records(total), schema.codec.encode, 256)
 
-            async def subscribe(coalition: Coalition = coalition, total: int = total) -> None:
-                await read_all(coalition, log, follower, kas, total)
+            async def subscribe(
+                coalition: Coalition = coalition,
+                participant: Participant = participant,
+                kas: KeyAccess = kas,
+                total: int = total,
+            ) -> None:
+                await read_all(coalition, participant, kas, total)
 
-            async def with_fastavro(total: int = total) -> None:
+            async def with_fastavro(log: Log = log, total: int = total) -> None:
                 await _read_plain(log, fast.decode, total)
 
-            async def with_ours(total: int = total) -> None:
+            async def with_ours(log: Log = log, total: int = total) -> None:
                 await _read_plain(log, schema.codec.decode, total)
 
             jobs = {

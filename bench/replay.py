@@ -36,9 +36,8 @@ _VERIFICATIONS = 1024
 
 async def replayed(coalition: Coalition, channels: Sequence[str] | None = None) -> ReplayReport:
     """An auditor's replay, from opening the log to the report; it must find nothing wrong."""
-    async with coalition.log() as (log, follower):
-        keyring = coalition.keyring(AUDITOR)
-        report = await replay(log, follower, keyring, channels=channels, store=default_store())
+    async with coalition.participant(AUDITOR) as auditor:
+        report = await replay(auditor, channels=channels)
     assert report.verified, report.violations[:3]
     return report
 
@@ -146,9 +145,11 @@ async def measure_replay(
 
 
 async def _read_all(coalition: Coalition, total: int) -> None:
-    async with coalition.log() as (log, follower), key_access(coalition) as kas:
+    async with coalition.participant(READER) as participant, key_access(coalition) as kas:
         subscriber = Subscriber(
-            log, follower, coalition.keyring(READER), kas, ground=ground(), store=default_store()
+            participant,
+            kas,
+            ground=ground(),
         )
         async with subscriber:
             items = [item async for item in subscriber.deliveries()]

@@ -19,15 +19,12 @@ from broker.access.requests import MAX_LOG_RANGE
 from broker.audit.agency_entries import ConcernedReading
 from broker.audit.disclosures import Access, Disclosure, LogAsker, access_of, checked_details
 from broker.avro.schema import default_store
-from broker.clock import Clock, system_clock
-from broker.directory import Channel, Use
+from broker.directory import Channel
 from broker.errors import Denied, FormatError, OpenError
-from broker.log.protocol import Log, Partition
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
-from broker.participant.reading import read_events
+from broker.log.protocol import Partition
+from broker.participant.participant import Participant
 from broker.verify.entitlement import ACCESS_TOPIC
-from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.verify.partition import VerifiedBatch
 from broker.wire.access import AccessDetails, AccessRequest, LogEntry
 from broker.wire.encoding import decode
 from broker.wire.manifest import AccessTerms, LogItem, RecordItem
@@ -49,9 +46,7 @@ class _Found:
 
 
 async def accesses(
-    log: Log,
-    follower: DirectoryFollower,
-    keyring: Keyring,
+    participant: Participant,
     kas: KeyAccess,
     *,
     channels: Sequence[str] | None = None,
@@ -61,7 +56,6 @@ async def accesses(
     until: int | None = None,
     purpose: Purpose,
     details: Callable[[], AccessDetails],
-    clock: Clock = system_clock,
 ) -> AsyncIterator[Access]:
     """Accesses in these channels, in the order of each one's log.
 
@@ -72,10 +66,10 @@ async def accesses(
     to when, in microseconds. ``purpose`` is one of LOG_PURPOSES, and ``details`` says who asks and
     why: both are logged. Denied where the service refuses the range; a PeerError convicts it.
     """
-    asker = LogAsker(follower, keyring, kas, purpose, details, clock)
-    reading = _Reading(log, asker)
-    await follower.refresh()
-    for channel in _readable(follower, keyring.name, channels):
+    asker = LogAsker(participant, kas, purpose, details)
+    reading = _Reading(asker)
+    await participant.follower.refresh()
+    for channel in _readable(participant, channels):
         records = None if record_id is None else await reading.find_record(channel, record_id)
 
         def is_wanted(found: _Found | Access, records: Mapping[bytes, set[int]] | None = records) -> bool:
@@ -86,18 +80,18 @@ async def accesses(
                 and (records is None or _touches(found.request, records))
             )
 
-        if keyring.name in channel.auditors:
+        if participant.name in channel.auditors:
             found = reading.read(channel, is_wanted)
         elif records == {}:
             continue  # there is no such record here: nothing need be asked
         else:
-            found = ConcernedReading(log, asker).read(channel, since, until, is_wanted)
+            found = ConcernedReading(asker).read(channel, since, until, is_wanted)
         async for access in found:
             yield access
 
 
-def _readable(follower: DirectoryFollower, name: str, channels: Sequence[str] | None) -> list[Channel]:
-    directory = follower.history.latest
+def _readable(participant: Participant, channels: Sequence[str] | None) -> list[Channel]:
+    directory, name = participant.directory, participant.name
     ours = {one.name: one for one in directory.channels.values() if name in one.auditors | one.members}
     if channels is None:
         return [one for _, one in sorted(ours.items()) if name in one.auditors or one.is_open]
@@ -115,22 +109,13 @@ def _touches(request: AccessRequest, records: Mapping[bytes, set[int]]) -> bool:
 class _Reading:
     """Reads the logs of channels that we audit."""
 
-    log: Log
     asker: LogAsker
 
     async def _batches(self, channel: Channel, topic: str) -> AsyncIterator[VerifiedBatch]:
-        partition = Partition(topic, channel.number)
-        directory = self.asker.follower.history.latest
-        use: Use = "access" if topic == ACCESS_TOPIC else "metadata"
-        reader = PartitionReader(
-            topic=topic,
-            partition=channel.number,
-            history=self.asker.follower.history,
-            keys=lambda epoch: self.asker.keyring.epoch_key(directory, channel.name, epoch, use),
-            keep_bodies=False,
-        )
-        end = (await self.log.ends([partition]))[partition]
-        async for event in read_events(self.log, reader, self.asker.follower, end=end):
+        participant = self.asker.participant
+        reader = participant.reader(channel, topic, keep_bodies=False)
+        end = await participant.end_of(Partition(topic, channel.number))
+        async for event in participant.read(reader, end=end):
             if isinstance(event, VerifiedBatch):
                 yield event
 
@@ -180,7 +165,7 @@ class _Reading:
             return None
         if sha256(entry.manifest.content).digest() != found.batch_id:
             raise OpenError(f"the entry answered for access@{found.offset} is not the one in the log")
-        details = open_log_entry(entry, self.asker.follower.history, channel.number).details
+        details = open_log_entry(entry, self.asker.participant.follower.history, channel.number).details
         return checked_details(details, found.request, found.offset)
 
 

@@ -27,7 +27,7 @@ from broker.access.requests import check_signed, log_item
 from broker.audit.disclosures import Access, LogAsker, access_of, checked_details
 from broker.directory import Channel
 from broker.errors import FormatError, OpenError
-from broker.log.protocol import Log, Partition
+from broker.log.protocol import Partition
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessRequest, LogEntry
 from broker.wire.batch import MAX_RECORDS
@@ -47,7 +47,6 @@ _Stored = dict[int, tuple[bytes, bytes]]
 class ConcernedReading:
     """Reads what concerns a member, range by range."""
 
-    log: Log
     asker: LogAsker
 
     async def read(
@@ -78,10 +77,10 @@ class ConcernedReading:
     async def _range(self, channel: Channel, since: int | None, until: int | None) -> tuple[int, int]:
         """The offsets between which everything stands that was appended in this time."""
         place = Partition(ACCESS_TOPIC, channel.number)
-        start, end = 0, (await self.log.ends([place]))[place]
+        start, end = 0, await self.asker.participant.end_of(place)
         if since is None and until is None:
             return start, end
-        async for message in self.log.read(place, 0):
+        async for message in self.asker.participant.log.read(place, 0):
             if message.offset >= end:
                 break
             if since is not None and message.appended_at < since - _SLACK_US:
@@ -93,7 +92,8 @@ class ConcernedReading:
     async def _stored(self, channel: Channel, item: LogItem) -> _Stored:
         """What the log holds there; a batch that begins in the range may end behind it."""
         found: _Stored = {}
-        async for message in self.log.read(Partition(ACCESS_TOPIC, channel.number), item.start):
+        place = Partition(ACCESS_TOPIC, channel.number)
+        async for message in self.asker.participant.log.read(place, item.start):
             if message.offset >= item.end + MAX_RECORDS:
                 break
             found[message.offset] = message.key or b"", sha256(message.value or b"").digest()
@@ -101,7 +101,7 @@ class ConcernedReading:
 
     def _opened(self, channel: Channel, entry: LogEntry, stored: _Stored) -> Access | None:
         """The access that an entry stands for; None for entries of another kind."""
-        history = self.asker.follower.history
+        history = self.asker.participant.follower.history
         is_erased = entry.body_key is None  # its month is gone, and who it was with it
         checked = check_log_entry if is_erased else open_log_entry
         logged = checked(entry, history, channel.number)  # (2)

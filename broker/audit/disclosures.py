@@ -9,11 +9,9 @@ from hashlib import sha256
 from broker.access.answers import RecordRef, open_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import details_commitment, make_request
-from broker.clock import Clock
 from broker.directory import Channel
 from broker.errors import Denied, OpenError
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.wire.access import AccessDetails, AccessRequest, LogEntry
 from broker.wire.encoding import encode
 from broker.wire.manifest import AccessTerms, LogItem, Operation, Reason, RecordItem, Verdict
@@ -91,28 +89,27 @@ def checked_details(details: AccessDetails | None, request: AccessRequest, offse
 class LogAsker:
     """Asks the key access service for ranges of the access log; each asking is logged with its reason."""
 
-    follower: DirectoryFollower
-    keyring: Keyring
+    participant: Participant
     kas: KeyAccess
     purpose: Purpose
     details: Callable[[], AccessDetails]
-    clock: Clock
 
     async def ask(self, channel: Channel, item: LogItem) -> tuple[LogEntry, ...]:
         """The entries that the service gives us of a range; Denied where it refuses."""
+        participant = self.participant
         prepared = make_request(
-            self.keyring,
-            self.follower.history.latest,
+            participant.keyring,
+            participant.directory,
             channel=channel.name,
             operation=Operation.CONSULTATION,
             items=[item],
             purpose=self.purpose,
             details=self.details(),
-            now=self.clock(),
+            now=participant.clock(),
         )
         sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
-        await self.follower.refresh()
-        answer = open_answer(prepared, sealed, self.keyring.receiving.values(), self.follower.history.latest)
+        await participant.follower.refresh()
+        answer = open_answer(prepared, sealed, participant.keyring.receiving.values(), participant.directory)
         outcome = answer.outcomes[RecordRef(0, -1)]
         if not outcome.released:
             raise Denied(str(outcome.reason or outcome.verdict))

@@ -27,12 +27,10 @@ from broker.audit.receipt_check import KeptReceipts
 from broker.audit.report import Progress, ReplayReport
 from broker.audit.takeovers import Takeovers
 from broker.audit.views import Views
-from broker.avro.schema import SchemaStore
-from broker.directory import Channel, EpochKey, HighWater, Use
+from broker.directory import Channel, HighWater
 from broker.errors import UsageError
-from broker.log.protocol import Log, Partition, StoredMessage
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.log.protocol import Partition, StoredMessage
+from broker.participant.participant import Participant
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
@@ -44,12 +42,9 @@ _REPORT_EVERY = 2048
 
 
 async def replay(
-    log: Log,
-    follower: DirectoryFollower,
-    keyring: Keyring,
+    participant: Participant,
     *,
     channels: Sequence[str] | None = None,
-    store: SchemaStore,
     progress: Callable[[Progress], None] | None = None,
     known: Iterable[Known] = (),
     high_water: HighWater | None = None,
@@ -62,21 +57,21 @@ async def replay(
     name. UsageError for a channel that there is not, or
     where there is nothing that these keys open.
     """
-    chosen = _choose(follower, keyring.name, channels)
-    topics = sorted(store.topics)
+    chosen = _choose(participant, channels)
+    topics = sorted(participant.store.topics)
     partitions = [Partition(topic, one.number) for one in chosen for topic in (*topics, ACCESS_TOPIC)]
-    ends = await log.ends(partitions)
-    await follower.refresh()
-    one = _Replay(log, follower, keyring, topics, ends, Ledger(known), progress, receipts)
+    ends = await participant.log.ends(partitions)
+    await participant.follower.refresh()
+    one = _Replay(participant, topics, ends, Ledger(known), progress, receipts)
     await one.check_directory(chosen, high_water)
     for channel in chosen:
         await one.check_channel(channel)
     return one.report(tuple(channel.name for channel in chosen))
 
 
-def _choose(follower: DirectoryFollower, name: str, channels: Sequence[str] | None) -> list[Channel]:
+def _choose(participant: Participant, channels: Sequence[str] | None) -> list[Channel]:
     """The channels to verify. With a directory that was altered there may be none: that is reported."""
-    directory = follower.history.latest
+    directory, name, follower = participant.directory, participant.name, participant.follower
     if channels is None:
         found = [one for _, one in sorted(directory.channels.items()) if _is_ours(one, name)]
         if not found and directory.channels and not follower.violations:
@@ -115,25 +110,21 @@ class _Replay:
 
     def __init__(
         self,
-        log: Log,
-        follower: DirectoryFollower,
-        keyring: Keyring,
+        participant: Participant,
         topics: Sequence[str],
         ends: Mapping[Partition, int],
         ledger: Ledger,
         progress: Callable[[Progress], None] | None,
         receipts: KeptReceipts | None,
     ) -> None:
-        self._log = log
-        self._follower = follower
-        self._keyring = keyring
+        self._participant = participant
         self._topics = topics
         self._ends = ends
         self._ledger = ledger
         self._progress = progress
         self._receipts = receipts
         self._total = sum(ends.values())
-        self._views = Views(follower, ledger)
+        self._views = Views(participant.follower, ledger)
         self._access_unread: list[str] = []
         self._told = 0
         self._read = self._records = self._manifests = self._opaque = 0
@@ -157,7 +148,7 @@ class _Replay:
             receipts=0 if self._receipts is None else self._receipts.compared,
             receipts_not_compared=0 if self._receipts is None else self._receipts.not_compared,
             messages=self._read,
-            directory_size=self._follower.history.latest.size,
+            directory_size=self._participant.directory.size,
             violations=tuple(ledger.listed),
             violation_count=ledger.total,
             by_kind=dict(ledger.by_kind),
@@ -168,7 +159,8 @@ class _Replay:
         self._views.check(high_water)
         for one in channels:
             end = self._ends[Partition(ACCESS_TOPIC, one.number)]
-            await self._views.check_end(self._log, one.number, end, self._keys(one, "access"))
+            keys = self._participant.epoch_keys(one, ACCESS_TOPIC)
+            await self._views.check_end(self._participant.log, one.number, end, keys)
 
     def _note(self, index: Index, violation: Violation) -> Place:
         index.note(violation)
@@ -185,8 +177,8 @@ class _Replay:
             entries = AccessLog(
                 partition=number,
                 topics=frozenset(self._topics),
-                history=self._follower.history,
-                keys=self._keys(channel, "access"),
+                history=self._participant.follower.history,
+                keys=self._participant.epoch_keys(channel, ACCESS_TOPIC),
                 index=index,
                 report=note,
             )
@@ -195,10 +187,10 @@ class _Replay:
                 _report_twice(index.add(batch), note)
 
             for topic in self._topics:
-                reader = self._reader(channel, topic, "metadata")
+                reader = self._reader(channel, topic)
                 await self._check_partition(reader, index, add, note)
             _report_twice(index.flush(), note)
-            reader = self._reader(channel, ACCESS_TOPIC, "access")
+            reader = self._reader(channel, ACCESS_TOPIC)
             if self._receipts is not None:
                 entries.seen = partial(self._receipts.see, index=index, report=note)
             await self._check_partition(reader, index, entries.take, note)
@@ -213,7 +205,7 @@ class _Replay:
         self, index: Index, entries: AccessLog, number: int, note: Callable[[Violation], Place]
     ) -> None:
         ends = {topic: self._ends[Partition(topic, number)] for topic in self._topics}
-        history = self._follower.history
+        history = self._participant.follower.history
         takeovers = Takeovers(
             index=index, history=history, partition=number, report=note, recorded=entries.recorded
         )
@@ -234,26 +226,9 @@ class _Replay:
         self._erasures += entries.erasures
         self._uncollected += takeovers.uncollected
 
-    def _keys(self, channel: Channel, use: Use) -> Callable[[int], EpochKey | None]:
-        directory = self._follower.history.latest
-        held: dict[int, EpochKey | None] = {}
-
-        def key(epoch: int) -> EpochKey | None:
-            if epoch not in held:
-                held[epoch] = self._keyring.epoch_key(directory, channel.name, epoch, use)
-            return held[epoch]
-
-        return key
-
-    def _reader(self, channel: Channel, topic: str, use: Use) -> PartitionReader:
-        return PartitionReader(
-            topic=topic,
-            partition=channel.number,
-            history=self._follower.history,
-            keys=self._keys(channel, use),
-            keep_bodies=False,
-            directory_fault=self._views.fault,
-        )
+    def _reader(self, channel: Channel, topic: str) -> PartitionReader:
+        # The views know more than the follower: a directory whose end was cut is a fault too.
+        return self._participant.reader(channel, topic, keep_bodies=False, directory_fault=self._views.fault)
 
     async def _check_partition(
         self,
@@ -283,7 +258,7 @@ class _Replay:
             if reader.opaque != opaque:
                 index.skip(reader.topic, message.offset)
 
-        async for message in self._log.read(partition, 0):
+        async for message in self._participant.log.read(partition, 0):
             if message.offset >= end:
                 break
             run.append(message)

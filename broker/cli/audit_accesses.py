@@ -76,9 +76,7 @@ async def command(
         async with session.key_access() as kas:
             try:
                 async for one in accesses(
-                    session.log,
-                    session.follower,
-                    session.keyring,
+                    session.participant,
                     kas,
                     channels=channels or None,
                     record_id=record,

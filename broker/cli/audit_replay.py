@@ -110,11 +110,8 @@ async def _replay(
             moved(now.done, now.total)
 
         return await replay(
-            session.log,
-            session.follower,
-            session.keyring,
+            session.participant,
             channels=channels or None,
-            store=session.store,
             progress=show,
             known=known,
             high_water=load_high_water(session.profile),

@@ -70,9 +70,7 @@ class Publication:
         session = self.session
         # The rows of a file come at once, so a batch is worth waiting for; a pipe's may come one by one.
         linger_s = 1.0 if self.source.is_file else 0.05
-        publisher = Publisher(
-            session.log, session.follower, session.keyring, store=session.store, linger_s=linger_s
-        )
+        publisher = Publisher(session.participant, linger_s=linger_s)
         name = "checking" if self.is_dry else "publishing"
         lines = self.source.count_lines()
         with stoppable("stopping: what was read is published first") as stop, progress(name, lines) as moved:
@@ -101,13 +99,8 @@ class Publication:
             return None
         try:
             async with session.key_access() as kas:
-                return await ask_collected(
-                    tuple(self.batches.values()),
-                    kas,
-                    session.follower,
-                    session.keyring,
-                    timeout_s=wait_s,
-                )
+                batches = tuple(self.batches.values())
+                return await ask_collected(batches, session.participant, kas, timeout_s=wait_s)
         except BrokerError as error:
             note(f"the key access service was not asked: {error.message}", style="yellow")
             return None

@@ -9,12 +9,10 @@ import asyncio
 
 import structlog
 
-from broker.avro.schema import SchemaStore
-from broker.clock import Clock, day_of
+from broker.clock import day_of
 from broker.directory import Directory
 from broker.errors import KasUnavailable, OperatorError, UsageError
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.publish.lanes import Lane
 from broker.publish.permission import check_publisher, check_terms, intake_of
 from broker.records.record import Record
@@ -33,13 +31,8 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.excha
 class Admission:
     """Says which lane a record belongs to; UsageError where it may not be published."""
 
-    def __init__(
-        self, follower: DirectoryFollower, keyring: Keyring, store: SchemaStore, clock: Clock
-    ) -> None:
-        self._follower = follower
-        self._keyring = keyring
-        self._store = store
-        self._clock = clock
+    def __init__(self, participant: Participant) -> None:
+        self._participant = participant
         self._known: dict[tuple[str, str, RecordTerms], tuple[Lane, RecordTerms]] = {}
         """What may be published by the directory and on the day of ``_known_for``."""
         self._known_for = (-1, -1)
@@ -47,7 +40,7 @@ class Admission:
 
     def known(self, channel: str, record: Record) -> tuple[Lane, RecordTerms] | None:
         """The lane of a record whose like was admitted before, and one object for all equal terms."""
-        now = (self._follower.history.size, day_of(self._clock()))
+        now = (self._participant.follower.history.size, day_of(self._participant.clock()))
         if self._known_for != now or len(self._known) >= _MAX_KNOWN:
             self._known.clear()
             self._known_for = now
@@ -68,21 +61,22 @@ class Admission:
         now = asyncio.get_running_loop().time()
         if now - self._refreshed_at >= REFRESH_S:
             try:
-                await self._follower.refresh()
+                await self._participant.follower.refresh()
                 self._refreshed_at = now
             except OperatorError as error:
                 _log.warning("directory not read", error=error.message)
-        return self._follower.history.latest
+        return self._participant.directory
 
     def _lane(self, channel_name: str, record: Record) -> Lane:
-        directory, day = self._follower.history.latest, day_of(self._clock())
-        key_id, record_type = self._keyring.signing.key_id, record.record_type
-        channel, _ = check_publisher(directory, self._keyring.name, key_id, channel_name, record_type)
+        participant = self._participant
+        directory, day = participant.directory, day_of(participant.clock())
+        key_id, record_type = participant.keyring.signing.key_id, record.record_type
+        channel, _ = check_publisher(directory, participant.name, key_id, channel_name, record_type)
         check_terms(channel, record.terms, day)
         intake_of(directory, day)
         return Lane(
             channel=channel_name,
-            topic=self._store.current(record_type).topic,
+            topic=participant.store.current(record_type).topic,
             partition=channel.number,
             record_type=record_type,
             releasable_to=record.terms.handling.releasable_to,

@@ -16,10 +16,8 @@ import structlog
 from broker.access.answers import open_collection_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import make_query
-from broker.clock import Clock, system_clock
 from broker.errors import KasUnavailable, PeerError
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.participant.settle import backoff_s
 from broker.publish.tickets import Published
 from broker.wire.access import BatchRef
@@ -34,11 +32,9 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.excha
 
 async def ask_collected(
     published: Sequence[Published],
+    participant: Participant,
     kas: KeyAccess,
-    follower: DirectoryFollower,
-    keyring: Keyring,
     *,
-    clock: Clock = system_clock,
     timeout_s: float = 30.0,
 ) -> tuple[Collected, ...]:
     """What became of the batches of these records, each batch once, in the order of their first record.
@@ -70,7 +66,7 @@ async def ask_collected(
     }
     try:
         async with asyncio.timeout(timeout_s):
-            await _ask_all(refs, known, kas, follower, keyring, clock)
+            await _ask_all(refs, known, participant, kas)
     except TimeoutError:
         pass
     unknown = [one for one in known.values() if one.status is CollectionStatus.UNKNOWN]
@@ -85,10 +81,8 @@ async def ask_collected(
 async def _ask_all(
     refs: dict[bytes, tuple[str, BatchRef]],
     known: dict[bytes, Collected],
+    participant: Participant,
     kas: KeyAccess,
-    follower: DirectoryFollower,
-    keyring: Keyring,
-    clock: Clock,
 ) -> None:
     attempt = 0
     while True:
@@ -97,7 +91,7 @@ async def _ask_all(
             return
         for channel, batches in _by_channel(open_):
             try:
-                answer = await _ask(channel, batches, kas, follower, keyring, clock)
+                answer = await _ask(channel, batches, participant, kas)
             except KasUnavailable as error:
                 _log.info("key access service not reached", error=error.message)
                 break
@@ -123,19 +117,22 @@ def _by_channel(refs: Iterable[tuple[str, BatchRef]]) -> Iterable[tuple[str, lis
 async def _ask(
     channel: str,
     batches: Sequence[BatchRef],
+    participant: Participant,
     kas: KeyAccess,
-    follower: DirectoryFollower,
-    keyring: Keyring,
-    clock: Clock,
 ) -> tuple[Collected, ...]:
-    directory = follower.history.latest
+    directory = participant.directory
     query, query_bytes = make_query(
-        keyring.name, keyring.signing, directory, channel=channel, batches=batches, now=clock()
+        participant.name,
+        participant.keyring.signing,
+        directory,
+        channel=channel,
+        batches=batches,
+        now=participant.clock(),
     )
     answer = await kas.collections(query_bytes)
     try:
         return open_collection_answer(answer, query, directory)
     except PeerError:
         # The service may have a key that we have not read of yet.
-        history = await follower.refresh()
+        history = await participant.follower.refresh()
         return open_collection_answer(answer, query, history.latest)

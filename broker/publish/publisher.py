@@ -33,12 +33,10 @@ from typing import Self
 import structlog
 
 from broker.access.client import KeyAccess
-from broker.avro.schema import SchemaStore
-from broker.clock import Clock, day_of, system_clock
+from broker.clock import day_of
 from broker.errors import BrokerError, OutcomeUnknown, UsageError
-from broker.log.protocol import Log, Message, Partition
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.log.protocol import Message, Partition
+from broker.participant.participant import Participant
 from broker.participant.settle import append_settled
 from broker.participant.tasks import Tasks
 from broker.publish.admission import Admission
@@ -83,27 +81,19 @@ class Publisher:
 
     def __init__(
         self,
-        log: Log,
-        follower: DirectoryFollower,
-        keyring: Keyring,
+        participant: Participant,
         *,
-        store: SchemaStore,
         linger_s: float = 0.05,
         max_records: int = 256,
         max_bytes: int = 1_000_000,
         max_in_flight_records: int = 4096,
         idle_s: float = 3600,
-        clock: Clock = system_clock,
     ) -> None:
-        self._log = log
-        self._follower = follower
-        self._keyring = keyring
-        self._store = store
+        self._participant = participant
         self._linger_s = linger_s
         self._limits = Limits(max_records=max_records, max_bytes=max_bytes)
         self._max_in_flight = max(max_in_flight_records, 1)
         self._idle_us = int(idle_s * 1_000_000)
-        self._clock = clock
         self._tasks = Tasks()
         self._open: dict[Lane, Parcel] = {}
         self._lines: dict[Partition, _Line] = {}
@@ -112,7 +102,7 @@ class Publisher:
         self._in_flight = 0
         self._has_closed = False
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._admission = Admission(follower, keyring, store, clock)
+        self._admission = Admission(participant)
         self._is_open = False
 
     async def __aenter__(self) -> Self:
@@ -153,7 +143,7 @@ class Publisher:
         admission = self._admission
         known = admission.known(channel_name, record) or await admission.admit(channel_name, record)
         lane, terms = known
-        schema = self._store.current(record.record_type)
+        schema = self._participant.store.current(record.record_type)
         item = Item(record_id=record.record_id, terms=terms, body=encode_body(record, schema))
         self._check_open()  # it may have been closed while we waited
         return self._put(lane, item)
@@ -174,9 +164,7 @@ class Publisher:
         self, published: Sequence[Published], kas: KeyAccess, timeout_s: float = 30.0
     ) -> tuple[Collected, ...]:
         """What became of these records' batches, as the key access service says; see ``ask_collected``."""
-        return await ask_collected(
-            published, kas, self._follower, self._keyring, clock=self._clock, timeout_s=timeout_s
-        )
+        return await ask_collected(published, self._participant, kas, timeout_s=timeout_s)
 
     async def _drained(self) -> None:
         unsettled = [parcel.outcome for parcel in self._unsettled]
@@ -255,10 +243,10 @@ class Publisher:
             line.task = None
 
     async def _send(self, line: _Line, batch: OpenBatch) -> Sent:
-        lane, now = batch.lane, self._clock()
+        participant, lane, now = self._participant, batch.lane, self._participant.clock()
         directory = await self._admission.directory()  # (1)
         channel, epoch = check_publisher(
-            directory, self._keyring.name, self._keyring.signing.key_id, lane.channel, lane.record_type
+            directory, participant.name, participant.keyring.signing.key_id, lane.channel, lane.record_type
         )
         for terms in batch.terms:
             if isinstance(terms, RecordTerms):
@@ -269,9 +257,9 @@ class Publisher:
                 _log.warning("channel needs new keys", channel=channel.name, epoch=epoch.number)
         built = build_record_batch(  # (2)
             directory,
-            self._keyring,
+            participant.keyring,
             channel,
-            schema=self._store.current(lane.record_type),
+            schema=participant.store.current(lane.record_type),
             items=batch.items,
             place=line.place,
             issued_at=now,
@@ -281,7 +269,7 @@ class Publisher:
         place, line.place = line.place, None  # until it is settled the stream is nobody's
         line.is_appending = True
         try:
-            offset = await append_settled(self._log, line.partition, messages, start=line.end)  # (3)
+            offset = await append_settled(participant.log, line.partition, messages, start=line.end)  # (3)
         except BrokerError:
             line.is_appending = False  # it says itself what became of the batch
             raise

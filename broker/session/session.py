@@ -25,6 +25,7 @@ from broker.files import locked, write_atomically
 from broker.log import Log, open_log
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.session.key_folder import KeyFolder
 from broker.session.passphrase import Ask, passphrase_of
 from broker.session.profile import Profile, Role
@@ -78,6 +79,13 @@ class Session:
             signing = self.signing_keys()[0]
             self._keyring = Keyring.of(self.profile.name, signing, self.keys.receiving())
         return self._keyring
+
+    @property
+    def participant(self) -> Participant:
+        """The log, directory and keys of this participant, as a publisher, subscriber or audit takes them."""
+        return Participant(
+            log=self.log, follower=self.follower, keyring=self.keyring, store=self.store, clock=system_clock
+        )
 
     def signing_keys(self) -> tuple[SigningKey, ...]:
         """Our signing keys that the directory lists as active, the newest first; else all that we have."""

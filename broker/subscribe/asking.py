@@ -16,10 +16,8 @@ import structlog
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import MAX_ITEMS, PreparedRequest, make_request
-from broker.clock import Clock
 from broker.errors import KasStopped, KasUnavailable, PeerError
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.participant.settle import backoff_s
 from broker.subscribe.delivery import Release
 from broker.verify.partition import VerifiedBatch
@@ -76,11 +74,9 @@ class AnswerWrong:
 class Asker:
     """Asks on one ground, for one participant."""
 
+    participant: Participant
     kas: KeyAccess
-    follower: DirectoryFollower
-    keyring: Keyring
     ground: Ground
-    clock: Clock
     timeout_s: float
 
     async def ask(self, wanted: Sequence[Wanted]) -> Asked | AnswerWrong:
@@ -119,7 +115,7 @@ class Asker:
         return Asked(prepared=prepared, answer=answer, releases=_releases(wanted, answer))
 
     def _prepare(self, wanted: Sequence[Wanted]) -> PreparedRequest:
-        ground = self.ground
+        participant, ground = self.participant, self.ground
         items = [
             RecordItem(
                 topic=one.batch.topic,
@@ -130,25 +126,25 @@ class Asker:
             for one in wanted
         ]
         return make_request(
-            self.keyring,
-            self.follower.history.latest,
+            participant.keyring,
+            participant.directory,
             channel=ground.channel,
             operation=ground.operation,
             items=items,
             purpose=ground.purpose,
             details=ground.details(),
-            now=self.clock(),
+            now=participant.clock(),
             mandate_ref=ground.mandate_ref,
         )
 
     async def _open(self, prepared: PreparedRequest, sealed: bytes) -> Answer:
-        keys = self.keyring.receiving.values()
+        follower, keys = self.participant.follower, self.participant.keyring.receiving.values()
         try:
-            return open_answer(prepared, sealed, keys, self.follower.history.latest)
+            return open_answer(prepared, sealed, keys, follower.history.latest)
         except PeerError:
             # The service may sign with a key that we have not read of yet.
-            size = self.follower.history.size
-            history = await self.follower.refresh()
+            size = follower.history.size
+            history = await follower.refresh()
             if history.size == size:
                 raise
             return open_answer(prepared, sealed, keys, history.latest)

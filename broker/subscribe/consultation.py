@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from broker.access.client import KeyAccess
-from broker.avro.schema import SchemaStore
-from broker.clock import Clock, system_clock
 from broker.errors import KasUnavailable, UsageError
-from broker.log.protocol import Log, Partition
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
-from broker.participant.reading import read_events
+from broker.log.protocol import Partition
+from broker.participant.participant import Participant
 from broker.subscribe.asking import AnswerWrong, Asker, Ground, Wanted
 from broker.subscribe.delivery import READER_TOO_OLD, Delivery, Opener, not_delivered
-from broker.subscribe.reader_set import partition_reader
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Violation
 
@@ -20,19 +15,15 @@ __all__ = ["consult", "find_batch"]
 
 
 async def consult(
-    log: Log,
-    follower: DirectoryFollower,
-    keyring: Keyring,
+    participant: Participant,
     kas: KeyAccess,
     *,
     ground: Ground,
-    store: SchemaStore,
     topic: str,
     index: int,
     offset: int | None = None,
     batch_id: bytes | None = None,
     kas_timeout_s: float = 60.0,
-    clock: Clock = system_clock,
 ) -> Delivery:
     """Read one record, named by its batch's id or offset and its place in it; the access is logged.
 
@@ -40,22 +31,22 @@ async def consult(
     there is no such record. KasUnavailable where the key access service did not answer, or wrongly.
     """
     found = await find_batch(
-        log, follower, keyring, channel=ground.channel, topic=topic, offset=offset, batch_id=batch_id
+        participant, channel=ground.channel, topic=topic, offset=offset, batch_id=batch_id
     )
     if isinstance(found, Violation):
         return found
     count = found.opened.manifest.count
     if not 0 <= index < count:
         raise UsageError(f"the batch has no record {index}", hint=f"it has {count}, counted from 0")
-    opener = Opener(keyring, store)
+    opener = Opener(participant.keyring, participant.store)
     schema = opener.schema_of(found)
     if schema is None:
         return not_delivered(found, index, READER_TOO_OLD)
     if isinstance(schema, Violation):
         return schema
-    asker = Asker(kas, follower, keyring, ground, clock, kas_timeout_s)
+    asker = Asker(participant, kas, ground, kas_timeout_s)
     asked = await asker.ask([Wanted(batch=found, indexes=(index,))])
-    directory = follower.history.latest
+    directory = participant.directory
     channel = directory.channel(ground.channel)
     if isinstance(asked, AnswerWrong) or channel is None:
         why = asked.error.message if isinstance(asked, AnswerWrong) else "the channel is gone"
@@ -67,9 +58,7 @@ async def consult(
 
 
 async def find_batch(
-    log: Log,
-    follower: DirectoryFollower,
-    keyring: Keyring,
+    participant: Participant,
     *,
     channel: str,
     topic: str,
@@ -83,15 +72,15 @@ async def find_batch(
     """
     if (offset is None) == (batch_id is None):
         raise UsageError("name the batch by its id or by its offset", hint="one of the two")
-    history = await follower.refresh()
+    history = await participant.follower.refresh()
     found = history.latest.channel(channel)
     if found is None:
         raise UsageError(f"there is no channel '{channel}'", hint="check its name")
     partition = Partition(topic, found.number)
-    end = (await log.ends([partition]))[partition]
-    reader = partition_reader(topic, found, follower, keyring)
+    end = await participant.end_of(partition)
+    reader = participant.reader(found, topic)
     violations: list[Violation] = []
-    async for event in read_events(log, reader, follower, end=end):
+    async for event in participant.read(reader, end=end):
         if isinstance(event, VerifiedBatch):
             if event.batch_id == batch_id or event.offset == offset:
                 return event

@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from broker.directory import Channel
-from broker.log.protocol import Log, Partition, StoredMessage
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.log.protocol import Partition, StoredMessage
+from broker.participant.participant import Participant
 from broker.participant.reading import feed_read
 from broker.participant.tasks import Tasks
 from broker.subscribe.read_ahead import Feed
 from broker.verify.partition import Event, PartitionReader, ReaderState, VerifiedBatch
 
-__all__ = ["MAX_WINDOW", "ReaderSet", "Window", "partition_reader"]
+__all__ = ["MAX_WINDOW", "ReaderSet", "Window"]
 
 MAX_WINDOW = 16
 """Batches in a window: as many as one access request may name."""
@@ -50,46 +49,26 @@ class _Source:
     read_behind: int = 0
 
 
-def partition_reader(
-    topic: str,
-    channel: Channel,
-    follower: DirectoryFollower,
-    keyring: Keyring,
-    state: ReaderState | None = None,
-) -> PartitionReader:
-    """The reader of a channel's partition of one topic, with our metadata keys."""
-    return PartitionReader(
-        topic=topic,
-        partition=channel.number,
-        history=follower.history,
-        keys=lambda epoch: keyring.epoch_key(follower.history.latest, channel.name, epoch, "metadata"),
-        state=state,
-        directory_fault=follower.fault,
-    )
-
-
 class ReaderSet:
     """Reads the channel's partition in each of these topics; tasks read ahead until ``aclose``."""
 
     def __init__(
         self,
-        log: Log,
-        follower: DirectoryFollower,
-        keyring: Keyring,
+        participant: Participant,
         channel: Channel,
         states: Mapping[Partition, ReaderState],
         ends: Mapping[Partition, int] | None,
         tasks: Tasks,
     ) -> None:
-        self._log = log
-        self._follower = follower
+        self._participant = participant
         self._ring = asyncio.Event()
         self._sources: list[_Source] = []
         self._is_following = ends is None
         for partition, state in states.items():
-            reader = partition_reader(partition.topic, channel, follower, keyring, state)
+            reader = participant.reader(channel, partition.topic, state=state)
             end = None if ends is None else ends[partition]
-            self._sources.append(_Source(reader, Feed(log, partition, reader.next_offset, end, self._ring)))
+            feed = Feed(participant.log, partition, reader.next_offset, end, self._ring)
+            self._sources.append(_Source(reader, feed))
         self._tasks = [
             tasks.create_task(source.feed.run(), name=f"read {source.feed.partition.topic}/{channel.number}")
             for source in self._sources
@@ -153,7 +132,7 @@ class ReaderSet:
     async def _feed(self, source: _Source, message: StoredMessage, window: Window) -> None:
         reader = source.reader
         events, source.read_behind = await feed_read(
-            self._log, reader, self._follower, message, source.read_behind
+            self._participant.log, reader, self._participant.follower, message, source.read_behind
         )
         if events:
             partition = source.feed.partition

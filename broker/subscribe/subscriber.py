@@ -33,13 +33,11 @@ from typing import Self
 import structlog
 
 from broker.access.client import KeyAccess
-from broker.avro.schema import RecordSchema, SchemaStore
-from broker.clock import Clock, system_clock
+from broker.avro.schema import RecordSchema
 from broker.directory import Channel
 from broker.errors import KasUnavailable, UsageError
-from broker.log.protocol import Log, Partition
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.log.protocol import Partition
+from broker.participant.participant import Participant
 from broker.participant.tasks import Tasks
 from broker.subscribe.asking import AnswerWrong, Asked, Asker, Ground, Wanted
 from broker.subscribe.delivery import (
@@ -70,28 +68,21 @@ class Subscriber:
 
     def __init__(
         self,
-        log: Log,
-        follower: DirectoryFollower,
-        keyring: Keyring,
+        participant: Participant,
         kas: KeyAccess,
         *,
         ground: Ground,
-        store: SchemaStore,
         record_types: Sequence[str] | None = None,
         state_path: str | os.PathLike[str] | None = None,
         autocommit: bool = True,
         kas_timeout_s: float = 60.0,
-        clock: Clock = system_clock,
     ) -> None:
-        self._log = log
-        self._follower = follower
-        self._keyring = keyring
-        self._store = store
+        self._participant = participant
         self._record_types = record_types
         self._state_path = None if state_path is None else Path(state_path)
         self._autocommit = autocommit
-        self._asker = Asker(kas, follower, keyring, ground, clock, kas_timeout_s)
-        self._opener = Opener(keyring, store)
+        self._asker = Asker(participant, kas, ground, kas_timeout_s)
+        self._opener = Opener(participant.keyring, participant.store)
         self._tasks = Tasks()
         self._open_progress: Progress | None = None
         self._is_delivering = False
@@ -101,7 +92,7 @@ class Subscriber:
         self._wanted_types()
         channel = self._asker.ground.channel
         self._open_progress = Progress.open(
-            self._state_path, self._follower, channel, autocommit=self._autocommit
+            self._state_path, self._participant.follower, channel, autocommit=self._autocommit
         )
         await self._tasks.__aenter__()
         return self
@@ -165,20 +156,18 @@ class Subscriber:
         self._progress.save()
 
     async def _deliveries(self, follow: bool) -> AsyncGenerator[Delivery, None]:
-        await self._follower.refresh()
+        await self._participant.follower.refresh()
         channel = self._channel()
         self._check_recipient(channel)
         types = self._wanted_types()
-        topics = sorted({self._store.current(one).topic for one in types})
+        topics = sorted({self._participant.store.current(one).topic for one in types})
         partitions = [Partition(topic, channel.number) for topic in topics]
         states = self._progress.readers(partitions)
-        ends = await self._log.ends(partitions)
+        ends = await self._participant.log.ends(partitions)
         for partition, state in states.items():
             if ends[partition] < state.next_offset:
                 yield _cut(partition, ends[partition], state.next_offset)
-        readers = ReaderSet(
-            self._log, self._follower, self._keyring, channel, states, None if follow else ends, self._tasks
-        )
+        readers = ReaderSet(self._participant, channel, states, None if follow else ends, self._tasks)
         self._readers.append(readers)
         try:
             while (window := await readers.next_window()) is not None:
@@ -216,7 +205,7 @@ class Subscriber:
                 )
             self._keep(asked)
             releases = {place: release for (place, _), release in zip(wanted, asked.releases, strict=True)}
-        directory, channel = self._follower.history.latest, self._channel()
+        directory, channel = self._participant.directory, self._channel()
         for place, (partition, event) in enumerate(window.events):
             if isinstance(event, Violation):
                 if progress.is_news(partition, event):
@@ -256,25 +245,25 @@ class Subscriber:
 
     def _wrong(self, asked: AnswerWrong, first: Wanted) -> Violation:
         batch = first.batch
-        detail = f"'{self._follower.history.latest.kas_name}': {asked.error.message}"
+        detail = f"'{self._participant.directory.kas_name}': {asked.error.message}"
         place = Place(batch.topic, batch.partition, batch.offset)
         return Violation(kind=Kind.RECEIPT_INVALID, place=place, detail=detail)
 
     def _channel(self) -> Channel:
         name = self._asker.ground.channel
-        channel = self._follower.history.latest.channel(name)
+        channel = self._participant.directory.channel(name)
         if channel is None:
             raise UsageError(f"there is no channel '{name}'", hint="check its name")
         return channel
 
     def _check_recipient(self, channel: Channel) -> None:
-        name = self._keyring.name
+        name = self._participant.name
         if name not in channel.members and not any(one.is_recipient(name) for one in channel.epochs.values()):
             hint = "ask the authority and the members to let you join it"
             raise UsageError(f"'{name}' is no member of channel '{channel.name}'", hint=hint)
 
     def _wanted_types(self) -> frozenset[str]:
-        channel, known = self._channel(), frozenset(self._store.record_types)
+        channel, known = self._channel(), frozenset(self._participant.store.record_types)
         if self._record_types is None:
             return channel.record_types & known
         unknown = [one for one in self._record_types if one not in channel.record_types & known]

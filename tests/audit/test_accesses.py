@@ -17,7 +17,6 @@ from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.directory import drafts
 from broker.errors import Denied, OpenError, PeerError
 from broker.log.protocol import Message, Partition
-from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.services.kas.entries import AccessWriter, month_of
 from broker.services.kas.journal import Journal
@@ -39,10 +38,9 @@ def _why() -> AccessDetails:
 
 
 async def _asked(world: World, kas: KeyAccess, **options: Any) -> list[Access]:
-    follower = await DirectoryFollower.start(world.log, world.coalition.genesis)
-    keyring = world.keyring(options.pop("name", AUDITOR))
-    options = dict[str, Any](purpose=Purpose.LAWFULNESS, details=_why, clock=world.clock) | options
-    return [one async for one in accesses(world.log, follower, keyring, kas, **options)]
+    participant = await world.participant(options.pop("name", AUDITOR))
+    options = dict[str, Any](purpose=Purpose.LAWFULNESS, details=_why) | options
+    return [access async for access in accesses(participant, kas, **options)]
 
 
 def _who(found: Sequence[Access]) -> list[tuple[str, str]]:
@@ -326,14 +324,8 @@ async def test_an_entry_dated_back_by_a_stolen_key_is_not_told(tmp_path: Path) -
         )
         keyring = Keyring.of(KAS, signing_key("new"), [receiving_key(KAS)])
         with Journal(tmp_path / "journal.db") as journal:
-            service = KeyAccessService(
-                world.log,
-                keyring,
-                world.store(),
-                journal,
-                genesis=world.coalition.genesis,
-                clock=world.clock,
-            )
+            participant = replace(await world.participant(KAS), keyring=keyring)
+            service = KeyAccessService(participant, world.store(), journal)
             async with service as kas:
                 await world.read(kas, POLICE_B, [batch.item(0)])
                 terms = next(one for one in await world.terms() if isinstance(one, AccessTerms))

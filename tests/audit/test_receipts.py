@@ -15,11 +15,11 @@ from broker.access.answers import Answer
 from broker.audit.index import Index
 from broker.audit.receipt_check import MAX_LINE_BYTES, KeptReceipts, difference, read_kept
 from broker.audit.replay import ReplayReport, replay
-from broker.avro.schema import default_store
 from broker.directory import Directory, History, KeyState
 from broker.errors import UsageError
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
+from broker.participant.participant import Participant
 from broker.services.kas.entries import AccessWriter, WrittenEntry
 from broker.subscribe.receipts import ReceiptFile
 from broker.verify.violations import Kind, Place
@@ -70,7 +70,8 @@ async def replayed(world: World, *kept: Kept, name: str = AUDITOR) -> ReplayRepo
         with KeptReceipts(follower.history) as receipts:
             for number, (request, receipt) in enumerate(kept):
                 receipts.take(f"kept:{number}", request, receipt)
-            return await replay(log, follower, auditor(name), store=default_store(), receipts=receipts)
+            participant = Participant(log=log, follower=follower, keyring=auditor(name))
+            return await replay(participant, receipts=receipts)
 
 
 def roots(report: ReplayReport) -> list[tuple[Kind, Place]]:

@@ -12,11 +12,11 @@ import pytest
 from broker.audit.causes import MAX_LISTED, Known, Ledger
 from broker.audit.replay import Progress, replay
 from broker.audit.report import known_from_json, to_json
-from broker.avro.schema import default_store
 from broker.directory import HighWater
 from broker.errors import UsageError
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
+from broker.participant.participant import Participant
 from broker.verify.violations import Kind, Place, Violation
 from support.audit_log import alter, auditor, copy_of, played, replayed_file
 from support.coalition import AUDITOR, POLICE_A, POLICE_B
@@ -133,7 +133,9 @@ async def test_progress_goes_up_to_the_end() -> None:
     told: list[Progress] = []
     async with await SqliteLog.open(played().path) as log:
         follower = await DirectoryFollower.start(log, played().genesis)
-        report = await replay(log, follower, auditor(), store=default_store(), progress=told.append)
+        report = await replay(
+            Participant(log=log, follower=follower, keyring=auditor()), progress=told.append
+        )
     assert [one.done for one in told] == sorted(one.done for one in told)
     assert told[-1].done == told[-1].total == report.messages
     assert {one.now.topic for one in told} >= {"returns", "access"}
@@ -148,14 +150,16 @@ async def test_one_channel_or_all() -> None:
     async with await SqliteLog.open(played().path) as log:
         follower = await DirectoryFollower.start(log, played().genesis)
         with pytest.raises(UsageError):
-            await replay(log, follower, auditor("nobody"), store=default_store())
+            await replay(Participant(log=log, follower=follower, keyring=auditor("nobody")))
 
 
 async def test_a_member_replays_the_records_and_the_access_log_is_opaque_to_it() -> None:
     """Who holds no access key verifies what it can; what it cannot open is counted, no violation."""
     async with await SqliteLog.open(played().path) as log:
         follower = await DirectoryFollower.start(log, played().genesis)
-        report = await replay(log, follower, auditor(POLICE_A), channels=["xaa-xbb"], store=default_store())
+        report = await replay(
+            Participant(log=log, follower=follower, keyring=auditor(POLICE_A)), channels=["xaa-xbb"]
+        )
     assert report.violations == ()
     assert (report.records, report.access_entries) == (2, 0)
     assert report.opaque > 0
@@ -182,11 +186,10 @@ async def test_memory_stays_flat(tmp_path: Path) -> None:
             await kas.collect()
             last = await world.publish(POLICE_A, 1)
             await world.read(kas, POLICE_B, [last.item(0)])
-            follower = await DirectoryFollower.start(world.log, world.coalition.genesis)
-            keyring = world.keyring(AUDITOR)
-            await replay(world.log, follower, keyring, store=default_store())
+            participant = await world.participant(AUDITOR)
+            await replay(participant)
             tracemalloc.start()
-            report = await replay(world.log, follower, keyring, store=default_store())
+            report = await replay(participant)
             grown.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
             assert report.verified

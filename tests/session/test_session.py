@@ -40,7 +40,7 @@ async def test_a_program_publishes_and_reads(place: CliCoalition, monkeypatch: p
     record_type = str(sent.pop("record_type"))
     async with (
         open_session(Profile.load(place.profile(POLICE))) as own,
-        Publisher(own.log, own.follower, own.keyring, store=own.store) as publisher,
+        Publisher(own.participant) as publisher,
     ):
         record = from_json(record_type, sent, store=own.store, today=datetime.now(UTC).date())
         published = await (await publisher.publish(CHANNEL, record))
@@ -55,7 +55,7 @@ async def test_a_program_publishes_and_reads(place: CliCoalition, monkeypatch: p
     async with (
         open_session(Profile.load(place.profile(BORDER)), key_access=open_key_access) as own,
         own.key_access() as kas,
-        Subscriber(own.log, own.follower, own.keyring, kas, ground=ground, store=own.store) as subscriber,
+        Subscriber(own.participant, kas, ground=ground) as subscriber,
     ):
         found = [item async for item in subscriber.deliveries()]
     (item,) = found

@@ -18,9 +18,9 @@ from support.exchange import World, access_terms, ground, numbered
 
 
 async def one(world: World, name: str = POLICE_B, **options: Any) -> Any:
-    options = dict[str, Any](ground=ground(), store=default_store(), topic="returns", index=0) | options
-    follower, keyring = await world.follower(), world.keyring(name)
-    return await consult(world.log, follower, keyring, options.pop("kas", world.kas), **options)
+    options = dict[str, Any](ground=ground(), topic="returns", index=0) | options
+    participant = await world.participant(name, store=options.pop("store", default_store()))
+    return await consult(participant, options.pop("kas", world.kas), **options)
 
 
 async def test_a_record_is_found_by_its_batch_or_its_offset(world: World) -> None:

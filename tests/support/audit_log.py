@@ -15,11 +15,11 @@ from pathlib import Path
 
 from broker.audit.causes import Known
 from broker.audit.replay import ReplayReport, replay
-from broker.avro.schema import default_store
 from broker.directory import HighWater
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.wire.manifest import LogItem
 from broker.wire.terms import Action, Purpose
 from support.coalition import (
@@ -152,12 +152,5 @@ async def replayed_file(
     """What an auditor's replay finds in this file."""
     async with await SqliteLog.open(path) as log:
         follower = await DirectoryFollower.start(log, genesis or played().genesis)
-        return await replay(
-            log,
-            follower,
-            auditor(),
-            channels=channels,
-            store=default_store(),
-            known=known,
-            high_water=high_water,
-        )
+        participant = Participant(log=log, follower=follower, keyring=auditor())
+        return await replay(participant, channels=channels, known=known, high_water=high_water)

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from broker.audit.replay import replay
-from broker.avro.schema import default_store
 from broker.directory import History
 from broker.log import Log, Partition, open_log
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from support.coalition import AUDITOR, POLICE_A, receiving_key, signing_key
 from support.exchange import found, stored
 from support.worker import Job
@@ -165,7 +165,7 @@ class Crew:
         async with open_log(self.url or f"sqlite:{self.folder / 'log.db'}") as log:
             follower = await DirectoryFollower.start(log, await genesis_of(log))
             keyring = Keyring.of(AUDITOR, signing_key(AUDITOR), [receiving_key(AUDITOR)])
-            report = await replay(log, follower, keyring, store=default_store())
+            report = await replay(Participant(log=log, follower=follower, keyring=keyring))
         assert [one.violation for one in report.violations] == []
         assert report.verified
 

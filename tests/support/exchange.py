@@ -20,21 +20,19 @@ from urllib.parse import quote
 from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.avro.schema import default_store
-from broker.clock import system_clock
 from broker.directory import History, confirm_channel_keys, drafts, make_channel_keys
 from broker.log import Log, Partition, SqliteLog, StoredMessage, open_log
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
-from broker.participant.reading import read_events
+from broker.participant.participant import Participant
 from broker.publish.publisher import Published, Publisher
 from broker.records.record import Record, from_json
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
 from broker.subscribe.asking import Ground
-from broker.subscribe.reader_set import partition_reader
 from broker.subscribe.subscriber import Delivered, Delivery, Subscriber
-from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Violation
 from broker.wire.access import AccessDetails
 from broker.wire.manifest import Operation, Terms
@@ -146,14 +144,20 @@ class World:
                 keys.add_intake_key(number, key)
             keyring = Keyring.of(KAS, signing_key(KAS), [receiving_key(KAS)])
             with Journal(folder / "journal.db") as journal:
-                async with KeyAccessService(
-                    log, keyring, keys, journal, genesis=coalition.genesis, clock=system_clock
-                ) as kas:
+                follower = await DirectoryFollower.start(log, coalition.genesis)
+                service = Participant(log=log, follower=follower, keyring=keyring)
+                async with KeyAccessService(service, keys, journal) as kas:
                     yield cls(path, log, coalition, kas)
 
     async def follower(self) -> DirectoryFollower:
         """A follower of its own, at the directory's end."""
         return await DirectoryFollower.start(self.log, self.coalition.genesis)
+
+    async def participant(self, name: str, *, log: Log | None = None, **parts: Any) -> Participant:
+        """A participant with a follower of its own; ``parts`` are a store or a clock of its own."""
+        return Participant(
+            log=log or self.log, follower=await self.follower(), keyring=self.keyring(name), **parts
+        )
 
     def keyring(self, name: str) -> Keyring:
         """The keys of a participant."""
@@ -164,17 +168,15 @@ class World:
         self, name: str = POLICE_A, *, log: Log | None = None, **options: Any
     ) -> AsyncIterator[Publisher]:
         """A publisher that lingers until it is flushed, unless told otherwise."""
-        options = dict[str, Any](linger_s=3600.0, store=default_store()) | options
-        follower = await self.follower()
-        async with Publisher(log or self.log, follower, self.keyring(name), **options) as publisher:
+        participant = await self.participant(name, log=log, **_parts(options))
+        async with Publisher(participant, **{"linger_s": 3600.0, **options}) as publisher:
             yield publisher
 
     async def subscriber(self, name: str = POLICE_B, channel: str = CHANNEL, **options: Any) -> Subscriber:
         """A subscriber, to be entered."""
-        options = dict[str, Any](ground=ground(channel), store=default_store()) | options
+        participant = await self.participant(name, log=options.pop("log", None), **_parts(options))
         kas = options.pop("kas", self.kas)
-        log = options.pop("log", self.log)
-        return Subscriber(log, await self.follower(), self.keyring(name), kas, **options)
+        return Subscriber(participant, kas, **{"ground": ground(channel), **options})
 
     async def publish(
         self, count: int = 1, *, first: int = 0, name: str = POLICE_A, channel: str = CHANNEL, **options: Any
@@ -263,6 +265,11 @@ class World:
         return replace(made, terms=replace(made.terms, action=action, targets=targets), body={})
 
 
+def _parts(options: dict[str, Any]) -> dict[str, Any]:
+    """Take from the options what belongs to the participant."""
+    return {name: options.pop(name) for name in ("store", "clock") if name in options}
+
+
 async def _write() -> Path:
     path = Path(tempfile.mkdtemp(prefix="ftf-world-")) / "log.db"
     async with await SqliteLog.open(path) as log:
@@ -289,12 +296,11 @@ async def _on(log: Log) -> Coalition:
 
 async def manifests(world: World, topic: str, channel: str = CHANNEL) -> list[VerifiedBatch]:
     """The batches of a partition as a member reads them; fails where a reader reports anything."""
-    follower = await world.follower()
-    found = follower.history.latest.channels[channel]
-    reader = partition_reader(topic, found, follower, world.keyring(POLICE_B))
-    partition = Partition(topic, found.number)
-    end = (await world.log.ends([partition]))[partition]
-    events = [event async for event in read_events(world.log, reader, follower, end=end)]
+    participant = await world.participant(POLICE_B)
+    found = participant.directory.channels[channel]
+    reader = participant.reader(found, topic)
+    end = await participant.end_of(Partition(topic, found.number))
+    events = [event async for event in participant.read(reader, end=end)]
     events += reader.flush(at_end=True)
     assert not [event for event in events if isinstance(event, Violation)]
     return [event for event in events if isinstance(event, VerifiedBatch)]
@@ -302,17 +308,11 @@ async def manifests(world: World, topic: str, channel: str = CHANNEL) -> list[Ve
 
 async def access_terms(world: World, channel: str = CHANNEL) -> list[Terms]:
     """What the entries of the channel's access log say, in order."""
-    follower, keyring = await world.follower(), world.keyring(KAS)
-    found = follower.history.latest.channels[channel]
-    reader = PartitionReader(
-        topic="access",
-        partition=found.number,
-        history=follower.history,
-        keys=lambda epoch: keyring.epoch_key(follower.history.latest, channel, epoch, "access"),
-    )
-    partition = Partition("access", found.number)
-    end = (await world.log.ends([partition]))[partition]
-    events = [event async for event in read_events(world.log, reader, follower, end=end)]
+    participant = await world.participant(KAS)
+    found = participant.directory.channels[channel]
+    reader = participant.reader(found, "access")
+    end = await participant.end_of(Partition("access", found.number))
+    events = [event async for event in participant.read(reader, end=end)]
     assert all(isinstance(event, VerifiedBatch) for event in events)
     batches = [event for event in events if isinstance(event, VerifiedBatch)]
     return [terms for one in batches for terms in one.opened.entries.terms]

@@ -24,17 +24,16 @@ from broker.access.requests import PreparedRequest, make_request, new_details
 from broker.avro.schema import default_store
 from broker.crypto.lock import context_of, release_share
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
-from broker.directory import Directory, confirm_channel_keys, make_channel_keys
+from broker.directory import Directory, History, confirm_channel_keys, make_channel_keys
 from broker.log.protocol import Log, Message, Partition
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
-from broker.participant.reading import read_events
+from broker.participant.participant import Participant
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
 from broker.verify.entitlement import ACCESS_TOPIC
-from broker.verify.partition import PartitionReader
 from broker.verify.terms import seal_recipients
 from broker.verify.violations import Violation
 from broker.wire.access import AccessDetails
@@ -189,28 +188,24 @@ class World:
         poll_s: float = 1.0,
     ) -> AsyncIterator[KeyAccessService]:
         """A key access service on this log; others of the same name share its key store and journal."""
+        keystore = self.store("empty", with_intake=False) if without_intake else self.store(name)
         with Journal(self.folder / journal) as open_journal:
-            async with KeyAccessService(
-                log or self.log,
-                self.keyring(as_name),
-                self.store("empty", with_intake=False) if without_intake else self.store(name),
-                open_journal,
-                genesis=self.coalition.genesis,
-                clock=self.clock,
-                poll_s=poll_s,
-            ) as service:
+            participant = await self.participant(as_name, log=log)
+            async with KeyAccessService(participant, keystore, open_journal, poll_s=poll_s) as service:
                 yield service
+
+    async def participant(self, name: str, *, log: Log | None = None) -> Participant:
+        """A participant with a follower of its own."""
+        follower = await DirectoryFollower.start(log or self.log, self.coalition.genesis)
+        return Participant(
+            log=log or self.log, follower=follower, keyring=self.keyring(name), clock=self.clock
+        )
 
     def idle_kas(self) -> KeyAccessService:
         """A key access service that was not started."""
-        return KeyAccessService(
-            self.log,
-            self.keyring(KAS),
-            self.store(),
-            Journal(self.folder / "journal.db"),
-            genesis=self.coalition.genesis,
-            clock=self.clock,
-        )
+        follower = DirectoryFollower(self.log, History(self.coalition.genesis), [])
+        participant = Participant(log=self.log, follower=follower, keyring=self.keyring(KAS))
+        return KeyAccessService(participant, self.store(), Journal(self.folder / "journal.db"))
 
     async def next_epoch(self, channel: str, publisher: str) -> None:
         """A member publishes the channel's next keys, and the service confirms them."""
@@ -465,16 +460,11 @@ class World:
 
     async def violations(self, channel: int = 0) -> list[Violation]:
         """What a reader with the service's keys finds wrong in the channel's access log."""
-        follower = await DirectoryFollower.start(self.log, self.coalition.genesis)
-        name, keyring = self.directory.numbers[channel], self.keyring(KAS)
-        reader = PartitionReader(
-            topic=ACCESS_TOPIC,
-            partition=channel,
-            history=follower.history,
-            keys=lambda epoch: keyring.epoch_key(self.directory, name, epoch, "access"),
-        )
-        end = (await self.log.ends([Partition(ACCESS_TOPIC, channel)]))[Partition(ACCESS_TOPIC, channel)]
-        events = [event async for event in read_events(self.log, reader, follower, end=end)]
+        participant = await self.participant(KAS)
+        found = self.directory.channels[self.directory.numbers[channel]]
+        reader = participant.reader(found, ACCESS_TOPIC)
+        end = await participant.end_of(Partition(ACCESS_TOPIC, channel))
+        events = [event async for event in participant.read(reader, end=end)]
         return [one for one in (*events, *reader.flush(at_end=True)) if isinstance(one, Violation)]
 
     async def terms(self, channel: int = 0) -> list[Terms]:

@@ -26,7 +26,6 @@ import pytest
 from broker.access.answers import Answer
 from broker.audit.causes import Known
 from broker.audit.replay import ReplayReport, replay
-from broker.avro.schema import default_store
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, HighWater, History, directory_message
 from broker.errors import BrokerError, KasUnavailable, RequestRefused
@@ -34,6 +33,7 @@ from broker.log.protocol import Message, Partition
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.publish.publisher import Published
 from broker.services.kas.service import KeyAccessService
 from broker.subscribe.asking import Ground
@@ -437,9 +437,8 @@ class Simulator:
             async with await SqliteLog.open(self.path) as log:
                 follower = await DirectoryFollower.start(log, played().genesis)
                 keyring = Keyring.of(AUDITOR, signing_key(AUDITOR), [receiving_key(AUDITOR)])
-                return await replay(
-                    log, follower, keyring, store=default_store(), high_water=high_water, known=known
-                )
+                participant = Participant(log=log, follower=follower, keyring=keyring)
+                return await replay(participant, high_water=high_water, known=known)
 
         return asyncio.run(run())
 
@@ -586,12 +585,9 @@ async def subscribed(
 ) -> list[Delivery]:
     """What a subscriber of a channel is given, up to where the log ends now."""
     subscriber = Subscriber(
-        world.log,
-        follower,
-        world.keyring(name),
+        Participant(log=world.log, follower=follower, keyring=world.keyring(name)),
         world.kas,
         ground=ground(channel),
-        store=default_store(),
         state_path=state,
         kas_timeout_s=0.0,
     )

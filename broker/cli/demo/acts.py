@@ -13,17 +13,15 @@ from broker.access.requests import new_details
 from broker.avro.schema import RecordSchema
 from broker.cli.demo.world import PublishPlan, World
 from broker.cli.opening import open_session
-from broker.clock import system_clock
 from broker.errors import RecordInvalid, UsageError
 from broker.log import Partition
-from broker.participant.reading import read_events
 from broker.publish.publisher import Publisher
 from broker.records.record import from_json
 from broker.session import Session
 from broker.subscribe.asking import AnswerWrong, Asker, Ground, Wanted
 from broker.subscribe.delivery import Delivered, Delivery, NotDelivered, Opener
 from broker.subscribe.subscriber import Subscriber
-from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.verify.partition import VerifiedBatch
 from broker.wire.manifest import CollectionStatus, Operation
 from broker.wire.terms import HandlingCode, Purpose, RecordTerms
 from connectors.input_file import InputFile
@@ -104,7 +102,7 @@ class Actor:
         channel = session.directory.channels[plan.channel]
         today, tickets = datetime.now(UTC).date(), []
         problems: list[tuple[int, tuple[str, ...]]] = []
-        publisher = Publisher(session.log, session.follower, session.keyring, store=session.store)
+        publisher = Publisher(session.participant)
         with Rejects(source.rejects_path) as rejects:
             async with publisher:
                 for line, row in source.rows():
@@ -140,12 +138,9 @@ class Actor:
         state = session.profile.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         subscriber = Subscriber(
-            session.log,
-            session.follower,
-            session.keyring,
+            session.participant,
             self.kas,
             ground=ground,
-            store=session.store,
             record_types=record_types,
             state_path=state / f"demo-{ground.channel}.json",
         )
@@ -162,17 +157,11 @@ class Actor:
 
     async def find(self, wish: Wish) -> Found:
         """The first record that fits, by its manifest: members and auditors see as much, and no more."""
-        session = self.session
-        channel = session.directory.channels[wish.channel]
-        place = Partition(wish.topic, channel.number)
-        reader = PartitionReader(
-            topic=wish.topic,
-            partition=channel.number,
-            history=session.follower.history,
-            keys=lambda epoch: session.keyring.epoch_key(session.directory, wish.channel, epoch, "metadata"),
-        )
-        end = (await session.log.ends([place]))[place]
-        async with aclosing(read_events(session.log, reader, session.follower, end=end)) as events:
+        participant = self.session.participant
+        channel = participant.directory.channels[wish.channel]
+        reader = participant.reader(channel, wish.topic)
+        end = await participant.end_of(Partition(wish.topic, channel.number))
+        async with aclosing(participant.read(reader, end=end)) as events:
             async for event in events:
                 if isinstance(event, VerifiedBatch):
                     entries = event.opened.entries
@@ -186,11 +175,9 @@ class Actor:
         """Ask for one record: logged first, then unlocked or denied."""
         session = self.session
         asker = Asker(
+            participant=session.participant,
             kas=self.kas,
-            follower=session.follower,
-            keyring=session.keyring,
             ground=ground,
-            clock=system_clock,
             timeout_s=30,
         )
         asked = await asker.ask([Wanted(batch=found.batch, indexes=(found.index,))])

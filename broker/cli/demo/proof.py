@@ -33,7 +33,7 @@ class Audit:
 async def replay(profile: Profile) -> Audit:
     """Replay every channel with this auditor's keys."""
     async with open_session(profile) as session:
-        report = await replay_logs(session.log, session.follower, session.keyring, store=session.store)
+        report = await replay_logs(session.participant)
     found = [one.violation for one in report.violations]
     return Audit(
         verified=report.verified,

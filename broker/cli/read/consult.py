@@ -15,7 +15,6 @@ from broker.cli.output import note, print_json, print_pairs
 from broker.cli.read.ground import RECORD_READING, Why, why_options
 from broker.cli.read.record_search import Found, LaterAction, Wish, find
 from broker.cli.read.subscribe import readable_channel
-from broker.clock import system_clock
 from broker.directory import Channel
 from broker.errors import Denied, KasUnavailable, OpenError, UsageError
 from broker.session import Profile, Session
@@ -121,7 +120,7 @@ async def _read(session: Session, channel: Channel, found: Found, why: Why) -> t
         raise UsageError(meaning.says, hint=meaning.do)
     async with session.key_access() as kas:
         ground = why.ground(channel.name)
-        asker = Asker(kas, session.follower, session.keyring, ground, system_clock, _KAS_TIMEOUT_S)
+        asker = Asker(session.participant, kas, ground, _KAS_TIMEOUT_S)
         asked = await asker.ask([Wanted(batch=batch, indexes=(found.index,))])
     if isinstance(asked, AnswerWrong):
         raise KasUnavailable(

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from broker.cli.progress_bar import progress
 from broker.directory import Channel
 from broker.log.protocol import Partition
-from broker.participant.reading import read_events
 from broker.session import Session
-from broker.subscribe.reader_set import partition_reader
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Place
 from broker.wire.terms import RecordTerms
@@ -82,13 +80,13 @@ async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Fou
         }
     )
     partitions = [Partition(topic, channel.number) for topic in topics]
-    ends = await session.log.ends(partitions)
+    participant = session.participant
+    ends = await participant.log.ends(partitions)
     search, total, done = _Search(wish), sum(ends.values()), 0
     with progress("looking for the record", total) as moved:
         for partition in partitions:
-            reader = partition_reader(partition.topic, channel, session.follower, session.keyring)
-            events = read_events(session.log, reader, session.follower, end=ends[partition])
-            async for event in events:
+            reader = participant.reader(channel, partition.topic)
+            async for event in participant.read(reader, end=ends[partition]):
                 if isinstance(event, VerifiedBatch):
                     search.look_at(event)
                     moved(done + reader.next_offset, total)

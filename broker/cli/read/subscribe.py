@@ -90,12 +90,9 @@ async def command(
         feed = Feed(channel, _shown_as(as_json, channel), follow=follow)
         async with session.key_access() as kas:
             subscriber = Subscriber(
-                session.log,
-                session.follower,
-                session.keyring,
+                session.participant,
                 kas,
                 ground=why.ground(channel),
-                store=session.store,
                 record_types=record_types or None,
                 state_path=state,
                 autocommit=out_path is None,

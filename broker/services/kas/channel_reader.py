@@ -16,12 +16,11 @@ import structlog
 from broker.access.late_entries import lost_manifests
 from broker.access.record_states import ChannelRecords
 from broker.avro.schema import default_store
-from broker.directory import Channel, Directory, EpochKey
+from broker.directory import Channel, Directory
 from broker.errors import KasUnavailable
-from broker.log.protocol import Log, Partition
-from broker.participant.follower import DIRECTORY, DirectoryFollower
-from broker.participant.keyring import Keyring
-from broker.participant.reading import read_events
+from broker.log.protocol import Partition
+from broker.participant.follower import DIRECTORY
+from broker.participant.participant import Participant
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Violation
@@ -60,9 +59,7 @@ class ChannelState:
 
     def __init__(
         self,
-        log: Log,
-        follower: DirectoryFollower,
-        keyring: Keyring,
+        participant: Participant,
         channel: Channel,
         *,
         on_entry: Callable[[VerifiedBatch], None] | None = None,
@@ -75,29 +72,14 @@ class ChannelState:
         self.violations: Counter[str] = Counter()
         self._seen: dict[str, tuple[int, int]] = {}
         self._marks: list[tuple[int, int]] = []
-        self._log = log
-        self._follower = follower
-        self._keyring = keyring
+        self._participant = participant
         self._on_entry = on_entry
-        self.access = self._reader(ACCESS_TOPIC, self.access_key)
-        self.topics = {topic: self._reader(topic, self._metadata_key) for topic in default_store().topics}
-
-    def _reader(self, topic: str, keys: Callable[[int], EpochKey | None]) -> PartitionReader:
-        return PartitionReader(
-            topic=topic,
-            partition=self.number,
-            history=self._follower.history,
-            keys=keys,
-            keep_bodies=False,
-            directory_fault=self._follower.fault,
-        )
-
-    def access_key(self, epoch: int) -> EpochKey | None:
-        """Our access key of an epoch."""
-        return self._keyring.epoch_key(self._follower.history.latest, self.name, epoch, "access")
-
-    def _metadata_key(self, epoch: int) -> EpochKey | None:
-        return self._keyring.epoch_key(self._follower.history.latest, self.name, epoch, "metadata")
+        self.access_key = participant.epoch_keys(channel, ACCESS_TOPIC)
+        """Gives our access key of an epoch."""
+        self.access = participant.reader(channel, ACCESS_TOPIC, keep_bodies=False)
+        self.topics = {
+            topic: participant.reader(channel, topic, keep_bodies=False) for topic in default_store().topics
+        }
 
     # applying
 
@@ -130,8 +112,8 @@ class ChannelState:
         ``when_full`` is awaited whenever MAX_PENDING batches wait to be listed. KasUnavailable where
         the log gives less than it says it has.
         """
-        await self._follower.refresh(ends[DIRECTORY])
-        if self._follower.history.size < ends[DIRECTORY]:
+        await self._participant.follower.refresh(ends[DIRECTORY])
+        if self._participant.follower.history.size < ends[DIRECTORY]:
             raise KasUnavailable("the log withholds part of the directory")
         await self.apply_access(ends[Partition(ACCESS_TOPIC, self.number)])
         for topic, reader in self.topics.items():
@@ -173,7 +155,10 @@ class ChannelState:
     def _take_late(self, late: LateTerms, offset: int) -> None:
         """Take what was cut off and put back as if it stood; a LATE entry within counts for nothing."""
         for lost in lost_manifests(
-            late.messages, history=self._follower.history, partition=self.number, keys=self.access_key
+            late.messages,
+            history=self._participant.follower.history,
+            partition=self.number,
+            keys=self.access_key,
         ):
             if isinstance(lost, OpenedManifest):
                 for terms in lost.entries.terms:
@@ -188,7 +173,7 @@ class ChannelState:
     async def _read(self, reader: PartitionReader, end: int) -> AsyncIterator[VerifiedBatch]:
         if reader.next_offset >= end:
             return
-        async for event in read_events(self._log, reader, self._follower, end=end):
+        async for event in self._participant.read(reader, end=end):
             if isinstance(event, Violation):
                 self._report(event)
             else:

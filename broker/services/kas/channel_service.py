@@ -9,7 +9,7 @@ are appended again inside LATE entries, and nothing is released until an operato
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NoReturn
@@ -18,9 +18,8 @@ import structlog
 
 from broker.directory import Channel, Directory
 from broker.errors import KasStopped, KasUnavailable, KeyFileError, NotEntitled
-from broker.log.protocol import Log, Partition
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.log.protocol import Partition
+from broker.participant.participant import Participant
 from broker.services.kas.channel_reader import MAX_PENDING, ChannelState, WentBack, channel_partitions
 from broker.services.kas.denials import Denials
 from broker.services.kas.entries import AccessWriter, WrittenEntry, month_of
@@ -50,32 +49,33 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.acces
 class Means:
     """What the service works with, shared by all its channels; ``alarms`` is for an operator."""
 
-    log: Log
-    follower: DirectoryFollower
-    keyring: Keyring
-    store: KeyStore
+    participant: Participant
+    keystore: KeyStore
     journal: Journal
     held: HeldReleases
-    genesis: bytes
-    clock: Callable[[], int]
     alarms: list[str] = field(default_factory=list)
 
     @property
     def directory(self) -> Directory:
         """The directory as far as it was read."""
-        return self.follower.history.latest
+        return self.participant.directory
+
+    @property
+    def genesis(self) -> bytes:
+        """The SHA-256 of the coalition's genesis."""
+        return self.participant.directory.genesis
 
     def day(self) -> int:
         """Today, counted from 1970-01-01."""
-        return self.clock() // _MICROSECONDS_A_DAY
+        return self.participant.clock() // _MICROSECONDS_A_DAY
 
     def check_own_key(self, directory: Directory) -> None:
         """Raise KasUnavailable once our own key, or our role, is no longer in force."""
-        name = self.keyring.name
+        name = self.participant.name
         if directory.kas_name != name:
             raise KasUnavailable(f"'{name}' is not the key access service of this directory")
         try:
-            directory.signer(name, self.keyring.signing.key_id)
+            directory.signer(name, self.participant.keyring.signing.key_id)
         except NotEntitled as error:
             raise KasUnavailable(f"the service stops: {error.message}") from None
 
@@ -108,8 +108,8 @@ class FollowedChannel:
         self.turn = asyncio.Lock()
         self.denials = Denials()
         self._means = means
-        keyring = means.keyring
-        self._writer = AccessWriter(means.log, keyring.name, keyring.signing, channel.number)
+        keyring = means.participant.keyring
+        self._writer = AccessWriter(means.participant.log, keyring.name, keyring.signing, channel.number)
         self._state: ChannelState | None = None
         self._alarms_seen = 0
         self._put_back_for = 0
@@ -135,9 +135,9 @@ class FollowedChannel:
         means = self._means
         state = await self._opened()
         # Before the ends: what another process journals after them must not look like a loss.
-        last, size = means.journal.last(self.number), means.follower.history.size
-        ends = dict(await means.log.ends(channel_partitions(self.number)))
-        if last is not None and not await is_in_log(means.log, last):
+        last, size = means.journal.last(self.number), means.participant.follower.history.size
+        ends = dict(await means.participant.log.ends(channel_partitions(self.number)))
+        if last is not None and not await is_in_log(means.participant.log, last):
             raise _SeemsCut("the access log was cut")
         try:
             state.check_ends(ends, size)
@@ -145,12 +145,12 @@ class FollowedChannel:
             raise _SeemsCut(error.message) from None
         await state.apply_to(ends, lambda: self._collect_once(state))
         if state.lacks(ends):  # or another process saw what was appended while the ends were taken
-            ends = dict(await means.log.ends(channel_partitions(self.number)))
+            ends = dict(await means.participant.log.ends(channel_partitions(self.number)))
             await state.apply_to(ends, lambda: self._collect_once(state))
         if (lacking := state.lacks(ends)) and not means.journal.is_acknowledged(self.number, lacking):
             raise _SeemsCut(lacking)
         self._ends = ends
-        means.journal.saw_directory(means.follower.high_water)
+        means.journal.saw_directory(means.participant.follower.high_water)
         means.check_own_key(means.directory)
         return state
 
@@ -180,7 +180,7 @@ class FollowedChannel:
 
     async def _is_kept(self, written: WrittenEntry) -> bool:
         last = self._means.journal.at(self.number, written.offset)
-        return last is not None and await is_in_log(self._means.log, last)
+        return last is not None and await is_in_log(self._means.participant.log, last)
 
     async def _opened(self) -> ChannelState:
         """The state, read anew after an alarm; at the start the whole journal is compared."""
@@ -203,9 +203,7 @@ class FollowedChannel:
         if found is None:
             raise KasUnavailable(f"no channel has number {self.number}")
         return ChannelState(
-            means.log,
-            means.follower,
-            means.keyring,
+            means.participant,
             found,
             on_entry=lambda batch: self._writer.saw(batch.header.stream),
         )
@@ -223,7 +221,7 @@ class FollowedChannel:
         epoch_key = state.access_key(epoch.number) if state and epoch else None
         if state is None or epoch_key is None:
             raise KasUnavailable(f"channel '{self.name}' has no epoch that the service can write under")
-        month_key = means.store.access_key(month_of(now), self.number)
+        month_key = means.keystore.access_key(month_of(now), self.number)
         written = await self._writer.write(
             directory, epoch_key, month_key, items, now=now, end=state.access.next_offset
         )
@@ -240,7 +238,7 @@ class FollowedChannel:
 
     async def _collect_once(self, state: ChannelState) -> None:
         """Take over what waits: release secrets first, then the COLLECTION entry that says so."""
-        means, directory, now = self._means, self._means.directory, self._means.clock()
+        means, directory, now = self._means, self._means.directory, self._means.participant.clock()
         found = directory.channel_at(self.number)
         if found is None or not found.is_open:
             state.pending.clear()  # nothing can be written there any more, and nothing new comes
@@ -248,7 +246,7 @@ class FollowedChannel:
         taken: list[TakenOver] = []
         for batch in list(islice(state.pending.values(), MAX_PENDING)):
             try:
-                taken.append(take_over(batch, directory, means.store))
+                taken.append(take_over(batch, directory, means.keystore))
             except (KeyMissing, KeyFileError) as error:
                 del state.pending[batch.batch_id]  # tried again when the channel is opened anew
                 means.alarm_in(self.number, str(error))
@@ -264,12 +262,15 @@ class FollowedChannel:
 
     async def collect_if_due(self, state: ChannelState) -> None:
         """Take over what waits, at most once a second."""
-        if state.pending and not 0 <= self._means.clock() - self._collected_at < COLLECTION_PAUSE_US:
+        if (
+            state.pending
+            and not 0 <= self._means.participant.clock() - self._collected_at < COLLECTION_PAUSE_US
+        ):
             await self._collect_once(state)
 
     async def log_denials(self, *, all: bool = False) -> None:
         """Log the counted denials whose minute is over, or all of them."""
-        clock = self._means.clock
+        clock = self._means.participant.clock
         for terms in self.denials.due(clock(), all=all):
             if self._state is None:
                 return
@@ -286,14 +287,14 @@ class FollowedChannel:
         means, lost = self._means, list[Journalled]()
         chunk = means.journal.after(self.number, None)
         while chunk:
-            lost += [entry for entry in chunk if not await is_in_log(means.log, entry)]
+            lost += [entry for entry in chunk if not await is_in_log(means.participant.log, entry)]
             chunk = means.journal.after(self.number, chunk[-1])
         return lost
 
     async def _sound_alarm(self, detail: str) -> NoReturn:
         """Stop releasing until an operator acknowledges, and put back what was lost."""
         means = self._means
-        means.journal.raise_alarm(Alarm(self.number, detail, means.clock()))
+        means.journal.raise_alarm(Alarm(self.number, detail, means.participant.clock()))
         await self._stay_stopped()
 
     async def _stay_stopped(self) -> NoReturn:
@@ -309,10 +310,10 @@ class FollowedChannel:
         lost = [] if self._put_back_for == ever else await self._lost()
         if lost:
             self._state = self._new_state()
-            await self._state.apply_to(await means.log.ends(channel_partitions(self.number)))
+            await self._state.apply_to(await means.participant.log.ends(channel_partitions(self.number)))
             for entry in lost:
                 for terms in _late_parts(entry):
-                    await self.write(means.directory, [(terms, None)], now=means.clock())
+                    await self.write(means.directory, [(terms, None)], now=means.participant.clock())
                 means.journal.mark_late(entry)
             self._state = None
         self._put_back_for = ever

@@ -76,15 +76,7 @@ async def open_service(
         await announce_intake(session)
         await confirm_epochs(session)
         with open_journal(profile) as journal:
-            service = KeyAccessService(
-                session.log,
-                session.keyring,
-                service_keys(session),
-                journal,
-                genesis=profile.genesis,
-                clock=system_clock,
-                log_clock=system_clock,
-            )
+            service = KeyAccessService(session.participant, service_keys(session), journal)
             async with service:
                 yield session, service
 

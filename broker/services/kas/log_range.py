@@ -12,13 +12,12 @@ from broker.crypto.merkle import inclusion_path
 from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import EpochKey
 from broker.errors import FormatError, OpenError
-from broker.participant.reading import read_events
 from broker.services.kas.channel_reader import ChannelState
 from broker.services.kas.channel_service import Means
 from broker.services.kas.entries import access_release_secret, month_of
 from broker.services.kas.keystore import KeyStore
 from broker.verify.entitlement import ACCESS_TOPIC
-from broker.verify.partition import PartitionReader, ReaderState, VerifiedBatch
+from broker.verify.partition import ReaderState, VerifiedBatch
 from broker.wire.access import AccessRequest, LogEntry
 from broker.wire.batch import entry_bytes, leaf_hashes
 from broker.wire.encoding import decode
@@ -73,23 +72,22 @@ async def _read_range(
     means: Means, state: ChannelState, item: LogItem, wanted: Callable[[Terms], bool]
 ) -> tuple[LogEntry, ...]:
     """The wanted entries of the range; those whose month is erased go without a key."""
-    reader = PartitionReader(
-        topic=ACCESS_TOPIC,
-        partition=state.number,
-        history=means.follower.history,
-        keys=state.access_key,
+    participant = means.participant
+    reader = participant.reader(
+        means.directory.channels[state.name],
+        ACCESS_TOPIC,
         state=ReaderState(next_offset=item.start, mark=state.access_mark(item.start)),
     )
     found: list[LogEntry] = []
     size, end = 0, state.access.settled_offset
     # A batch that begins in the range is read to its end, even where the range stops within it.
-    async with aclosing(read_events(means.log, reader, means.follower, end=end)) as events:
+    async with aclosing(participant.read(reader, end=end)) as events:
         async for event in events:
             if not isinstance(event, VerifiedBatch):
                 continue
             if event.offset >= item.end or size > MAX_ENTRIES_BYTES:
                 break
-            for entry in _entries(event, means.genesis, state.access_key, means.store, wanted):
+            for entry in _entries(event, means.genesis, state.access_key, means.keystore, wanted):
                 found.append(entry)
                 size += entries_size((entry,))
     return tuple(found)

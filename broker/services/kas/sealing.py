@@ -32,8 +32,8 @@ def seal_answer(
     """The answer, sealed to the newest receiving key of who asked; RequestRefused where it has none."""
     request = checked.request
     receipt = Receipt(
-        issuer=means.keyring.name,
-        issued_at=means.clock(),
+        issuer=means.participant.name,
+        issued_at=means.participant.clock(),
         request_digest=checked.digest,
         entry=entry,
         outcomes=receipt_outcomes(outcomes),
@@ -58,10 +58,13 @@ def seal_answer(
 def sign_collections(means: Means, query_digest: bytes, batches: tuple[Collected, ...]) -> bytes:
     """The answer to a collection query."""
     content = CollectionAnswer(
-        issuer=means.keyring.name, issued_at=means.clock(), query_digest=query_digest, batches=batches
+        issuer=means.participant.name,
+        issued_at=means.participant.clock(),
+        query_digest=query_digest,
+        batches=batches,
     )
     return encode(_sign(means, "collection-answer", encode(content)))
 
 
 def _sign(means: Means, kind: str, content: bytes) -> Signed:
-    return sign_content(means.keyring.signing, kind, means.genesis, content)
+    return sign_content(means.participant.keyring.signing, kind, means.genesis, content)

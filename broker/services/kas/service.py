@@ -19,7 +19,7 @@ access log that was cut, does (see ``followed``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -38,11 +38,9 @@ from broker.access.requests import (
     check_time,
     parse_request,
 )
-from broker.directory import Channel, Directory
+from broker.directory import Channel, Directory, check_high_water
 from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
-from broker.log.protocol import Log
-from broker.participant.follower import DirectoryFollower
-from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.services.kas.channel_reader import ChannelState, channel_partitions
 from broker.services.kas.channel_service import FollowedChannel, Means
 from broker.services.kas.held import HeldReleases
@@ -86,54 +84,38 @@ class _Decided:
 class KeyAccessService:
     """A running key access service: ``async with KeyAccessService(...) as kas``.
 
-    ``clock`` gives microseconds since 1970-01-01; ``log_clock``, where given, is what the append times of
-    the directory are held against. It answers by itself; ``run`` also takes over what is published
-    before anybody asks for it. A cancelled call leaves at most an entry in the log for
-    which nothing was released.
+    It answers by itself; ``run`` also takes over what is published before anybody asks for it. A cancelled
+    call leaves at most an entry in the log for which nothing was released.
     """
 
     def __init__(
-        self,
-        log: Log,
-        keyring: Keyring,
-        store: KeyStore,
-        journal: Journal,
-        *,
-        genesis: bytes,
-        clock: Callable[[], int],
-        log_clock: Callable[[], int] | None = None,
-        poll_s: float = 1.0,
+        self, participant: Participant, keystore: KeyStore, journal: Journal, *, poll_s: float = 1.0
     ) -> None:
         self.stranger_denials = 0
         """Requests by who takes no part in the channel, or for one that does not exist: counted only."""
-        self._log = log
-        self._keyring = keyring
-        self._store = store
+        self._participant = participant
+        self._keystore = keystore
         self._journal = journal
-        self._genesis = genesis
-        self._clock = clock
-        self._log_clock = log_clock
         self._poll_s = poll_s
         self._channels: dict[int, FollowedChannel] = {}
         self._started: Means | None = None
 
     async def __aenter__(self) -> Self:
-        follower = await DirectoryFollower.start(
-            self._log, self._genesis, high_water=self._journal.high_water(), clock=self._log_clock
-        )
+        participant, journal = self._participant, self._journal
+        await participant.follower.refresh()
+        # The journal remembers what every replica with this key store has seen, the profile only what it saw.
+        mark = journal.high_water()
+        if mark is not None:
+            check_high_water(participant.follower.history, mark)
         means = Means(
-            log=self._log,
-            follower=follower,
-            keyring=self._keyring,
-            store=self._store,
-            journal=self._journal,
-            held=HeldReleases(self._log, self._store),
-            genesis=self._genesis,
-            clock=self._clock,
+            participant=participant,
+            keystore=self._keystore,
+            journal=journal,
+            held=HeldReleases(participant.log, self._keystore),
         )
         means.check_own_key(means.directory)
-        self._journal.saw_directory(follower.high_water)
-        for alarm in self._journal.alarms():
+        journal.saw_directory(participant.follower.high_water)
+        for alarm in journal.alarms():
             means.alarm_in(alarm.partition, alarm.detail)
         self._started = means
         return self
@@ -175,7 +157,7 @@ class KeyAccessService:
             checked = await self._check(request, details)
             means, issuer, name = self._means, checked.request.issuer, checked.request.channel
             if not is_participant(means.directory, issuer, name):
-                await means.follower.refresh()  # it may have joined since
+                await means.participant.follower.refresh()  # it may have joined since
             found = means.directory.channel(name)
             if found is None or not is_participant(means.directory, issuer, name):
                 return self._answer_stranger(checked)
@@ -187,8 +169,8 @@ class KeyAccessService:
         """What became of batches: see :class:`~broker.access.client.KeyAccess`."""
         async with _answering("collections"):
             means = self._means
-            await means.follower.refresh()
-            checked = check_query(query, means.follower.history, self._clock())
+            await means.participant.follower.refresh()
+            checked = check_query(query, means.participant.follower.history, self._participant.clock())
             asked, channel = checked.query, means.directory.channel(checked.query.channel)
             if channel is not None and channel.is_open and asked.issuer in channel.members:
                 answers = await self._collected(self.followed(channel), asked.batches)
@@ -209,8 +191,10 @@ class KeyAccessService:
         )
 
     async def _check(self, request: bytes, details: bytes) -> CheckedRequest:
-        follower = self._means.follower
-        parsed = parse_request(request, details, self._clock())  # what is malformed has nothing read for it
+        follower = self._means.participant.follower
+        parsed = parse_request(
+            request, details, self._participant.clock()
+        )  # what is malformed has nothing read for it
         try:
             return check_issuer(parsed, follower.history)
         except RequestRefused:
@@ -260,7 +244,7 @@ class KeyAccessService:
         raise KasUnavailable("what was decided grew old before it could be answered; nothing was released")
 
     def _holds(self, decided: _Decided) -> bool:
-        return 0 <= self._clock() - decided.at <= DECISION_HOLDS_US
+        return 0 <= self._participant.clock() - decided.at <= DECISION_HOLDS_US
 
     async def _decide(
         self, channel: FollowedChannel, checked: CheckedRequest
@@ -269,7 +253,7 @@ class KeyAccessService:
         state, request = await channel.apply(), checked.request
         wanted = {item.batch_id for item in request.items if isinstance(item, RecordItem)}
         await channel.collect(state, wanted)
-        now, directory = self._clock(), self._means.directory
+        now, directory = self._participant.clock(), self._means.directory
         check_time(request.issued_at, now)  # it may have waited for its turn
         check_signed(checked.signed, request.issuer, directory)  # its key may be revoked by now
         return state, _Decided(
@@ -332,12 +316,12 @@ class KeyAccessService:
     async def collect(self) -> None:
         """Once over every open channel: take over what is new there, at most once a second each."""
         means = self._means
-        await means.follower.refresh()
+        await means.participant.follower.refresh()
         means.check_own_key(means.directory)
         usable = [one for one in means.directory.channels.values() if one.is_open and one.epoch]
         channels = [self.followed(one) for one in usable]
         partitions = [one for channel in channels for one in channel_partitions(channel.number)]
-        ends = await self._log.ends(partitions) if partitions else {}
+        ends = await means.participant.log.ends(partitions) if partitions else {}
         for channel in channels:
             try:
                 async with channel.turn:
