@@ -9,11 +9,10 @@ from pathlib import Path
 import click
 
 from broker.errors import UsageError
-from broker.services.kas.local import open_key_access
 from broker.services.kas.local import open_service as open_service_with
 from broker.services.kas.service import KeyAccessService
+from broker.services.key_access import open_profile
 from broker.session import Profile, Session
-from broker.session import open_session as open_with
 from broker.session.passphrase import passphrase_for
 from broker.session.passphrase import passphrase_of as passphrase_with
 
@@ -24,7 +23,7 @@ _HINT = "set FTF_PASSPHRASE_FILE to a file of mode 0600, or passphrase_file in t
 
 def open_session(profile: Profile) -> AbstractAsyncContextManager[Session]:
     """Open the log and read the directory, asking for the passphrase when first needed."""
-    return open_with(profile, key_access=open_key_access, ask=_ask)
+    return open_profile(profile, ask=_ask)
 
 
 def open_service(profile: Profile) -> AbstractAsyncContextManager[tuple[Session, KeyAccessService]]:

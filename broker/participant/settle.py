@@ -16,10 +16,9 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 
-import structlog
-
 from broker.errors import LogUnavailable, OutcomeUnknown
 from broker.log.protocol import Log, Message, Partition, StoredMessage
+from broker.logger import get_logger
 
 __all__ = ["ATTEMPTS", "append_settled", "backoff_s", "find_messages", "match_messages"]
 
@@ -29,7 +28,7 @@ ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
+_log = get_logger("broker.exchange")
 
 
 class _Matcher:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from broker.clock import day_of
 from broker.directory import Directory
 from broker.errors import KasUnavailable, OperatorError, UsageError
+from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.publish.lanes import Lane
 from broker.publish.permission import check_publisher, check_terms, intake_of
@@ -25,7 +24,7 @@ REFRESH_S = 1.0
 
 _MAX_KNOWN = 4096
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
+_log = get_logger("broker.exchange")
 
 
 class Admission:

@@ -11,12 +11,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-import structlog
-
 from broker.access.answers import open_collection_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import make_query
 from broker.errors import KasUnavailable, PeerError
+from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.participant.settle import backoff_s
 from broker.publish.tickets import Published
@@ -27,7 +26,7 @@ __all__ = ["ask_collected"]
 
 _QUERIED = 256
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
+_log = get_logger("broker.exchange")
 
 
 async def ask_collected(

@@ -30,12 +30,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from broker.access.client import KeyAccess
 from broker.clock import day_of
 from broker.errors import BrokerError, OutcomeUnknown, UsageError
 from broker.log.protocol import Message, Partition
+from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.participant.settle import append_settled
 from broker.participant.tasks import Tasks
@@ -52,7 +51,7 @@ from broker.wire.terms import RecordTerms
 
 __all__ = ["Published", "Publisher", "Ticket"]
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
+_log = get_logger("broker.exchange")
 
 
 @dataclass(slots=True)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
 from broker.access.client import KeyAccess
@@ -26,9 +27,13 @@ from broker.log import Log, open_log
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.participant.participant import Participant
+from broker.publish.publisher import Publisher
+from broker.records.record import Record, from_json
 from broker.session.key_folder import KeyFolder
 from broker.session.passphrase import Ask, passphrase_of
 from broker.session.profile import Profile, Role
+from broker.subscribe.asking import Ground
+from broker.subscribe.subscriber import Subscriber
 from broker.wire.statements import KeyUse
 
 __all__ = ["KeyAccessOpener", "Session", "load_high_water", "open_session", "save_high_water"]
@@ -86,6 +91,46 @@ class Session:
         return Participant(
             log=self.log, follower=self.follower, keyring=self.keyring, store=self.store, clock=system_clock
         )
+
+    def publisher(self, *, linger_s: float = 0.05) -> Publisher:
+        """A publisher of this participant: ``async with session.publisher() as publisher``.
+
+        A batch that is not full is sent ``linger_s`` seconds after its first record.
+        """
+        return Publisher(self.participant, linger_s=linger_s)
+
+    @asynccontextmanager
+    async def subscriber(
+        self,
+        ground: Ground,
+        *,
+        record_types: Sequence[str] | None = None,
+        state_path: str | os.PathLike[str] | None = None,
+        autocommit: bool = True,
+    ) -> AsyncIterator[Subscriber]:
+        """A subscriber of this participant, with its key access service open while the block runs.
+
+        The options are those of :class:`~broker.subscribe.subscriber.Subscriber`.
+        """
+        async with (
+            self.key_access() as kas,
+            Subscriber(
+                self.participant,
+                kas,
+                ground=ground,
+                record_types=record_types,
+                state_path=state_path,
+                autocommit=autocommit,
+            ) as subscriber,
+        ):
+            yield subscriber
+
+    def record(self, record_type: str, fields: object) -> Record:
+        """Read a record from its JSON form, checked by every rule that holds today.
+
+        Raises RecordInvalid, which lists all that is wrong with it.
+        """
+        return from_json(record_type, fields, store=self.store, today=datetime.now(UTC).date())
 
     def signing_keys(self) -> tuple[SigningKey, ...]:
         """Our signing keys that the directory lists as active, the newest first; else all that we have."""

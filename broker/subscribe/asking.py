@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-
-import structlog
+from typing import Self
 
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
-from broker.access.requests import MAX_ITEMS, PreparedRequest, make_request
-from broker.errors import KasStopped, KasUnavailable, PeerError
+from broker.access.requests import MAX_ITEMS, PreparedRequest, make_request, new_details
+from broker.errors import KasStopped, KasUnavailable, PeerError, UsageError
+from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.participant.settle import backoff_s
 from broker.subscribe.delivery import Release
@@ -27,7 +27,7 @@ from broker.wire.terms import Purpose
 
 __all__ = ["MAX_ITEMS", "AnswerWrong", "Asked", "Asker", "Ground", "Wanted"]
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
+_log = get_logger("broker.exchange")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,76 @@ class Ground:
     operation: Operation
     details: Callable[[], AccessDetails]
     mandate_ref: str | None = None
+
+    @classmethod
+    def consultation(
+        cls,
+        channel: str,
+        purpose: Purpose | str,
+        *,
+        person: str,
+        role: str,
+        legal_basis: str,
+        justification: str,
+        case_reference: str | None = None,
+    ) -> Self:
+        """The ground of a person who reads; ``person`` is the agency's own pseudonym of its officer.
+
+        Raises UsageError where a text is missing or too long: the justification has at most 500 characters.
+        """
+
+        def details() -> AccessDetails:
+            return new_details(
+                person=person,
+                role=role,
+                legal_basis=legal_basis,
+                case_reference=case_reference,
+                justification=justification,
+            )
+
+        details()  # A text that the service would refuse is refused here, before anything is asked.
+        return cls(
+            channel=channel,
+            purpose=_purpose(purpose),
+            operation=Operation.CONSULTATION,
+            details=details,
+        )
+
+    @classmethod
+    def disclosure(
+        cls,
+        channel: str,
+        purpose: Purpose | str,
+        *,
+        mandate: str,
+        role: str,
+        legal_basis: str,
+        justification: str,
+    ) -> Self:
+        """The ground of a system that reads under ``mandate``, a standing mandate of the channel.
+
+        Raises UsageError where a text is missing or too long: the justification has at most 500 characters.
+        """
+
+        def details() -> AccessDetails:
+            return new_details(role=role, legal_basis=legal_basis, justification=justification)
+
+        details()  # A text that the service would refuse is refused here, before anything is asked.
+        return cls(
+            channel=channel,
+            purpose=_purpose(purpose),
+            operation=Operation.DISCLOSURE,
+            mandate_ref=mandate,
+            details=details,
+        )
+
+
+def _purpose(purpose: Purpose | str) -> Purpose:
+    try:
+        return Purpose(purpose)
+    except ValueError:
+        known = ", ".join(Purpose)
+        raise UsageError(f"there is no purpose '{purpose}'", hint=f"there are: {known}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,13 +30,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from broker.access.client import KeyAccess
 from broker.avro.schema import RecordSchema
 from broker.directory import Channel
 from broker.errors import KasUnavailable, UsageError
 from broker.log.protocol import Partition
+from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.participant.tasks import Tasks
 from broker.subscribe.asking import AnswerWrong, Asked, Asker, Ground, Wanted
@@ -56,7 +55,7 @@ from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["Delivered", "Delivery", "Ground", "NotDelivered", "Subscriber", "Violation"]
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.exchange")
+_log = get_logger("broker.exchange")
 
 
 class Subscriber:

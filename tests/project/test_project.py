@@ -34,7 +34,7 @@ HOUSE: tuple[frozenset[str], ...] = (
     frozenset({"directory", "log", "records"}),
     frozenset({"wire"}),
     frozenset({"avro", "crypto"}),
-    frozenset({"clock", "files"}),
+    frozenset({"clock", "files", "logger"}),
     frozenset({"errors"}),
 )
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from broker.access.requests import new_details
-from broker.errors import UsageError
-from broker.publish.publisher import Publisher
-from broker.records.record import from_json
-from broker.services.kas.local import open_key_access
+from broker import Delivered, Ground, open_profile
+from broker.errors import RecordInvalid, UsageError
 from broker.session import Profile, open_session
-from broker.subscribe.asking import Ground
-from broker.subscribe.subscriber import Delivered, Subscriber
-from broker.wire.manifest import Operation
-from broker.wire.terms import Purpose
 from support.cli_coalition import BORDER, CHANNEL, POLICE, CliCoalition, row
 
 PHRASE = "an exercise"
@@ -36,31 +28,50 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliCoalition:
 async def test_a_program_publishes_and_reads(place: CliCoalition, monkeypatch: pytest.MonkeyPatch) -> None:
     """What one session publishes another one reads, with the key access service that its profile names."""
     monkeypatch.setenv("FTF_PASSPHRASE", PHRASE)
-    sent = row()
-    record_type = str(sent.pop("record_type"))
-    async with (
-        open_session(Profile.load(place.profile(POLICE))) as own,
-        Publisher(own.participant) as publisher,
-    ):
-        record = from_json(record_type, sent, store=own.store, today=datetime.now(UTC).date())
-        published = await (await publisher.publish(CHANNEL, record))
-    ground = Ground(
-        channel=CHANNEL,
-        purpose=Purpose.INVESTIGATION,
-        operation=Operation.CONSULTATION,
-        details=lambda: new_details(
-            person="officer-17", role="analyst", legal_basis="Treaty, article 7", justification="Return"
-        ),
+    fields = row()
+    record_type = str(fields.pop("record_type"))
+    async with open_profile(place.profile(POLICE)) as police, police.publisher() as publisher:
+        published = await (await publisher.publish(CHANNEL, police.record(record_type, fields)))
+    ground = Ground.consultation(
+        CHANNEL,
+        "INVESTIGATION",
+        person="officer-17",
+        role="analyst",
+        legal_basis="Treaty, article 7",
+        justification="Return",
     )
-    async with (
-        open_session(Profile.load(place.profile(BORDER)), key_access=open_key_access) as own,
-        own.key_access() as kas,
-        Subscriber(own.participant, kas, ground=ground) as subscriber,
-    ):
+    async with open_profile(place.profile(BORDER)) as border, border.subscriber(ground) as subscriber:
         found = [item async for item in subscriber.deliveries()]
     (item,) = found
     assert isinstance(item, Delivered)
     assert (item.batch_id, item.index) == (published.batch_id, published.index)
+
+
+async def test_a_record_that_breaks_a_rule_is_told_to_the_program(place: CliCoalition) -> None:
+    """Session.record lists all that is wrong, as publishing a file does."""
+    async with open_profile(place.profile(BORDER)) as border:
+        with pytest.raises(RecordInvalid, match="purpose"):
+            border.record("ReturnEvent", {})
+
+
+def test_a_ground_is_refused_where_a_text_is_wrong() -> None:
+    """An unknown purpose or a justification that is too long is refused before anything is asked."""
+    words = {"role": "analyst", "legal_basis": "Treaty, article 7", "justification": "x" * 501}
+    with pytest.raises(UsageError, match="justification"):
+        Ground.consultation(CHANNEL, "INVESTIGATION", person="officer-17", **words)
+    with pytest.raises(UsageError, match="there is no purpose 'CURIOSITY'"):
+        Ground.disclosure(CHANNEL, "CURIOSITY", mandate="XBB-7", **(words | {"justification": "Return"}))
+
+
+async def test_a_session_without_key_access_cannot_read(place: CliCoalition) -> None:
+    """A session that was opened without a key access service says so when a reader is asked for."""
+    ground = Ground.disclosure(
+        CHANNEL, "INVESTIGATION", mandate="XBB-7", role="system", legal_basis="Treaty", justification="Return"
+    )
+    async with open_session(Profile.load(place.profile(BORDER))) as border:
+        with pytest.raises(UsageError, match="without key access"):
+            async with border.subscriber(ground):
+                pass
 
 
 async def test_whoever_opens_a_session_may_be_asked_for_the_passphrase(place: CliCoalition) -> None:

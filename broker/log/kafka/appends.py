@@ -22,8 +22,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from broker.errors import LogUnavailable, OutcomeUnknown
 from broker.log.kafka.brokers import Brokers, Use
 from broker.log.kafka.deadline import Deadline
@@ -31,13 +29,14 @@ from broker.log.kafka.error_codes import Code, refusal
 from broker.log.kafka.record_batch import Identity, encode_batch
 from broker.log.kafka.wire import NoAnswer, NotSent, Produced
 from broker.log.protocol import Message
+from broker.logger import get_logger
 
 __all__ = ["Appends"]
 
 _LAST_EPOCH = 2**15 - 1
 _SEQUENCES = 2**31
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
+_log = get_logger("broker.log")
 
 
 @dataclass(slots=True)

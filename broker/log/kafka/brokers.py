@@ -18,12 +18,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from typing import Any, Self, TypeVar
 
-import structlog
-
 from broker.errors import LogUnavailable, UsageError
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.options import KafkaOptions
 from broker.log.kafka.wire import Cluster, Connection, NoAnswer, NotSent, PartitionAt, Security
+from broker.logger import get_logger
 
 __all__ = ["Brokers", "Use"]
 
@@ -32,7 +31,7 @@ _T = TypeVar("_T")
 _STAGGER_S = 1.0
 _CONFIRM_S = 0.15
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
+_log = get_logger("broker.log")
 
 
 class Use(Enum):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import structlog
-
 from broker.errors import LogUnavailable, UsageError
 from broker.log.kafka import admin
 from broker.log.kafka.brokers import Brokers, Use
@@ -19,10 +17,11 @@ from broker.log.kafka.cluster_policy import (
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.error_codes import Code, refusal
 from broker.log.kafka.wire import NoAnswer, NotSent
+from broker.logger import get_logger
 
 __all__ = ["check_policy", "cluster_view", "ensure_topic", "wanted_copies"]
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
+_log = get_logger("broker.log")
 
 
 async def ensure_topic(

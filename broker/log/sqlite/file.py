@@ -25,14 +25,13 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Self, TypeVar
 
-import structlog
-
 from broker.errors import LogUnavailable, OutcomeUnknown, UsageError
 from broker.log.protocol import MAX_OFFSET, Message, StoredMessage
 from broker.log.sqlite import rows
 from broker.log.sqlite.calls import jitter_s
 from broker.log.sqlite.failures import is_busy, is_io_error, translated
 from broker.log.sqlite.rows import Place, Topic
+from broker.logger import get_logger
 
 __all__ = ["LogFile"]
 
@@ -171,7 +170,7 @@ class LogFile:
             # What was appended is durable; failing now would tell the caller otherwise.
             cause = str(error)
         if self._scrub_due and not self._scrub_blocked:
-            structlog.get_logger("broker.log").warning(
+            get_logger("broker.log").warning(
                 "deleted values are not yet gone from the disk", log=self.path, cause=cause
             )
         self._scrub_blocked = self._scrub_due

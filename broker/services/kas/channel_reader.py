@@ -11,14 +11,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-import structlog
-
 from broker.access.late_entries import lost_manifests
 from broker.access.record_states import ChannelRecords
 from broker.avro.schema import default_store
 from broker.directory import Channel, Directory
 from broker.errors import KasUnavailable
 from broker.log.protocol import Partition
+from broker.logger import get_logger
 from broker.participant.follower import DIRECTORY
 from broker.participant.participant import Participant
 from broker.verify.entitlement import ACCESS_TOPIC
@@ -41,7 +40,7 @@ MAX_PENDING = 256
 """Batches that wait to be listed; a COLLECTION entry lists so many."""
 
 _MAX_LOGGED = 100
-_log = structlog.get_logger("broker.access")
+_log = get_logger("broker.access")
 
 
 class WentBack(KasUnavailable):

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NoReturn
 
-import structlog
-
 from broker.directory import Channel, Directory
 from broker.errors import KasStopped, KasUnavailable, KeyFileError, NotEntitled
 from broker.log.protocol import Partition
+from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.services.kas.channel_reader import MAX_PENDING, ChannelState, WentBack, channel_partitions
 from broker.services.kas.denials import Denials
@@ -42,7 +41,7 @@ took its partitions over, answers the first questions with what it knew before."
 _MAX_LATE_BYTES = 600_000
 _MAX_ALARMS = 1000
 _MICROSECONDS_A_DAY = 86_400_000_000
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.access")
+_log = get_logger("broker.access")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import structlog
-
 from broker.access.answers import Outcome, RecordRef
 from broker.access.policy import Decision
 from broker.access.record_states import ChannelRecords
 from broker.errors import OpenError
+from broker.logger import get_logger
 from broker.services.kas.channel_service import Means
 from broker.wire.access import AccessRequest
 from broker.wire.manifest import LogItem, Reason, RecordItem, Verdict
@@ -18,7 +17,7 @@ __all__ = ["not_released", "release"]
 
 _RELEASED = Outcome(Verdict.ALLOWED, None, True)
 _NOT_HELD = Outcome(Verdict.ALLOWED, Reason.NOT_COLLECTED, False)
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.access")
+_log = get_logger("broker.access")
 
 
 def not_released(decisions: Mapping[RecordRef, Decision]) -> dict[RecordRef, Outcome]:

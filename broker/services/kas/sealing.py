@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import structlog
-
 from broker.access.answers import Outcome, RecordRef, encode_answer, receipt_outcomes
 from broker.access.requests import CheckedRequest
 from broker.crypto.seal import answer_info, seal
 from broker.errors import NotEntitled, RequestRefused
+from broker.logger import get_logger
 from broker.services.kas.channel_service import Means
 from broker.wire.access import CollectionAnswer, EntryRef, LogEntry, Receipt
 from broker.wire.batch import sign_content
@@ -18,7 +17,7 @@ from broker.wire.manifest import Collected, Signed
 
 __all__ = ["seal_answer", "sign_collections"]
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.access")
+_log = get_logger("broker.access")
 
 
 def seal_answer(

@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-import structlog
-
 from broker.access.answers import Outcome, RecordRef, asked_for
 from broker.access.decisions import decide_request, is_participant, is_wholly_denied, record_outcomes
 from broker.access.policy import Decision
@@ -40,6 +38,7 @@ from broker.access.requests import (
 )
 from broker.directory import Channel, Directory, check_high_water
 from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
+from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.services.kas.channel_reader import ChannelState, channel_partitions
 from broker.services.kas.channel_service import FollowedChannel, Means
@@ -67,7 +66,7 @@ DECISION_HOLDS_US = 10 * 1_000_000
 
 _FLUSH_TIMEOUT_S = 5.0
 _MAX_ROUNDS = 5
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.access")
+_log = get_logger("broker.access")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,41 @@
+"""Log lines of the library: warnings on stderr, or wherever the host program sends its own lines.
+
+A program that imports us keeps its structlog as it is. structlog prints everything to stdout until it is
+configured, and stdout is the program's; so as long as nobody has configured it we write to stderr, and
+warnings only. From the moment that the program configures structlog, before or after it imports us, its
+configuration counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, cast
+
+import structlog
+
+__all__ = ["get_logger"]
+
+
+def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:
+    """Return the logger of a room of this package, such as ``broker.log``."""
+    return cast(structlog.typing.FilteringBoundLogger, _Deferred(room))
+
+
+class _Deferred:
+    """A logger that looks at each line whether the host has configured structlog by now."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, room: str) -> None:
+        self._room = room
+
+    def __getattr__(self, method: str) -> Any:
+        if structlog.is_configured():
+            return getattr(structlog.get_logger(self._room), method)
+        # Nothing is kept: sys.stderr may be another file at the next line, as in a test or a daemon.
+        printed = structlog.wrap_logger(
+            structlog.PrintLogger(sys.stderr),
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        )
+        return getattr(printed, method)
