@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from broker.errors import UsageError
-from broker.files import write_atomically
+from broker.files import sync_folder, write_atomically
 
 __all__ = ["Rejects"]
 
@@ -55,6 +55,7 @@ class Rejects:
             with self._file as file:
                 file.flush()
                 os.fsync(file.fileno())
+            sync_folder(self.path.absolute().parent)
 
     def add(self, line: int, reasons: Sequence[str], row: Mapping[str, Any] | None) -> None:
         """Note why a row was not published."""

@@ -204,9 +204,11 @@ def load_high_water(profile: Profile) -> HighWater | None:
 
 
 def save_high_water(profile: Profile, mark: HighWater) -> None:
-    """Remember this mark, unless more was seen already by another process."""
+    """Remember this mark durably, unless another process has remembered a larger one."""
     path = profile.state / _HIGH_WATER
-    with locked(path.with_name(path.name + ".lock")):  # else the slower of two processes takes it back
+    # Reading and writing are one step under the lock: else the slower of two processes, which has seen less
+    # of the directory, would overwrite the mark of the faster one.
+    with locked(path.with_name(path.name + ".lock")):
         before = load_high_water(profile)
         if before is None or before.size < mark.size:
             data = json.dumps({"size": mark.size, "head": mark.head.hex()}) + "\n"

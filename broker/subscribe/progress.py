@@ -1,4 +1,12 @@
-"""How far a subscriber has come: what was handed over, what is done, what is stored."""
+"""Progress of a subscription: which records were handed over, which are done, and which are stored as done.
+
+A record is *in hand* from the moment it is handed to the consumer until the consumer asks for the next one,
+or commits. Then it is *done*. ``save`` stores what is done, and nothing that is only in hand: after a crash
+the record in hand is delivered again, never lost.
+
+Only the subscriber's delivery loop and its ``commit`` call these methods, from one task at a time, so
+nothing here is locked.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +29,38 @@ __all__ = ["Progress"]
 
 _SAVE_RECORDS = 1024
 _SAVE_S = 1.0
+"""With autocommit, what is done is stored after so many records or seconds, whichever comes first."""
+
 _BEGINNING = Position(reader=ReaderState(next_offset=0, mark=0))
 
 
 class Progress:
-    """The position of one subscription, with its state file and receipts where it has them.
-
-    An item is *in hand* from when it is given to the consumer until the next one is asked for, or
-    until a commit: then it is *done*. ``save`` stores what is done.
-    """
+    """The position of one subscription, with its state file and its receipts if it keeps them."""
 
     def __init__(self, follower: DirectoryFollower, channel: str, *, autocommit: bool) -> None:
         self.sink: Json = None
-        """The consumer's own position, stored together with ours."""
+        """The consumer's own position, which is stored together with ours."""
         self._follower = follower
         self._channel = channel
         self._autocommit = autocommit
         self._file: StateFile | None = None
         self._receipts: ReceiptFile | None = None
         self._positions: dict[Partition, Position] = {}
+        """What is done. Within a window it moves record by record; it is what the next ``save`` stores."""
         self._in_hand: tuple[Partition, int, int] | None = None
+        """Partition, offset of the batch and index of the record that the consumer is working on."""
         self._unsaved = 0
+        """Records and windows that are done and not stored."""
         self._saved_at = time.monotonic()
 
     @classmethod
     def open(cls, path: Path | None, follower: DirectoryFollower, channel: str, *, autocommit: bool) -> Self:
-        """What the state file says, the file being ours until ``close``; the beginning without one."""
+        """Open the state file and the receipts beside it, and go on from the position that it holds.
+
+        The state file is locked until ``close``. Without ``path`` nothing is stored, and reading starts at
+        the beginning. Raises UsageError for a file that cannot be used, NotEntitled when the directory is
+        not the one that this subscriber saw before, or is shorter.
+        """
         progress = cls(follower, channel, autocommit=autocommit)
         if path is None:
             return progress
@@ -72,7 +86,7 @@ class Progress:
         self.sink = state.sink
 
     def close(self) -> None:
-        """Store what is done, unless only commits may, and let go of the files."""
+        """Store what is done, except where only ``commit`` may store, and close the files."""
         try:
             if self._autocommit and self._unsaved:
                 self.save()
@@ -82,14 +96,14 @@ class Progress:
             if self._file is not None:
                 self._file.close()
 
-    # where reading goes on
-
     def readers(self, partitions: Iterable[Partition]) -> dict[Partition, ReaderState]:
-        """Where reading these partitions goes on: at the beginning, those that were never read."""
-        return {one: self._positions.setdefault(one, _BEGINNING).reader for one in partitions}
+        """Return where reading goes on in each partition; a partition never read begins at its start."""
+        return {
+            partition: self._positions.setdefault(partition, _BEGINNING).reader for partition in partitions
+        }
 
     def remaining(self, partition: Partition, batch: VerifiedBatch) -> tuple[int, ...]:
-        """The indexes of a batch that are not done."""
+        """Return the indexes of the batch's records that are not done."""
         position = self._positions[partition]
         if batch.offset < position.offset:
             return ()
@@ -97,55 +111,57 @@ class Progress:
         return tuple(range(first, batch.opened.manifest.count))
 
     def is_news(self, partition: Partition, violation: Violation) -> bool:
-        """Tell whether a violation stands behind what is done."""
+        """Tell whether the violation stands after everything that is done, and so was not reported before."""
         return violation.place.offset >= self._positions[partition].offset
 
-    # what happens to items
-
     def keep(self, request: Signed, receipt: Signed) -> None:
-        """Keep a receipt, before anything that it stands for is handed over."""
+        """Add a receipt to the file; called before any record that it covers is handed over."""
         if self._receipts is not None:
             self._receipts.add(request, receipt)
 
     def hand_over(self, partition: Partition, offset: int, index: int) -> None:
-        """The record ``index`` of the batch at ``offset`` is in the consumer's hand."""
+        """Note that record ``index`` of the batch at ``offset`` is now in the consumer's hand."""
         self._in_hand = (partition, offset, index)
 
     def finish(self) -> None:
-        """What is in hand is done."""
+        """Note that the record in hand, if there is one, is done."""
         if self._in_hand is not None:
-            (partition, offset, index), self._in_hand = self._in_hand, None
+            partition, offset, index = self._in_hand
+            self._in_hand = None
             self._move(partition, offset, index + 1)
             self._unsaved += 1
 
     def finish_batch(self, partition: Partition, offset: int) -> None:
-        """Everything in the batch at this offset is done."""
+        """Note that the whole batch at this offset is done."""
         self._move(partition, offset + 1, 0)
 
     def finish_window(self, behind: Mapping[Partition, ReaderState]) -> None:
-        """Everything that the readers had read when they stood there is done."""
-        self._positions.update((one, Position(reader=state)) for one, state in behind.items())
+        """Note that everything the readers had read before these states is done."""
+        # From here on reading resumes from the new states; nothing before them is needed to verify the rest.
+        self._positions.update((partition, Position(reader=state)) for partition, state in behind.items())
         self._unsaved += 1
 
     def _move(self, partition: Partition, offset: int, index: int) -> None:
         position = self._positions[partition]
+        # Never back: the batches of a window that were done before a restart pass through here once more.
         if (offset, index) > (position.offset, position.index):
             self._positions[partition] = Position(reader=position.reader, offset=offset, index=index)
 
-    # storing
-
     def save_if_due(self) -> None:
-        """Store what is done if enough is, unless only commits may."""
+        """Store what is done when enough of it is not stored yet; with ``autocommit=False`` never."""
         if self._autocommit and self._unsaved:
             is_old = time.monotonic() - self._saved_at >= _SAVE_S
             if self._unsaved >= _SAVE_RECORDS or is_old:
                 self.save()
 
     def save(self) -> None:
-        """Store what is done, durably, where there is a state file."""
-        self._unsaved, self._saved_at = 0, time.monotonic()
+        """Store what is done, durably, if there is a state file."""
+        self._unsaved = 0
+        self._saved_at = time.monotonic()
         if self._file is None:
             return
+        # The receipts come first: a position that is stored says that its records are never asked for
+        # again, so a receipt that is lost after it would be lost for ever.
         if self._receipts is not None:
             self._receipts.sync()
         # Commit point: what is done is stored. A crash before it delivers again what was done since.

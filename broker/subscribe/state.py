@@ -1,17 +1,18 @@
-"""The subscriber's state file: how far it has read, and what it must never accept less of.
+"""The state file of a subscriber: how far it has read, and the least that it may ever accept again.
 
-JSON, so that an operator can read it; bytes are hexadecimal. Position, stream heads and the directory's
-high-water mark are written together and atomically: temporary file, fsync, rename, fsync of the
-folder. One process at a time: a lock is held on ``<file>.lock`` beside it.
+The file is JSON, so that an operator can read it; bytes are hexadecimal. It holds the position and the
+stream heads of each partition, the directory's high-water mark, and a value of the consumer's own. They are
+replaced together and atomically (``broker.files``), since a position without its heads could not be trusted.
 
-A file that is damaged, of another coalition or of a newer version is an error, never a fresh start:
-starting anew would read everything again, and accept a directory that was rolled back.
+One process at a time uses a state file: it holds a lock on ``<file>.lock`` beside it.
+
+A file that is damaged, belongs to another coalition or was written by a newer version is an error. It is
+never a reason to start anew: that would read every record again, and log each reading again, and it would
+accept a directory that somebody has rolled back.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 from broker.directory import HighWater
 from broker.errors import UsageError
+from broker.files import open_lock, write_atomically
 from broker.log.protocol import MAX_OFFSET, Partition
 from broker.verify.partition import ReaderState
 from broker.verify.streams import StreamKey
@@ -30,7 +32,7 @@ __all__ = ["Json", "Position", "StateFile", "SubscriberState"]
 
 VERSION = 1
 MAX_FILE_BYTES = 64_000_000
-"""Bytes of a state file: 64 heads for each of 128 members in 5 topics need a tenth."""
+"""Largest state file that is read; 64 heads for each of 128 members in 5 topics need a tenth of it."""
 
 Json = None | bool | int | str | list[Any] | dict[str, Any]
 """A value that JSON can hold, without fractions."""
@@ -40,10 +42,10 @@ _HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Position:
-    """How far a partition was read, and within that how far it was delivered.
+    """How far one partition was read, and how far its records were delivered.
 
-    Reading resumes from ``reader``; what stands before (``offset``, ``index``), the offset of a batch
-    and a place in it, was delivered already, and is read again only to verify what follows.
+    Reading goes on from ``reader``. Delivery goes on with record ``index`` of the batch at ``offset``:
+    the records before it are read again, since what follows is verified by them, and are not delivered again.
     """
 
     reader: ReaderState
@@ -53,7 +55,10 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriberState:
-    """Everything that a subscriber remembers; ``sink`` belongs to the caller."""
+    """Everything that a subscriber remembers between two runs.
+
+    ``sink`` is the consumer's own position, which is stored here for it and never looked at.
+    """
 
     genesis: bytes
     channel: str
@@ -62,7 +67,7 @@ class SubscriberState:
     sink: Json = None
 
     def to_json(self) -> dict[str, Any]:
-        """The state as the file holds it."""
+        """Return the state in the form that the file holds."""
         mark = self.high_water
         return {
             "version": VERSION,
@@ -75,7 +80,7 @@ class SubscriberState:
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """What ``to_json`` gave; ValueError, KeyError or TypeError for anything else."""
+        """Read the form that ``to_json`` gives; raises ValueError or KeyError for any other value."""
         whole = _object(value)
         mark = whole["directory"]
         high_water = None
@@ -87,7 +92,7 @@ class SubscriberState:
             genesis=_bytes(whole["genesis"], 32),
             channel=whole["channel"],
             high_water=high_water,
-            positions=dict(_position_from_json(one) for one in _list(whole["partitions"])),
+            positions=dict(_position_from_json(position) for position in _list(whole["partitions"])),
             sink=whole["sink"],
         )
 
@@ -109,18 +114,18 @@ def _position_to_json(partition: Partition, position: Position) -> dict[str, Any
 
 
 def _position_from_json(value: object) -> tuple[Partition, Position]:
-    one = _object(value)
-    delivered = _object(one["delivered_to"])
-    if not isinstance(one["topic"], str):
+    fields = _object(value)
+    delivered = _object(fields["delivered_to"])
+    if not isinstance(fields["topic"], str):
         raise ValueError("topic is no text")
     reader = ReaderState(
-        next_offset=_int(one["next_offset"]),
-        mark=_int(one["mark"]),
-        heads=tuple(_head_from_json(head) for head in _list(one["heads"])),
-        closed=tuple(_stream_from_json(_object(key)) for key in _list(one["closed"])),
+        next_offset=_int(fields["next_offset"]),
+        mark=_int(fields["mark"]),
+        heads=tuple(_head_from_json(head) for head in _list(fields["heads"])),
+        closed=tuple(_stream_from_json(_object(key)) for key in _list(fields["closed"])),
     )
     position = Position(reader=reader, offset=_int(delivered["offset"]), index=_int(delivered["index"]))
-    return Partition(one["topic"], _int(one["partition"])), position
+    return Partition(fields["topic"], _int(fields["partition"])), position
 
 
 def _head_from_json(value: object) -> tuple[StreamKey, int, bytes, int]:
@@ -134,10 +139,10 @@ def _stream_to_json(key: StreamKey) -> dict[str, Any]:
     return {"issuer": issuer, "epoch": epoch, "stream": stream.hex()}
 
 
-def _stream_from_json(one: dict[str, Any]) -> StreamKey:
-    if not isinstance(one["issuer"], str):
+def _stream_from_json(fields: dict[str, Any]) -> StreamKey:
+    if not isinstance(fields["issuer"], str):
         raise ValueError("issuer is no text")
-    return one["issuer"], _int(one["epoch"]), _bytes(one["stream"], 16)
+    return fields["issuer"], _int(fields["epoch"]), _bytes(fields["stream"], 16)
 
 
 def _object(value: object) -> dict[str, Any]:
@@ -165,7 +170,7 @@ def _bytes(value: object, size: int) -> bytes:
 
 
 class StateFile:
-    """An open state file, ours alone: ``with StateFile.open(path, genesis=…, channel=…) as file``."""
+    """An open state file, which no other process can open: ``with StateFile.open(path, …) as file``."""
 
     def __init__(self, path: Path, lock: int, state: SubscriberState) -> None:
         self.path = path
@@ -174,11 +179,13 @@ class StateFile:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, genesis: bytes, channel: str) -> Self:
-        """Lock and read the file; a state at the beginning where there is none yet.
+        """Lock and read the file; without one the state is that of a subscriber that has read nothing.
 
-        UsageError where another process holds it, or where it is not what this subscriber wrote.
+        Raises UsageError when another process holds the file, or when it is damaged or belongs to
+        another coalition or channel.
         """
         where = Path(path)
+        # Locked before it is read: a state that another process still changes would be an old one.
         lock = _lock(where)
         try:
             state = _read(where)
@@ -200,24 +207,13 @@ class StateFile:
         return cls(where, lock, state)
 
     def save(self, state: SubscriberState) -> None:
-        """Replace the file, durably and all at once; UsageError where it cannot be written."""
-        temporary = self.path.with_name(self.path.name + ".new")
+        """Replace the file's content, durably and all at once; raises UsageError when that fails."""
         text = json.dumps(state.to_json(), indent=1, allow_nan=False).encode() + b"\n"
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-            with open(temporary, "xb", opener=_private) as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-            sync_folder(self.path.parent)
-        except OSError as error:
-            raise _unusable(self.path, error) from error
+        write_atomically(self.path, text)
         self.state = state
 
     def close(self) -> None:
-        """Let go of the lock; twice does no harm."""
+        """Release the lock; closing again does no harm."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -229,38 +225,14 @@ class StateFile:
         self.close()
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename or a new file in this folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _unusable(path: Path, error: OSError) -> UsageError:
-    hint = "check that the folder exists and is yours to write"
-    return UsageError(f"{path}: {error.strerror or error}", hint=hint)
-
-
 def _lock(path: Path) -> int:
-    name = path.with_name(path.name + ".lock")
+    # The lock needs a file of its own: the state file is another file each time it is saved, so a lock on
+    # it would keep out nobody.
     try:
-        # The lock stands on a file of its own: the state file is replaced each time it is saved.
-        handle = _private(str(name), os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise _unusable(name, error) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
+        return open_lock(path.with_name(path.name + ".lock"), wait=False)
+    except BlockingIOError:
         hint = "stop the other subscriber, or give this one a state file of its own"
         raise UsageError(f"{path}: another process is using it", hint=hint) from None
-    return handle
 
 
 def _read(path: Path) -> SubscriberState | None:
@@ -270,21 +242,26 @@ def _read(path: Path) -> SubscriberState | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unusable(path, error) from error
-    hint = "restore it from a copy; removing it starts from the beginning, and everything is delivered again"
+        raise UsageError(f"cannot read '{path}': {error.strerror or error}") from error
+    if len(text) > MAX_FILE_BYTES:
+        raise _damaged(path, f"more than {MAX_FILE_BYTES} bytes")
     try:
-        if len(text) > MAX_FILE_BYTES:
-            raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
-        value = _object(json.loads(text))
-        if type(value.get("version")) is int and value["version"] > VERSION:
+        fields = _object(json.loads(text))
+        version = fields.get("version")
+        if type(version) is int and version > VERSION:
             raise UsageError(
-                f"{path}: version {value['version']}, and this broker knows {VERSION}",
+                f"{path}: version {version}, and this broker knows {VERSION}",
                 hint="use the newer broker that wrote it",
             )
-        if value.get("version") != VERSION:
-            raise ValueError(f"version {value.get('version')!r:.60}")
-        return SubscriberState.from_json(value)
+        if version != VERSION:
+            raise ValueError(f"version {version!r:.60}")
+        return SubscriberState.from_json(fields)
     except KeyError as error:
-        raise UsageError(f"{path}: damaged: {error} is missing", hint=hint) from error
+        raise _damaged(path, f"{error} is missing") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: damaged: {error}", hint=hint) from error
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, detail: str) -> UsageError:
+    hint = "restore it from a copy; without it reading starts anew, and every record is delivered again"
+    return UsageError(f"{path}: damaged: {detail}", hint=hint)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker import files
 from broker.subscribe import receipts, state
 from broker.subscribe.asking import Asker
 from broker.subscribe.reader_set import ReaderSet
@@ -27,7 +28,7 @@ STEPS: list[Any] = [
     pytest.param(receipts.ReceiptFile, "add", id="keeping the receipt"),
     pytest.param(receipts.ReceiptFile, "sync", id="syncing receipts"),
     pytest.param(state.StateFile, "save", id="saving the state"),
-    pytest.param(state, "sync_folder", id="syncing the folder"),
+    pytest.param(files, "sync_folder", id="syncing the folder"),
     pytest.param(os, "replace", id="renaming the state"),
 ]
 

@@ -14,8 +14,9 @@ from typing import Self
 
 from broker.cli.read.ground import Why
 from broker.errors import UsageError
+from broker.files import make_folder, sync_folder
 from broker.session import Profile
-from broker.subscribe.state import Json, sync_folder
+from broker.subscribe.state import Json
 
 __all__ = ["OutFile", "state_path"]
 
@@ -29,7 +30,7 @@ def state_path(
     # A name for people; what tells subscriptions apart in full is the digest.
     digest = sha256(json.dumps([channel, why.known_purpose, kind, *parts]).encode()).hexdigest()
     folder = profile.state / "subscriptions"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     return folder / f"{channel}.{why.known_purpose.lower()}.{digest[:16]}.json"
 
 
