@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["Clock", "day_of", "system_clock"]
+__all__ = ["DAY_US", "Clock", "day_of", "system_clock"]
 
 Clock = Callable[[], int]
 """Gives the time in microseconds since 1970-01-01, UTC."""
 
-_MICROSECONDS_A_DAY = 86_400_000_000
+DAY_US = 86_400_000_000
+"""Microseconds of a day."""
 
 
 def system_clock() -> int:
@@ -20,4 +21,4 @@ def system_clock() -> int:
 
 def day_of(now: int) -> int:
     """The UTC day of this time, counted from 1970-01-01."""
-    return now // _MICROSECONDS_A_DAY
+    return now // DAY_US

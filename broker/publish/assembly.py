@@ -15,7 +15,7 @@ from broker.directory import Channel, Directory, Epoch
 from broker.errors import UsageError
 from broker.participant.keyring import Keyring
 from broker.publish.permission import intake_of
-from broker.verify.terms import seal_recipients
+from broker.verify.manifest_terms import seal_recipients
 from broker.wire.batch import Batch, EpochAccess, Item, Secrets, build_batch
 from broker.wire.manifest import Header
 

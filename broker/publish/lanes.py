@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from broker.crypto.lock import locked_size
 from broker.errors import UsageError
 from broker.log.protocol import MAX_BATCH_BYTES
-from broker.verify.terms import MAX_TARGETS
-from broker.wire.batch import MAX_RECORDS, Item, batch_bytes
+from broker.wire.batch import MAX_RECORDS, MAX_TARGETS, Item, batch_bytes
 from broker.wire.encoding import encode
 from broker.wire.manifest import Terms, TermsLeaf
 from broker.wire.terms import RecordTerms

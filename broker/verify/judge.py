@@ -27,8 +27,8 @@ from broker.directory import EpochKey, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
 from broker.log.protocol import StoredMessage
 from broker.verify.entitlement import ACCESS_TOPIC, judge_channel, verify_manifest
+from broker.verify.manifest_terms import check_record_terms
 from broker.verify.streams import Step, StreamKey, Streams
-from broker.verify.terms import check_record_terms
 from broker.verify.violations import Kind, Place
 from broker.wire.batch import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 

@@ -54,6 +54,7 @@ __all__ = [
     "MANIFEST_KIND",
     "MAX_BATCH_BYTES",
     "MAX_RECORDS",
+    "MAX_TARGETS",
     "Batch",
     "Envelope",
     "EpochAccess",

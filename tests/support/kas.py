@@ -34,7 +34,7 @@ from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
 from broker.verify.entitlement import ACCESS_TOPIC
-from broker.verify.terms import seal_recipients
+from broker.verify.manifest_terms import seal_recipients
 from broker.verify.violations import Violation
 from broker.wire.access import AccessDetails
 from broker.wire.batch import (
