@@ -1,9 +1,22 @@
-"""Whether a decoded body is right, in one expression generated from its schema.
+"""A quick check of decoded bodies: one expression, generated from the schema, that takes most right bodies.
 
-Nearly every record that is received is right, and then nobody reads the words that ``body`` would
-find for what is wrong. So a body is first judged by this expression, at a tenth of the price; only
-one that it does not take is looked at by ``body``, which has the last word. What it takes, ``body``
-must find nothing wrong with: a property of the tests.
+Theory of operation. Nearly every record that is received is right, and then nobody reads the words that
+`broker.records.body` would find for its problems. So a decoded body first meets the expression that is
+generated here, which costs a tenth. It has two answers:
+
+- true: the body is right, and nothing else looks at it;
+- false: `broker.records.body` checks the body again and has the last word, with every problem in words.
+
+So the expression may refuse a right body, which only costs time, but it must never take a body in which
+`broker.records.body` finds a problem. ``tests/records/test_body_check.py`` holds that as a property. Whoever
+adds a check to `broker.records.values` or `broker.records.body` must add it here too.
+
+How the expression is made: each field becomes a condition as text, over ``r`` (the record), ``a`` (the
+circumstances) and ``x`` (an item of a list). What cannot be written as text (code lists, patterns, rules, the
+functions of nested records) is bound to a name ``b0``, ``b1``… in the globals of the expression.
+
+Against code in a schema file: whatever comes from the file enters the text through ``repr`` only, so that it
+is a literal there and never runs.
 """
 
 from __future__ import annotations
@@ -13,14 +26,18 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from broker.records.check import ABSENT, Circumstances, FieldSchema, Problem
 from broker.records.codes import CodeList
-from broker.records.rules import ABSENT, Circumstances, Problem, Rules, compile_rules
-from broker.records.values import FieldSchema, check_note, check_partial_date, is_uuid
+from broker.records.rules import Rules, compile_rules
+from broker.records.values import check_note, check_partial_date, is_uuid
 
 __all__ = ["IsClean", "compile_clean"]
 
 IsClean = Callable[[Any, Circumstances], bool]
+"""Tells whether a decoded body is right for certain; False may also mean: not known."""
+
 _NOWHERE = Circumstances(terms={}, day=0)
+"""For checks of single values, which do not look at the circumstances."""
 
 
 def compile_clean(
@@ -31,19 +48,24 @@ def compile_clean(
     max_items: int,
     max_text: int,
 ) -> IsClean:
-    """Compile a record schema that ``body`` has compiled, so that it is known to declare nothing wrong."""
-    judged = _Generator(names, lists, max_items, max_text).record(schema)
+    """Compile the quick check of a record schema.
+
+    `broker.records.body` must have compiled the schema before: a schema that it refuses is not detected here.
+    """
+    expression = _Generator(names, lists, max_items, max_text).function(schema)
 
     def is_clean(value: Any, around: Circumstances) -> bool:
         try:
-            return bool(judged(value, around))
+            return bool(expression(value, around))
         except (TypeError, KeyError, IndexError, AttributeError):
-            return False  # no value that a decoder gives: body says what is wrong with it
+            return False  # a value that no decoder makes: body says what is wrong with it
 
     return is_clean
 
 
 class _Generator:
+    """Generates the expressions of one schema; owned by `compile_clean`, and not kept."""
+
     def __init__(
         self, names: Mapping[str, Any], lists: Mapping[str, CodeList], max_items: int, max_text: int
     ) -> None:
@@ -52,13 +74,14 @@ class _Generator:
         self._max_items = max_items
         self._max_text = max_text
         self._bound: dict[str, object] = {}
-        self._records: dict[int, str] = {}
+        """The globals of every expression: one dictionary that grows while expressions are generated."""
+        self._functions: dict[int, str] = {}
+        """The bound name of each nested record's function, by the identity of its schema."""
 
-    def record(self, schema: FieldSchema) -> Callable[[Any, Circumstances], object]:
-        """A function of a decoded record and the circumstances that is true for one that is right."""
-        # Made of the schema's own names, which Avro allows letters, digits and underscores only.
-        found: Callable[[Any, Circumstances], object] = eval(self._record(schema), self._bound)  # noqa: S307
-        return found
+    def function(self, schema: FieldSchema) -> Callable[[Any, Circumstances], object]:
+        """Return a function of a decoded record and the circumstances that is true for a right record."""
+        made: Callable[[Any, Circumstances], object] = eval(self._record(schema), self._bound)  # noqa: S307
+        return made
 
     def _bind(self, value: object) -> str:
         name = f"b{len(self._bound)}"
@@ -67,38 +90,40 @@ class _Generator:
 
     def _record(self, schema: FieldSchema) -> str:
         fields = schema["fields"]
+        # With as many entries as fields, and each field there, the record has no unknown field.
         parts = [f"len(r) == {len(fields)}"]
         parts += [self._value(field["type"], field, f"r[{field['name']!r}]") for field in fields]
         if rules := compile_rules(schema, self._names):
             parts.append(f"{self._bind(_keeps(rules))}(r, a)")
         return f"lambda r, a: {' and '.join(part for part in parts if part != 'True')}"
 
-    def _function(self, schema: FieldSchema) -> str:
-        """The name of a nested record's function, which is made once."""
-        name = self._records.get(id(schema))
+    def _nested(self, schema: FieldSchema) -> str:
+        name = self._functions.get(id(schema))
         if name is None:
-            name = self._records[id(schema)] = self._bind(self.record(schema))
+            name = self._bind(self.function(schema))
+            self._functions[id(schema)] = name
         return name
 
     def _value(self, schema: Any, hints: FieldSchema, value: str) -> str:
+        """Return the condition of a type on the value that the text ``value`` stands for."""
         if isinstance(schema, list):
             inner = self._value(schema[1], hints, value)
             return "True" if inner == "True" else f"({value} is None or {inner})"
         if isinstance(schema, str):
-            known = self._names.get(schema)
-            if known is not None:
-                return self._value(known, hints, value)
+            declared = self._names.get(schema)
+            if declared is not None:
+                return self._value(declared, hints, value)
             return self._primitive(schema, None, hints, value)
         match schema["type"]:
             case "record":
-                return f"{self._function(schema)}({value}, a)"
+                return f"{self._nested(schema)}({value}, a)"
             case "enum":
                 allowed = frozenset(schema["symbols"]) - frozenset(schema.get("refused", ()))
                 return f"{value} in {self._bind(allowed)}"
             case "array":
                 return self._array(schema, hints, value)
             case "fixed":
-                return f"type({value}) is bytes and len({value}) == {schema['size']}"
+                return f"type({value}) is bytes and len({value}) == {schema['size']!r}"
             case str() as primitive:
                 return self._primitive(primitive, schema.get("logicalType"), hints, value)
             case inner:
@@ -108,8 +133,9 @@ class _Generator:
         fewest = hints.get("minItems", 0)
         most = min(hints.get("maxItems", self._max_items), self._max_items)
         item = self._value(schema["items"], hints, "x")
-        parts = [f"type({value}) is list", f"{fewest} <= len({value}) <= {most}"]
+        parts = [f"type({value}) is list", f"{fewest!r} <= len({value}) <= {most!r}"]
         if item != "True":
+            # A list and not a generator: for the few items of a record it is faster.
             parts.append(f"all([{item} for x in {value}])")
         if hints.get("unique", False):
             parts.append(f"{self._bind(_is_distinct)}({value})")
@@ -119,29 +145,33 @@ class _Generator:
         match kind, logical:
             case "string", "uuid":
                 is_random = hints.get("random", False)
-                return f"{self._bind(is_uuid)}({value}, is_random={is_random})"
+                return f"{self._bind(is_uuid)}({value}, is_random={is_random!r})"
             case "string", _:
                 return self._string(hints, value)
             case ("int" | "long") as integer, _:
                 bits = 31 if integer == "int" else 63
-                least, most = hints.get("minimum", -(2**bits)), hints.get("maximum", 2**bits - 1)
+                least = hints.get("minimum", -(2**bits))
+                most = hints.get("maximum", 2**bits - 1)
                 if logical == "timestamp-micros":
-                    least, most = -(2**63), 2**63 - 1
-                return f"type({value}) is int and {least} <= {value} <= {most}"
+                    least = -(2**63)
+                    most = 2**63 - 1
+                return f"type({value}) is int and {least!r} <= {value} <= {most!r}"
             case "boolean", _:
                 must = hints.get("mustBe")
-                return f"type({value}) is bool" if must is None else f"{value} is {must}"
+                return f"type({value}) is bool" if must is None else f"{value} is {must!r}"
             case _:
-                return f"type({value}) is bytes and len({value}) <= {hints.get('maxLength', self._max_text)}"
+                longest = hints.get("maxLength", self._max_text)
+                return f"type({value}) is bytes and len({value}) <= {longest!r}"
 
     def _string(self, hints: FieldSchema, value: str) -> str:
         longest = hints.get("maxLength", self._max_text)
         if name := hints.get("codes"):
             codes = self._lists[name]
+            # The dictionary first: most codes are listed one by one, and few match by a pattern.
             return f"({value} in {self._bind(codes.codes)} or {self._bind(codes.__contains__)}({value}))"
         if "pattern" in hints:
             pattern = re.compile(hints["pattern"], re.ASCII)
-            return f"len({value}) <= {longest} and {self._bind(pattern.fullmatch)}({value}) is not None"
+            return f"len({value}) <= {longest!r} and {self._bind(pattern.fullmatch)}({value}) is not None"
         if hints.get("format") == "partial-date":
             return f"{self._bind(_is_partial_date)}({value})"
         return f"{self._bind(_is_note(longest))}({value})"

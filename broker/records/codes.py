@@ -1,8 +1,15 @@
-"""Code lists: the words that others maintain, each list with its version and its source.
+"""Code lists: words that standards bodies maintain, each list with its version and its source.
 
-A list is one JSON file in ``schemas/codes/``: ``list``, ``version``, ``source``, ``codes`` (code to
-meaning), and optionally ``note``, ``patterns`` (a regular expression to its meaning), ``except`` (codes
-that a pattern or an included list must not let through) and ``includes`` (other lists, with a ``prefix``).
+A list is one JSON file in ``schemas/codes/``:
+
+=========================================  ==========================================================
+``list``, ``version``, ``source``          the list's name, its version, and who maintains it
+``codes``                                  each code with its meaning
+``note`` (optional)                        a remark for people
+``patterns`` (optional)                    regular expressions for further codes, with their meaning
+``except`` (optional)                      codes that a pattern must not let through
+``includes`` (optional)                    other lists whose codes belong to this one, with a ``prefix``
+=========================================  ==========================================================
 """
 
 from __future__ import annotations
@@ -42,7 +49,10 @@ class CodeList:
         return self.pattern is not None and code not in self.exceptions and bool(self.pattern.fullmatch(code))
 
     def nearest(self, code: str) -> str | None:
-        """The listed code that looks most like a wrong one, for a message."""
+        """Return the listed code that is most like a wrong one, for a message; None where no code is similar.
+
+        A meaning counts too: a clerk who writes ``France`` is told ``FRA``.
+        """
         upper = code.upper()[:64]
         if upper in self:
             return upper
@@ -51,7 +61,11 @@ class CodeList:
 
 
 def load_code_lists(*folders: Path) -> Mapping[str, CodeList]:
-    """Read every list in the folders; a file that is no new code list is a UsageError that names it."""
+    """Read every list in the folders.
+
+    Raises UsageError, with the file's name, for a file that is not a code list, or for a list that exists
+    already.
+    """
     raw: dict[str, dict[str, Any]] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
         try:
@@ -66,13 +80,16 @@ def load_code_lists(*folders: Path) -> Mapping[str, CodeList]:
 
 @cache
 def code_lists(folder: Path | None = None) -> Mapping[str, CodeList]:
-    """The lists that come with the broker, and those in ``codes/`` beside the record types of a folder."""
+    """Return the lists that come with the broker, and those in ``codes/`` below a folder of record types."""
     own = schemas_folder() / "codes"
-    beside = folder / "codes" if folder else own
-    return load_code_lists(own, beside) if beside.is_dir() and beside != own else load_code_lists(own)
+    added = folder / "codes" if folder else own
+    if added == own or not added.is_dir():
+        return load_code_lists(own)
+    return load_code_lists(own, added)
 
 
 def _built(name: str, raw: Mapping[str, dict[str, Any]], within: tuple[str, ...]) -> CodeList:
+    """Build one list; ``within`` are the lists that include it, so that a circle ends in an error."""
     if name in within or name not in raw:
         raise UsageError(f"code list {name!r} includes itself or does not exist")
     content = raw[name]
@@ -81,16 +98,20 @@ def _built(name: str, raw: Mapping[str, dict[str, Any]], within: tuple[str, ...]
         patterns = [*content.get("patterns", ())]
         exceptions = set(content.get("except", ()))
         for include in content.get("includes", ()):
-            other, prefix = _built(include["list"], raw, (*within, name)), include.get("prefix", "")
+            other = _built(include["list"], raw, (*within, name))
+            prefix = include.get("prefix", "")
             codes |= {prefix + code: meaning for code, meaning in other.codes.items()}
-            patterns += [re.escape(prefix) + other.pattern.pattern] if other.pattern else []
             exceptions |= {prefix + code for code in other.exceptions}
+            if other.pattern is not None:
+                # In a group, so that the prefix stands before every alternative and not only the first.
+                patterns.append(f"{re.escape(prefix)}(?:{other.pattern.pattern})")
+        pattern = "|".join(f"(?:{each})" for each in patterns)
         return CodeList(
             name=name,
             version=content["version"],
             source=content["source"],
             codes=MappingProxyType(codes),
-            pattern=re.compile("|".join(f"(?:{p})" for p in patterns), re.ASCII) if patterns else None,
+            pattern=re.compile(pattern, re.ASCII) if patterns else None,
             exceptions=frozenset(exceptions),
         )
     except (KeyError, TypeError, AttributeError, re.error) as problem:

@@ -1,36 +1,34 @@
-"""The terms of a record as JSON says them, and the rules that hold for the terms of every record.
+"""The terms of a record as JSON: read with every problem in words, and written back.
 
-LED art. 5: every record has a day on which the need for it is reviewed and one on which it is erased.
+`broker.records.term_rules` has the rules that hold between the terms, and says which of them apply here. This
+module adds what only JSON can get wrong: words, dates, lists and unknown fields.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from broker.records.rules import ABSENT, EPOCH, Problem
-from broker.records.words import choice, field_name, join_path, nearest, said
-from broker.wire.terms import (
-    LOG_PURPOSES,
-    Action,
-    Handling,
-    HandlingCode,
-    Purpose,
-    RecordTerms,
-    Target,
-    Tlp,
+from broker.records.check import ABSENT, Problem
+from broker.records.term_rules import (
+    MAX_TARGETS,
+    RECORD_PURPOSES,
+    TARGET_INDEXES,
+    TermRule,
+    broken_retention,
+    fits_action,
 )
+from broker.records.words import EPOCH, choice, field_name, iso_day, join_path, nearest, said
+from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 
 __all__ = ["as_terms", "check_retention", "flat_terms", "parse_terms", "terms_to_json"]
 
-MAX_TARGETS = 256
 MAX_RELEASABLE_TO = 128
 """Members of a channel."""
 
-RECORD_PURPOSES: Final = tuple(p for p in Purpose if p not in LOG_PURPOSES)
 _TLP_LABELS: Final = {"AMBER+STRICT": Tlp.AMBER_STRICT}
 """TLP 2.0 writes a plus, which Avro symbols cannot carry; both spellings are read."""
 
@@ -41,7 +39,7 @@ _Word = TypeVar("_Word", bound=StrEnum)
 
 
 def flat_terms(terms: RecordTerms) -> dict[str, object]:
-    """The terms by dotted path, as rules look at them."""
+    """Return the terms by dotted path, as rules look at them."""
     return {
         "action": terms.action,
         "targets": terms.targets,
@@ -55,7 +53,7 @@ def flat_terms(terms: RecordTerms) -> dict[str, object]:
 
 
 def as_terms(flat: Mapping[str, Any]) -> RecordTerms:
-    """The terms whose every part was found to be right."""
+    """Return the terms that `parse_terms` found no problem with."""
     handling = Handling(
         codes=flat["handling.codes"], tlp=flat["handling.tlp"], releasable_to=flat["handling.releasable_to"]
     )
@@ -70,25 +68,27 @@ def as_terms(flat: Mapping[str, Any]) -> RecordTerms:
 
 
 def terms_to_json(terms: RecordTerms) -> dict[str, Any]:
-    """The terms as `parse_terms` reads them."""
+    """Return the terms as `parse_terms` reads them; ``targets`` is left out where there are none."""
     handling = terms.handling
     tlp = "AMBER+STRICT" if handling.tlp is Tlp.AMBER_STRICT else handling.tlp.value
-    said_terms: dict[str, Any] = {"action": terms.action.value}
+    shown: dict[str, Any] = {"action": terms.action.value}
     if terms.targets:
-        said_terms["targets"] = [{"batch_id": t.batch_id.hex(), "index": t.index} for t in terms.targets]
-    said_terms["handling"] = {
+        shown["targets"] = [{"batch_id": t.batch_id.hex(), "index": t.index} for t in terms.targets]
+    shown["handling"] = {
         "codes": [code.value for code in handling.codes],
         "tlp": tlp,
         "releasable_to": list(handling.releasable_to),
     }
-    dates = {"review_by": _iso(terms.review_by), "erase_by": _iso(terms.erase_by)}
-    return said_terms | {"purpose": terms.purpose.value} | dates
+    shown["purpose"] = terms.purpose.value
+    shown["review_by"] = iso_day(terms.review_by)
+    shown["erase_by"] = iso_day(terms.erase_by)
+    return shown
 
 
 def parse_terms(obj: Mapping[str, Any], problems: list[Problem], forced: Iterable[str]) -> dict[str, Any]:
-    """The terms by dotted path; what is wrong is left out and added to the problems.
+    """Return the terms by dotted path; a part that is wrong is left out and added to the problems.
 
-    ``forced`` are handling codes that the record type always carries; they are put on when missing.
+    ``forced`` are handling codes that the record type always carries; they are added when they are missing.
     """
     flat: dict[str, Any] = {
         "action": _word(Action, tuple(Action), obj.get("action", "NEW"), "action", problems),
@@ -104,27 +104,39 @@ def parse_terms(obj: Mapping[str, Any], problems: list[Problem], forced: Iterabl
 def check_retention(
     flat: Mapping[str, object], today: int, ceiling_days: int | None, problems: list[Problem]
 ) -> None:
-    """Everything ends, in order and within what the channel allows (LED art. 5). Days since 1970."""
-    review, erase = flat.get("review_by"), flat.get("erase_by")
-    if not isinstance(erase, int):
+    """Add a problem for each rule of retention that the terms break (LED art. 5).
+
+    ``today`` is counted from 1970-01-01; ``ceiling_days`` is None where the channel is not known.
+    """
+    review = _as_day(flat.get("review_by"))
+    erase = _as_day(flat.get("erase_by"))
+    if erase is None:
         return
-    if isinstance(review, int) and review > erase:
-        words = "is after the day of erasure"
-        problems.append(("review_by", said(words, f"at most {_iso(erase)} (LED art. 5)", _iso(review))))
-    if erase < today:
-        problems.append(
-            ("erase_by", said("is in the past", f"{_iso(today)} or later (LED art. 5)", _iso(erase)))
-        )
-    if ceiling_days is not None and erase > today + ceiling_days:
-        latest = f"at most {_iso(today + ceiling_days)} ({ceiling_days} days; LED art. 5)"
-        problems.append(("erase_by", said("is longer than the channel keeps records", latest, _iso(erase))))
+    for rule in broken_retention(review, erase, today, ceiling_days):
+        # A review day in the past is left to broker.publish and broker.verify, which know the day of issue.
+        if rule is TermRule.REVIEW_AFTER_ERASURE and review is not None:
+            words = "the day of review is after the day of erasure"
+            expected = f"{iso_day(erase)} or earlier (LED art. 5)"
+            problems.append(("review_by", said(words, expected, iso_day(review))))
+        elif rule is TermRule.ERASURE_IN_PAST:
+            words = "the day of erasure is in the past"
+            expected = f"{iso_day(today)} or later (LED art. 5)"
+            problems.append(("erase_by", said(words, expected, iso_day(erase))))
+        elif rule is TermRule.CHANNEL_CEILING and ceiling_days is not None:
+            words = "the channel does not keep records for so long"
+            expected = f"{iso_day(today + ceiling_days)} or earlier ({ceiling_days} days; LED art. 5)"
+            problems.append(("erase_by", said(words, expected, iso_day(erase))))
 
 
-def _iso(day: int) -> str:
-    try:
-        return (EPOCH + timedelta(days=day)).isoformat()
-    except OverflowError:
-        return f"day {day}"
+def _as_day(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _wrong(path: str, words: str, expected: str, value: object, problems: list[Problem]) -> Any:
+    """Report a wrong or missing part of the terms and return `ABSENT` in its place."""
+    missing = f"the field is missing, expected {expected}"
+    problems.append((path, missing if value is None else said(words, expected, value)))
+    return ABSENT
 
 
 def _word(
@@ -133,25 +145,26 @@ def _word(
     if isinstance(value, str) and value in allowed:
         return kind(value)
     expected = choice(allowed) + nearest(value, allowed)
-    problems.append((path, said("is none of the words allowed here", expected, value)))
-    return ABSENT
+    return _wrong(path, "this word is not allowed here", expected, value, problems)
 
 
 def _day(value: object, path: str, problems: list[Problem]) -> Any:
+    # The pattern comes first: fromisoformat() also takes 20270501 and week dates.
     if isinstance(value, str) and _DATE.fullmatch(value):
         try:
             return (date.fromisoformat(value) - EPOCH).days
         except ValueError:
             pass
-    problems.append((path, said("is no date", "a day such as 2027-05-01 (ISO 8601)", value)))
-    return ABSENT
+    expected = "a day such as 2027-05-01 (ISO 8601)"
+    return _wrong(path, "the value is not a date", expected, value, problems)
 
 
 def _handling(value: object, problems: list[Problem], forced: Iterable[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        problems.append(("handling", said("is no object", "codes, tlp and releasable_to", value)))
+        expected = "an object with codes, tlp and releasable_to"
+        _wrong("handling", "the value is not an object", expected, value, problems)
         return {}
-    _only(value, ("codes", "tlp", "releasable_to"), "handling", problems)
+    _check_fields(value, ("codes", "tlp", "releasable_to"), "handling", problems)
     tlp = value.get("tlp")
     label = _TLP_LABELS.get(tlp, tlp) if isinstance(tlp, str) else tlp
     return {
@@ -168,8 +181,9 @@ def _codes(value: object, problems: list[Problem], forced: Iterable[str]) -> Any
         _word(HandlingCode, tuple(HandlingCode), code, f"handling.codes[{i}]", problems)
         for i, code in enumerate(given)
     ]
-    if len(set(given)) < len(given) if len(problems) == before else False:
-        problems.append(("handling.codes", said("names something twice", "each code once", value)))
+    # Only a list of right codes is looked at for repeats: other values may have no hash.
+    if len(problems) == before and len(set(given)) < len(given):
+        problems.append(("handling.codes", said("the list names a code twice", "each code once", value)))
     if len(problems) > before:
         return ABSENT
     # In the order of the codes, so that equal terms are equal bytes and a manifest says them once.
@@ -177,63 +191,71 @@ def _codes(value: object, problems: list[Problem], forced: Iterable[str]) -> Any
 
 
 def _releasable_to(value: object, problems: list[Problem]) -> Any:
+    path = "handling.releasable_to"
     before = len(problems)
-    given = _list(value, MAX_RELEASABLE_TO, "handling.releasable_to", "authorities", problems)
+    given = _list(value, MAX_RELEASABLE_TO, path, "authorities", problems)
     for index, authority in enumerate(given):
         if not isinstance(authority, str) or not _AUTHORITY.fullmatch(authority):
-            path = f"handling.releasable_to[{index}]"
-            problems.append((path, said("is no authority", "an authority such as XAA:police", authority)))
+            words = said("the value is not an authority", "an authority such as XAA:police", authority)
+            problems.append((f"{path}[{index}]", words))
     if len(problems) == before and len(set(given)) < len(given):
-        problems.append(
-            ("handling.releasable_to", said("names something twice", "each authority once", value))
-        )
+        words = said("the list names an authority twice", "each authority once", value)
+        problems.append((path, words))
     return tuple(sorted(given)) if len(problems) == before else ABSENT
 
 
 def _targets(value: object, action: object, problems: list[Problem]) -> Any:
     given = [] if value is None else _list(value, MAX_TARGETS, "targets", "records", problems)
-    if action is Action.NEW and given:
-        words = "are named by a record that is new"
-        problems.append(("targets", said(words, "none, or another action than NEW", given)))
-    if (
-        isinstance(action, Action)
-        and action is not Action.NEW
-        and not given
-        and not isinstance(value, dict | str)
-    ):
-        words = f"are missing: {action} must name the records that it acts on"
-        problems.append(("targets", said(words, "at least one batch_id and index", value)))
+    # A wrong action, and targets that are not a list, are reported already.
+    if isinstance(action, Action) and not fits_action(action, len(given)):
+        _report_count(action, given, value, problems)
     before = len(problems)
     targets = [_target(target, f"targets[{index}]", problems) for index, target in enumerate(given)]
     if len(problems) == before and len({(t.batch_id, t.index) for t in targets}) < len(targets):
-        problems.append(("targets", said("name something twice", "each record once", given)))
+        problems.append(("targets", said("the list names a record twice", "each record once", given)))
     return tuple(targets) if len(problems) == before else ABSENT
+
+
+def _report_count(action: Action, given: list[Any], value: object, problems: list[Problem]) -> None:
+    if action is Action.NEW:
+        words = "a new record must not name the records that it acts on"
+        problems.append(("targets", said(words, "no targets, or another action than NEW", given)))
+    elif value is None or value == []:
+        words = f"{action} must name the records that it acts on"
+        problems.append(("targets", said(words, "at least one batch_id and index", value)))
 
 
 def _target(value: object, path: str, problems: list[Problem]) -> Any:
     if not isinstance(value, dict):
-        problems.append((path, said("is no object", "batch_id and index", value)))
+        expected = "an object with batch_id and index"
+        problems.append((path, said("the value is not an object", expected, value)))
         return ABSENT
     before = len(problems)
-    _only(value, ("batch_id", "index"), path, problems)
-    batch_id, index = value.get("batch_id"), value.get("index")
+    _check_fields(value, ("batch_id", "index"), path, problems)
+    batch_id = value.get("batch_id")
+    index = value.get("index")
     if not isinstance(batch_id, str) or not _BATCH_ID.fullmatch(batch_id):
-        problems.append((f"{path}.batch_id", said("is no batch", "64 hexadecimal digits", batch_id)))
-    if type(index) is not int or not 0 <= index < MAX_TARGETS:
-        problems.append((f"{path}.index", said("is no place in a batch", f"0 to {MAX_TARGETS - 1}", index)))
+        words = said("the value is not the id of a batch", "64 hexadecimal digits", batch_id)
+        problems.append((f"{path}.batch_id", words))
+    if type(index) is not int or index not in TARGET_INDEXES:
+        expected = f"{TARGET_INDEXES[0]} to {TARGET_INDEXES[-1]}"
+        problems.append((f"{path}.index", said("the value is not a place in a batch", expected, index)))
     if len(problems) > before or not isinstance(batch_id, str) or not isinstance(index, int):
         return ABSENT
     return Target(batch_id=bytes.fromhex(batch_id), index=index)
 
 
-def _list(value: object, most: int, path: str, what: str, problems: list[Problem]) -> list[Any]:
+def _list(value: object, most: int, path: str, items: str, problems: list[Problem]) -> list[Any]:
     if isinstance(value, list) and len(value) <= most:
         return value
-    problems.append((path, said("is no list of the length allowed", f"at most {most} {what}", value)))
+    words = "the list is too long" if isinstance(value, list) else "the value is not a list"
+    problems.append((path, said(words, f"a list of at most {most} {items}", value)))
     return []
 
 
-def _only(value: Mapping[Any, object], known: tuple[str, ...], path: str, problems: list[Problem]) -> None:
+def _check_fields(
+    value: Mapping[Any, object], known: tuple[str, ...], path: str, problems: list[Problem]
+) -> None:
     for name in [name for name in value if name not in known][:16]:
-        words = f"is no field of {path}{nearest(name, known)}, expected it to be left out"
+        words = f"{path} has no field of this name{nearest(name, known)}, expected it to be left out"
         problems.append((join_path(path, field_name(name)), words))

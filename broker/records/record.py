@@ -1,11 +1,14 @@
-"""A record, from the JSON that an agency writes to what the log carries, with every rule checked.
+"""A record, from the JSON that an agency writes to the bytes that the log carries, with every rule checked.
 
-Two gates apply the same rules: `from_json` before anything is published, with every problem in words
-that a clerk understands, and `check_received` behind decryption, for what a peer has published. What
-holds for all records is here; what a record type demands is declared in its schema (`broker.records.rules`).
+Two gates apply the same rules. `from_json` stands before anything is published, and lists every problem in
+words that a clerk understands. `check_received` stands behind decryption, and checks what a peer has
+published.
 
-An order (RESTRICT, ERASE, WITHDRAW) says nothing about a person: its body is empty, zero bytes of
-Avro (LED art. 4(1)(c)). A RECTIFY carries the corrected body, whole.
+What holds for all records is here and in `broker.records.json_terms`. What a record type demands is declared
+in its schema file and checked by `broker.records.body`.
+
+An order (RESTRICT, ERASE, WITHDRAW) says nothing about a person: its body is empty, zero bytes of Avro
+(LED art. 4(1)(c)). A RECTIFY carries the corrected body as a whole.
 """
 
 from __future__ import annotations
@@ -21,11 +24,12 @@ from uuid import UUID
 
 from broker.avro.schema import RecordSchema, SchemaStore, default_store
 from broker.errors import RecordInvalid
-from broker.records.body import NOTE, BodyCheck, compile_body, to_json_value
+from broker.records.body import NOTE, BodyCheck, compile_body
+from broker.records.body_json import body_to_json
+from broker.records.check import Circumstances, Problem
 from broker.records.codes import code_lists
 from broker.records.json_terms import as_terms, check_retention, flat_terms, parse_terms, terms_to_json
-from broker.records.rules import EPOCH, Circumstances, Problem
-from broker.records.words import choice, field_name, join_path, nearest, said
+from broker.records.words import EPOCH, choice, field_name, join_path, nearest, said
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 
 __all__ = [
@@ -71,7 +75,11 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One record before it is locked; ``body`` holds what its codec encodes and is empty for an order."""
+    """A record before it is locked.
+
+    ``record_id`` is a UUIDv7 (16 bytes). ``body`` holds what the codec of its type encodes; it is empty for
+    an order.
+    """
 
     record_type: str
     record_id: bytes
@@ -80,7 +88,7 @@ class Record:
 
 
 def new_record_id() -> bytes:
-    """A fresh UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, the rest random."""
+    """Return a fresh UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, the rest random."""
     raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
     raw[6] = 0x70 | raw[6] & 0x0F
     raw[8] = 0x80 | raw[8] & 0x3F
@@ -96,13 +104,15 @@ def from_json(
     ceiling_days: int | None = None,
     new_id: Callable[[], bytes] = new_record_id,
 ) -> Record:
-    """Read a record and check everything; RecordInvalid lists all that is wrong with it.
+    """Read a record from JSON and check everything about it.
 
-    ``record_type`` stands for one that the object does not name; ``ceiling_days`` is the channel's longest
-    retention; ``new_id`` makes the id of a record that brings none.
+    ``record_type`` is the type of an object that does not name its type. ``ceiling_days`` is the channel's
+    longest retention. ``new_id`` makes the id of a record that brings no id. Raises RecordInvalid with every
+    problem of the record.
     """
     if not isinstance(obj, dict):
-        raise RecordInvalid((f"record: {said('is no object', 'an object with named fields', obj)}",))
+        words = said("the value is not an object", "an object with named fields", obj)
+        raise RecordInvalid((f"record: {words}",))
     problems: list[Problem] = []
     _check_names(obj, problems)
     schema = _schema_of(record_type, obj, store, problems)
@@ -123,30 +133,42 @@ def from_json(
 
 
 def to_json(record: Record, *, schema: RecordSchema | None = None) -> dict[str, Any]:
-    """The record as `from_json` reads it: dates in ISO 8601, instants in RFC 3339, optional blanks left out.
+    """Return the record as `from_json` reads it.
 
-    ``schema`` is what the body was written with, by default the current one that comes with the broker.
+    Dates are in ISO 8601, instants in RFC 3339, and optional fields that hold nothing are left out.
+    ``schema`` is the schema that the body was written with, by default the current one that comes with the
+    broker.
     """
     schema = schema or default_store().current(record.record_type)
-    said_terms = terms_to_json(record.terms)
-    body = to_json_value(schema.schema, record.body)
-    head = {"record_id": str(UUID(bytes=record.record_id)), "record_type": record.record_type}
-    return head | said_terms | ({"body": body} if record.terms.action not in ORDERS else {})
+    shown: dict[str, Any] = {
+        "record_id": str(UUID(bytes=record.record_id)),
+        "record_type": record.record_type,
+    }
+    shown |= terms_to_json(record.terms)
+    if record.terms.action not in ORDERS:
+        shown["body"] = body_to_json(schema.schema, record.body)
+    return shown
 
 
 def encode_body(record: Record, schema: RecordSchema) -> bytes:
-    """The body as Avro, before padding; an order's is empty. RecordInvalid above 32 KiB."""
+    """Return the body as Avro, before padding; the body of an order is empty.
+
+    Raises RecordInvalid for a body of more than 32 KiB.
+    """
     if record.terms.action in ORDERS:
         return b""
     encoded = schema.codec.encode(record.body)
     if len(encoded) > MAX_BODY_BYTES:
         found = f"expected at most {MAX_BODY_BYTES} bytes, got {len(encoded)}"
-        raise RecordInvalid((f"body: is too large, {found}",))
+        raise RecordInvalid((f"body: the body is too large, {found}",))
     return encoded
 
 
 def decode_body(encoded: bytes, schema: RecordSchema) -> dict[str, Any]:
-    """What `encode_body` encoded; FormatError for bytes that it would not write."""
+    """Return the body that `encode_body` encoded.
+
+    Raises FormatError for bytes that `encode_body` would not write.
+    """
     if not encoded:
         return {}
     decoded: dict[str, Any] = schema.codec.decode(encoded)
@@ -162,13 +184,18 @@ def check_received(
     issued_on: date,
     ceiling_days: int | None = None,
 ) -> tuple[str, ...]:
-    """The rules that a peer's record breaks, judged on the day it was issued; empty when there is none.
+    """Return the problems of a peer's record, judged on the day it was issued; empty for a right record.
 
-    Never raises for what the record says: a subscriber reports and goes on.
+    Never raises for what the record says: a subscriber reports the problems and goes on.
     """
     problems: list[Problem] = []
     if schema.record_type != record_type:
-        problems.append(("record_type", said("differs from its schema", schema.record_type, record_type)))
+        problems.append(
+            (
+                "record_type",
+                said("the record type is not the type of its schema", schema.record_type, record_type),
+            )
+        )
     around, found = _received_terms(terms, (issued_on - EPOCH).days, ceiling_days)
     problems += found
     _checked_body(schema, body, terms.action, around, problems, from_json=False)
@@ -183,11 +210,12 @@ def check_received(
 def _received_terms(
     terms: RecordTerms, day: int, ceiling_days: int | None
 ) -> tuple[Circumstances, tuple[Problem, ...]]:
-    """Terms as rules look at them, and what is wrong with them: once for all records that share them.
+    """Return terms as rules look at them, and their problems.
 
-    The decoder has checked types; saying the terms and reading them again checks what types cannot.
+    Cached, since the records of a batch mostly share their terms.
     """
     problems: list[Problem] = []
+    # The decoder has checked types. Written as JSON and read again, the terms meet every other check.
     parse_terms(terms_to_json(terms), problems, ())
     around = Circumstances(terms=flat_terms(terms), day=day)
     check_retention(around.terms, day, ceiling_days, problems)
@@ -196,9 +224,8 @@ def _received_terms(
 
 def _check_names(obj: dict[Any, Any], problems: list[Problem]) -> None:
     for name in [name for name in obj if name not in _FIELDS][:16]:
-        problems.append(
-            (field_name(name), f"is no field of a record{nearest(name, _FIELDS)}, expected it to be left out")
-        )
+        words = f"the record has no field of this name{nearest(name, _FIELDS)}, expected it to be left out"
+        problems.append((field_name(name), words))
 
 
 def _schema_of(
@@ -206,11 +233,12 @@ def _schema_of(
 ) -> RecordSchema | None:
     named = obj.get("record_type", record_type)
     if record_type is not None and named != record_type:
-        problems.append(("record_type", said("is another than this file's", record_type, named)))
+        words = "the record type is not the type of this file"
+        problems.append(("record_type", said(words, record_type, named)))
     if isinstance(named, str) and named in store.record_types:
         return store.current(named)
     expected = choice(store.record_types) + nearest(named, store.record_types)
-    problems.append(("record_type", said("is no record type known here", expected, named)))
+    problems.append(("record_type", said("the record type is not known here", expected, named)))
     return None
 
 
@@ -224,7 +252,8 @@ def _record_id(value: object, problems: list[Problem], new_id: Callable[[], byte
                 return found.bytes
         except ValueError:
             pass
-    problems.append(("record_id", said("is no UUIDv7", "one as RFC 9562 makes it, or none", value)))
+    expected = "a UUIDv7 (RFC 9562), or no record_id"
+    problems.append(("record_id", said("the value is not a UUIDv7", expected, value)))
     return b""
 
 
@@ -237,7 +266,7 @@ def _checked_body(
     *,
     from_json: bool,
 ) -> dict[str, Any]:
-    """The body with its defaults, everything about it checked; empty for an order."""
+    """Return the body with its defaults and check everything about it; the body of an order is empty."""
     check = _compiled(schema, from_json)
     found: list[Problem] = []
     if action not in ORDERS:
@@ -246,7 +275,7 @@ def _checked_body(
         body = {}
         check.rules.check({}, around, found)
         if given is not None and given != {}:
-            words = f"is more than {action} says: the records it acts on"
+            words = f"{action} must not have a body, since it only names the records that it acts on"
             found.append(("", said(words, "no body (LED art. 4(1)(c))", given)))
     problems += [
         (path[1:] if path.startswith("$") else join_path("body", path), words) for path, words in found
@@ -255,6 +284,10 @@ def _checked_body(
 
 
 _checks: dict[tuple[bytes, bool], BodyCheck] = {}
+"""Compiled schemas by id, for JSON and for decoded bodies. `_compiled` alone writes to it.
+
+A schema's id is the hash of its text, so an entry never becomes wrong. An installation has few schemas.
+"""
 
 
 def _compiled(schema: RecordSchema, from_json: bool) -> BodyCheck:
@@ -266,22 +299,22 @@ def _compiled(schema: RecordSchema, from_json: bool) -> BodyCheck:
 
 
 def _check_note(given: object, around: Circumstances, problems: list[Problem]) -> None:
-    """H3 means what its note says: neither is there without the other (SIENA handling codes)."""
+    """Check that the code H3 and the handling note come together: the note says what H3 means."""
     codes = around.terms.get("handling.codes")
     note = given.get(NOTE) if isinstance(given, dict) else None
     if not isinstance(codes, tuple):
         return
     if HandlingCode.H3 in codes and note is None:
-        words = "is missing, and the handling code H3 means what it says"
+        words = "the note that explains the handling code H3 is missing"
         problems.append((f"body.{NOTE}", said(words, "a note, or no H3 (SIENA handling codes)", note)))
     if HandlingCode.H3 not in codes and note is not None:
-        words = "is there without the handling code H3"
+        words = "the note is there, but the handling code H3 is missing"
         problems.append((f"body.{NOTE}", said(words, "no note, or H3 (SIENA handling codes)", note)))
 
 
 def _listed(problems: list[Problem]) -> tuple[str, ...]:
-    said_once = dict.fromkeys(f"{path}: {words}" for path, words in problems)
-    listed = tuple(said_once)[:MAX_PROBLEMS]
-    return (
-        listed if len(said_once) <= MAX_PROBLEMS else (*listed, f"and {len(said_once) - MAX_PROBLEMS} more")
-    )
+    """Return each problem once, as a line of text, and at most `MAX_PROBLEMS` of them."""
+    lines = tuple(dict.fromkeys(f"{path}: {words}" for path, words in problems))
+    if len(lines) <= MAX_PROBLEMS:
+        return lines
+    return (*lines[:MAX_PROBLEMS], f"and {len(lines) - MAX_PROBLEMS} more")

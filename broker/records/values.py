@@ -1,24 +1,30 @@
-"""One check for each kind of value in a body: the value as it is kept, or a problem in plain words.
+"""Checks for the single values of a body: enums, codes, dates, UUIDs, numbers, bytes and the note.
 
-A check gets the value, the list of problems to add to, and the circumstances; it returns the value, or
-``ABSENT`` where it is wrong.
+A schema is compiled once (`broker.records.body`), and each of its fields becomes one check from here. So a
+function of this module either is a check, or takes what the schema declares of a field and returns a check
+for that field. `broker.records.check` says what a check is.
+
+Two rules hold for all of them:
+
+- A value passes only in the one form that the schema declares. Nothing is converted, trimmed or guessed,
+  except that a UUID is kept in lower case: two spellings of one subject must be one subject.
+- Every length is bounded before a regular expression or a conversion sees the value, since whoever wrote
+  it may want to keep us busy.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
+from broker.clock import DAY_US
+from broker.records.check import Check, Circumstances, FieldSchema, Problem, wrong
 from broker.records.codes import CodeList
-from broker.records.rules import ABSENT, MICROS_A_DAY, Circumstances, Problem
-from broker.records.words import choice, nearest, said
+from broker.records.words import choice, nearest
 
 __all__ = [
-    "Check",
-    "FieldSchema",
     "check_boolean",
     "check_bytes",
     "check_code",
@@ -30,147 +36,173 @@ __all__ = [
     "check_uuid",
     "check_whole",
     "is_uuid",
-    "wrong",
 ]
 
-Check: TypeAlias = Callable[[Any, list[Problem], Circumstances], Any]
-FieldSchema: TypeAlias = Mapping[str, Any]
-"""A field, or a type, as its schema file says it."""
-
+# re.ASCII throughout: without it \d takes the digits of every script, and int() reads them too.
 _PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?~?", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _INSTANT = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?:Z|\+00:00)", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-def wrong(problems: list[Problem], words: str, expected: str, value: object) -> Any:
-    problems.append(("", said(words, expected, value)))
-    return ABSENT
+# Control and format characters, lone surrogates, unassigned and private characters: a terminal could be
+# painted over with them, and text could be shown in another order than it is written.
+_UNPRINTABLE = frozenset(("Cc", "Cf", "Cs", "Cn", "Co"))
 
 
 def check_enum(schema: FieldSchema) -> Check:
-    allowed = tuple(s for s in schema["symbols"] if s not in schema.get("refused", ()))
-    known, expected = frozenset(allowed), choice(allowed)
+    """Return a check for the symbols of an enum, less those that the schema refuses as input."""
+    allowed = tuple(symbol for symbol in schema["symbols"] if symbol not in schema.get("refused", ()))
+    known = frozenset(allowed)
+    expected = choice(allowed)
 
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
         if isinstance(value, str) and value in known:
             return value
-        return wrong(problems, "is none of the words allowed here", expected + nearest(value, allowed), value)
+        return wrong(problems, "this word is not allowed here", expected + nearest(value, allowed), value)
 
     return check
 
 
 def check_code(codes: CodeList, expected: str) -> Check:
+    """Return a check for the codes of a list; ``expected`` describes them in a message."""
+
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
         if isinstance(value, str) and value in codes:
             return value
         near = codes.nearest(value) if isinstance(value, str) else None
         hint = f" (did you mean {near}?)" if near else ""
-        return wrong(
-            problems, f"is not in the code list {codes.name} ({codes.version})", expected + hint, value
-        )
+        words = f"this code is not in the code list {codes.name} ({codes.version})"
+        return wrong(problems, words, expected + hint, value)
 
     return check
 
 
 def check_pattern(pattern: re.Pattern[str], longest: int, expected: str) -> Check:
+    """Return a check for strings of at most ``longest`` characters that match the pattern as a whole."""
+
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
         if isinstance(value, str) and len(value) <= longest and pattern.fullmatch(value):
             return value
-        return wrong(problems, "does not have the form it needs", expected, value)
+        return wrong(problems, "the value has the wrong form", expected, value)
 
     return check
 
 
 def check_partial_date(value: Any, problems: list[Problem], around: Circumstances) -> Any:
-    # ISO 8601 with reduced precision; a trailing ~ means approximate (ISO 8601-2).
+    """Check a date that may lack its day or month; a trailing ``~`` means that it is approximate.
+
+    This is ISO 8601-1 with reduced precision, and ISO 8601-2 (EDTF) for the ``~``.
+    """
     if isinstance(value, str) and (match := _PARTIAL_DATE.fullmatch(value)):
         try:
             date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
             return value
         except ValueError:
             pass
-    return wrong(
-        problems, "is no date", "a date such as 2026-05-01, 2026-05 or 2026, with ~ if approximate", value
-    )
+    expected = "a date such as 2026-05-01, 2026-05 or 2026, with ~ if approximate"
+    return wrong(problems, "the value is not a date", expected, value)
 
 
 def check_uuid(*, is_random: bool) -> Check:
-    """``is_random`` refuses versions 3 and 5, which are hashes of names: a dictionary finds the names."""
+    """Return a check for UUIDs; ``is_random`` refuses versions 3 and 5.
+
+    Those two are hashes of names. Whoever has a list of names hashes them all and finds the person.
+    """
 
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
         if not isinstance(value, str) or not is_uuid(value):
-            return wrong(problems, "is no UUID", "such as 6f9619ff-8b86-4011-b42d-00cf4fc964ff", value)
+            expected = "a UUID such as 6f9619ff-8b86-4011-b42d-00cf4fc964ff"
+            return wrong(problems, "the value is not a UUID", expected, value)
         if not is_uuid(value, is_random=is_random):
-            return wrong(problems, "is the hash of a name", "a random UUID (RFC 9562 version 4)", value)
+            expected = "a random UUID (RFC 9562 version 4)"
+            return wrong(problems, "the UUID is the hash of a name", expected, value)
         return value.lower()
 
     return check
 
 
 def is_uuid(value: str, *, is_random: bool = False) -> bool:
-    """Whether this is a UUID as RFC 9562 writes it; ``is_random`` refuses versions 3 and 5."""
+    """Tell whether this is a UUID as RFC 9562 writes it; ``is_random`` refuses versions 3 and 5."""
     if _UUID.fullmatch(value) is None:
         return False
     return not (is_random and value[14] in "35" and value[19] in "89abAB")  # version and variant, 4.1
 
 
 def check_note(longest: int) -> Check:
+    """Return a check for the handling note, the only free text: printable and not blank."""
+
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
-        printable = isinstance(value, str) and 0 < len(value) <= longest and bool(value.strip())
-        if printable and not any(unicodedata.category(c) in ("Cc", "Cs", "Cf", "Cn", "Co") for c in value):
+        has_text = isinstance(value, str) and 0 < len(value) <= longest and bool(value.strip())
+        if has_text and not any(unicodedata.category(character) in _UNPRINTABLE for character in value):
             return value
-        return wrong(problems, "is no handling note", f"1 to {longest} printable characters", value)
+        expected = f"1 to {longest} printable characters"
+        return wrong(problems, "the value is not a handling note", expected, value)
 
     return check
 
 
 def check_instant(value: Any, problems: list[Problem], around: Circumstances) -> Any:
+    """Check an instant in RFC 3339 (UTC only) and return it in microseconds since 1970-01-01."""
     if isinstance(value, str) and (match := _INSTANT.fullmatch(value)):
         try:
-            moment = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
-            whole = moment - _EPOCH
-            return (whole.days * MICROS_A_DAY + whole.seconds * 1_000_000) + int(
-                (match[2] or "").ljust(6, "0")
-            )
+            since = datetime.fromisoformat(match[1]).replace(tzinfo=UTC) - _EPOCH
+            # Whole numbers throughout: total_seconds() is a float, and loses microseconds.
+            micros = int((match[2] or "").ljust(6, "0"))
+            return since.days * DAY_US + since.seconds * 1_000_000 + micros
         except ValueError:
             pass
-    return wrong(problems, "is no instant", "a UTC time such as 2026-05-01T12:00:00Z (RFC 3339)", value)
+    expected = "a UTC time such as 2026-05-01T12:00:00Z (RFC 3339)"
+    return wrong(problems, "the value is not a point in time", expected, value)
 
 
 def check_whole(least: int, most: int) -> Check:
+    """Return a check for whole numbers from ``least`` to ``most``."""
+
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
+        # type() and not isinstance(): True is an int to Python, and no number to a clerk.
         if type(value) is int and least <= value <= most:
             return value
-        return wrong(problems, "is no number allowed here", f"a whole number from {least} to {most}", value)
+        expected = f"a whole number from {least} to {most}"
+        return wrong(problems, "the value is not an allowed number", expected, value)
 
     return check
 
 
 def check_boolean(hints: FieldSchema) -> Check:
+    """Return a check for true and false, or for the one of them that the field must be (``mustBe``)."""
     must = hints.get("mustBe")
 
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
         if type(value) is bool and (must is None or value is must):
             return value
         expected = "true or false" if must is None else "true" if must else "false"
-        return wrong(problems, "is not what it must be", expected, value)
+        return wrong(problems, "this value is not allowed here", expected, value)
 
     return check
 
 
 def check_bytes(least: int, most: int, from_json: bool) -> Check:
+    """Return a check for ``least`` to ``most`` bytes, which are hexadecimal digits in JSON."""
     digits = f"{least * 2 if least == most else f'{least * 2} to {most * 2}'} hexadecimal digits"
 
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
         raw = value
-        if from_json and isinstance(value, str) and len(value) <= 2 * most and value.isascii():
-            try:
-                raw = bytes.fromhex(value) if " " not in value else None
-            except ValueError:
-                raw = None
-        if isinstance(raw, bytes) and least <= len(raw) <= most and (not from_json or isinstance(value, str)):
+        if from_json:
+            raw = _from_hex(value, most)
+        if isinstance(raw, bytes) and least <= len(raw) <= most:
             return raw
-        return wrong(problems, "does not have the form it needs", digits, value)
+        return wrong(problems, "the value has the wrong form", digits, value)
 
     return check
+
+
+def _from_hex(value: object, most: int) -> bytes | None:
+    if not isinstance(value, str) or len(value) > 2 * most or not value.isascii():
+        return None
+    # bytes.fromhex() skips white space, so that one value would have many spellings.
+    if any(character.isspace() for character in value):
+        return None
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        return None

@@ -1,23 +1,32 @@
-"""How a problem is said to a clerk: what is wrong, what was expected, what was there."""
+"""The wording of a problem for a clerk: what is wrong, what was expected, and what was there.
+
+A wrong value comes from outside and may have any size and any characters. So a message repeats at most
+`MAX_SHOWN` characters of it, quoted and escaped, and never the whole of a list or an object.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import date, timedelta
 from difflib import get_close_matches
+from typing import Final
 
-__all__ = ["choice", "field_name", "join_path", "nearest", "said", "show"]
+__all__ = ["EPOCH", "choice", "field_name", "iso_day", "join_path", "nearest", "said", "show"]
+
+EPOCH: Final = date(1970, 1, 1)
+"""The first day: days of the terms are counted from it."""
 
 MAX_SHOWN = 60
 """Characters of a wrong value that a message repeats."""
 
 
 def said(words: str, expected: str, value: object) -> str:
-    """The part of a message behind the field's path."""
+    """Return a message without its field's path: what is wrong, then what was expected, then the value."""
     return f"{words}, expected {expected}, got {show(value)}"
 
 
 def show(value: object) -> str:
-    """A value as a message quotes it: short, whatever it is."""
+    """Return a value as a message quotes it: short, whatever the value is."""
     match value:
         case None:
             return "nothing"
@@ -26,6 +35,7 @@ def show(value: object) -> str:
         case str():
             return repr(value if len(value) <= MAX_SHOWN else value[: MAX_SHOWN - 1] + "…")
         case int():
+            # Python refuses to write out integers of thousands of digits.
             return repr(value) if value.bit_length() <= 64 else "a very large number"
         case float():
             return repr(value)
@@ -42,13 +52,20 @@ def show(value: object) -> str:
 
 
 def choice(values: Iterable[object]) -> str:
-    """Several values as words: ``A, B or C``."""
+    """Return several values as words: ``A, B or C``."""
     words = [show(value) if not isinstance(value, str) else value for value in values]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}" if words else "nothing"
+    if not words:
+        return "nothing"
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def nearest(value: object, known: Sequence[str]) -> str:
-    """A hint at the known word that looks most like the wrong one, with a leading blank; or nothing."""
+    """Return a hint at the known word that looks most like a wrong value, with a leading blank.
+
+    The hint is empty where no known word is similar.
+    """
     if not isinstance(value, str) or len(value) > MAX_SHOWN:
         return ""
     upper = {word.upper(): word for word in known}
@@ -56,14 +73,25 @@ def nearest(value: object, known: Sequence[str]) -> str:
     return f" (did you mean {upper[near[0]]}?)" if near else ""
 
 
+def iso_day(day: int) -> str:
+    """Return a day, counted from 1970-01-01, as an ISO 8601 date; a day beyond the calendar by its number."""
+    try:
+        return (EPOCH + timedelta(days=day)).isoformat()
+    except OverflowError:
+        return f"day {day}"
+
+
 def field_name(name: object) -> str:
-    """A name that came from outside, as a path shows it: as it is where that is short and plain."""
+    """Return a field's name as a path shows it; a long or strange name from outside is quoted."""
     plain = isinstance(name, str) and len(name) <= MAX_SHOWN and name.isascii() and name.isidentifier()
     return str(name) if plain else show(name)
 
 
 def join_path(name: str, rest: str) -> str:
-    """Put a field's name before a path inside it; a path from the top (``$``) stays as it is."""
+    """Return a field's name with the path inside the field behind it.
+
+    A path that counts from the top of the record (``$``) stays as it is.
+    """
     if rest.startswith("$"):
         return rest
     return name + rest if not rest or rest.startswith("[") else f"{name}.{rest}"

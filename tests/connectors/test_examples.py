@@ -97,12 +97,12 @@ def test_the_mistakes_are_found() -> None:
         "",
         "body.subject.category: a child (or a person whose age is unknown) is a victim or another party",
         "body.child_protection: the return of a child (or of a person whose age is unknown) names",
-        "body.name: is no field of this record",
-        "review_by: is after the day of erasure",
+        "body.name: the record has no field of this name",
+        "review_by: the day of review is after the day of erasure",
         "",
     ]
     assert [reason[: len(begin)] or reason for reason, begin in zip(reasons, begins, strict=True)] == begins
-    assert "body.to_place: is not in the code list places" in reasons[4]
+    assert "body.to_place: this code is not in the code list places" in reasons[4]
 
 
 def test_the_script_makes_the_files_again(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from broker.avro.schema import default_store
 from broker.records.body import MAX_ITEMS, BodyCheck, compile_body
+from broker.records.check import Circumstances, Problem
 from broker.records.codes import code_lists
 from broker.records.json_terms import flat_terms
-from broker.records.rules import EPOCH, Circumstances, Problem
+from broker.records.words import EPOCH
 from support.record_data import TODAY, read, valid
 
 TYPES = sorted(default_store().record_types)

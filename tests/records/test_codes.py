@@ -65,6 +65,16 @@ def test_a_wrong_code_gets_a_suggestion(wrong: str, right: str | None) -> None:
     assert code_lists()["countries"].nearest(wrong) == right
 
 
+def test_a_prefix_stands_before_every_pattern(tmp_path: Path) -> None:
+    """A list with two patterns that is included with a prefix lets neither through without it."""
+    inner = {"list": "in", "version": "1", "source": "a test", "codes": {}, "patterns": {"A.": "", "B.": ""}}
+    outer = GOOD | {"includes": [{"list": "in", "prefix": "P:"}]}
+    for name, content in (("inner", inner), ("outer", outer)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    codes = load_code_lists(tmp_path)["a"]
+    assert [code for code in ("X", "P:A1", "P:B1", "A1", "B1") if code in codes] == ["X", "P:A1", "P:B1"]
+
+
 GOOD: dict[str, Any] = {"list": "a", "version": "1", "source": "a test", "codes": {"X": "x"}}
 
 

@@ -12,9 +12,10 @@ import pytest
 from broker.avro.schema import SchemaStore, default_store, schemas_folder
 from broker.errors import RecordInvalid, UsageError
 from broker.records.body import compile_body
+from broker.records.check import ABSENT, Circumstances
 from broker.records.codes import code_lists
 from broker.records.record import check_received, decode_body, encode_body, from_json
-from broker.records.rules import ABSENT, Circumstances, compile_rules
+from broker.records.rules import compile_rules
 from support.record_data import TODAY, problems, read, valid
 
 TARGET = {"batch_id": "ab" * 32, "index": 3}
@@ -177,21 +178,21 @@ RULES: list[tuple[str, str, Changes, Changes, str]] = [
         "ReturnEvent",
         {"body.evaluation.lawful_collection": True},
         {"body.evaluation.lawful_collection": False},
-        "body.evaluation.lawful_collection: is not what it must be, expected true, got false",
+        "body.evaluation.lawful_collection: this value is not allowed here, expected true, got false",
     ),
     (
         "basis-is-stated",
         "ReturnEvent",
         {"body.evaluation.basis": "ASSESSMENT"},
         {"body.evaluation.basis": ...},
-        "body.evaluation.basis: is missing, expected FACT or ASSESSMENT",
+        "body.evaluation.basis: the field is missing, expected FACT or ASSESSMENT",
     ),
     (
         "unspecified-is-never-said",
         "ReturnEvent",
         {"body.subject.category": "VICTIM"},
         {"body.subject.category": "UNSPECIFIED"},
-        "body.subject.category: is none of the words allowed here, expected SUSPECT, CONVICTED,",
+        "body.subject.category: this word is not allowed here, expected SUSPECT, CONVICTED,",
     ),
     # --- the terms of every record
     (
@@ -199,84 +200,86 @@ RULES: list[tuple[str, str, Changes, Changes, str]] = [
         "ReturnEvent",
         {"review_by": "2029-05-01"},
         {"review_by": "2029-05-02"},
-        "review_by: is after the day of erasure, expected at most 2029-05-01 (LED art. 5), got '2029-05-02'",
+        "review_by: the day of review is after the day of erasure,"
+        " expected 2029-05-01 or earlier (LED art. 5), got '2029-05-02'",
     ),
     (
         "not-expired",
         "ReturnEvent",
         {"review_by": "2026-11-24", "erase_by": "2026-11-24"},
         {"review_by": "2026-11-23", "erase_by": "2026-11-23"},
-        "erase_by: is in the past, expected 2026-11-24 or later (LED art. 5), got '2026-11-23'",
+        "erase_by: the day of erasure is in the past,"
+        " expected 2026-11-24 or later (LED art. 5), got '2026-11-23'",
     ),
     (
         "within-the-ceiling",
         "ReturnEvent",
         {"erase_by": "2031-11-28"},
         {"erase_by": "2031-11-29"},
-        "erase_by: is longer than the channel keeps records, expected at most 2031-11-28 (1830 days",
+        "erase_by: the channel does not keep records for so long, expected 2031-11-28 or earlier (1830 days",
     ),
     (
         "new-names-no-targets",
         "ReturnEvent",
         {"targets": []},
         {"targets": [TARGET]},
-        "targets: are named by a record that is new",
+        "targets: a new record must not name the records",
     ),
     (
         "rectify-names-targets",
         "ReturnEvent",
         {"action": "RECTIFY", "targets": [TARGET]},
         {"action": "RECTIFY"},
-        "targets: are missing: RECTIFY must name the records that it acts on",
+        "targets: RECTIFY must name the records that it acts on",
     ),
     (
         "order-names-targets",
         "ReturnEvent",
         {"action": "WITHDRAW", "targets": [TARGET], "body": ...},
         {"action": "WITHDRAW", "targets": [], "body": ...},
-        "targets: are missing: WITHDRAW must name",
+        "targets: WITHDRAW must name",
     ),
     (
         "order-says-nothing-about-a-person",
         "ReturnEvent",
         {"action": "ERASE", "targets": [TARGET], "body": {}},
         {"action": "ERASE", "targets": [TARGET]},
-        "body: is more than ERASE says: the records it acts on",
+        "body: ERASE must not have a body, since it only names the records",
     ),
     (
         "targets-once",
         "ReturnEvent",
         {"action": "RECTIFY", "targets": [TARGET, TARGET | {"index": 4}]},
         {"action": "RECTIFY", "targets": [TARGET, TARGET]},
-        "targets: name something twice",
+        "targets: the list names a record twice",
     ),
     (
         "h3-needs-a-note",
         "ReturnEvent",
         {"handling.codes": ["H3"], "body.handling_note": "Call the duty officer first."},
         {"handling.codes": ["H3"]},
-        "body.handling_note: is missing, and the handling code H3 means what it says",
+        "body.handling_note: the note that explains the handling code H3 is missing",
     ),
     (
         "a-note-needs-h3",
         "ReturnEvent",
         {},
         {"body.handling_note": "Call the duty officer first."},
-        "body.handling_note: is there without the handling code H3",
+        "body.handling_note: the note is there, but the handling code H3 is missing",
     ),
     (
         "note-of-200-characters",
         "ReturnEvent",
         {"handling.codes": ["H3"], "body.handling_note": "x" * 200},
         {"handling.codes": ["H3"], "body.handling_note": "x" * 201},
-        "body.handling_note: is no handling note, expected 1 to 200 printable characters",
+        "body.handling_note: the value is not a handling note, expected 1 to 200 printable characters",
     ),
     (
         "purposes-of-the-log-are-for-the-log",
         "ReturnEvent",
         {"purpose": "CHILD_PROTECTION"},
         {"purpose": "SELF_MONITORING"},
-        "purpose: is none of the words allowed here, expected PREVENTION,",
+        "purpose: this word is not allowed here, expected PREVENTION,",
     ),
 ]
 
@@ -420,6 +423,9 @@ def test_adding_a_record_type_is_adding_a_file(tmp_path: Path) -> None:
     with pytest.raises(RecordInvalid) as invalid:
         from_json("Sighting", head | {"body": wrong}, store=store, today=TODAY)
     assert [p.split(":")[0] for p in invalid.value.problems] == ["body.place", "body.means"]
+    for plate in ("ca fe", "ca\tfe", "caf", "cafecafeca", "zz"):
+        with pytest.raises(RecordInvalid, match=r"body\.plate: the value has the wrong form"):
+            from_json("Sighting", head | {"body": body | {"plate": plate}}, store=store, today=TODAY)
     bare = body | {"plate": None}
     with pytest.raises(RecordInvalid, match=r"body.plate: a car has a plate, expected a value \(a test\)"):
         from_json("Sighting", head | {"body": bare}, store=store, today=TODAY)
@@ -441,12 +447,12 @@ COLOUR = {"type": {"type": "enum", "name": "Colour", "symbols": ["RED"]}}
         (_schema({"type": {"type": "array", "items": "string"}}), "x would be free text"),
         (_schema({"type": "string", "codes": "colours"}), "the code list 'colours', which does not exist"),
         (_schema({"type": "string", "pattern": "("}), "x has no valid pattern"),
-        (_schema({"type": "string", "patern": "a"}), "x declares 'patern', read by nothing"),
-        (_schema({"type": "int"}, ruls=[]), "R declares 'ruls', read by nothing"),
+        (_schema({"type": "string", "patern": "a"}), "x declares 'patern', which nothing reads"),
+        (_schema({"type": "int"}, ruls=[]), "R declares 'ruls', which nothing reads"),
         (_schema({"type": ["int", "null"]}), "x is a union other than"),
         (_schema({"type": "double"}), "the type 'double', which records do not use"),
-        ({"type": "enum", "name": "E", "symbols": ["A"]}, "a record type is an Avro record"),
-        (_schema({"type": "int"}, rules={"a": 1}), "are no list"),
+        ({"type": "enum", "name": "E", "symbols": ["A"]}, "a record type must be an Avro record"),
+        (_schema({"type": "int"}, rules={"a": 1}), "are not a list"),
         (_schema({"type": "int"}, rules=["a"]), "needs id, if, then, say and source"),
         (_schema({"type": "int"}, rules=[RULE | {"then": {}}]), "needs id, if, then, say and source"),
         (
@@ -456,11 +462,11 @@ COLOUR = {"type": {"type": "enum", "name": "Colour", "symbols": ["RED"]}}
         (_schema({"type": "int"}, rules=[RULE | {"if": {"terms.colour": ["RED"]}}]), "which the terms lack"),
         (
             _schema({"type": "int"}, rules=[RULE | {"then": {"x": {"presnt": True}}}]),
-            "which is no requirement",
+            "which is not a requirement",
         ),
         (
             _schema(COLOUR, rules=[RULE | {"then": {"x": {"in": ["BLUE"]}}}]),
-            "not all of them symbols of 'Colour'",
+            "not all of them are symbols of 'Colour'",
         ),
         (_schema({"type": "int"}, rules=[RULE | {"then": {"x": {"pattern": "("}}}]), "no valid pattern"),
     ],
