@@ -13,10 +13,10 @@ time, so that even an append which comes to light later is only a copy, and a co
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterable, Sequence
 
 from broker.errors import LogUnavailable, OutcomeUnknown
+from broker.log.pause import pause_s
 from broker.log.protocol import Log, Message, Partition, StoredMessage
 from broker.logger import get_logger
 
@@ -69,8 +69,7 @@ async def find_messages(
 
 def backoff_s(attempt: int) -> float:
     """How long to wait after this attempt, counted from 1: doubling, with jitter, at most five seconds."""
-    longest = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S)
-    return random.uniform(longest / 2, longest)  # noqa: S311 - nothing secret
+    return pause_s(attempt, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
 
 
 async def append_settled(

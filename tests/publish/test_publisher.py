@@ -478,12 +478,17 @@ async def test_the_intake_key_is_of_today_or_the_nearest_day_behind(world: World
 
 
 class _Silent:
-    """A key access service that is down."""
+    """A key access service that is down, and from the third question on says nothing at all."""
+
+    asked = 0
 
     async def access(self, request: bytes, details: bytes) -> bytes:
         raise KasUnavailable("down, as planned")
 
     async def collections(self, query: bytes) -> bytes:
+        self.asked += 1
+        if self.asked > 2:
+            await asyncio.Event().wait()
         raise KasUnavailable("down, as planned")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
+
+from broker.log.pause import pause_s
 
 __all__ = ["Deadline"]
 
@@ -19,7 +20,7 @@ class Deadline:
         self.timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._at = self._loop.time() + timeout_s
-        self._pause_s = _FIRST_PAUSE_S
+        self._pauses = 0
 
     @property
     def left_s(self) -> float:
@@ -33,6 +34,6 @@ class Deadline:
 
     async def pause(self) -> None:
         """Wait a moment, each time longer, with jitter."""
-        longest = min(self._pause_s, _LONGEST_PAUSE_S)
-        self._pause_s *= 2
-        await asyncio.sleep(min(self.left_s, random.uniform(longest / 2, longest)))  # noqa: S311 - no secret
+        self._pauses += 1
+        wished_s = pause_s(self._pauses, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
+        await asyncio.sleep(min(self.left_s, wished_s))
