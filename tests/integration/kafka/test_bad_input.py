@@ -28,6 +28,8 @@ pytestmark = pytest.mark.kafka
 
 WHY = ("--channel", CHANNEL, "--purpose", "INVESTIGATION", *READING)
 TIMEOUT_MS = 1_500
+LIMIT_S = 25
+"""Below the 30 seconds of a URL without a time-out, and far above what a slow machine takes for 1.5."""
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +70,7 @@ def refusals(place: CliCoalition, url: str) -> Iterator[tuple[str, Transcript]]:
     for name, arguments in commands(place):
         started = time.monotonic()
         told = ftf_broker("--profile", str(elsewhere(place, name, url)), *arguments)
-        assert time.monotonic() - started < 3 * TIMEOUT_MS / 1000, (arguments, told)
+        assert time.monotonic() - started < LIMIT_S, (arguments, told)
         assert told.code in (2, 3), (arguments, told)
         assert "internal error" not in told.err
         assert "error: " in told.err

@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[
 from broker.errors import LogUnavailable, UsageError
 from broker.log import Message, Partition, open_log, physical
 from broker.log.kafka.kafka_log import KafkaLog
+from broker.log.kafka import reads
 from log.contract import RETURNS, held, messages, take, until_waiting
 from support.kafka import Kafka
 
@@ -148,8 +149,13 @@ async def test_a_partition_that_was_cut_is_noticed(log: KafkaLog, admin: AIOKafk
         assert caught.value.hint
 
 
-async def test_a_follower_is_told_at_once_beside_others_that_wait(log: KafkaLog) -> None:
-    """Followers of many partitions hear of each append within moments, also those who come back late."""
+async def test_a_follower_is_told_at_once_beside_others_that_wait(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Followers of many partitions hear of each append, though no request that waits ever ends by itself."""
+    # Whoever depended on the end of a request would wait for ten minutes, on a machine of any speed.
+    monkeypatch.setattr(reads, "_SHORTEST_WAIT_MS", 600_000)
+    monkeypatch.setattr(reads, "_LONGEST_WAIT_MS", 600_000)
     await log.ensure("returns", 40)
     partitions = [Partition("returns", number) for number in range(40)]
     heard: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
@@ -158,20 +164,14 @@ async def test_a_follower_is_told_at_once_beside_others_that_wait(log: KafkaLog)
         async for message in log.read(partition, 0, follow=True):
             await heard.put((partition.number, message.offset))
 
-    async with asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         following = [group.create_task(follow(partition)) for partition in partitions]
-        loop = asyncio.get_running_loop()
-        slowest = 0.0
         for turn in range(5):
             for partition in partitions[::4]:
-                begun = loop.time()
                 await log.append(partition, [Message(None, b"x")])
                 assert await heard.get() == (partition.number, turn)
-                slowest = max(slowest, loop.time() - begun)
         for task in following:
             task.cancel()
-    # Not a measurement: half a second is how long a request waits at the broker when nothing comes.
-    assert slowest < 0.45
 
 
 async def test_reading_goes_on_when_connections_break(log: KafkaLog) -> None:

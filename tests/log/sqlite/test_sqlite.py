@@ -186,15 +186,16 @@ async def test_a_lock_that_is_released_is_waited_for(path: Path, log: SqliteLog)
 
 async def test_a_cancelled_append_stops_waiting_for_the_lock(path: Path, log: SqliteLog) -> None:
     """Cancelling an append that waits for a lock ends at once and writes nothing, also later."""
-    with tampering(path) as db:
-        db.execute("BEGIN IMMEDIATE")
-        appending = asyncio.create_task(log.append(RETURNS, messages(b"one")))
-        await until_waiting(appending)
-        async with asyncio.timeout(5):  # the time-out for locks is twice that
-            appending.cancel()
-            await asyncio.wait([appending])
-        assert appending.cancelled()
-        db.execute("COMMIT")
+    async with await SqliteLog.open(path, busy_timeout_s=3600) as patient:
+        with tampering(path) as db:
+            db.execute("BEGIN IMMEDIATE")
+            appending = asyncio.create_task(patient.append(RETURNS, messages(b"one")))
+            await until_waiting(appending)
+            async with asyncio.timeout(60):  # an hour is the time-out for locks
+                appending.cancel()
+                await asyncio.wait([appending])
+            assert appending.cancelled()
+            db.execute("COMMIT")
     assert await log.ends([RETURNS]) == {RETURNS: 0}
 
 
