@@ -207,6 +207,21 @@ async def test_a_server_that_is_no_broker() -> None:
             await open_log(f"kafka://127.0.0.1:{port}?timeout_ms=600")
 
 
+async def test_a_server_that_says_nothing() -> None:
+    """A server that takes connections and never answers, as a broker that stands still, is a LogUnavailable."""
+    is_over = asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await is_over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(LogUnavailable, match="does not answer"):
+            await open_log(f"kafka://127.0.0.1:{port}?timeout_ms=300")
+        is_over.set()
+
+
 async def test_replication_that_the_cluster_cannot_give(kafka: Kafka) -> None:
     """More replicas than brokers is a LogUnavailable that says so, and no topic is made."""
     async with open_log(kafka.url(replication=3, min_insync=2, timeout_ms=2000)) as log:
