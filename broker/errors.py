@@ -13,6 +13,7 @@
     ├── Denied                the answer is no                                           exit 1
     └── OperatorError         something outside failed: the operator                     exit 3
         ├── LogUnavailable    the log cannot be reached or refuses
+        │   └── LogUnreachable    it does not do it now, and may later: who follows the log waits for it
         ├── KasUnavailable    the key access service cannot be reached
         │   └── KasStopped    it has stopped releasing until its operator has looked into an alarm
         └── OutcomeUnknown    an append that may or may not have happened
@@ -31,6 +32,7 @@ __all__ = [
     "KasUnavailable",
     "KeyFileError",
     "LogUnavailable",
+    "LogUnreachable",
     "NotEntitled",
     "OpenError",
     "OperatorError",
@@ -116,6 +118,10 @@ class OperatorError(BrokerError):
 
 class LogUnavailable(OperatorError):
     """The log cannot be reached, or refuses to do what was asked."""
+
+
+class LogUnreachable(LogUnavailable):
+    """The log did not answer in time, or is not able to do it now: the same call may succeed later."""
 
 
 class KasUnavailable(OperatorError):

@@ -4,7 +4,9 @@ Everything above this interface works the same on every log. The contract of eac
 in its docstring and is checked for every implementation by one suite, ``tests/log/contract.py``.
 
 Errors, wherever a log raises: :class:`~broker.errors.LogUnavailable` when the log cannot be
-reached, refuses, or lacks the topic or the partition; :class:`~broker.errors.UsageError` when
+reached, refuses, or lacks the topic or the partition; of these
+:class:`~broker.errors.LogUnreachable` when it gave up waiting, within the log's time-out, for what may
+well be there later; :class:`~broker.errors.UsageError` when
 the caller asks for what no log could do; from ``append`` also
 :class:`~broker.errors.OutcomeUnknown`. A cancelled call leaves nothing running behind it.
 """
@@ -106,6 +108,12 @@ class Log(Protocol):
         if ``start`` is there or beyond); with it, it waits for more, without being busy, and
         never stops by itself. Offsets have gaps where messages were deleted. What the log
         holds is given as it is, true or not. The iterator may be abandoned at any time.
+
+        While the log is away, without ``follow`` LogUnreachable is raised within the log's
+        time-out. With it nothing is raised: it waits, for as long as it takes, with a line in
+        the program's log when that begins and one when it is over, and goes on where it was.
+        An outage ends it only when it is cancelled, or the log is closed. What waiting cannot
+        mend (access refused, no such topic, a partition that was cut) ends it at once.
         """
         ...
 

@@ -1,8 +1,8 @@
 """What every log must do, written against the Log protocol alone.
 
-A log runs these tests by a subclass of :class:`LogContract` with one fixture, ``connect``: a
+A log runs these tests by a subclass of :class:`LogContract` with two fixtures. ``connect`` is a
 function that opens the same storage anew each time, as another process would. Whatever it opened
-the fixture closes. See ``test_sqlite_contract.py``.
+the fixture closes. ``away`` opens a log that can be taken away. See ``test_sqlite_contract.py``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
-from broker.errors import LogUnavailable, UsageError
+from broker.errors import LogUnavailable, LogUnreachable, UsageError
 from broker.log import (
     MAX_BATCH_BYTES,
     MAX_PARTITIONS,
@@ -29,9 +31,20 @@ from broker.log import (
     physical,
 )
 
-__all__ = ["Connect", "LogContract", "held", "messages", "take"]
+__all__ = ["Away", "Connect", "LogAway", "LogContract", "held", "messages", "take", "until_waiting"]
 
 Connect = Callable[[], Awaitable[Log]]
+
+
+@dataclass(frozen=True, slots=True)
+class LogAway:
+    """A log whose calls give up soon; while the block of ``outage`` lasts, nobody can use its storage."""
+
+    log: Log
+    outage: Callable[[], AbstractAsyncContextManager[None]]
+
+
+Away = Callable[[], AbstractAsyncContextManager[LogAway]]
 
 RETURNS = Partition("returns", 0)
 KEYS = Partition("keys", 0)
@@ -74,12 +87,28 @@ async def until_waiting(*tasks: asyncio.Task[object]) -> None:
     assert not any(task.done() for task in tasks)
 
 
+async def until_appended(log: Log, batch: Sequence[Message]) -> None:
+    """Append, however often the log must be asked that was away a moment ago."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await log.append(RETURNS, batch)
+            except LogUnreachable:
+                continue
+            return
+
+
 class LogContract:
     """The tests; a subclass brings the log."""
 
     @pytest.fixture
     def connect(self) -> Connect:
         """Open the storage; the subclass says how."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def away(self) -> Away:
+        """Open a log that can be taken away; the subclass says how."""
         raise NotImplementedError
 
     @pytest.fixture
@@ -271,6 +300,63 @@ class LogContract:
         await log.aclose()
         with pytest.raises(UsageError, match="closed"):
             await following
+
+    # Outages
+
+    async def test_an_outage_ends_who_reads_to_an_end_and_nobody_who_follows(self, away: Away) -> None:
+        """Away for longer than any time-out: readers to an end are told, followers go on when it is back."""
+        async with away() as fragile:
+            log = fragile.log
+            await log.ensure("returns", 1)
+            await log.append(RETURNS, messages(b"0"))
+            waiting = asyncio.create_task(take(log, RETURNS, 0, 2))
+            await until_waiting(waiting)
+            with capture_logs() as lines:
+                async with fragile.outage():
+                    beginning = asyncio.create_task(take(log, RETURNS, 0, 2))
+                    for _ in range(3):  # each for the whole time-out, so that the followers' are over too
+                        with pytest.raises(LogUnreachable) as caught:
+                            await held(log, RETURNS)
+                        assert caught.value.hint
+                    with pytest.raises(LogUnreachable):
+                        await log.ends([RETURNS])
+                    assert not waiting.done()
+                    assert not beginning.done()
+                await until_appended(log, messages(b"1"))
+                for following in (waiting, beginning):
+                    assert [m.value for m in await following] == [b"0", b"1"]
+            said = [line["event"] for line in lines if line["event"].startswith("log is ")]
+            assert said == ["log is away, waiting for it", "log is back"]
+
+    async def test_who_waits_for_the_log_is_cancelled_at_once(self, away: Away) -> None:
+        """A follower that waits while the log is away ends when it is cancelled, and the log works as before."""
+        async with away() as fragile:
+            log = fragile.log
+            await log.ensure("returns", 1)
+            async with fragile.outage():
+                following = asyncio.create_task(take(log, RETURNS, 0, 1))
+                for _ in range(2):
+                    with pytest.raises(LogUnreachable):
+                        await log.ends([RETURNS])
+                following.cancel()
+                await asyncio.wait([following])
+                assert following.cancelled()
+            await until_appended(log, messages(b"0"))
+            assert len(await held(log, RETURNS)) == 1
+
+    async def test_closing_ends_who_waits_for_the_log(self, away: Away) -> None:
+        """A follower that waits while the log is away gets a UsageError when the log is closed."""
+        async with away() as fragile:
+            log = fragile.log
+            await log.ensure("returns", 1)
+            async with fragile.outage():
+                following = asyncio.create_task(take(log, RETURNS, 0, 1))
+                for _ in range(2):
+                    with pytest.raises(LogUnreachable):
+                        await log.ends([RETURNS])
+                await log.aclose()
+                with pytest.raises(UsageError, match="closed"):
+                    await following
 
     async def test_a_cancelled_append_is_whole_or_absent(self, log: Log) -> None:
         """Appends cancelled at any moment are in the log whole or not at all, and others go on."""

@@ -8,7 +8,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Self
 
-from broker.errors import BrokerError, LogUnavailable, OutcomeUnknown
+from broker.errors import BrokerError, LogUnavailable, LogUnreachable, OutcomeUnknown
 from broker.log import Log, Message, Partition, StoredMessage
 
 __all__ = ["Fault", "FaultLog"]
@@ -33,7 +33,8 @@ class FaultLog:
     ``fail_before`` and ``fail_after`` raise once, around its next append; ``before_append`` and
     ``after_append`` run once there. ``after_ends`` runs between the next ends and their answer,
     ``old_ends`` are answered instead of the real ones, and what stands at or above a ``hidden``
-    offset is not given.
+    offset is not given. The log is ``away`` for so many calls that give up: of ends, of readings to an end
+    and of appends.
     """
 
     inner: Log
@@ -48,6 +49,7 @@ class FaultLog:
     after_ends: Hook | None = None
     old_ends: dict[Partition, int] = field(default_factory=dict)
     hidden: dict[Partition, int] = field(default_factory=dict)
+    away: int = 0
     ends_asked: list[tuple[Partition, ...]] = field(default_factory=list)
     """What was asked for in each call of ``ends``."""
 
@@ -56,6 +58,7 @@ class FaultLog:
         return self.inner.prefix
 
     async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
+        self._give_up()
         self.appended.append((partition, tuple(messages)))
         fault = self.appends.pop(0) if self.appends else Fault.NONE
         if fault is Fault.REFUSED:
@@ -78,6 +81,8 @@ class FaultLog:
     async def read(
         self, partition: Partition, start: int, *, follow: bool = False
     ) -> AsyncIterator[StoredMessage]:
+        if not follow:
+            self._give_up()
         if self.reads and self.reads.pop(0) is not Fault.NONE:
             raise LogUnavailable("not readable, as planned")
         async for message in self.inner.read(partition, start, follow=follow):
@@ -86,6 +91,7 @@ class FaultLog:
             yield message
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        self._give_up()
         asked = tuple(partitions)
         self.ends_asked.append(asked)
         found = await self.inner.ends(asked)
@@ -94,6 +100,11 @@ class FaultLog:
             await hook()
         shown = {one: min(end, self.hidden.get(one, end)) for one, end in found.items()}
         return {one: self.old_ends.get(one, end) for one, end in shown.items()}
+
+    def _give_up(self) -> None:
+        if self.away:
+            self.away -= 1
+            raise LogUnreachable("away, as planned")
 
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
         await self.inner.ensure(topic, partitions, compacted=compacted)

@@ -1,4 +1,4 @@
-"""A proxy between a client and one broker that loses answers, or holds requests back.
+"""A proxy between a client and one broker that loses answers, holds requests back, or takes the broker away.
 
 It reads the frames of Kafka's protocol: four bytes of length, then for a request its kind, version and
 number. In the answers it puts its own port in place of the broker's, so that clients stay with it.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -29,6 +31,7 @@ class KafkaProxy:
     held: list[bytes] = field(default_factory=list)
     holds: asyncio.Event = field(default_factory=asyncio.Event)
     seen: Counter[int] = field(default_factory=Counter)
+    is_away: bool = False
     _losing: Counter[int] = field(default_factory=Counter)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -37,6 +40,17 @@ class KafkaProxy:
     def lose_answers(self, kind: int, count: int) -> None:
         """Let so many requests of a kind reach the broker, and close the connection on their answers."""
         self._losing[kind] += count
+
+    @asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Break every connection, and refuse new ones while the block lasts."""
+        self.is_away = True
+        for writer in self._writers:
+            writer.close()
+        try:
+            yield
+        finally:
+            self.is_away = False
 
     async def release(self) -> list[bytes]:
         """Deliver the requests that were held, late, as a network may; give the broker's answers."""
@@ -69,6 +83,9 @@ class KafkaProxy:
         await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_away:
+            writer.close()
+            return
         broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self.broker_port)
         self._writers |= {writer, broker_writer}
         lost: set[bytes] = set()

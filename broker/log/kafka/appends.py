@@ -22,7 +22,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from broker.errors import LogUnavailable, OutcomeUnknown
+from broker.errors import LogUnavailable, LogUnreachable, OutcomeUnknown
 from broker.log.kafka.brokers import Brokers, Use
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.error_codes import Code, refusal
@@ -80,7 +80,7 @@ class Appends:
             async with asyncio.timeout(deadline.left_s):
                 await lane.busy.acquire()
         except TimeoutError:
-            raise LogUnavailable(
+            raise LogUnreachable(
                 f"partition {number} of {topic} is busy with another append that gets no answer",
                 hint="check that the brokers run, then try again",
             ) from None
@@ -156,7 +156,7 @@ class Appends:
                 f"an append to partition {number} of {topic} may or may not stand: {reason}",
                 hint="reading the partition's end shows whether it does",
             )
-        raise LogUnavailable(
+        raise LogUnreachable(
             f"nothing can be appended to partition {number} of {topic}: {reason}",
             hint="start the brokers that are down, and check the network",
         )
@@ -182,7 +182,7 @@ class Appends:
     async def _wait_for_quota(self, node: int, topic: str, deadline: Deadline) -> None:
         wait_s = self._leave_alone.get(node, 0.0) - asyncio.get_running_loop().time()
         if wait_s > deadline.left_s:
-            raise LogUnavailable(
+            raise LogUnreachable(
                 f"nothing can be appended to topic {topic} for {wait_s:.1f} s: our produce quota is used up",
                 hint="try again later, or ask whoever operates the brokers for a larger quota: see log acl",
             )
@@ -214,7 +214,7 @@ class Appends:
                     hint="whoever operates the brokers must give this principal its role: see log acl",
                 )
             if not deadline.left_s:
-                raise LogUnavailable(
+                raise LogUnreachable(
                     f"the cluster gives no producer id, error {code}",
                     hint="try again; the broker's log says more",
                 )

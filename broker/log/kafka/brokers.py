@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from typing import Any, Self, TypeVar
 
-from broker.errors import LogUnavailable, UsageError
+from broker.errors import LogUnavailable, LogUnreachable, UsageError
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.options import KafkaOptions
 from broker.log.kafka.wire import Cluster, Connection, NoAnswer, NotSent, PartitionAt, Security
@@ -120,7 +120,8 @@ class Brokers:
         self._topics.pop(topic, None)
 
     async def leader(self, topic: str, number: int, deadline: Deadline) -> int:
-        """Say which broker leads a partition; LogUnavailable when there is none, or no such partition."""
+        """Say which broker leads a partition; LogUnreachable when none does in time, LogUnavailable when
+        there is no such partition."""
         reason = ""
         while True:
             self.check_open()
@@ -131,7 +132,7 @@ class Brokers:
                 return known.leader
             reason = f"partition {number} of {topic} has no leader"
             if not deadline.left_s:
-                raise LogUnavailable(
+                raise LogUnreachable(
                     f"{reason}: its replicas are on the brokers {_listed(known.replicas)}",
                     hint="start the brokers that are down; what they hold is needed",
                 )
@@ -340,10 +341,10 @@ class Brokers:
 
     # What to say
 
-    def unreachable(self, reasons: Iterable[str]) -> LogUnavailable:
+    def unreachable(self, reasons: Iterable[str]) -> LogUnreachable:
         """Say that no broker answers."""
         words = "; ".join(dict.fromkeys(reasons)) or "no broker answers"
-        return LogUnavailable(
+        return LogUnreachable(
             f"the log kafka://{self.options.shown_hosts} cannot be reached: {words}",
             hint="check the addresses in the log's URL, the network, and that the brokers run",
         )

@@ -120,6 +120,7 @@ class KafkaLog:
 
     async def aclose(self) -> None:
         """Let go of everything, after the appends that are under way; readers get a UsageError."""
+        self._reads.close()
         while self._appending and not self._brokers.closed:
             await asyncio.wait(self._appending)
         await self._brokers.aclose()

@@ -10,6 +10,8 @@ Rules
   connections wait, those who come are asked for every few milliseconds until one is back.
 * An end that came late is asked for again where the partition is led now: a broker that stood still for
   longer than its session lasts answers what it was asked before, with what it knew then.
+* Whoever follows (no end is given) outlasts LogUnreachable, whichever request raises it; whoever reads to
+  an end is told of it when the time of a call is over.
 * Readers are told what happened to the partition that they wait for: messages, or ``Moved``, upon
   which they ask for themselves again and find out what is the matter.
 """
@@ -19,13 +21,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 
-from broker.errors import LogUnavailable
+from broker.errors import LogUnavailable, LogUnreachable
 from broker.log.kafka.brokers import Brokers, Use
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.error_codes import Code, refusal
 from broker.log.kafka.record_batch import Chunk, decode_chunk
 from broker.log.kafka.wire import Fetched, NoAnswer, NotSent
+from broker.log.outage import Outage, outlasting
 from broker.log.protocol import MAX_OFFSET, StoredMessage
 
 __all__ = ["Reads"]
@@ -72,18 +76,27 @@ class Reads:
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers
         self._gates: dict[int, _Gate] = {}
+        self._outage = Outage(log=f"kafka://{brokers.options.shown_hosts}")
+
+    def close(self) -> None:
+        """Let followers that wait for the brokers find that the log is closed."""
+        self._outage.close()
 
     async def read(self, place: Place, start: int, end: int | None) -> AsyncIterator[StoredMessage]:
         """Give messages from ``start`` up to ``end``, or for ever; what lies before ``start`` is left out."""
         position, seen, at_end = start, False, False
+        outage = self._outage if end is None else None
         while end is None or position < end:
+            call = (
+                partial(self._wait, place, position) if at_end else partial(self._chunk, place, position, end)
+            )
             try:
-                chunk = await (self._wait(place, position) if at_end else self._chunk(place, position, end))
+                chunk = await outlasting(outage, call)
             except _Moved:
                 at_end = False
                 continue
             except _OutOfRange:
-                first = (await self._bounds([place], begins=True))[place]
+                first = (await outlasting(outage, partial(self._bounds, [place], begins=True)))[place]
                 if first > position:
                     position = first  # the gap of what was deleted: the reader sees it
                     continue
@@ -92,7 +105,7 @@ class Reads:
                 if end is not None:
                     return
                 # Begun beyond the end: from the end on, and nothing from before the start.
-                position = min(position, (await self.ends([place]))[place])
+                position = min(position, (await outlasting(outage, partial(self.ends, [place])))[place])
                 continue
             for message in chunk.messages:
                 if message.offset >= start and (end is None or message.offset < end):
@@ -203,10 +216,10 @@ class Reads:
                 raise _Moved
 
     async def _again(self, places: list[Place], reason: str, deadline: Deadline) -> None:
-        """Learn anew where partitions are, after a pause; LogUnavailable when the time is over."""
+        """Learn anew where partitions are, after a pause; LogUnreachable when the time is over."""
         topic, number = places[0]
         if not deadline.left_s:
-            raise LogUnavailable(
+            raise LogUnreachable(
                 f"partition {number} of {topic} cannot be read: {reason}",
                 hint="start the brokers that are down, and check the network",
             )

@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from broker.errors import BrokerError, LogUnavailable, UsageError
+from broker.errors import BrokerError, LogUnavailable, LogUnreachable, UsageError
 
 __all__ = ["LogBusy", "is_busy", "is_io_error", "is_too_big", "translated"]
 
 
-class LogBusy(LogUnavailable):
+class LogBusy(LogUnreachable):
     """Another connection holds the lock that is needed; soon it may not."""
 
 

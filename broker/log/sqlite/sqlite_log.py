@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from broker.errors import UsageError
+from broker.log.outage import Outage, outlasting
 from broker.log.protocol import (
     MAX_OFFSET,
     Message,
@@ -51,6 +52,7 @@ class SqliteLog:
         self._prefix = prefix
         self._busy_timeout_s = busy_timeout_s
         self._watch = Watch(file, busy_timeout_s)
+        self._outage = Outage(log=f"sqlite:{file.path}")
         self._appending = asyncio.Lock()  # appends take their turn here, not in a worker thread
 
     @classmethod
@@ -89,17 +91,19 @@ class SqliteLog:
         """Give the messages from ``start`` on, their offsets rising: see :class:`Log`."""
         place = self._place(partition)
         check_start(start)
-        [now] = await self._when_free(partial(self._file.ends, [place]))
+        outage = self._outage if follow else None
+        [now] = await outlasting(outage, partial(self._when_free, partial(self._file.ends, [place])))
         end = MAX_OFFSET + 1 if follow else now
         while start < end:
-            chunk = await self._when_free(partial(self._file.read, place, start, end))
+            read = partial(self._file.read, place, start, end)
+            chunk = await outlasting(outage, partial(self._when_free, read))
             for message in chunk:
                 yield message
             if chunk:
                 start = chunk[-1].offset + 1
                 await asyncio.sleep(0)  # nothing else would let other tasks run
             elif follow:
-                await self._watch.grown(place, start)
+                await outlasting(outage, partial(self._watch.grown, place, start))
             else:
                 return
 
@@ -122,6 +126,7 @@ class SqliteLog:
 
     async def aclose(self) -> None:
         """Let go of the file, after the append that is under way; readers that wait get a UsageError."""
+        self._outage.close()
         await self._watch.aclose()
         async with self._appending:
             await in_thread(self._file.close)

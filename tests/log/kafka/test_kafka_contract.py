@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from broker.log import Log, open_log
-from log.contract import Connect, LogContract
-from support.kafka import Kafka
+from log.contract import Away, Connect, LogAway, LogContract
+from support.kafka import Kafka, new_prefix
+from support.kafka_proxy import KafkaProxy
 
 
 @pytest.mark.kafka
@@ -26,3 +27,17 @@ class TestKafkaLog(LogContract):
                 return await stack.enter_async_context(open_log(url))
 
             yield connect
+
+    @pytest.fixture
+    def away(self, kafka: Kafka) -> Away:
+        """Connect through a proxy, which breaks every connection and refuses new ones."""
+
+        @asynccontextmanager
+        async def away() -> AsyncIterator[LogAway]:
+            port = int(kafka.address.rpartition(":")[2])
+            async with KafkaProxy(port) as proxy:
+                options = f"prefix={new_prefix()}&replication=1&min_insync=1&timeout_ms=300"
+                async with open_log(f"kafka://127.0.0.1:{proxy.port}?{options}") as log:
+                    yield LogAway(log, proxy.away)
+
+        return away

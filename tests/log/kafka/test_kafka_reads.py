@@ -13,8 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[
 
 from broker.errors import LogUnavailable, UsageError
 from broker.log import Message, Partition, open_log, physical
-from broker.log.kafka.kafka_log import KafkaLog
-from broker.log.kafka import reads
+from broker.log.kafka.kafka_log import KafkaLog, reads
 from log.contract import RETURNS, held, messages, take, until_waiting
 from support.kafka import Kafka
 
@@ -208,7 +207,7 @@ async def test_a_server_that_is_no_broker() -> None:
 
 
 async def test_a_server_that_says_nothing() -> None:
-    """A server that takes connections and never answers, as a broker that stands still, is a LogUnavailable."""
+    """A server that takes connections and never answers is a LogUnavailable within the time-out."""
     is_over = asyncio.Event()
 
     async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
