@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
+from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader
@@ -17,14 +19,17 @@ async def read_events(
     """Events from the reader's next offset up to ``end``, or following for ever where ``end`` is None.
 
     The directory is read on when a manifest needs more of it than was read. With ``end`` the caller
-    flushes the reader; without, what is not yet reported waits for the next message.
+    flushes the reader; without, what is not yet reported waits for the next message, and an outage of the
+    log is outlasted.
     """
+    outage = Outage(topic=reader.topic, partition=reader.partition) if end is None else None
     read_behind = 0
     messages = log.read(Partition(reader.topic, reader.partition), reader.next_offset, follow=end is None)
     async for message in messages:
         if end is not None and message.offset >= end:
             break
-        events, read_behind = await feed_read(log, reader, directory, message, read_behind)
+        feed = partial(feed_read, log, reader, directory, message, read_behind)
+        events, read_behind = await outlasting(outage, feed)
         for event in events:
             yield event
 
@@ -36,7 +41,8 @@ async def feed_read(
 
     The directory was read since the messages below ``read_behind`` were in the log; returns the events
     and that offset anew. So a flood that claims what the directory does not have costs a reading for all
-    that is there of it, not for each.
+    that is there of it, not for each. Where the log cannot be read the message is not fed, and the call may
+    be made again.
     """
     try:
         return reader.feed(message, directory_read=message.offset < read_behind), read_behind

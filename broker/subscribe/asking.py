@@ -14,8 +14,15 @@ from typing import Self
 
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
-from broker.access.requests import MAX_ITEMS, PreparedRequest, make_request, new_details
-from broker.errors import KasStopped, KasUnavailable, PeerError, UsageError
+from broker.access.requests import (
+    MAX_CLOCK_DIFFERENCE_US,
+    MAX_ITEMS,
+    PreparedRequest,
+    make_request,
+    new_details,
+)
+from broker.errors import KasStopped, KasUnavailable, PeerError, RequestRefused, UsageError
+from broker.log.outage import Outage, outlasting
 from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.participant.settle import backoff_s
@@ -26,6 +33,8 @@ from broker.wire.manifest import Operation, Reason, RecordItem
 from broker.wire.terms import Purpose
 
 __all__ = ["MAX_ITEMS", "AnswerWrong", "Asked", "Asker", "Ground", "Wanted"]
+
+_TOLD_ATTEMPTS = 16
 
 _log = get_logger("broker.exchange")
 
@@ -149,37 +158,45 @@ class Asker:
     ground: Ground
     timeout_s: float
 
-    async def ask(self, wanted: Sequence[Wanted]) -> Asked | AnswerWrong:
+    async def ask(self, wanted: Sequence[Wanted], outage: Outage | None = None) -> Asked | AnswerWrong:
         """Ask for records of at most 16 batches of the channel.
 
         While the service cannot be reached it is asked again, with a new request each time; after
-        ``timeout_s`` KasUnavailable; KasStopped at once where only its operator can help. RequestRefused
-        where it says that this request cannot be judged.
+        ``timeout_s`` KasUnavailable. Who follows gives the ``outage`` by which it waits for the log, and
+        asks on until cancelled: a service answers nothing while the log is away. KasStopped at once where
+        only its operator can help. RequestRefused where it says that this request cannot be judged.
         """
         loop = asyncio.get_running_loop()
         deadline, attempt = loop.time() + self.timeout_s, 0
         while True:
+            asked_at = self.participant.clock()
             prepared = self._prepare(wanted)
             try:
                 sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
                 break
             except KasStopped:
                 raise
+            except RequestRefused:
+                # A request grows too old while the service, which has it, waits for the log.
+                if outage is None or self.participant.clock() - asked_at <= MAX_CLOCK_DIFFERENCE_US:
+                    raise
+                continue
             except KasUnavailable as error:
                 attempt += 1
                 pause = backoff_s(attempt)
-                if loop.time() + pause > deadline:
+                if outage is None and loop.time() + pause > deadline:
                     raise
-                _log.warning(
-                    "key access retried",
-                    channel=self.ground.channel,
-                    attempt=attempt,
-                    pause_s=round(pause, 3),
-                    error=error.message,
-                )
+                if _is_told(attempt):
+                    _log.warning(
+                        "key access retried",
+                        channel=self.ground.channel,
+                        attempt=attempt,
+                        pause_s=round(pause, 3),
+                        error=error.message,
+                    )
             await asyncio.sleep(pause)
         try:
-            answer = await self._open(prepared, sealed)
+            answer = await self._open(prepared, sealed, outage)
         except PeerError as error:
             return AnswerWrong(error)
         return Asked(prepared=prepared, answer=answer, releases=_releases(wanted, answer))
@@ -207,17 +224,22 @@ class Asker:
             mandate_ref=ground.mandate_ref,
         )
 
-    async def _open(self, prepared: PreparedRequest, sealed: bytes) -> Answer:
+    async def _open(self, prepared: PreparedRequest, sealed: bytes, outage: Outage | None) -> Answer:
         follower, keys = self.participant.follower, self.participant.keyring.receiving.values()
         try:
             return open_answer(prepared, sealed, keys, follower.history.latest)
         except PeerError:
             # The service may sign with a key that we have not read of yet.
             size = follower.history.size
-            history = await follower.refresh()
+            history = await outlasting(outage, follower.refresh)
             if history.size == size:
                 raise
             return open_answer(prepared, sealed, keys, history.latest)
+
+
+def _is_told(attempt: int) -> bool:
+    """Whether a retry has a log line: each of the first, then fewer and fewer of an outage without end."""
+    return attempt <= _TOLD_ATTEMPTS or attempt.bit_count() == 1
 
 
 def _releases(wanted: Sequence[Wanted], answer: Answer) -> tuple[Release, ...]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from broker.directory import Channel
+from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Partition, StoredMessage
 from broker.participant.participant import Participant
 from broker.participant.reading import feed_read
@@ -50,7 +52,10 @@ class _Source:
 
 
 class ReaderSet:
-    """Reads the channel's partition in each of these topics; tasks read ahead until ``aclose``."""
+    """Reads the channel's partition in each of these topics; tasks read ahead until ``aclose``.
+
+    Without ``ends`` it follows; give it the ``outage`` too by which it waits while the log is away.
+    """
 
     def __init__(
         self,
@@ -59,11 +64,14 @@ class ReaderSet:
         states: Mapping[Partition, ReaderState],
         ends: Mapping[Partition, int] | None,
         tasks: Tasks,
+        *,
+        outage: Outage | None = None,
     ) -> None:
         self._participant = participant
         self._ring = asyncio.Event()
         self._sources: list[_Source] = []
         self._is_following = ends is None
+        self._outage = outage
         for partition, state in states.items():
             reader = participant.reader(channel, partition.topic, state=state)
             end = None if ends is None else ends[partition]
@@ -84,8 +92,8 @@ class ReaderSet:
     async def next_window(self) -> Window | None:
         """The next window with anything in it; None at the end of every partition.
 
-        LogUnavailable where the log cannot be read. Cancelled, what was taken is lost to this set, and
-        read again by one that starts from an earlier window's ``behind``.
+        LogUnavailable where the log cannot be read, unless an outage is waited out. Cancelled, what was taken
+        is lost to this set, and read again by one that starts from an earlier window's ``behind``.
         """
         return await (self._follow() if self._is_following else self._read_in_turn())
 
@@ -131,9 +139,11 @@ class ReaderSet:
 
     async def _feed(self, source: _Source, message: StoredMessage, window: Window) -> None:
         reader = source.reader
-        events, source.read_behind = await feed_read(
-            self._participant.log, reader, self._participant.follower, message, source.read_behind
+        participant = self._participant
+        feed = partial(
+            feed_read, participant.log, reader, participant.follower, message, source.read_behind
         )
+        events, source.read_behind = await outlasting(self._outage, feed)
         if events:
             partition = source.feed.partition
             _add(window, partition, events)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,6 +35,7 @@ from broker.access.client import KeyAccess
 from broker.avro.schema import RecordSchema
 from broker.directory import Channel
 from broker.errors import KasUnavailable, UsageError
+from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Partition
 from broker.logger import get_logger
 from broker.participant.participant import Participant
@@ -130,6 +132,8 @@ class Subscriber:
 
         Raises KasUnavailable when the key access service did not answer in time or answered wrongly,
         LogUnavailable when the log cannot be read; the position is kept, and it may be called again.
+        Who follows waits, until cancelled, for a log and for a service that do not answer; what
+        waiting cannot mend (a wrong answer, a service that was stopped, access refused) is raised.
         """
         if self._is_delivering:
             raise UsageError("deliveries are being read already", hint="one at a time to a subscriber")
@@ -155,22 +159,25 @@ class Subscriber:
         self._progress.save()
 
     async def _deliveries(self, follow: bool) -> AsyncGenerator[Delivery, None]:
-        await self._participant.follower.refresh()
+        outage = Outage(channel=self._asker.ground.channel) if follow else None
+        await outlasting(outage, self._participant.follower.refresh)
         channel = self._channel()
         self._check_recipient(channel)
         types = self._wanted_types()
         topics = sorted({self._participant.store.current(one).topic for one in types})
         partitions = [Partition(topic, channel.number) for topic in topics]
         states = self._progress.readers(partitions)
-        ends = await self._participant.log.ends(partitions)
+        ends = await outlasting(outage, partial(self._participant.log.ends, partitions))
         for partition, state in states.items():
             if ends[partition] < state.next_offset:
                 yield _cut(partition, ends[partition], state.next_offset)
-        readers = ReaderSet(self._participant, channel, states, None if follow else ends, self._tasks)
+        readers = ReaderSet(
+            self._participant, channel, states, None if follow else ends, self._tasks, outage=outage
+        )
         self._readers.append(readers)
         try:
             while (window := await readers.next_window()) is not None:
-                async with aclosing(self._open(window, types)) as items:
+                async with aclosing(self._open(window, types, outage)) as items:
                     async for item in items:
                         yield item
                 self._progress.finish_window(window.behind)
@@ -181,7 +188,9 @@ class Subscriber:
 
     # one window
 
-    async def _open(self, window: Window, types: frozenset[str]) -> AsyncGenerator[Delivery, None]:
+    async def _open(
+        self, window: Window, types: frozenset[str], outage: Outage | None
+    ) -> AsyncGenerator[Delivery, None]:
         """Everything in the window that was not done before, in order."""
         progress = self._progress
         plans: dict[int, tuple[RecordSchema | Violation | None, tuple[int, ...]]] = {}
@@ -195,7 +204,7 @@ class Subscriber:
                     wanted.append((place, Wanted(batch=event, indexes=indexes)))
         releases = {}
         if wanted:
-            asked = await self._asker.ask([one for _, one in wanted])
+            asked = await self._asker.ask([one for _, one in wanted], outage)
             if isinstance(asked, AnswerWrong):
                 yield self._wrong(asked, wanted[0][1])
                 raise KasUnavailable(

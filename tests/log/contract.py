@@ -329,7 +329,7 @@ class LogContract:
             assert said == ["log is away, waiting for it", "log is back"]
 
     async def test_who_waits_for_the_log_is_cancelled_at_once(self, away: Away) -> None:
-        """A follower that waits while the log is away ends when it is cancelled, and the log works as before."""
+        """A follower that waits while the log is away ends when it is cancelled; the log works as before."""
         async with away() as fragile:
             log = fragile.log
             await log.ensure("returns", 1)

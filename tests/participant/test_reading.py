@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from pathlib import Path
 
+import pytest
+
+from broker.errors import LogUnreachable
 from broker.log.protocol import Message, Partition
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
@@ -41,3 +46,27 @@ async def test_a_flood_of_unknown_epochs_has_the_directory_read_once(tmp_path: P
         found = [event async for event in read_events(log, one, follower, end=41)]
         assert [*found, *one.flush()] != []
         assert log.ends_asked == [(RETURNS,), (RETURNS,)]
+
+
+async def test_who_follows_outlasts_an_outage_while_the_directory_is_read_on(tmp_path: Path) -> None:
+    """A message that needs more of the directory is fed when the log is back; to an end it is the error."""
+    async with await SqliteLog.open(tmp_path / "log.db") as inner:
+        await inner.ensure("returns", 1)
+        log = FaultLog(inner)
+        written = await Coalition.live().write_to(inner)
+        follower = await DirectoryFollower.start(log, written.genesis)
+        await inner.append(RETURNS, [_claim(0)])
+        await inner.append(RETURNS, [Message(bytes(16), None)])
+        following = reader(written, history=follower.history)
+        log.away = 40
+        async with aclosing(read_events(log, following, follower)) as events:
+            waiting = asyncio.ensure_future(anext(events))
+            async with asyncio.timeout(60):
+                while following.next_offset < 2:  # noqa: ASYNC110 - it says nothing before the next message
+                    await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        assert log.away == 0
+        log.away = 1
+        with pytest.raises(LogUnreachable):
+            await anext(read_events(log, reader(written, history=follower.history), follower, end=2))

@@ -19,8 +19,9 @@ from broker.access.answers import open_receipt
 from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.avro.schema import SchemaStore, default_store
+from broker.clock import system_clock
 from broker.crypto.seal import answer_info, open_sealed, seal
-from broker.errors import KasUnavailable, LogUnavailable, NotEntitled, UsageError
+from broker.errors import KasStopped, KasUnavailable, LogUnavailable, NotEntitled, RequestRefused, UsageError
 from broker.log import Partition, StoredMessage
 from broker.records.record import to_json
 from broker.subscribe.receipts import read_receipts
@@ -193,6 +194,46 @@ async def test_following_meets_new_keys(world: World) -> None:
         await world.next_epoch(CHANNEL, BORDER)
         await world.publish(1, first=1)
         assert numbered(await anext(items)) == 1
+
+
+async def test_following_outlasts_an_outage_of_the_log(tmp_path: Path) -> None:
+    """Whoever follows waits while the log is away: at the beginning, for the ends and for the directory."""
+    async with World.open(tmp_path, wrap=FaultLog) as world:
+        log = world.log
+        assert isinstance(log, FaultLog)
+        await world.publish(1)
+
+        async def go_away() -> None:
+            log.away = 40
+
+        with capture_logs() as lines:
+            async with (
+                asyncio.timeout(60),
+                await world.subscriber() as subscriber,
+                aclosing(subscriber.deliveries(follow=True)) as items,
+            ):
+                log.away = 40
+                assert numbered(await anext(items)) == 0
+                await world.suspend(CARE)
+                await world.next_epoch(CHANNEL, BORDER)
+                await world.publish(1, first=1)
+                log.away, log.after_ends = 40, go_away
+                assert numbered(await anext(items)) == 1
+                assert log.away == 0
+        said = [line["event"] for line in lines if line["event"].startswith("log is")]
+        assert said == ["log is away, waiting for it", "log is back"] * 2
+
+
+async def test_reading_to_an_end_is_told_of_an_outage(tmp_path: Path) -> None:
+    """Whoever does not follow gets the error of the first call that gives up, and nothing is tried again."""
+    async with World.open(tmp_path, wrap=FaultLog) as world:
+        assert isinstance(world.log, FaultLog)
+        await world.publish(1)
+        async with await world.subscriber() as subscriber:
+            world.log.away = 40
+            with pytest.raises(LogUnavailable, match="away"):
+                await anext(subscriber.deliveries())
+            assert world.log.away == 39
 
 
 async def test_leaving_without_closing_leaves_nothing_running(world: World) -> None:
@@ -447,6 +488,59 @@ async def test_a_long_outage_is_an_error_and_the_position_stays(world: World, tm
         with pytest.raises(KasUnavailable):
             await anext(subscriber.deliveries())
         assert [numbered(item) async for item in subscriber.deliveries()] == [0, 1]
+
+
+async def test_following_outlasts_an_outage_of_the_service(world: World) -> None:
+    """Whoever follows asks on after the time-out; the first retries have a log line each, later ones few."""
+    await world.publish(2)
+    with capture_logs() as lines:
+        async with (
+            asyncio.timeout(60),
+            await world.subscriber(kas=Down(world.kas, 100), kas_timeout_s=-1.0) as subscriber,
+            aclosing(subscriber.deliveries(follow=True)) as items,
+        ):
+            assert [numbered(await anext(items)) for _ in range(2)] == [0, 1]
+    retries = [line["attempt"] for line in lines if line["event"] == "key access retried"]
+    assert retries == [*range(1, 17), 32, 64]
+
+
+class Stopped(Counting):
+    """Has stopped releasing."""
+
+    async def access(self, request: bytes, details: bytes) -> bytes:
+        raise KasStopped("releasing is stopped")
+
+
+async def test_a_service_that_was_stopped_ends_who_follows(world: World) -> None:
+    """Where only the service's operator can help, waiting is of no use."""
+    await world.publish(1)
+    async with await world.subscriber(kas=Stopped(world.kas)) as subscriber:
+        with pytest.raises(KasStopped):
+            await anext(subscriber.deliveries(follow=True))
+
+
+async def test_a_request_that_grew_old_with_the_service_is_made_anew(world: World) -> None:
+    """A service that waited for the log for six minutes refuses the request: who follows makes another."""
+    await world.publish(1)
+    lag_us = 6 * 60 * 1_000_000
+
+    class Slow(Counting):
+        async def access(self, request: bytes, details: bytes) -> bytes:
+            nonlocal lag_us
+            lag_us = 0
+            return await super().access(request, details)
+
+    slow = Slow(world.kas)
+    async with (
+        await world.subscriber(kas=slow, clock=lambda: system_clock() - lag_us) as subscriber,
+        aclosing(subscriber.deliveries(follow=True)) as items,
+    ):
+        assert numbered(await anext(items)) == 0
+    assert slow.requests == 2
+    lag_us = 6 * 60 * 1_000_000
+    async with await world.subscriber(kas=slow, clock=lambda: system_clock() - lag_us) as subscriber:
+        with pytest.raises(RequestRefused, match="time differs"):
+            await anext(subscriber.deliveries())
 
 
 def _other_share(answer: AccessAnswer) -> AccessAnswer:

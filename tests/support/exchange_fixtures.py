@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.log import outage
 from broker.participant import settle
 from support.exchange import World
 
@@ -24,3 +25,4 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow each other at once, so that no test waits."""
     monkeypatch.setattr(settle, "_FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(outage, "_FIRST_PAUSE_S", 0.0)

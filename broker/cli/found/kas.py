@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import click
+import structlog
 
 from broker.cli.context import as_role, asynchronous, json_option, profile_option
 from broker.cli.found.enrolment import Where, check_kind, create, request, where_options
@@ -13,6 +15,8 @@ from broker.cli.found.issuing import How, issue, issuing
 from broker.cli.found.statement_file import Bundle
 from broker.cli.opening import open_service, open_session
 from broker.cli.output import note, print_json, print_table
+from broker.errors import OutcomeUnknown
+from broker.log.outage import Outage, outlasting
 from broker.services.kas.local import announce_intake, confirm_epochs, missing_intake, open_journal
 from broker.services.kas.service import KeyAccessService
 from broker.session import Profile, Role, Session
@@ -23,6 +27,8 @@ from broker.wire import statements as s
 __all__ = ["group"]
 
 _KEYS_PAUSE_S = 2.0
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.cli")
 
 
 @click.group("kas")
@@ -119,7 +125,7 @@ async def run(once: bool, profile: Profile) -> int:
     """Follow all channels until Ctrl-C.
 
     Takes over what is published, confirms new channel keys and announces intake keys. Say -v before
-    the command to see each step.
+    the command to see each step. While the log is away it waits, and says so on stderr.
 
     \b
     Example:
@@ -127,7 +133,8 @@ async def run(once: bool, profile: Profile) -> int:
       ftf-broker -v kas run --once --profile service/kas.toml
     """
     async with open_service(as_role(profile, Role.KAS)) as (session, service):
-        await service.collect()
+        outage = None if once else Outage(service=profile.name)
+        await outlasting(outage, service.collect)
         _tell_alarms(service)
         if once:
             return 1 if service.alarms else 0
@@ -200,8 +207,17 @@ def _tell_alarms(service: KeyAccessService) -> None:
 
 async def _keep_keys(session: Session) -> None:
     """Confirm new channel keys and announce intake keys, for as long as the service runs."""
+    outage = Outage(service=session.profile.name)
     while True:
         await asyncio.sleep(_KEYS_PAUSE_S)
-        await session.follower.refresh()
-        await announce_intake(session)
-        await confirm_epochs(session)
+        try:
+            await outage.outlast(partial(_say_keys, session))
+        except OutcomeUnknown as error:
+            # The next round reads whether the statement is in the directory, and says it again if it is not.
+            _log.warning("keys not announced", error=error.message)
+
+
+async def _say_keys(session: Session) -> None:
+    await session.follower.refresh()
+    await announce_intake(session)
+    await confirm_epochs(session)

@@ -31,7 +31,9 @@ __all__ = ["command", "readable_channel"]
     "--type", "record_types", multiple=True, metavar="TYPE", help="Only this type; may be repeated."
 )
 @why_options(RECORD_READING, mandate=True)
-@click.option("--follow", is_flag=True, help="Wait for more at the end, until Ctrl-C.")
+@click.option(
+    "--follow", is_flag=True, help="Wait for more at the end, until Ctrl-C; also while the log is away."
+)
 @click.option(
     "--out",
     "out_path",

@@ -38,6 +38,7 @@ from broker.access.requests import (
 )
 from broker.directory import Channel, Directory, check_high_water
 from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
+from broker.log.outage import Outage
 from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.services.kas.channel_reader import ChannelState, channel_partitions
@@ -304,10 +305,14 @@ class KeyAccessService:
         return found
 
     async def run(self) -> None:
-        """Follow every channel until cancelled: take over what arrives, log counted denials."""
+        """Follow every channel until cancelled: take over what arrives, log counted denials.
+
+        While the log is away it waits; whatever else fails has a log line, and is tried again.
+        """
+        outage = Outage(service=self._participant.name)
         while True:
             try:
-                await self.collect()
+                await outage.outlast(self.collect)
             except (OperatorError, KeyFileError) as error:
                 _log.error("following failed", error=error.message)
             await asyncio.sleep(self._poll_s)

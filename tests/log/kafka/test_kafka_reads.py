@@ -13,7 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[
 
 from broker.errors import LogUnavailable, UsageError
 from broker.log import Message, Partition, open_log, physical
-from broker.log.kafka.kafka_log import KafkaLog, reads
+from broker.log.kafka import reads
+from broker.log.kafka.kafka_log import KafkaLog
 from log.contract import RETURNS, held, messages, take, until_waiting
 from support.kafka import Kafka
 

@@ -6,10 +6,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from broker.access.record_states import IndexedBatch
 from broker.directory import drafts
 from broker.errors import KasUnavailable
+from broker.log import outage
 from broker.log.protocol import Message, Partition
 from broker.wire.manifest import AccessTerms, CollectionTerms, Reason, Verdict
 from support.coalition import CARE, JUSTICE, POLICE_A, POLICE_B, REHAB
@@ -38,6 +40,29 @@ async def test_run_takes_over_what_arrives_until_cancelled(tmp_path: Path) -> No
         for channel in range(3):
             assert await listed(world, channel) == 1
             assert await world.violations(channel) == []
+
+
+async def test_run_outlasts_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the log is away the service waits, with one line; back, it takes over what had arrived."""
+    monkeypatch.setattr(outage, "_FIRST_PAUSE_S", 0.0)
+    async with World.open(tmp_path) as world:
+        log = FaultLog(world.log)
+        async with world.kas(log=log, poll_s=0) as kas:
+            await world.publish(POLICE_A)
+            log.away = 1_000
+            with capture_logs() as lines:
+                following = asyncio.create_task(kas.run(), name="follow")
+                async with asyncio.timeout(60):
+                    entry = world.log.read(Partition("access", 0), 0, follow=True)
+                    assert (await anext(entry)).offset == 0
+                following.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await following
+            assert log.away == 0
+            events = [line["event"] for line in lines]
+            assert events.count("log is away, waiting for it") == 1
+            assert "following failed" not in events
+        assert await listed(world) == 1
 
 
 async def test_many_ask_at_once(tmp_path: Path) -> None:
