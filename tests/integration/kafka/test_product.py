@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +15,7 @@ from broker.session.profile import Profile
 from support.cli_coalition import BORDER, CARE, CHANNEL, POLICE, READING, CliCoalition, row
 from support.command_line import Transcript, ftf_broker
 from support.kafka import Kafka
+from support.process import Process, numbers
 
 pytestmark = pytest.mark.kafka
 
@@ -129,43 +126,6 @@ async def test_a_copy_of_a_streams_newest_batch_counts_once(demos: list[dict[str
 
 
 # Processes of the command line, side by side
-
-
-class Process:
-    """A command that runs in a process of its own."""
-
-    def __init__(self, place: CliCoalition, name: str, *arguments: str | Path) -> None:
-        self.said = place.folder / f"said-{len(list(place.folder.glob('said-*')))}"
-        command = [sys.executable, "-c", "import sys; from broker.cli.main import main; sys.exit(main())"]
-        with open(self.said, "wb") as said:
-            self._process = subprocess.Popen(
-                [*command, "--profile", str(place.profile(name)), *map(str, arguments)],
-                stdout=said,
-                stderr=said,
-            )
-
-    def ended(self, timeout_s: float = 120) -> int:
-        """Wait for its end; the exit code."""
-        return self._process.wait(timeout_s)
-
-    def stop(self) -> int:
-        """Press Ctrl-C; the exit code."""
-        self._process.send_signal(signal.SIGINT)
-        return self.ended()
-
-    def kill(self) -> None:
-        """End it, if it runs."""
-        self._process.kill()
-        self._process.wait()
-
-
-def numbers(file: Path) -> list[int]:
-    """The numbers of the persons in a file of delivered records, as ``row`` gave them."""
-    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-    return [
-        int(str(json.loads(line)["record"]["body"]["subject"]["ref"]).rpartition("-")[2], 16)
-        for line in lines
-    ]
 
 
 def test_publishers_subscribers_and_a_service_side_by_side(
