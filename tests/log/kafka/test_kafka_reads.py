@@ -165,8 +165,12 @@ async def test_a_follower_is_told_at_once_beside_others_that_wait(
             await heard.put((partition.number, message.offset))
 
     async with asyncio.timeout(120), asyncio.TaskGroup() as group:
-        following = [group.create_task(follow(partition)) for partition in partitions]
-        for turn in range(5):
+        following = []
+        for partition in partitions:  # one by one, so that most of them find every connection taken
+            following.append(group.create_task(follow(partition)))
+            await log.append(partition, [Message(None, b"x")])
+            assert await heard.get() == (partition.number, 0)
+        for turn in range(1, 5):
             for partition in partitions[::4]:
                 await log.append(partition, [Message(None, b"x")])
                 assert await heard.get() == (partition.number, turn)
