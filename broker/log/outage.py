@@ -15,10 +15,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import structlog
-
 from broker.errors import LogUnreachable
 from broker.log.pause import pause_s
+from broker.logger import get_logger
 
 __all__ = ["Outage", "outlasting"]
 
@@ -28,7 +27,7 @@ _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 10.0
 _SAY_AGAIN_S = 600.0
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.log")
+_log = get_logger("broker.log")
 
 
 class Outage:

@@ -140,9 +140,7 @@ class ReaderSet:
     async def _feed(self, source: _Source, message: StoredMessage, window: Window) -> None:
         reader = source.reader
         participant = self._participant
-        feed = partial(
-            feed_read, participant.log, reader, participant.follower, message, source.read_behind
-        )
+        feed = partial(feed_read, participant.log, reader, participant.follower, message, source.read_behind)
         events, source.read_behind = await outlasting(self._outage, feed)
         if events:
             partition = source.feed.partition

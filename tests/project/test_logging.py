@@ -9,7 +9,10 @@ import pytest
 
 import broker
 
-_SAY = "from broker.logger import get_logger; log = get_logger('broker.log'); log.debug('small'); log.warning('large')"
+_SAY = (
+    "from broker.logger import get_logger; log = get_logger('broker.log'); "
+    "log.debug('small'); log.warning('large')"
+)
 
 _TO_STDOUT = "structlog.configure(logger_factory=structlog.PrintLoggerFactory())"
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 import click
-import structlog
 
 from broker.cli.context import as_role, asynchronous, json_option, profile_option
 from broker.cli.found.enrolment import Where, check_kind, create, request, where_options
@@ -17,6 +16,7 @@ from broker.cli.opening import open_service, open_session
 from broker.cli.output import note, print_json, print_table
 from broker.errors import OutcomeUnknown
 from broker.log.outage import Outage, outlasting
+from broker.logger import get_logger
 from broker.services.kas.local import announce_intake, confirm_epochs, missing_intake, open_journal
 from broker.services.kas.service import KeyAccessService
 from broker.session import Profile, Role, Session
@@ -28,7 +28,7 @@ __all__ = ["group"]
 
 _KEYS_PAUSE_S = 2.0
 
-_log: structlog.typing.FilteringBoundLogger = structlog.get_logger("broker.cli")
+_log = get_logger("broker.cli")
 
 
 @click.group("kas")
