@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
+import broker
 from broker.log.protocol import Partition
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
@@ -50,3 +52,15 @@ async def test_no_reader_accuses_an_issuer_of_a_directory_that_somebody_altered(
     assert found[0].kind is Kind.VIEW_UNKNOWN
     assert found[0].caused_by == Place("directory", 0, last)
     assert [violation for violation in found if violation.caused_by is None] == []
+
+
+def test_only_a_participant_makes_readers() -> None:
+    """A reader made elsewhere would not know where the directory was altered."""
+    root = Path(broker.__file__).parent
+    makers = {
+        str(file.relative_to(root))
+        for file in root.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "PartitionReader"
+    }
+    assert makers == {"participant/participant.py"}
