@@ -73,6 +73,11 @@ class Profile:
     """The profile of the key access service that runs inside this process."""
     passphrase_file: Path | None = None
 
+    @property
+    def consultations(self) -> Path:
+        """The file that keeps the receipts of single records which were consulted."""
+        return self.state / "consultations.receipts"
+
     @classmethod
     def load(cls, path: Path) -> Profile:
         """Read a profile; UsageError names the file and the field that is wrong or missing."""

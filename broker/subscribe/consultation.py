@@ -1,17 +1,50 @@
-"""Consulting one record: found and verified in its partition, asked for, opened."""
+"""Consulting one record: a person or a system reads it once, and the access is logged first.
+
+    found ──▶ asked for ──▶ receipt kept ──▶ opened
+
+    (1) the caller names the record by its verified batch; ``find_batch`` finds one by its id or its offset
+    (2) the key access service is asked; it logs the access, or the denial, before it answers
+    (3) its receipt is made durable
+    (4) the record is unlocked, if the service released it
+
+The receipt is kept before anything is opened, so whatever happens afterwards, an auditor can find out that
+the entry of this access was cut from the log. A denial has a receipt as well.
+"""
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
 from broker.access.client import KeyAccess
+from broker.directory import Channel
 from broker.errors import KasUnavailable, UsageError
+from broker.files import make_folder
 from broker.log.protocol import Partition
 from broker.participant.participant import Participant
 from broker.subscribe.asking import AnswerWrong, Asker, Ground, Wanted
 from broker.subscribe.delivery import READER_TOO_OLD, Delivery, Opener, not_delivered
+from broker.subscribe.receipts import ReceiptFile
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Violation
+from broker.wire.access import EntryRef, Receipt
 
-__all__ = ["consult", "find_batch"]
+__all__ = ["Consultation", "consult", "find_batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consultation:
+    """One record that was asked for: what came of it, and the receipt of the key access service."""
+
+    delivery: Delivery
+    receipt: Receipt | None = None
+    """The receipt, which is in the file; None when nothing was asked, since we could not read the record."""
+
+    @property
+    def entry(self) -> EntryRef | None:
+        """The place of the access entry in the log; None for a denial that the log only counts."""
+        return None if self.receipt is None else self.receipt.entry
 
 
 async def consult(
@@ -19,42 +52,54 @@ async def consult(
     kas: KeyAccess,
     *,
     ground: Ground,
-    topic: str,
+    batch: VerifiedBatch,
     index: int,
-    offset: int | None = None,
-    batch_id: bytes | None = None,
+    receipts: Path,
     kas_timeout_s: float = 60.0,
-) -> Delivery:
-    """Read one record, named by its batch's id or offset and its place in it; the access is logged.
+) -> Consultation:
+    """Read record ``index`` of a batch of the ground's channel; ``receipts`` is the file for the receipt.
 
-    A Violation says what is wrong with the record, or with the batch at this offset. UsageError where
-    there is no such record. KasUnavailable where the key access service did not answer, or wrongly.
+    Raises UsageError when the batch has no such record or the receipt cannot be kept, and KasUnavailable
+    when the key access service did not answer in time, or answered wrongly; then nothing was opened.
     """
-    found = await find_batch(
-        participant, channel=ground.channel, topic=topic, offset=offset, batch_id=batch_id
-    )
-    if isinstance(found, Violation):
-        return found
-    count = found.opened.manifest.count
+    count = batch.opened.manifest.count
     if not 0 <= index < count:
         raise UsageError(f"the batch has no record {index}", hint=f"it has {count}, counted from 0")
     opener = Opener(participant.keyring, participant.store)
-    schema = opener.schema_of(found)
+    schema = opener.schema_of(batch)
+    # What we could not read anyway is not asked for: the log would hold an access that never was.
     if schema is None:
-        return not_delivered(found, index, READER_TOO_OLD)
+        return Consultation(delivery=not_delivered(batch, index, READER_TOO_OLD))
     if isinstance(schema, Violation):
-        return schema
-    asker = Asker(participant, kas, ground, kas_timeout_s)
-    asked = await asker.ask([Wanted(batch=found, indexes=(index,))])
-    directory = participant.directory
-    channel = directory.channel(ground.channel)
-    if isinstance(asked, AnswerWrong) or channel is None:
-        why = asked.error.message if isinstance(asked, AnswerWrong) else "the channel is gone"
-        raise KasUnavailable(f"the key access service answered wrongly: {why}")
+        return Consultation(delivery=schema)
+    make_folder(receipts.parent)
+    # Opened before the service is asked: a file that cannot be written is found out before, not after,
+    # the access is logged.
+    file = ReceiptFile.open(receipts)
+    try:
+        asker = Asker(participant, kas, ground, kas_timeout_s)
+        asked = await asker.ask([Wanted(batch=batch, indexes=(index,))])
+        if isinstance(asked, AnswerWrong):
+            raise KasUnavailable(
+                f"the key access service answered wrongly: {asked.error.message}",
+                hint="nothing was read; report it to whoever runs the service, and to the auditor",
+            )
+        file.add(asked.prepared.signed, asked.answer.signed)
+        # Commit point: from here on the access can be proved, whether or not the record is ever opened.
+        file.sync()
+    finally:
+        file.close()
+    channel = _channel(participant, ground.channel)
     opened = opener.open(
-        found, (index,), asked.releases[0], schema=schema, directory=directory, channel=channel
+        batch,
+        (index,),
+        asked.releases[0],
+        schema=schema,
+        directory=participant.directory,
+        channel=channel,
     )
-    return next(item for _, item in opened)
+    ((_, delivery),) = opened
+    return Consultation(delivery=delivery, receipt=asked.answer.receipt)
 
 
 async def find_batch(
@@ -65,34 +110,41 @@ async def find_batch(
     offset: int | None = None,
     batch_id: bytes | None = None,
 ) -> VerifiedBatch | Violation:
-    """The verified batch of this id or at this offset; the violation that stands at the offset instead.
+    """Find the verified batch with this id, or at this offset, or the violation that covers the offset.
 
-    Reads the partition from its beginning up to there, in bounded memory: a batch is verified by what
-    stands before it.
+    A batch is verified by what stands before it, so the partition is read from its beginning up to the
+    batch, in bounded memory. Raises UsageError when there is no such channel or no such batch.
     """
     if (offset is None) == (batch_id is None):
         raise UsageError("name the batch by its id or by its offset", hint="one of the two")
-    history = await participant.follower.refresh()
-    found = history.latest.channel(channel)
-    if found is None:
-        raise UsageError(f"there is no channel '{channel}'", hint="check its name")
+    await participant.follower.refresh()
+    found = _channel(participant, channel)
     partition = Partition(topic, found.number)
     end = await participant.end_of(partition)
     reader = participant.reader(found, topic)
     violations: list[Violation] = []
-    async for event in participant.read(reader, end=end):
-        if isinstance(event, VerifiedBatch):
-            if event.batch_id == batch_id or event.offset == offset:
-                return event
-            if offset is not None and event.offset > offset:
-                break
-        elif _covers(event, offset):
-            violations.append(event)
-    violations += [one for one in reader.flush() if isinstance(one, Violation) and _covers(one, offset)]
+    async with aclosing(participant.read(reader, end=end)) as events:
+        async for event in events:
+            if isinstance(event, VerifiedBatch):
+                if event.batch_id == batch_id or event.offset == offset:
+                    return event
+                if offset is not None and event.offset > offset:
+                    break
+            elif _covers(event, offset):
+                violations.append(event)
+    unfinished = reader.flush()
+    violations += [event for event in unfinished if isinstance(event, Violation) and _covers(event, offset)]
     if violations:
         return violations[0]
     wanted = f"at offset {offset}" if batch_id is None else batch_id.hex()
     raise UsageError(f"there is no batch {wanted} in {topic}/{found.number}", hint="check topic and channel")
+
+
+def _channel(participant: Participant, name: str) -> Channel:
+    channel = participant.directory.channel(name)
+    if channel is None:
+        raise UsageError(f"there is no channel '{name}'", hint="check its name")
+    return channel
 
 
 def _covers(violation: Violation, offset: int | None) -> bool:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from broker.access.client import KeyAccess
 from broker.access.requests import new_details
-from broker.avro.schema import RecordSchema
 from broker.cli.demo.world import PublishPlan, World
 from broker.cli.opening import open_session
 from broker.errors import RecordInvalid, UsageError
@@ -18,8 +17,9 @@ from broker.log import Partition
 from broker.publish.publisher import Publisher
 from broker.records.record import from_json
 from broker.session import Session
-from broker.subscribe.asking import AnswerWrong, Asker, Ground, Wanted
-from broker.subscribe.delivery import Delivered, Delivery, NotDelivered, Opener
+from broker.subscribe.asking import Ground
+from broker.subscribe.consultation import consult
+from broker.subscribe.delivery import Delivered, Delivery, NotDelivered
 from broker.subscribe.subscriber import Subscriber
 from broker.verify.partition import VerifiedBatch
 from broker.wire.manifest import CollectionStatus, Operation
@@ -171,32 +171,18 @@ class Actor:
                             return Found(event, index)
         raise UsageError(f"no record of '{wish.channel}' fits")
 
-    async def ask(self, found: Found, ground: Ground) -> Delivery:
-        """Ask for one record: logged first, then unlocked or denied."""
-        session = self.session
-        asker = Asker(
-            participant=session.participant,
-            kas=self.kas,
+    async def consult(self, found: Found, ground: Ground) -> Delivery:
+        """Ask for one record: the access is logged first, then the record is unlocked, or denied."""
+        consultation = await consult(
+            self.session.participant,
+            self.kas,
             ground=ground,
-            timeout_s=30,
+            batch=found.batch,
+            index=found.index,
+            receipts=self.session.profile.consultations,
+            kas_timeout_s=30,
         )
-        asked = await asker.ask([Wanted(batch=found.batch, indexes=(found.index,))])
-        if isinstance(asked, AnswerWrong):
-            raise asked.error
-        opener = Opener(session.keyring, session.store)
-        schema = opener.schema_of(found.batch)
-        if not isinstance(schema, RecordSchema):
-            raise UsageError("the demo's own record has no known schema")
-        channel = session.directory.channels[ground.channel]
-        opened = opener.open(
-            found.batch,
-            (found.index,),
-            asked.releases[0],
-            schema=schema,
-            directory=session.directory,
-            channel=channel,
-        )
-        return next(item for _, item in opened)
+        return consultation.delivery
 
 
 def disclosure(channel: str, purpose: Purpose, mandate: str, *, why: str, basis: str) -> Ground:

@@ -154,7 +154,7 @@ class Story:
             why="The person may have crossed the border at Kestrel Bridge last week.",
         )
         async with Actor.enter(world, "XBB:police", kas) as actor:
-            item = await actor.ask(await actor.find(Wish(channel="xaa-xbb", topic="emergence")), ground)
+            item = await actor.consult(await actor.find(Wish(channel="xaa-xbb", topic="emergence")), ground)
         if not isinstance(item, Delivered):
             raise UsageError(f"the demo's consultation was not answered: {item}")
         self._count(1, Counter())
@@ -288,7 +288,7 @@ async def _refused(actor: Actor, found: Found, channel: str, purpose: Purpose) -
         case="EX-1",
         why="An exercise: this must be denied.",
     )
-    item = await actor.ask(found, ground)
+    item = await actor.consult(found, ground)
     if not isinstance(item, NotDelivered):
         raise UsageError(f"what must be denied was not: {item.place}")
     return str(item.reason)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import UUID
 
 import click
 
-from broker.access.answers import Answer
-from broker.avro.schema import RecordSchema
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_pairs
 from broker.cli.read.ground import RECORD_READING, Why, why_options
 from broker.cli.read.record_search import Found, LaterAction, Wish, find
 from broker.cli.read.subscribe import readable_channel
-from broker.directory import Channel
-from broker.errors import Denied, KasUnavailable, OpenError, UsageError
-from broker.session import Profile, Session
+from broker.errors import Denied, OpenError, UsageError
+from broker.session import Profile
 from broker.show.meanings import KINDS, reason_meaning, violation_line
 from broker.show.record_view import delivered_json, full
-from broker.subscribe.asking import AnswerWrong, Asker, Wanted
-from broker.subscribe.delivery import READER_TOO_OLD, Delivered, Delivery, NotDelivered, Opener
-from broker.subscribe.receipts import ReceiptFile
+from broker.subscribe.consultation import Consultation, consult
+from broker.subscribe.delivery import READER_TOO_OLD, Delivered, NotDelivered
 from broker.verify.violations import Violation
+from broker.wire.access import EntryRef
 
 __all__ = ["command"]
 
@@ -65,18 +61,28 @@ async def command(
         found, later = _only(await find(session, place, wish), channel)
         allowed = [one for one in RECORD_READING if one in place.purposes]
         why = why.complete(allowed, channel=channel)
-        item, answer = await _read(session, place, found, why)
-    match item:
-        case Violation():
-            note(f"violation: {violation_line(item)}", style="red")
-            raise OpenError(KINDS[item.kind], hint="report it; ftf-broker audit replay says more")
-        case NotDelivered():
-            meaning = reason_meaning(item.reason)
-            if answer is not None:
-                note(_logged(answer, "attempt"), style="dim")
-            raise Denied(f"{item.reason}: {meaning.says}", hint=meaning.do)
-        case Delivered():
-            _show(item, later, channel, answer, as_json=as_json)
+        async with session.key_access() as kas:
+            consultation = await consult(
+                session.participant,
+                kas,
+                ground=why.ground(channel),
+                batch=found.batch,
+                index=found.index,
+                receipts=profile.consultations,
+                kas_timeout_s=_KAS_TIMEOUT_S,
+            )
+    match consultation.delivery:
+        case Violation() as violation:
+            note(f"violation: {violation_line(violation)}", style="red")
+            raise OpenError(KINDS[violation.kind], hint="report it; ftf-broker audit replay says more")
+        case NotDelivered(reason=reason):
+            meaning = reason_meaning(reason)
+            if reason == READER_TOO_OLD:
+                raise UsageError(meaning.says, hint=meaning.do)
+            note(_logged(consultation.entry, "attempt"), style="dim")
+            raise Denied(f"{reason}: {meaning.says}", hint=meaning.do)
+        case Delivered() as delivered:
+            _show(delivered, later, channel, consultation, as_json=as_json)
     return 0
 
 
@@ -109,50 +115,10 @@ def _only(found: list[tuple[Found, list[LaterAction]]], channel: str) -> tuple[F
     return found[0]
 
 
-async def _read(session: Session, channel: Channel, found: Found, why: Why) -> tuple[Delivery, Answer | None]:
-    """Ask for the record and open it; the receipt is kept."""
-    batch, opener = found.batch, Opener(session.keyring, session.store)
-    schema = opener.schema_of(batch)
-    if isinstance(schema, Violation):
-        return schema, None
-    if not isinstance(schema, RecordSchema):
-        meaning = reason_meaning(READER_TOO_OLD)
-        raise UsageError(meaning.says, hint=meaning.do)
-    async with session.key_access() as kas:
-        ground = why.ground(channel.name)
-        asker = Asker(session.participant, kas, ground, _KAS_TIMEOUT_S)
-        asked = await asker.ask([Wanted(batch=batch, indexes=(found.index,))])
-    if isinstance(asked, AnswerWrong):
-        raise KasUnavailable(
-            f"the key access service answered wrongly: {asked.error.message}",
-            hint="nothing was read; report it to whoever runs the service, and to the auditor",
-        )
-    receipts = ReceiptFile.open(_receipts_path(session.profile))
-    try:
-        receipts.add(asked.prepared.signed, asked.answer.signed)
-    finally:
-        receipts.close()
-    opened = opener.open(
-        batch,
-        (found.index,),
-        asked.releases[0],
-        schema=schema,
-        directory=session.directory,
-        channel=channel,
-    )
-    ((_, item),) = opened
-    return item, asked.answer
-
-
-def _receipts_path(profile: Profile) -> Path:
-    profile.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return profile.state / "consultations.receipts"
-
-
 def _show(
-    item: Delivered, later: list[LaterAction], channel: str, answer: Answer | None, *, as_json: bool
+    item: Delivered, later: list[LaterAction], channel: str, consultation: Consultation, *, as_json: bool
 ) -> None:
-    entry = answer.entry if answer else None
+    entry = consultation.entry
     if as_json:
         value = delivered_json(item, channel)
         value["later_actions"] = [
@@ -172,12 +138,10 @@ def _show(
         ]
         pairs = full(item)
         print_pairs(item.record.record_type, [*pairs[:2], *acted, *pairs[2:]])
-    if answer is not None:
-        note(_logged(answer, "reading"), style="dim")
+    note(_logged(entry, "reading"), style="dim")
 
 
-def _logged(answer: Answer, what: str) -> str:
-    entry = answer.entry
+def _logged(entry: EntryRef | None, what: str) -> str:
     if entry is None:
         return f"your {what} is counted in the access log"
     return f"your {what} was logged as access/{entry.partition} at offset {entry.offset}, index {entry.index}"
