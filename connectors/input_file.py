@@ -1,7 +1,7 @@
 """A file of rows to publish: JSON Lines, CSV with its mapping, or the rejects of an earlier run.
 
-What an earlier run rejected can be mended where it was written and published from there: of each line
-``{"line": …, "reasons": […], "row": {…}}`` the ``row`` is taken.
+A clerk mends rejected rows in the file of rejects itself and publishes that file. Each of its lines is
+``{"line": …, "reasons": […], "row": {…}}``, and only the ``row`` is taken.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from typing import Any, TypeAlias
 from broker.avro.schema import SchemaStore
 from broker.errors import UsageError
 from broker.records.words import choice, nearest
-from connectors.mapping import ColumnMapping, RowProblem, load_mapping, rows_from_csv, rows_from_jsonl
+from connectors.lines import RowProblem, rows_from_jsonl
+from connectors.mapping import rows_from_csv
+from connectors.mapping_file import ColumnMapping, load_mapping
 
 __all__ = ["REJECTS_SUFFIX", "InputFile", "Row"]
 
 REJECTS_SUFFIX = ".rejects.jsonl"
 STDIN = Path("-")
+"""What stands for the standard input on the command line."""
 
 _FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv", ".tsv": "csv"}
 _LOOKED_AT_BYTES = 8192
+"""Bytes at the start of a file that are looked at before the first row is read."""
 
 Row: TypeAlias = dict[str, Any]
-"""A row as it was read."""
+"""A row as it was read: a JSON object, not yet checked as a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputFile:
-    """A file that can be read, and how."""
+    """A file that can be read, and what is needed to read it."""
 
     path: Path
     record_type: str
@@ -47,7 +51,11 @@ class InputFile:
         file_format: str | None,
         store: SchemaStore,
     ) -> InputFile:
-        """Check everything that can be checked before the first row; UsageError says what is wrong."""
+        """Check everything that can be checked before the first row is read.
+
+        ``file_format`` is ``jsonl`` or ``csv``; where it is None, the file's name decides. Raises UsageError
+        for a file, a mapping or a record type that cannot be used.
+        """
         kind = file_format or _format_of(path)
         if kind == "csv" and mapping_path is None:
             raise UsageError(
@@ -55,7 +63,10 @@ class InputFile:
                 hint="name it with --mapping FILE.toml; examples/returns-mapping.toml shows one",
             )
         if kind == "jsonl" and mapping_path is not None:
-            raise UsageError(f"--mapping is for CSV, and '{path}' is JSON Lines", hint="or say --format csv")
+            raise UsageError(
+                f"--mapping is for CSV, and '{path}' is JSON Lines",
+                hint="leave --mapping out, or add --format csv if the file is CSV",
+            )
         mapping = None if mapping_path is None else load_mapping(mapping_path)
         _look_at(path)
         return cls(
@@ -67,7 +78,7 @@ class InputFile:
 
     @property
     def rejects_path(self) -> Path:
-        """Where rejects are written unless told otherwise: beside the file."""
+        """The file of rejects unless the clerk names another: it lies beside the input file."""
         if self.path == STDIN:
             return Path("stdin" + REJECTS_SUFFIX)
         if self.is_rejects:
@@ -77,7 +88,7 @@ class InputFile:
         return self.path.with_name(self.path.stem + REJECTS_SUFFIX)
 
     def rows(self) -> Iterator[tuple[int, Row | RowProblem]]:
-        """Each row with the number of its line: what it says, or why it cannot be read."""
+        """Yield each row with the number of its line: the row, or why it cannot be read."""
         path = Path("/dev/stdin") if self.path == STDIN else self.path
         if self.mapping is not None:
             yield from rows_from_csv(path, self.mapping)
@@ -87,11 +98,11 @@ class InputFile:
 
     @property
     def is_file(self) -> bool:
-        """Tell whether it is a file with an end, no pipe that may keep us waiting."""
+        """Whether this is a file with an end, and not a pipe that may keep its reader waiting."""
         return self.path != STDIN and self.path.is_file()
 
     def count_lines(self) -> int | None:
-        """How many lines there are, for a progress bar; None for a pipe."""
+        """Return how many lines there are, for a progress bar; None for a pipe."""
         if not self.is_file:
             return None
         with self.path.open("rb") as file:
@@ -104,13 +115,14 @@ def _format_of(path: Path) -> str:
     kind = _FORMATS.get(path.suffix.lower())
     if kind is None:
         raise UsageError(
-            f"cannot tell what '{path}' holds by its name",
-            hint="name it .jsonl or .csv, or say --format jsonl or --format csv",
+            f"cannot tell from its name what '{path}' holds",
+            hint="rename it to .jsonl or .csv, or add --format jsonl or --format csv",
         )
     return kind
 
 
 def _look_at(path: Path) -> None:
+    """Raise UsageError for a file whose first bytes show that no row of it can be read."""
     if path == STDIN:
         return
     if path.is_dir():
@@ -118,7 +130,7 @@ def _look_at(path: Path) -> None:
     if not path.exists():
         raise UsageError(f"there is no file '{path}'")
     if not path.is_file():
-        return  # a pipe gives its first bytes only once
+        return  # a pipe gives its first bytes only once, and the rows need them
     try:
         with path.open("rb") as file:
             start = file.read(_LOOKED_AT_BYTES)
@@ -128,7 +140,8 @@ def _look_at(path: Path) -> None:
         raise UsageError(f"'{path}' is empty", hint="nothing was published")
     if b"\0" in start:
         raise UsageError(
-            f"'{path}' is no text in UTF-8", hint="unpack it, or save it as JSON Lines or CSV in UTF-8"
+            f"'{path}' is not a text file in UTF-8",
+            hint="unpack it, or save it as JSON Lines or CSV in UTF-8",
         )
 
 
@@ -152,5 +165,6 @@ def _mended(number: int, row: Row) -> Row | RowProblem:
     if isinstance(inner, dict):
         return inner
     line = row.get("line")
-    where = f"row {number}: " + (f"line {line} of the first file " if isinstance(line, int) else "")
-    return RowProblem(number, (f"{where}was not read, and has no 'row' to publish: mend it there",))
+    origin = f"line {line}" if isinstance(line, int) else "a line"
+    words = f"{origin} of the first file could not be read, so there is no 'row' to publish: mend it there"
+    return RowProblem(number, (f"row {number}: {words}",))

@@ -1,6 +1,6 @@
-"""Reading a file line by line without trusting it: a bad line is a problem of that line, never a crash.
+"""The lines of a file that is not trusted: a bad line is a problem of that line, never a crash.
 
-UTF-8, with or without a byte order mark; lines end in LF or CRLF; at most 256 KiB a line.
+A file is UTF-8, with or without a byte order mark. Its lines end in LF or CRLF and have at most 256 KiB each.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class RowProblem:
 
 
 def rows_from_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowProblem]]:
-    """Each line's number and its JSON object, or what is wrong with the line; blank lines are skipped.
+    """Yield each line's number with its JSON object, or with its problem; blank lines are skipped.
 
-    UsageError when the file cannot be opened.
+    Raises UsageError when the file cannot be opened.
     """
     for number, line in read_lines(path):
         if isinstance(line, RowProblem):
@@ -43,50 +43,58 @@ def rows_from_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowProbl
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str | RowProblem]]:
-    """Each line's number (from 1) and its text without the line end, or what is wrong with it."""
+    """Yield each line's number (from 1) with its text, or with its problem; texts have no line end.
+
+    Raises UsageError when the file cannot be opened or read.
+    """
     try:
         with path.open("rb") as file:
             number = 0
+            # readline() is given a limit, so that a line without an end does not fill the memory. The two
+            # bytes more leave room for CRLF.
             while raw := file.readline(MAX_LINE_BYTES + 2):
                 number += 1
-                if is_long := len(raw.rstrip(b"\r\n")) > MAX_LINE_BYTES:
-                    while raw and not raw.endswith(b"\n"):
-                        raw = file.readline(MAX_LINE_BYTES)
-                yield number, _too_long(number) if is_long else _text(number, raw)
+                if len(raw.rstrip(b"\r\n")) <= MAX_LINE_BYTES:
+                    yield number, _text(number, raw)
+                    continue
+                while raw and not raw.endswith(b"\n"):  # the rest of the long line, read and forgotten
+                    raw = file.readline(MAX_LINE_BYTES)
+                yield number, _problem(number, f"the line is longer than {MAX_LINE_BYTES} bytes")
     except OSError as error:
         raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
-def _too_long(number: int) -> RowProblem:
-    return RowProblem(number, (f"row {number}: is longer than {MAX_LINE_BYTES} bytes",))
+def _problem(number: int, words: str) -> RowProblem:
+    return RowProblem(number, (f"row {number}: {words}",))
 
 
 def _text(number: int, raw: bytes) -> str | RowProblem:
     try:
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        return RowProblem(number, (f"row {number}: is no UTF-8 from byte {error.start + 1} on",))
+        return _problem(number, f"the line is not UTF-8 from byte {error.start + 1} on")
     if "\0" in text:
-        return RowProblem(number, (f"row {number}: contains a NUL character",))
+        return _problem(number, "the line contains a NUL character")
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _object(number: int, line: str) -> dict[str, Any] | RowProblem:
     try:
-        value = json.loads(line, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
+        value = json.loads(line, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        return RowProblem(number, (f"row {number}: is no JSON: {error}",))
+        return _problem(number, f"the line is not JSON: {error}")
     if not isinstance(value, dict):
-        return RowProblem(number, (f"row {number}: is no JSON object",))
+        return _problem(number, "the line is not a JSON object")
     return value
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # RFC 8259 leaves open which of two equal names counts. Nothing is guessed here.
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a name twice in one object")
+        raise ValueError("an object has a name twice")
     return result
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,38 +1,37 @@
-"""Reading what an agency holds: JSON Lines as they are, CSV through a mapping file.
+"""The rows of a CSV file as records in JSON, made by a mapping file.
 
-Whatever the mapping (`connectors.mapping_file`) does not name is dropped here: a column of names
-that nobody maps gets no further than this module. What cannot be read is a problem that names its row
-and column, and the other rows go through.
+A column that the mapping (`connectors.mapping_file`) does not name is dropped here: a column of names that
+nobody maps gets no further than this module. A row that cannot be converted becomes a problem that names its
+row and column, and the other rows go through.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-from collections import deque
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from broker.errors import UsageError
-from broker.records.words import choice, nearest, show
-from connectors.lines import MAX_LINE_BYTES, RowProblem, read_lines, rows_from_jsonl
-from connectors.mapping_file import Column, ColumnMapping, Steps, load_mapping
+from broker.records.words import choice, nearest, said
+from connectors.cells import read_cells
+from connectors.lines import RowProblem
+from connectors.mapping_file import Column, ColumnMapping, Steps
 
-__all__ = ["Column", "ColumnMapping", "RowProblem", "load_mapping", "rows_from_csv", "rows_from_jsonl"]
+__all__ = ["rows_from_csv"]
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
 def rows_from_csv(path: Path, mapping: ColumnMapping) -> Iterator[tuple[int, dict[str, Any] | RowProblem]]:
-    """Each row's line number and the object its mapped columns make, or every problem of the row.
+    """Yield each row's line number with the object that its columns make, or with every problem of the row.
 
-    A row is numbered by the line it begins on; the heading is line 1. UsageError when the file cannot be
-    opened, or its heading lacks a mapped column.
+    A row has the number of the line that it begins on; the heading is line 1. Raises UsageError when the file
+    cannot be opened, or when its heading lacks a mapped column.
     """
-    rows = _cells(path, mapping.delimiter)
-    _, heading = next(rows, (1, RowProblem(1, ("row 1: there is no heading",))))
+    rows = read_cells(path, mapping.delimiter)
+    _, heading = next(rows, (1, RowProblem(1, ("row 1: the heading is missing",))))
     if isinstance(heading, RowProblem):
         raise UsageError(f"{str(path)!r}: {heading}")
     places = _places(path, heading, mapping)
@@ -40,73 +39,26 @@ def rows_from_csv(path: Path, mapping: ColumnMapping) -> Iterator[tuple[int, dic
         if isinstance(cells, RowProblem):
             yield number, cells
         elif len(cells) != len(heading):
-            found = f"row {number}: has {len(cells)} cells, expected {len(heading)} as in the heading"
-            yield number, RowProblem(number, (found,))
+            # Not filled up or cut: a cell that is lost or added moves all cells behind it by a column.
+            found = f"expected {len(heading)} as in the heading, got {len(cells)}"
+            words = f"row {number}: the row has the wrong number of cells, {found}"
+            yield number, RowProblem(number, (words,))
         elif any(cell.strip() for cell in cells):
             yield number, _row(number, cells, places, mapping)
 
 
-# --- cells
-
-
-def _cells(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | RowProblem]]:
-    for number, text in _joined(path):
-        if isinstance(text, RowProblem):
-            yield number, text
-            continue
-        try:
-            yield number, next(csv.reader([text], delimiter=delimiter, strict=True))
-        except (csv.Error, StopIteration) as error:
-            yield number, RowProblem(number, (f"row {number}: is no CSV: {error}",))
-
-
-def _joined(path: Path) -> Iterator[tuple[int, str | RowProblem]]:
-    """Rows as text: a quoted cell may go on over several lines (RFC 4180 section 2, rule 6)."""
-    lines = read_lines(path)
-    pending: deque[tuple[int, str | RowProblem]] = deque()
-    while True:
-        if not pending and (following := next(lines, None)) is not None:
-            pending.append(following)
-        if not pending:
-            return
-        number, first = pending.popleft()
-        if isinstance(first, RowProblem) or not first.strip():
-            yield from [(number, first)] if isinstance(first, RowProblem) else []
-            continue
-        parts, is_open, size = [first], first.count('"') % 2 == 1, len(first)
-        for taken in range(MAX_LINE_BYTES if is_open else 0):
-            if taken == len(pending) and (following := next(lines, None)) is not None:
-                pending.append(following)
-            text = pending[taken][1] if taken < len(pending) else None
-            if not isinstance(text, str) or (size := size + len(text) + 1) > MAX_LINE_BYTES:
-                break
-            parts.append(text)
-            if text.count('"') % 2 == 1:
-                is_open = False
-                break
-        if is_open:
-            # The lines behind an open quote are read on their own, so that one row is lost and not all.
-            yield number, RowProblem(number, (f"row {number}: has a quotation mark that is never closed",))
-            continue
-        for _ in parts[1:]:
-            pending.popleft()
-        yield number, "\n".join(parts)
-
-
 def _places(path: Path, heading: list[str], mapping: ColumnMapping) -> tuple[int, ...]:
+    """Return the place of each mapped column in the heading."""
     names = [name.strip() for name in heading]
     for column in mapping.columns:
         if names.count(column.name) != 1:
             times = "no column" if column.name not in names else "more than one column"
-            hint = nearest(column.name, names) if column.name not in names else ""
+            suggestion = nearest(column.name, names) if column.name not in names else ""
             raise UsageError(
-                f"{str(path)!r} has {times} {column.name!r}{hint}",
+                f"{str(path)!r} has {times} {column.name!r}{suggestion}",
                 hint="the mapping file and the heading of the CSV file must agree",
             )
     return tuple(names.index(column.name) for column in mapping.columns)
-
-
-# --- one row
 
 
 def _row(
@@ -115,6 +67,7 @@ def _row(
     problems: list[str] = []
     tree: dict[str | int, Any] = {}
     filled: set[Steps] = set()
+    # (1) The cells, each into its field.
     for column, place in zip(mapping.columns, places, strict=True):
         cell = cells[place].strip()
         text = column.default if cell in mapping.empty else cell
@@ -127,11 +80,14 @@ def _row(
             problems.append(f"row {number}, column {column.name!r}: {error}")
     if problems:
         return RowProblem(number, tuple(problems))
+    # (2) The constants. A constant inside an optional part must not bring the part into being, so it waits
+    #     for a column of that part. Parts directly below the body are not meant: they are all there.
     parts = {column.field[:-1] for column in mapping.columns}
     for field, constant in mapping.constants:
         part = field[:-1]
         if len(part) < 2 or part not in parts or part in filled:
             _put(tree, field, constant)
+    # (3) Lists, which were filled by place.
     made = _plain(tree)
     return made if isinstance(made, dict) else {}
 
@@ -143,20 +99,21 @@ def _cell(text: str, column: Column) -> Any:
 
 
 def _item(text: str, column: Column) -> Any:
+    """Return the value that a cell, or one entry of it, stands for; raises ValueError with the problem."""
     if column.values is not None:
         if text not in column.values:
-            hint = nearest(text, tuple(column.values))
-            raise ValueError(f"is not mapped, expected {choice(column.values)}{hint}, got {show(text)}")
+            expected = choice(column.values) + nearest(text, tuple(column.values))
+            raise ValueError(said("the mapping file has no value for the cell", expected, text))
         return column.values[text]
     if column.date is not None:
         return _date(text, column.date)
     if column.kind == "integer":
         if not _WHOLE.fullmatch(text):
-            raise ValueError(f"is no whole number, expected digits, got {show(text)}")
+            raise ValueError(said("the cell is not a whole number", "digits such as 42", text))
         return int(text)
     if column.kind == "boolean":
         if text.lower() not in ("true", "false"):
-            raise ValueError(f"is not true or false, expected true or false, got {show(text)}")
+            raise ValueError(said("the cell is neither true nor false", "true or false", text))
         return text.lower() == "true"
     return text
 
@@ -165,7 +122,7 @@ def _date(text: str, form: str) -> str:
     try:
         return datetime.strptime(text, form).date().isoformat()  # noqa: DTZ007 - a day has no time zone
     except ValueError:
-        raise ValueError(f"is no date, expected the form {form}, got {show(text)}") from None
+        raise ValueError(said("the cell is not a date", f"the form {form}", text)) from None
 
 
 def _put(tree: dict[str | int, Any], field: Steps, value: Any) -> None:
@@ -175,7 +132,7 @@ def _put(tree: dict[str | int, Any], field: Steps, value: Any) -> None:
 
 
 def _plain(tree: Any) -> Any:
-    """Objects whose names are numbers are lists; what a row leaves empty is closed up."""
+    """Turn objects whose names are numbers into lists; a place that a row leaves empty is closed up."""
     if not isinstance(tree, dict):
         return tree
     if tree and all(isinstance(name, int) for name in tree):

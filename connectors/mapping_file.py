@@ -1,10 +1,10 @@
-"""The mapping file: which columns of an agency's CSV go into which fields of a record, and how.
+"""The mapping file: which columns of an agency's CSV file go into which fields of a record, and how.
 
-It is TOML, and whatever it does not map is dropped::
+It is TOML, and every column that it does not map is dropped::
 
     record_type = "ReturnEvent"
     delimiter = ","
-    empty = ["", "n/a"]                      # cells that mean: nothing
+    empty = ["", "n/a"]                      # cells that count as empty
 
     [constants]                              # the same in every row
     purpose = "CHILD_PROTECTION"
@@ -19,7 +19,7 @@ It is TOML, and whatever it does not map is dropped::
     [[columns]]
     name = "Status"
     field = "body.stage"
-    values = { arrived = "ARRIVED", planned = "PLANNED" }   # anything else is a problem
+    values = { arrived = "ARRIVED", planned = "PLANNED" }   # any other cell is a problem
 
     [[columns]]
     name = "Citizenship"
@@ -31,8 +31,11 @@ It is TOML, and whatever it does not map is dropped::
     field = "body.evaluation.information"
     as = "integer"                           # or "boolean": true and false
 
-A constant in a part of the body (``body.travel_document.issuer``) that has columns of its own is set only
-in rows where one of these columns says something, so that an optional part can stay out.
+A part of the body, such as ``body.travel_document``, may have columns and constants. Its constants
+(``body.travel_document.issuer``) are set only in rows where one of its columns is filled, so that a row may
+lack an optional part.
+
+The whole file is checked before the first row is read: a mistake in it would be a mistake in every record.
 """
 
 from __future__ import annotations
@@ -53,24 +56,31 @@ __all__ = ["Column", "ColumnMapping", "Steps", "load_mapping"]
 MAX_MAPPING_BYTES = 1_000_000
 MAX_COLUMNS = 1_000
 
+# A place in a list is 0 to 31: a mapping names each place, and no list of a record needs more from one row.
 _STEP = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:\[([0-9]|[12][0-9]|3[01])\])?", re.ASCII)
 _COLUMN_WORDS = frozenset(("name", "field", "values", "date", "separator", "default", "as"))
 _MAPPING_WORDS = frozenset(("record_type", "delimiter", "empty", "constants", "columns"))
 Steps: TypeAlias = tuple[str | int, ...]
-"""A field's path: names, and places in lists."""
+"""A field's path: names, and numbers for places in lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """Where one column of a CSV file goes, and how its cells are read."""
+    """Where a column of a CSV file goes, and how its cells are read; None where nothing is declared."""
 
     name: str
+    """The heading of the column."""
     field: Steps
     values: Mapping[str, Any] | None
+    """The value for each cell; other cells are problems."""
     date: str | None
+    """The form of a date, as `datetime.strptime` reads it."""
     separator: str | None
+    """What stands between the entries of a list."""
     default: str | None
+    """The text that an empty cell stands for."""
     kind: str | None
+    """``integer`` or ``boolean``; None for a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +90,16 @@ class ColumnMapping:
     record_type: str | None
     delimiter: str
     empty: frozenset[str]
+    """Cells that count as empty."""
     constants: tuple[tuple[Steps, Any], ...]
     columns: tuple[Column, ...]
 
 
 def load_mapping(path: Path) -> ColumnMapping:
-    """Read a mapping file; UsageError says what in it cannot be used."""
+    """Read a mapping file and check it.
+
+    Raises UsageError that says what is wrong with the file.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_MAPPING_BYTES + 1)
@@ -102,16 +116,16 @@ def _mapping(content: dict[str, Any]) -> ColumnMapping:
     _only(content, _MAPPING_WORDS, "the mapping")
     columns = content.get("columns", [])
     if not isinstance(columns, list) or not 0 < len(columns) <= MAX_COLUMNS:
-        raise ValueError(f"needs 1 to {MAX_COLUMNS} [[columns]]")
+        raise ValueError(f"the mapping needs 1 to {MAX_COLUMNS} [[columns]]")
     delimiter = content.get("delimiter", ",")
     if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"':
-        raise ValueError(f"delimiter is one character, got {show(delimiter)}")
+        raise ValueError(f"delimiter must be one character, got {show(delimiter)}")
     empty = content.get("empty", [""])
     if not isinstance(empty, list) or not all(isinstance(cell, str) for cell in empty):
-        raise ValueError(f"empty is a list of cells, got {show(empty)}")
+        raise ValueError(f"empty must be a list of texts, got {show(empty)}")
     constants = content.get("constants", {})
     if not isinstance(constants, dict):
-        raise ValueError(f"constants is a table, got {show(constants)}")
+        raise ValueError(f"constants must be a table, got {show(constants)}")
     record_type = content.get("record_type")
     mapping = ColumnMapping(
         record_type=None if record_type is None else _text(record_type, "record_type"),
@@ -131,11 +145,12 @@ def _column(content: Any) -> Column:
     _only(content, _COLUMN_WORDS, where)
     if len(content.keys() & {"values", "date", "as"}) > 1:
         raise ValueError(f"{where} has more than one of values, date and as")
-    values, kind = content.get("values"), content.get("as")
+    values = content.get("values")
+    kind = content.get("as")
     if values is not None and not isinstance(values, dict):
-        raise ValueError(f"{where}: values is a table, got {show(values)}")
+        raise ValueError(f"{where}: values must be a table, got {show(values)}")
     if kind not in (None, "integer", "boolean"):
-        raise ValueError(f"{where}: as is integer or boolean, got {show(kind)}")
+        raise ValueError(f"{where}: as must be integer or boolean, got {show(kind)}")
     optional = {
         word: None if word not in content else _text(content[word], f"{where}: {word}")
         for word in ("date", "separator", "default")
@@ -154,7 +169,7 @@ def _steps(field: str) -> Steps:
     for part in field.split("."):
         match = _STEP.fullmatch(part)
         if match is None:
-            raise ValueError(f"{field!r} is no field, expected one such as body.event_date")
+            raise ValueError(f"{field!r} is not a field, expected a field such as body.event_date")
         steps += [match[1]] if match[2] is None else [match[1], int(match[2])]
     return tuple(steps)
 
@@ -164,38 +179,39 @@ def _constant(value: Any, where: str) -> Any:
         case bool() | int() | str():
             return value
         case datetime():
-            pass
+            pass  # stands before date(), since it is a date too; records have instants as text
         case date():
             return value.isoformat()
         case list():
             return [_constant(item, where) for item in value]
         case dict():
             return {name: _constant(item, where) for name, item in value.items()}
-    raise ValueError(f"{where!r}: {show(value)} is no value that records use; put an instant in quotes")
+    raise ValueError(f"{where!r}: {show(value)} is not a value that records use; put an instant in quotes")
 
 
 def _check_apart(fields: list[Steps]) -> None:
-    """No field is set twice, and none is both a value and a part that has fields."""
+    """Check that no field is set twice, and that no field is both a value and a part that has fields."""
     seen = set(fields)
     if len(seen) < len(fields):
-        raise ValueError(f"{_words(next(f for f in fields if fields.count(f) > 1))!r} is set twice")
+        twice = next(field for field in fields if fields.count(field) > 1)
+        raise ValueError(f"{_dotted(twice)!r} is set twice")
     for field in fields:
         for length in range(1, len(field)):
             above = field[:length]
             if above in seen:
-                raise ValueError(f"{_words(field)!r} lies inside {_words(above)!r}, which is set too")
+                raise ValueError(f"{_dotted(field)!r} lies inside {_dotted(above)!r}, which is set too")
             sibling = next((s for s in seen if len(s) > length and s[:length] == above), field)
             if isinstance(sibling[length], int) is not isinstance(field[length], int):
-                raise ValueError(f"{_words(above)!r} is both a list and an object")
+                raise ValueError(f"{_dotted(above)!r} is both a list and an object")
 
 
-def _words(field: Steps) -> str:
+def _dotted(field: Steps) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in field).removeprefix(".")
 
 
 def _text(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{where} is a text, got {show(value)}")
+        raise ValueError(f"{where} must be a text, got {show(value)}")
     return value
 
 

@@ -1,7 +1,8 @@
-"""The file of rejects: which rows were not published, each with every reason.
+"""The file of rejects: the rows that were not published, each with every reason.
 
-One JSON object a line: ``line``, ``reasons``, and ``row`` as it was read: of CSV the mapped fields only,
-so that a column of names which nobody maps is not copied here either. Mode 0600.
+Each line is a JSON object with ``line``, ``reasons`` and ``row``, which is the row as it was read. A row of
+CSV holds its mapped fields only, so that a column of names that nobody maps is not copied here either. Only
+the owner may read the file (mode 0600).
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ __all__ = ["Rejects"]
 
 
 class Rejects:
-    """Rejects as they come; the file is made with the first. ``with Rejects(path, …) as rejects``.
+    """The rejects of a run, written as they come: ``with Rejects(path, …) as rejects``.
 
-    A file that is there already is the mark of an earlier run: it is added to where that run is resumed
-    (``from_line``), else it is a UsageError, so that nothing mended in it is lost.
+    The file is made with the first reject. A file that exists already was left by an earlier run. If that run
+    is resumed (``from_line`` above 1), rejects are added to it. Otherwise `Rejects` raises UsageError, so
+    that nothing that a clerk mended in it is lost. ``is_dry`` counts the rejects and writes nothing.
     """
 
     def __init__(self, path: Path, *, from_line: int = 1, is_dry: bool = False) -> None:
@@ -36,7 +38,7 @@ class Rejects:
             return
         if not os.access(path.parent, os.W_OK):
             raise UsageError(
-                f"rejects cannot be written to '{path.parent}'", hint="say where with --rejects FILE"
+                f"rejects cannot be written to '{path.parent}'", hint="name another file with --rejects FILE"
             )
         if path.exists() and from_line == 1:
             raise UsageError(
@@ -58,7 +60,7 @@ class Rejects:
             sync_folder(self.path.absolute().parent)
 
     def add(self, line: int, reasons: Sequence[str], row: Mapping[str, Any] | None) -> None:
-        """Note why a row was not published."""
+        """Write down why a row was not published; ``row`` is None for a line that could not be read."""
         self.count += 1
         if self._is_dry:
             return
@@ -70,6 +72,7 @@ class Rejects:
         self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
     def _open(self) -> BinaryIO:
+        # O_NOFOLLOW: a link that somebody laid at this name must not lead the rows into another file.
         try:
             if self._from_line > 1 and self.path.exists():
                 self._keep_earlier()
@@ -79,7 +82,7 @@ class Rejects:
             raise UsageError(f"cannot write '{self.path}': {error.strerror}") from None
 
     def _keep_earlier(self) -> None:
-        """Drop what is about the lines that are read again."""
+        """Drop the rejects of lines that are read again, since they would stand there twice."""
         kept = [line for line in self.path.read_bytes().splitlines(keepends=True) if self._is_earlier(line)]
         write_atomically(self.path, b"".join(kept))
 
@@ -87,5 +90,5 @@ class Rejects:
         try:
             number = json.loads(line)["line"]
         except (ValueError, TypeError, KeyError, RecursionError):
-            return True
+            return True  # a clerk may be mending this line: it is kept
         return not isinstance(number, int) or number < self._from_line

@@ -1,7 +1,8 @@
 """Make the example files beside this script: synthetic people of four states that do not exist.
 
 Aldoria (XAA), Borvenia (XBB), Cassarine (XCC) and Dorvale (XDD) have user-assigned ISO 3166-1 codes.
-Run it again and the files are the same bytes: everything is drawn from one seed.
+Everything is drawn from one seed, so the script makes the same bytes each time. The order of the draws
+therefore matters: a draw that is added in the middle changes every row behind it.
 
     python examples/make_examples.py
 """
@@ -54,12 +55,13 @@ def _retention(rng: random.Random) -> Json:
 
 
 def _families(rng: random.Random) -> list[Json]:
-    """Fifty families of one adult and one child each; the two name each other."""
+    """Return fifty families of an adult and a child each; the two name each other."""
     people: list[Json] = []
     for number in range(50):
         group = number // 25
-        adult, child = _uuid(rng), _uuid(rng)
-        # A few ages are unknown: those people are protected as children are.
+        adult = _uuid(rng)
+        child = _uuid(rng)
+        # A few ages are unknown: the rules protect these people as children.
         age = "unknown" if number % 17 == 16 else "child"
         people.append({"ref": adult, "other": child, "relation": "child", "age": "adult", "group": group})
         people.append({"ref": child, "other": adult, "relation": "parent", "age": age, "group": group})
@@ -138,10 +140,10 @@ def _relocation(rng: random.Random, number: int) -> Json:
     }
     if stage == "CONFIRMED":
         body["travel_document"] = {"type": "PP", "issuer": "XAA", "status": "REPORTED_LOST_STOLEN"}
-    note = number == 4
-    if note:
+    has_note = number == 4
+    if has_note:
         body["handling_note"] = "Call the originator's duty officer before any use."
-    handling = _handling("H1", *(["H3"] if note else []))
+    handling = _handling("H1", *(["H3"] if has_note else []))
     head = {"record_type": "RelocationEvent", "handling": handling, "purpose": "PREVENTION"}
     return head | _retention(rng) | {"body": body}
 
@@ -242,7 +244,7 @@ def _justice_row(rng: random.Random, number: int) -> dict[str, str]:
 
 
 def _mistakes(rng: random.Random) -> list[Json]:
-    """Six returns: the first and the last are right, each of the others is wrong in its own way."""
+    """Return six rows: the first and the last are right, each of the others is wrong in its own way."""
     rows = [_plain_return(rng) for _ in range(6)]
     rows[1]["body"]["subject"]["category"] = "SUSPECT"
     rows[2]["body"]["subject"]["age_band"] = "UNKNOWN"

@@ -23,7 +23,7 @@ from broker.records.record import Record, encode_body, from_json
 from broker.session import Session
 from broker.wire.manifest import Collected
 from connectors.input_file import InputFile, Row
-from connectors.mapping import RowProblem
+from connectors.lines import RowProblem
 from connectors.rejects import Rejects
 
 __all__ = ["Publication"]

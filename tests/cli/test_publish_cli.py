@@ -139,7 +139,7 @@ def test_a_line_that_is_no_json_is_a_reject_without_a_row(place: CliCoalition) -
     assert done.code == 1
     (entry,) = [json.loads(line) for line in (place.folder / "rows.rejects.jsonl").read_text().splitlines()]
     assert entry.keys() == {"line", "reasons"}
-    assert entry["reasons"][0].startswith("row 2: is no JSON")
+    assert entry["reasons"][0].startswith("row 2: the line is not JSON")
 
 
 def test_csv_goes_through_its_mapping_and_names_go_nowhere(place: CliCoalition) -> None:
@@ -235,12 +235,12 @@ def test_what_the_channel_does_not_allow_is_rejected(place: CliCoalition) -> Non
             "channel 'xaa-xbb' does not allow 'ReturnEvent'",
         ),
         (("--channel", CHANNEL, "--type", "ReturnEvent", "missing.jsonl"), "there is no file"),
-        (("--channel", CHANNEL, "--type", "ReturnEvent", "."), "cannot tell what '.' holds"),
+        (("--channel", CHANNEL, "--type", "ReturnEvent", "."), "cannot tell from its name what '.' holds"),
         (("--channel", CHANNEL, "--type", "ReturnEvent", "empty.jsonl"), "'empty.jsonl' is empty"),
         (("--channel", CHANNEL, "--type", "ReturnEvent", "blank.jsonl", "--from-line", "9"), "holds no row"),
         (
             ("--channel", CHANNEL, "--type", "ReturnEvent", "packed.jsonl"),
-            "'packed.jsonl' is no text in UTF-8",
+            "'packed.jsonl' is not a text file in UTF-8",
         ),
         (("--channel", CHANNEL, "rows.jsonl"), "--type is missing"),
         (
@@ -326,7 +326,7 @@ def test_ctrl_c_publishes_what_was_read_and_says_where_to_go_on(place: CliCoalit
         first = process.stderr.readline()  # the tenth was read, and so were those before it
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
-    assert (process.returncode, first[:18]) == (130, "row 10: is no JSON"), err
+    assert (process.returncode, first[:19]) == (130, "row 10: the line is"), err
     stopped = json.loads(out)
     assert (stopped["published"], stopped["resume_line"]) == (9, 11)
     assert "published up to line 10; go on with: --from-line 11\nstopped\n" in err

@@ -1,4 +1,4 @@
-"""The examples: every row is right for years, the mistakes are found, and nothing in them is real."""
+"""The examples: every row is right for months, the mistakes are found, and no person in them is real."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from broker.avro.schema import default_store
 from broker.errors import RecordInvalid
 from broker.records.record import Record, check_received, encode_body, from_json, to_json
-from connectors.mapping import RowProblem, load_mapping, rows_from_csv, rows_from_jsonl
+from connectors.lines import RowProblem, rows_from_jsonl
+from connectors.mapping import rows_from_csv
+from connectors.mapping_file import load_mapping
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DAYS = (date(2026, 11, 1), date(2026, 11, 24), date(2027, 6, 30))
@@ -76,7 +78,7 @@ def test_the_measures_show_all_that_justice_says() -> None:
 
 @pytest.mark.parametrize("name", ["returns-batch.csv", "justice.csv"])
 def test_no_name_comes_out_of_the_agencies_files(name: str) -> None:
-    """The agencies' files hold names, birth dates and document numbers; no record does."""
+    """The files of the agencies hold names, birth dates and document numbers, but no record does."""
     text = (EXAMPLES / name).read_text()
     assert "TESTPERSON" in text
     said = json.dumps([to_json(record) for record in _records(name, DAYS[0])])
@@ -106,7 +108,7 @@ def test_the_mistakes_are_found() -> None:
 
 
 def test_the_script_makes_the_files_again(tmp_path: Path) -> None:
-    """The files are what the script makes: nothing in them was put in by hand."""
+    """The script makes exactly the files that lie beside it."""
     copy = tmp_path / "make_examples.py"
     copy.write_text((EXAMPLES / copy.name).read_text())
     runpy.run_path(str(copy), run_name="__main__")

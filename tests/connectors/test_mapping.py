@@ -1,4 +1,4 @@
-"""Agency files: what is mapped comes out, what is not is dropped, and a bad row is a problem of that row."""
+"""Agency files: mapped columns come out, others are dropped, and a bad row is a problem of that row."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import UsageError
-from connectors.lines import MAX_LINE_BYTES
-from connectors.mapping import RowProblem, load_mapping, rows_from_csv, rows_from_jsonl
+from connectors.lines import MAX_LINE_BYTES, RowProblem, rows_from_jsonl
+from connectors.mapping import rows_from_csv
+from connectors.mapping_file import load_mapping
 
 MAPPING = """
 record_type = "ReturnEvent"
@@ -96,8 +97,8 @@ def test_a_row_becomes_an_object(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_not_mapped_does_not_come_out(tmp_path: Path) -> None:
-    """A column of names is dropped wherever it stands, and whatever it says."""
+def test_a_column_that_is_not_mapped_does_not_come_out(tmp_path: Path) -> None:
+    """A column of names is dropped wherever it stands and whatever it holds."""
     heading = HEADING + ",Remarks"
     rows = _rows(tmp_path, f'{heading}\n{GOOD},"seen with\nSYNTH-0043, a friend"\n')
     said = json.dumps([obj for _, obj in rows if isinstance(obj, dict)])
@@ -109,7 +110,7 @@ def test_what_is_not_mapped_does_not_come_out(tmp_path: Path) -> None:
 
 
 def test_an_empty_optional_part_stays_out(tmp_path: Path) -> None:
-    """A constant inside a part is set only where a column of that part says something."""
+    """A constant inside a part is set only where a column of that part is filled."""
     ((_, row),) = _rows(tmp_path, f"{HEADING}\nX,not yet,-,,1,TRUE,-,,ECLI:XB:SC:2026:1\n")
     assert isinstance(row, dict)
     assert "travel_document" not in row["body"]
@@ -119,7 +120,7 @@ def test_an_empty_optional_part_stays_out(tmp_path: Path) -> None:
 
 
 def test_every_problem_names_row_and_column(tmp_path: Path) -> None:
-    """All that is wrong with a row is said at once, and the other rows go through."""
+    """Every problem of a row is reported at once, and the other rows go through."""
     bad = "X,arived,2026-10-02,XAA,two,ja,PE,A,"
     first, second, third = _rows(tmp_path, f"{HEADING}\n{GOOD}\n{bad}\n{GOOD}\n")
     assert isinstance(first[1], dict)
@@ -127,11 +128,12 @@ def test_every_problem_names_row_and_column(tmp_path: Path) -> None:
     assert second[0] == 3
     assert isinstance(second[1], RowProblem)
     assert second[1].problems == (
-        "row 3, column 'Status': is not mapped, expected arrived or not yet (did you mean arrived?),"
+        "row 3, column 'Status': the mapping file has no value for the cell,"
+        " expected arrived or not yet (did you mean arrived?),"
         " got 'arived'",
-        "row 3, column 'Date': is no date, expected the form %d.%m.%Y, got '2026-10-02'",
-        "row 3, column 'Grade': is no whole number, expected digits, got 'two'",
-        "row 3, column 'Lawful': is not true or false, expected true or false, got 'ja'",
+        "row 3, column 'Date': the cell is not a date, expected the form %d.%m.%Y, got '2026-10-02'",
+        "row 3, column 'Grade': the cell is not a whole number, expected digits such as 42, got 'two'",
+        "row 3, column 'Lawful': the cell is neither true nor false, expected true or false, got 'ja'",
     )
     assert str(second[1]).startswith("row 3, column 'Status'")
 
@@ -162,7 +164,7 @@ BAD_LINES: list[tuple[bytes, str]] = [
     (b"x" * (MAX_LINE_BYTES + 1), "longer than 262144 bytes"),
     (b"x" * (3 * MAX_LINE_BYTES), "longer than 262144 bytes"),
     (b"a\0b", "a NUL character"),
-    (b"a\xffb", "no UTF-8 from byte 2 on"),
+    (b"a\xffb", "not UTF-8 from byte 2 on"),
 ]
 
 
@@ -190,16 +192,16 @@ def test_a_bad_line_of_json_is_a_problem_of_that_line(tmp_path: Path, line: byte
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("[1]", "no JSON object"),
-        ("{", "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ("[1]", "not a JSON object"),
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ('{"a": 1, "a": 2}', "a name twice"),
-        ('{"a": NaN}', "NaN is no JSON number"),
-        ('{"a": ' + "9" * 5000 + "}", "no JSON"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": ' + "9" * 5000 + "}", "not JSON"),
     ],
 )
-def test_what_is_no_json_object_is_a_problem(tmp_path: Path, line: str, words: str) -> None:
-    """A line that is no JSON object, or says one name twice, is a problem of that line."""
+def test_a_line_that_is_not_a_json_object_is_a_problem(tmp_path: Path, line: str, words: str) -> None:
+    """A line that is not a JSON object, or has a name twice, is a problem of that line."""
     path = tmp_path / "f.jsonl"
     path.write_text(f"{line}\n\n{{}}\n")
     (first, second) = rows_from_jsonl(path)
@@ -208,7 +210,7 @@ def test_what_is_no_json_object_is_a_problem(tmp_path: Path, line: str, words: s
     assert second == (3, {})
 
 
-def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_file(tmp_path: Path) -> None:
     """Files as spreadsheets save them, with a byte order mark, are read like others."""
     ((_, row),) = _rows(tmp_path, b"\xef\xbb\xbf" + f"Status,{HEADING.replace(',Status', '')}\n".encode()
                         + f"arrived,{GOOD.replace(',arrived', '')}\n".encode())  # fmt: skip
@@ -225,18 +227,18 @@ def test_another_delimiter(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_width_are_problems(tmp_path: Path) -> None:
-    """A row with a cell too many or too few is not guessed at."""
+    """A row with a cell too many or too few is a problem, and nothing is guessed."""
     rows = _rows(tmp_path, f"{HEADING}\n{GOOD},more\nX\n,,,,,,,,\n")
     assert [(n, str(row)) for n, row in rows] == [
-        (2, "row 2: has 10 cells, expected 9 as in the heading"),
-        (3, "row 3: has 1 cells, expected 9 as in the heading"),
+        (2, "row 2: the row has the wrong number of cells, expected 9 as in the heading, got 10"),
+        (3, "row 3: the row has the wrong number of cells, expected 9 as in the heading, got 1"),
     ]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "there is no heading"),
+        ("", "the heading is missing"),
         ("Name,Stats\n", "has no column 'Status'"),
         (HEADING + ",Status\n", "has more than one column 'Status'"),
         ('"Status\n', "never closed"),
@@ -255,26 +257,26 @@ COLUMN = '[[columns]]\nname = "A"\nfield = "body.a"\n'
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [
-        ("", "needs 1 to 1000 [[columns]]"),
+        ("", "the mapping needs 1 to 1000 [[columns]]"),
         ("[", "mapping file"),
         ("columns = [3]", "each of [[columns]] needs a name and a field"),
         ("colums = []\n" + COLUMN, "the mapping has no 'colums' (did you mean columns?)"),
         (COLUMN + 'valeus = {a = "b"}', "column 'A' has no 'valeus'"),
         (COLUMN + 'values = {a = "b"}\nas = "integer"', "more than one of values, date and as"),
-        (COLUMN + 'values = "a"', "values is a table"),
-        (COLUMN + 'as = "float"', "as is integer or boolean"),
-        (COLUMN + "default = 3", "default is a text"),
-        (COLUMN.replace("body.a", "body.a["), "is no field"),
-        (COLUMN.replace("body.a", "body.a[32]"), "is no field"),
+        (COLUMN + 'values = "a"', "values must be a table"),
+        (COLUMN + 'as = "float"', "as must be integer or boolean"),
+        (COLUMN + "default = 3", "default must be a text"),
+        (COLUMN.replace("body.a", "body.a["), "is not a field"),
+        (COLUMN.replace("body.a", "body.a[32]"), "is not a field"),
         (COLUMN + COLUMN, "'body.a' is set twice"),
         (COLUMN + COLUMN.replace("body.a", "body.a.b"), "'body.a.b' lies inside 'body.a'"),
         (COLUMN.replace(".a", ".a[0].b") + COLUMN.replace(".a", ".a.b"), "is both a list and an object"),
-        ('delimiter = ",,"\n' + COLUMN, "delimiter is one character"),
-        ("empty = 3\n" + COLUMN, "empty is a list"),
-        ("constants = 3\n" + COLUMN, "constants is a table"),
-        ("record_type = 3\n" + COLUMN, "record_type is a text"),
-        ("[constants]\nx = 1.5\n" + COLUMN, "is no value that records use"),
-        ("[constants]\nx = 2026-01-01T00:00:00Z\n" + COLUMN, "is no value that records use"),
+        ('delimiter = ",,"\n' + COLUMN, "delimiter must be one character"),
+        ("empty = 3\n" + COLUMN, "empty must be a list"),
+        ("constants = 3\n" + COLUMN, "constants must be a table"),
+        ("record_type = 3\n" + COLUMN, "record_type must be a text"),
+        ("[constants]\nx = 1.5\n" + COLUMN, "is not a value that records use"),
+        ("[constants]\nx = 2026-01-01T00:00:00Z\n" + COLUMN, "is not a value that records use"),
     ],
 )
 def test_a_mapping_that_cannot_be_used_is_refused(tmp_path: Path, mapping: str, words: str) -> None:
@@ -286,7 +288,7 @@ def test_a_mapping_that_cannot_be_used_is_refused(tmp_path: Path, mapping: str, 
 
 
 def test_files_that_cannot_be_opened_are_usage_errors(tmp_path: Path) -> None:
-    """A missing file is the caller's mistake, said as such."""
+    """A missing file is a usage error."""
     (tmp_path / "m.toml").write_text(COLUMN)
     mapping = load_mapping(tmp_path / "m.toml")
     missing = tmp_path / "none"

@@ -1,4 +1,4 @@
-"""The quick judgement of a decoded body takes most that are right and none that is wrong."""
+"""The quick check of decoded bodies takes most right bodies and no wrong body."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in a body."""
     found = [path] if path else []
     if isinstance(value, dict):
-        found += [place for key, each in value.items() for place in places(each, (*path, key))]
+        found += [place for key, inner in value.items() for place in places(inner, (*path, key))]
     if isinstance(value, list):
-        found += [place for i, each in enumerate(value) for place in places(each, (*path, i))]
+        found += [place for i, inner in enumerate(value) for place in places(inner, (*path, i))]
     return found
 
 
@@ -67,15 +67,15 @@ def slow(record_type: str, body: Any) -> list[Problem]:
 
 @pytest.mark.parametrize("record_type", TYPES)
 def test_a_right_body_is_taken(record_type: str) -> None:
-    """What is right needs no second look."""
+    """A right body needs no second look."""
     is_clean = CHECKS[record_type].is_clean
     assert is_clean is not None
     assert is_clean(BODIES[record_type], AROUND[record_type])
 
 
 @given(st.data())
-def test_what_is_taken_is_right(data: st.DataObject) -> None:
-    """Whatever stands anywhere in a body, what the quick judgement takes has no problem."""
+def test_a_body_that_is_taken_is_right(data: st.DataObject) -> None:
+    """Whatever stands anywhere in a body, a body that the quick check takes has no problem."""
     record_type = data.draw(st.sampled_from(TYPES))
     body = deepcopy(BODIES[record_type])
     for _ in range(data.draw(st.integers(1, 3))):
@@ -100,7 +100,7 @@ def test_what_is_taken_is_right(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("record_type", TYPES)
 def test_every_wrong_leaf_is_left_to_the_second_look(record_type: str) -> None:
-    """A single wrong value anywhere is not taken, whatever it is that is wrong there."""
+    """A body with a single wrong value, wherever it stands, is not taken."""
     is_clean = CHECKS[record_type].is_clean
     assert is_clean is not None
     for place in places(BODIES[record_type]):

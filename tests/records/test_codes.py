@@ -100,7 +100,7 @@ def test_a_file_that_is_no_list_is_refused(tmp_path: Path, content: str) -> None
 
 
 def test_a_list_is_not_defined_twice(tmp_path: Path) -> None:
-    """Two files for one list are refused: which of them would hold?"""
+    """Two files for one list are refused, since nobody could tell which of them counts."""
     for name in ("a.json", "b.json"):
         (tmp_path / name).write_text(json.dumps(GOOD))
     with pytest.raises(UsageError, match="exists already"):

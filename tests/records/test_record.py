@@ -1,4 +1,4 @@
-"""Records from JSON and back: what is taken, what is refused, and in which words."""
+"""Records from JSON and back: which are taken, which are refused, and in which words."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_record_comes_back_from_its_bytes_and_from_its_json(record_type: str) 
 
 
 def test_defaults_are_filled_in() -> None:
-    """What the clerk leaves out has the default of the schema, so that the body encodes."""
+    """A field that the clerk leaves out gets the default of the schema, so that the body encodes."""
     body = read(valid("RelocationEvent", {"body.subject.sex": ...})).body
     assert body["use_limits"] == ["NO_DEATH_PENALTY_OR_CIDT"]
     assert body["requested_action"] == "CONTACT_ORIGINATOR_FIRST"
@@ -96,7 +96,7 @@ def test_terms_are_kept_as_the_manifest_says_them() -> None:
 
 @pytest.mark.parametrize("action", sorted(ORDERS))
 def test_an_order_has_an_empty_body(action: str) -> None:
-    """An order names records and says nothing about a person: zero bytes, and none in JSON."""
+    """An order says nothing about a person: its body is zero bytes, and JSON has no body."""
     record = read(valid("ReturnEvent", {"action": action, "targets": [TARGET], "body": ...}))
     schema = default_store().current("ReturnEvent")
     assert record.body == {}
@@ -373,7 +373,7 @@ def test_a_wrong_value_is_refused_in_words(record_type: str, path: str, value: o
 
 
 @pytest.mark.parametrize("value", [None, 3, "record", [], True])
-def test_what_is_no_object_is_refused(value: object) -> None:
+def test_a_value_that_is_not_an_object_is_refused(value: object) -> None:
     """A record is a JSON object."""
     (problem,) = problems(value, "ReturnEvent")
     assert problem.startswith(
@@ -405,14 +405,14 @@ def test_wrong_targets_are_told_apart() -> None:
 
 
 def test_control_characters_in_a_note_are_refused() -> None:
-    """A note that could paint over a terminal, or that no UTF-8 can carry, is no note."""
+    """A note that could paint over a terminal, or that UTF-8 cannot carry, is refused."""
     for note in ("a\x1b[2Jb", "a\nb", "\ud800", "  ", "\u202eabc"):
         (problem,) = problems(valid("ReturnEvent", {"handling.codes": ["H3"], "body.handling_note": note}))
         assert problem.startswith("body.handling_note: the value is not a handling note")
 
 
 def test_a_message_stays_short_whatever_the_value() -> None:
-    """A wrong value of a megabyte, or a hundred wrong fields, make no megabyte of messages."""
+    """A wrong value of a megabyte, or a thousand wrong fields, do not make a megabyte of messages."""
     found = problems(valid("ReturnEvent", {"body.stage": "x" * 1_000_000}))
     assert len(found[0]) < 300
     found = problems(valid("ReturnEvent") | {"x" * 1_000_000: 1, "\ud800": 2})
@@ -489,7 +489,7 @@ def test_terms_of_a_peer_are_checked() -> None:
 
 
 @pytest.mark.parametrize("body", [None, 3, {}, [], {"subject": None}])
-def test_a_body_of_a_peer_that_is_none_is_reported(body: object) -> None:
+def test_a_peers_record_without_a_body_is_reported(body: object) -> None:
     """A new record without a body is reported, whatever stands in its place."""
     record = read(valid("ReturnEvent"))
     assert check_received(
@@ -506,8 +506,8 @@ def test_an_order_with_a_body_is_reported() -> None:
     assert problem.startswith("body: ERASE must not have a body")
 
 
-def test_bytes_that_are_no_body_are_a_format_error() -> None:
-    """Bytes that the encoder would not write are void."""
+def test_bytes_that_are_not_a_body_are_a_format_error() -> None:
+    """Bytes that the encoder would not write raise FormatError."""
     schema = default_store().current("ReturnEvent")
     encoded = encode_body(read(valid("ReturnEvent")), schema)
     for wrong in (encoded + b"\0", encoded[:-1], b"\xff"):
@@ -604,7 +604,7 @@ def test_topics_are_one_to_a_record_type() -> None:
 
 
 def test_closed_legal_lists_have_a_default_that_nobody_writes() -> None:
-    """Every enum has a default for readers of the future; UNSPECIFIED is one that no input may say."""
+    """Every enum has a default for later readers, and no input may use UNSPECIFIED."""
     for path in (schemas_folder() / "records").rglob("*.avsc"):
         for enum in _enums(json.loads(Path(path).read_text())):
             assert enum["default"] in enum["symbols"], enum["name"]
@@ -621,5 +621,5 @@ def _enums(schema: Any) -> list[dict[str, Any]]:
 
 
 def test_public_names_exist() -> None:
-    """What the module promises, it has."""
+    """The module has every name that it lists as public."""
     assert all(hasattr(records, name) for name in records.__all__)

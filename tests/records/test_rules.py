@@ -1,4 +1,4 @@
-"""Every rule that the law puts on records: one record that keeps it, one that breaks it, and the words."""
+"""Every rule that the law puts on records: a record that keeps it, a record that breaks it, and the words."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def test_a_rule_is_silent_about_a_value_that_is_wrong_by_itself() -> None:
 
 @pytest.mark.parametrize("days", [0, 219])
 def test_rules_about_days_are_judged_on_the_day_of_issue(days: int) -> None:
-    """What was within twelve months when it was issued stays right when it is read later."""
+    """A record that was within twelve months when it was issued stays right when it is read later."""
     record = read(valid("JusticeMeasure", {"body.measure": "ACQUITTAL", "erase_by": "2027-11-20"}))
     schema = default_store().current("JusticeMeasure")
     issued = date.fromordinal(TODAY.toordinal() + days)
@@ -472,7 +472,7 @@ COLOUR = {"type": {"type": "enum", "name": "Colour", "symbols": ["RED"]}}
     ],
 )
 def test_a_schema_that_cannot_be_trusted_is_refused(schema: dict[str, Any], words: str) -> None:
-    """A misspelt rule would be no rule and a plain string a place for names: both stop the schema."""
+    """A schema with a misspelt rule, or with a string that could hold a name, is refused."""
     with pytest.raises(UsageError) as error:
         compile_body(schema, lists=code_lists(), from_json=True)
     assert words in error.value.message

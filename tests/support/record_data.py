@@ -1,4 +1,4 @@
-"""Records that break no rule, one for each type, for tests that break one thing at a time."""
+"""A right record of each type, for tests that break one thing at a time."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def read(obj: object, record_type: str | None = None, *, today: date = TODAY) ->
 
 
 def problems(obj: object, record_type: str | None = None, *, today: date = TODAY) -> tuple[str, ...]:
-    """What is wrong with a record; empty when nothing is."""
+    """Return the problems of a record; empty for a right record."""
     try:
         read(obj, record_type, today=today)
     except RecordInvalid as invalid:

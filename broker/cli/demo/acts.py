@@ -25,7 +25,7 @@ from broker.verify.partition import VerifiedBatch
 from broker.wire.manifest import CollectionStatus, Operation
 from broker.wire.terms import HandlingCode, Purpose, RecordTerms
 from connectors.input_file import InputFile
-from connectors.mapping import RowProblem
+from connectors.lines import RowProblem
 from connectors.rejects import Rejects
 
 __all__ = ["Actor", "FeedResult", "Found", "PublishResult", "Wish", "consultation", "disclosure"]
