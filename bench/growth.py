@@ -46,7 +46,7 @@ async def _replay_once(coalition: Coalition) -> tuple[float, int]:
         report = await replay(auditor, channels=CHANNELS[:1])
         spent = time.process_time() - begin
     assert report.verified, report.violations[:3]
-    return spent, report.records
+    return spent, report.counts.records
 
 
 async def _warm(folder: Path) -> None:

@@ -83,7 +83,7 @@ async def measure_kafka_growth(
         done = count
 
         async def whole(count: int = count) -> None:
-            assert (await replayed(coalition)).records == count
+            assert (await replayed(coalition)).counts.records == count
 
         found.append(
             _least("records", count, "replay", [await _timed(whole, count) for _ in range(min(repeat, 2))])
@@ -171,7 +171,7 @@ async def measure_kafka_channels(folder: Path, broker: Broker, *, counts: Sequen
 
             async def replay_all(run: Callable[[], Awaitable[ReplayReport]], total: int = total) -> None:
                 report = await run()
-                assert report.records == total, report
+                assert report.counts.records == total, report
 
             published = await _timed(publish, total)
             replays = partial(replay_all, partial(replay, auditor))

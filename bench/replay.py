@@ -59,7 +59,7 @@ async def against_verifying(coalition: Coalition, total: int, repeat: int) -> tu
 
     async def run() -> None:
         report = await replayed(coalition)
-        assert report.records == total
+        assert report.counts.records == total
 
     jobs = {
         "replay": Job(records=total, run=run),

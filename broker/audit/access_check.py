@@ -1,12 +1,14 @@
-"""Access entries decided again: who was given what, by whose signed request, from which state.
+"""Access entries decided again: who was given what, on whose signed request, from which state of the logs.
 
-(1) the positions are within the logs, at the ends of batches, never below those of an earlier entry
-    of the stream, and the directory's head is right
-(2) the request is one, signed by its issuer, at a directory that we know, no later than the one at
-    those positions, in time
-(3) the outcomes cover each record asked for once
-(4) what was allowed exists where the request says
-(5) ``decide_request`` gives the same again, from the state at those positions, at the entry's time
+An auditor believes none of the service's decisions. Each access entry is judged by five checks:
+
+    (1) its positions are within the logs and at the ends of batches, they are never below those of an
+        earlier entry of its stream, and the directory that they name is the one that we have read
+    (2) its request is signed by the agency that it names, at a directory that we know and that is no
+        newer than the one at those positions, and its time is the entry's
+    (3) its outcomes cover each record that was asked for, once
+    (4) each record that was allowed exists where the request says
+    (5) ``decide_request`` gives the same outcomes from the state at those positions, at the entry's time
 """
 
 from __future__ import annotations
@@ -40,49 +42,50 @@ from broker.wire.manifest import (
 )
 from broker.wire.terms import Target
 
-__all__ = ["Decisions", "RecordsAt"]
+__all__ = ["AccessCheck", "RecordsAt"]
 
 _MAX_WAITING_US = 60 * 1_000_000
-"""Between a request's arrival and the entry's time, at most."""
+"""The longest time between a request's arrival and its entry, in microseconds."""
 
 _Reached = dict[str, int]
-"""Positions by topic; the directory and the access log among them."""
+"""An end for each topic; the directory and the access log are among them."""
+
+_Fault = tuple[str, Place | None]
+"""What is wrong, and the violation that it follows from."""
 
 
-class RecordsAt(ChannelRecords):
-    """The records that a request names, as the logs stood at recorded positions."""
+class RecordsAt:
+    """The records that one request names, as the logs stood at the positions that its entry recorded."""
 
     def __init__(self, index: Index, positions: Positions) -> None:
-        super().__init__()
+        self.records = ChannelRecords()
         self._index = index
-        self._ends = {one.topic: one.end for one in positions.ends}
+        self._ends = {seen.topic: seen.end for seen in positions.ends}
         self._access_end = positions.access_end
 
     def load(self, batch_id: bytes) -> None:
-        """Take a batch, the orders on its records, and what withdraws those."""
+        """Take a batch, the orders on its records, and the orders that withdraw those orders."""
         batch = self._index.batch(batch_id)
-        if batch is None or not self._put(batch):
+        if batch is None or not self._take(batch):
             return
         issuer = batch.indexed.issuer
         for order in self._index.orders_on(batch_id, issuer):
-            if self._put(order):
+            if self._take(order):
                 for withdrawal in self._index.orders_on(order.indexed.batch_id, issuer):
-                    self._put(withdrawal)
+                    self._take(withdrawal)
         shredded = self._index.shreddings(batch_id, self._access_end)
         targets = tuple(Target(batch_id=batch_id, index=record) for record in shredded)
-        self.shred(ErasureTerms(targets=targets, order=None))
+        self.records.shred(ErasureTerms(targets=targets, order=None))
 
-    def _put(self, batch: StoredBatch) -> bool:
-        one = batch.indexed
-        if batch.last >= self._ends.get(one.topic, 0):
+    def _take(self, batch: StoredBatch) -> bool:
+        """Take a batch if it stood below the positions; returns whether it did."""
+        indexed = batch.indexed
+        if batch.last >= self._ends.get(indexed.topic, 0):
             return False
-        if one.batch_id in self._batches:
-            return True
-        self._batches[one.batch_id] = one
-        self._take_orders(one, (batch.appended_at, one.topic, one.offset))
-        listed = self._index.listed(one.batch_id)
-        if listed is not None and listed.access_offset < self._access_end:
-            self.list([_collected(listed)])
+        if self.records.put(indexed, batch.appended_at):
+            listed = self._index.listed(indexed.batch_id)
+            if listed is not None and listed.access_offset < self._access_end:
+                self.records.list([_collected(listed)])
         return True
 
 
@@ -98,8 +101,8 @@ def _collected(listed: Listed) -> Collected:
 
 
 @dataclass(slots=True)
-class Decisions:
-    """The access entries of one channel, judged; ``ends`` are those of its record partitions."""
+class AccessCheck:
+    """The check of one channel's access entries; ``ends`` are those of its record partitions."""
 
     index: Index
     history: History
@@ -108,16 +111,41 @@ class Decisions:
     report: Callable[[Violation], Place]
     directory_fault: Callable[[int], Place | None]
     _reached: OrderedDict[bytes, _Reached] = field(default_factory=OrderedDict)
-    """The furthest positions of each of the streams that wrote last."""
+    """The furthest positions of the streams that wrote last; bounded, so that memory stays flat."""
 
     def check(self) -> None:
-        """Judge every entry."""
+        """Judge every entry of the channel, in the order of the log."""
         for entry in self.index.entries():
             self._check(entry)
 
-    # (1)
+    def _check(self, entry: StoredEntry) -> None:
+        fault = self._positions_fault(entry)  # (1)
+        if fault is not None:
+            detail, cause = fault
+            self._violate(Kind.ACCESS_POSITIONS, entry, detail, cause)
+            return
+        directory = self.history.at(entry.terms.positions.directory_size)
+        try:
+            request = self._request(entry, directory)  # (2)
+            if request.directory_size > directory.size:
+                # A service that decides on less than its requester had seen may have been held back on
+                # purpose: a suspension or a revocation lies in between.
+                seen = request.directory_size
+                detail = f"decided on {directory.size} statements, its request had seen {seen}"
+                self._violate(Kind.ACCESS_POSITIONS, entry, detail)
+                return
+            outcomes = _outcomes(request, entry.terms)  # (3)
+        except (RequestRefused, FormatError) as error:
+            self._violate(Kind.ACCESS_REQUEST, entry, error.message)
+            return
+        decisions = self._decide(entry, request, directory)
+        differing = [ref for ref in outcomes if outcomes[ref] != decisions[ref]]
+        if differing:
+            self._report_decision(entry, request, differing[0], outcomes, decisions)
 
-    def _positions_wrong(self, entry: StoredEntry) -> tuple[str, Place | None] | None:
+    # (1) the positions
+
+    def _positions_fault(self, entry: StoredEntry) -> _Fault | None:
         positions = entry.terms.positions
         head = self.history.head_at(positions.directory_size)
         if head is None or head != positions.directory_head:
@@ -126,58 +154,39 @@ class Decisions:
         if not 0 <= positions.access_end <= entry.offset:
             detail = f"recorded {positions.access_end} as the end of the access log before it"
             return detail, self.index.root_within(ACCESS_TOPIC, 0, entry.offset)
-        topics = [one.topic for one in positions.ends]
+        topics = [seen.topic for seen in positions.ends]
         if sorted(topics) != sorted(self.ends):
             return f"recorded positions in {', '.join(topics)[:200]}", None
-        for one in positions.ends:
-            if one.end < 0:
-                return f"recorded {one.end} as the end of {one.topic}", None
-            across = self.index.batch_across(one.topic, one.end)
+        for seen in positions.ends:
+            if seen.end < 0:
+                return f"recorded {seen.end} as the end of {seen.topic}", None
+            across = self.index.batch_across(seen.topic, seen.end)
             if across is not None:
-                detail = f"recorded {one.end} in {one.topic}, within the batch at {across.indexed.offset}"
-                return detail, self.index.root_within(one.topic, 0, one.end)
-        return self._fallen(entry)
+                detail = f"recorded {seen.end} in {seen.topic}, within the batch at {across.indexed.offset}"
+                return detail, self.index.root_within(seen.topic, 0, seen.end)
+        return self._fallen_back(entry)
 
-    def _fallen(self, entry: StoredEntry) -> tuple[str, Place | None] | None:
-        """A service that decides on what was, because what is would deny, gives itself away."""
+    def _fallen_back(self, entry: StoredEntry) -> _Fault | None:
+        """Find a service that decided on an older state than before.
+
+        Whoever runs it may hold a topic back, so that it allows what the newest state would deny. Within
+        one stream of entries its positions then fall, and that gives it away.
+        """
         if entry.stream is None:
             return None
         positions = entry.terms.positions
-        now = {one.topic: one.end for one in positions.ends}
+        now = {seen.topic: seen.end for seen in positions.ends}
         now |= {"directory": positions.directory_size, ACCESS_TOPIC: positions.access_end}
         before = self._reached.pop(entry.stream, {})
         self._reached[entry.stream] = {topic: max(end, before.get(topic, 0)) for topic, end in now.items()}
         if len(self._reached) > MAX_HEADS:
             self._reached.popitem(last=False)
-        topic = next((topic for topic, end in now.items() if end < before.get(topic, 0)), None)
-        if topic is None:
+        fallen = next((topic for topic, end in now.items() if end < before.get(topic, 0)), None)
+        if fallen is None:
             return None
-        return f"recorded {now[topic]} in {topic}, its stream had reached {before[topic]} before", None
+        return f"recorded {now[fallen]} in {fallen}, its stream had reached {before[fallen]} before", None
 
-    # all of it
-
-    def _check(self, entry: StoredEntry) -> None:
-        wrong = self._positions_wrong(entry)  # (1)
-        if wrong is not None:
-            self._violate(Kind.ACCESS_POSITIONS, entry, *wrong)
-            return
-        directory = self.history.at(entry.terms.positions.directory_size)
-        try:
-            request = self._request(entry, directory)  # (2)
-            if request.directory_size > directory.size:
-                detail = (
-                    f"decided on {directory.size} statements, its request had seen {request.directory_size}"
-                )
-                self._violate(Kind.ACCESS_POSITIONS, entry, detail)
-                return
-            outcomes = _outcomes(request, entry.terms)  # (3)
-        except (RequestRefused, FormatError) as error:
-            self._violate(Kind.ACCESS_REQUEST, entry, error.message)
-            return
-        decisions = self._decide(entry, request, directory)
-        wrong_refs = [ref for ref in outcomes if outcomes[ref] != decisions[ref]]
-        if wrong_refs:
-            self._report_decision(entry, request, wrong_refs[0], outcomes, decisions)
+    # (2) the request, (4) and (5) the decision
 
     def _request(self, entry: StoredEntry, directory: Directory) -> AccessRequest:
         signed = entry.terms.request
@@ -195,11 +204,11 @@ class Decisions:
     def _decide(
         self, entry: StoredEntry, request: AccessRequest, directory: Directory
     ) -> Mapping[RecordRef, Decision]:
-        records = RecordsAt(self.index, entry.terms.positions)
+        state = RecordsAt(self.index, entry.terms.positions)
         for item in request.items:
             if isinstance(item, RecordItem):
-                records.load(item.batch_id)
-        return decide_request(request, directory, records, self.partition, entry.issued_at)
+                state.load(item.batch_id)
+        return decide_request(request, directory, state.records, self.partition, entry.issued_at)
 
     def _report_decision(
         self,
@@ -209,17 +218,22 @@ class Decisions:
         outcomes: Mapping[RecordRef, Decision],
         decisions: Mapping[RecordRef, Decision],
     ) -> None:
-        said, found, item = outcomes[ref], decisions[ref], request.items[ref.item]
+        item = request.items[ref.item]
+        decided = decisions[ref]
         cause = self._cause(entry, item)
-        if found.reason is Reason.UNKNOWN_RECORD and isinstance(item, RecordItem):  # (4)
+        if decided.reason is Reason.UNKNOWN_RECORD and isinstance(item, RecordItem):  # (4)
             detail = f"record {ref.record} of {item.topic}@{item.offset} is not there"
             self._violate(Kind.ACCESS_RECORD, entry, detail, cause)
             return
-        detail = f"'{request.issuer}' was {_words(said)}, and decided again it is {_words(found)}"
+        said = _words(outcomes[ref])
+        detail = f"'{request.issuer}' was {said}, and decided again it is {_words(decided)}"
         self._violate(Kind.ACCESS_DECISION, entry, detail, cause)  # (5)
 
     def _cause(self, entry: StoredEntry, item: RecordItem | LogItem) -> Place | None:
-        """The trouble that an entry's decision may follow from: with its record, else below its positions."""
+        """The violation that a wrong decision may follow from.
+
+        That is the first one at the record itself, else the first one below the entry's positions.
+        """
         positions = entry.terms.positions
         if isinstance(item, RecordItem):
             listed = self.index.listed(item.batch_id)
@@ -227,27 +241,30 @@ class Decisions:
             found = self.index.root_within(item.topic, item.offset, last)
             if found is not None:
                 return found
-        places = [(ACCESS_TOPIC, positions.access_end), *((one.topic, one.end) for one in positions.ends)]
+        places = [(ACCESS_TOPIC, positions.access_end), *((seen.topic, seen.end) for seen in positions.ends)]
         roots = (self.index.root_within(topic, 0, end) for topic, end in places)
         return next((root for root in roots if root is not None), None)
 
     def _violate(self, kind: Kind, entry: StoredEntry, detail: str, cause: Place | None = None) -> None:
         place = Place(ACCESS_TOPIC, self.partition, entry.offset)
-        what = f"entry {entry.record}: {detail}"
-        self.report(Violation(kind=kind, place=place, detail=what, caused_by=cause))
+        words = f"entry {entry.record}: {detail}"
+        self.report(Violation(kind=kind, place=place, detail=words, caused_by=cause))
 
 
 def _outcomes(request: AccessRequest, terms: AccessTerms) -> dict[RecordRef, Decision]:
-    """What an entry says of each record asked for; FormatError unless it covers each once."""
+    """What an entry says of each record that was asked for.
+
+    Raises FormatError unless it covers each record exactly once.
+    """
     found: dict[RecordRef, Decision] = {}
-    for one in terms.outcomes:
-        if (one.verdict is Verdict.DENIED) != (one.reason is not None):
-            raise FormatError(f"{one.verdict} with reason {one.reason}")
-        for index in one.indexes or (-1,):
-            ref = RecordRef(one.item, index)
+    for outcome in terms.outcomes:
+        if (outcome.verdict is Verdict.DENIED) != (outcome.reason is not None):
+            raise FormatError(f"{outcome.verdict} with reason {outcome.reason}")
+        for index in outcome.indexes or (-1,):
+            ref = RecordRef(outcome.item, index)
             if ref in found:
-                raise FormatError(f"two outcomes for record {index} of item {one.item}")
-            found[ref] = Decision(one.verdict, one.reason)
+                raise FormatError(f"two outcomes for record {index} of item {outcome.item}")
+            found[ref] = Decision(outcome.verdict, outcome.reason)
     if found.keys() != set(asked_for(request)):
         raise FormatError("outcomes do not cover exactly what was asked for")
     return found

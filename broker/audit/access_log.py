@@ -1,8 +1,8 @@
-"""The entries of a channel's access log, as replay meets them: form first, the rest when all is read.
+"""The entries of a channel's access log, as a replay meets them one after the other.
 
-What an entry says about other logs can be judged only when those were read, so it is put into the
-index here; ``takeovers`` and ``decisions`` judge it. A LATE entry is a violation by itself
-(somebody cut the log), and what it holds counts as present.
+Here only the form of an entry is judged. What it says about other logs is put into the index, and
+``takeovers`` and ``access_check`` judge it when everything has been read. A LATE entry is a violation by
+itself, since it says that somebody cut the log; the entries in it count as if they still stood there.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ from broker.wire.manifest import (
 __all__ = ["MAX_LISTED_BATCHES", "AccessLog"]
 
 MAX_LISTED_BATCHES = 256
-"""Batches that one COLLECTION entry lists."""
+"""The most batches that one COLLECTION entry may list."""
 
 
 @dataclass(slots=True)
 class AccessLog:
-    """One channel's access log on its way into the index."""
+    """Puts one channel's access log into the index, and counts its entries by kind.
+
+    ``recorded`` and the counts are written here while the log is read, and only read afterwards.
+    """
 
     partition: int
     topics: frozenset[str]
@@ -43,16 +46,16 @@ class AccessLog:
     index: Index
     report: Callable[[Violation], Place]
     recorded: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """The furthest end of each record topic that an entry recorded, and the entry's offset."""
+    """For each record topic the furthest end that an entry recorded, and the offset of that entry."""
     collections: int = 0
     denials: int = 0
     erasures: int = 0
     late: int = 0
     seen: Callable[[OpenedManifest, int, bool], None] | None = None
-    """Told each batch of entries that counts, where it stands, and whether it was lost and is LATE."""
+    """Called with each batch of entries, its offset, and whether it was lost and came back as LATE."""
 
     def take(self, batch: VerifiedBatch) -> None:
-        """Take a batch of entries that stands."""
+        """Take the next batch of entries that stands in the log."""
         self._take(batch.opened, batch.offset)
 
     def _take(self, opened: OpenedManifest, offset: int, *, lost: bool = False) -> None:
@@ -67,6 +70,7 @@ class AccessLog:
                     self._list(terms, offset, header.directory_size)
                 case AccessTerms():
                     self._record_ends(terms, offset)
+                    # A lost entry is read out of its order, so its stream says nothing about it.
                     stream = None if lost else header.stream
                     self.index.enter(StoredEntry(offset, record, header.issued_at, stream, terms))
                 case DenialTerms():
@@ -83,9 +87,9 @@ class AccessLog:
                     self._violate(Kind.TERMS_INVALID, offset, detail)
 
     def _record_ends(self, terms: AccessTerms, offset: int) -> None:
-        for one in terms.positions.ends:
-            if one.topic in self.topics and one.end > self.recorded.get(one.topic, (0, 0))[0]:
-                self.recorded[one.topic] = (one.end, offset)
+        for seen in terms.positions.ends:
+            if seen.topic in self.topics and seen.end > self.recorded.get(seen.topic, (0, 0))[0]:
+                self.recorded[seen.topic] = (seen.end, offset)
 
     def _violate(self, kind: Kind, offset: int, detail: str) -> Place:
         place = Place(ACCESS_TOPIC, self.partition, offset)
@@ -94,20 +98,23 @@ class AccessLog:
     def _list(self, terms: CollectionTerms, offset: int, size: int) -> None:
         if not 1 <= len(terms.batches) <= MAX_LISTED_BATCHES:
             self._violate(Kind.COLLECTION_WRONG, offset, f"a collection of {len(terms.batches)} batches")
-        for one in terms.batches[:MAX_LISTED_BATCHES]:
-            if one.topic not in self.topics or one.offset < 0 or one.status is CollectionStatus.UNKNOWN:
-                detail = f"lists a batch as {one.status} at {one.topic[:40]}@{one.offset}"
+        for batch in terms.batches[:MAX_LISTED_BATCHES]:
+            place = f"{batch.topic[:40]}@{batch.offset}"
+            if batch.topic not in self.topics or batch.offset < 0 or batch.status is CollectionStatus.UNKNOWN:
+                detail = f"lists a batch as {batch.status} at {place}"
                 self._violate(Kind.COLLECTION_WRONG, offset, detail)
                 continue
-            before = self.index.take_listing(one, offset, size)
-            if before is not None and (before.topic, before.offset, before.records) != (
-                one.topic, one.offset, one.count,
-            ):  # fmt: skip
-                detail = f"lists a batch at {one.topic}@{one.offset}, the entry at {before.access_offset} did"
+            before = self.index.take_listing(batch, offset, size)
+            if before is None:
+                continue
+            # Two services may list the same batch; they must say the same of it.
+            if (before.topic, before.offset, before.records) != (batch.topic, batch.offset, batch.count):
+                detail = f"lists a batch at {place}, the entry at {before.access_offset} did"
                 self._violate(Kind.COLLECTION_WRONG, offset, f"{detail} at {before.topic}@{before.offset}")
 
     def _shred(self, terms: ErasureTerms, offset: int) -> None:
-        wrong = next((one.index for one in terms.targets if not 0 <= one.index < MAX_RECORDS), None)
+        indexes = [target.index for target in terms.targets]
+        wrong = next((index for index in indexes if not 0 <= index < MAX_RECORDS), None)
         if wrong is not None:
             detail = f"shreds record {wrong} of a batch, which has at most {MAX_RECORDS}"
             self._violate(Kind.TERMS_INVALID, offset, detail)
@@ -121,8 +128,10 @@ class AccessLog:
         count = len(terms.messages)
         detail = f"{count} messages that stood at {terms.offset} had been cut from the log"
         self._violate(Kind.LATE_ENTRY, offset, detail)
-        found = lost_manifests(terms.messages, history=self.history, partition=self.partition, keys=self.keys)
-        for lost in found:
+        manifests = lost_manifests(
+            terms.messages, history=self.history, partition=self.partition, keys=self.keys
+        )
+        for lost in manifests:
             if isinstance(lost, OpenedManifest):
                 self._take(lost, offset, lost=True)
             else:

@@ -1,10 +1,12 @@
-"""Who read what, when and why: metadata from the access log itself, the rest from its keeper.
+"""Who read what, when and why.
 
-Which entries there are an auditor sees with its own keys, so none can be held back. Person, case and
-justification are locked: they come from the key access service, range by range, through the same six
-steps as any record, and that reading is logged too. Only ranges with entries that are wanted are
-asked for. What the service answers is proved against the manifests and the requests' commitments.
-A member is given what concerns it (see ``concerned``): who read what it shared, and what it read.
+An auditor sees with its own keys which entries the access log holds, so none can be kept from it. Person,
+case and justification are locked. They come from the key access service, range by range, through the same
+six steps as any record, and that reading is logged too; only ranges with wanted entries are asked for. The
+answers are proved against the manifests and against the commitments of the requests.
+
+A member is given the entries that concern it (``agency_entries``): who read what it shared, and what it
+read itself.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from hashlib import sha256
 from broker.access.answers import open_log_entry
 from broker.access.client import KeyAccess
 from broker.access.requests import MAX_LOG_RANGE
-from broker.audit.agency_entries import ConcernedReading
+from broker.audit.agency_entries import AgencyEntries
 from broker.audit.disclosures import Access, Disclosure, LogAsker, access_of, checked_details
 from broker.avro.schema import default_store
 from broker.directory import Channel
@@ -35,7 +37,7 @@ __all__ = ["Access", "Disclosure", "accesses"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """An entry that is wanted, before its details are known."""
+    """A wanted entry, before its details are known."""
 
     batch_id: bytes
     offset: int
@@ -57,14 +59,14 @@ async def accesses(
     purpose: Purpose,
     details: Callable[[], AccessDetails],
 ) -> AsyncIterator[Access]:
-    """Accesses in these channels, in the order of each one's log.
+    """Yield the accesses in these channels, each channel in the order of its log.
 
-    By default those that we audit, and the open ones that we are a member of: nothing can be asked in a
-    closed one, since asking could not be logged.
+    By default these are the channels that we audit, and the open channels that we are a member of. In a
+    closed channel a member can ask nothing, since its request could not be logged there.
 
-    ``record_id`` narrows to one record, ``agency`` to who read, ``since`` and ``until`` (exclusive)
-    to when, in microseconds. ``purpose`` is one of LOG_PURPOSES, and ``details`` says who asks and
-    why: both are logged. Denied where the service refuses the range; a PeerError convicts it.
+    ``record_id`` narrows to one record, ``agency`` to one reader, ``since`` and ``until`` (exclusive) to a
+    time, in microseconds. ``purpose`` is one of LOG_PURPOSES, and ``details`` says who asks and why; both
+    are logged. Raises Denied where the service refuses a range; a PeerError convicts the service.
     """
     asker = LogAsker(participant, kas, purpose, details)
     reading = _Reading(asker)
@@ -83,21 +85,25 @@ async def accesses(
         if participant.name in channel.auditors:
             found = reading.read(channel, is_wanted)
         elif records == {}:
-            continue  # there is no such record here: nothing need be asked
+            continue  # The channel has no such record, so there is nothing to ask.
         else:
-            found = ConcernedReading(asker).read(channel, since, until, is_wanted)
+            found = AgencyEntries(asker).read(channel, since, until, is_wanted)
         async for access in found:
             yield access
 
 
 def _readable(participant: Participant, channels: Sequence[str] | None) -> list[Channel]:
-    directory, name = participant.directory, participant.name
-    ours = {one.name: one for one in directory.channels.values() if name in one.auditors | one.members}
+    name = participant.name
+    ours = {
+        channel.name: channel
+        for channel in participant.directory.channels.values()
+        if name in channel.auditors | channel.members
+    }
     if channels is None:
-        return [one for _, one in sorted(ours.items()) if name in one.auditors or one.is_open]
+        return [channel for _, channel in sorted(ours.items()) if name in channel.auditors or channel.is_open]
     if not ours.keys() >= set(channels):
         raise Denied(f"'{name}' neither audits nor is a member of all of {', '.join(channels)[:200]}")
-    return [ours[one] for one in dict.fromkeys(channels)]
+    return [ours[channel] for channel in dict.fromkeys(channels)]
 
 
 def _touches(request: AccessRequest, records: Mapping[bytes, set[int]]) -> bool:
@@ -107,7 +113,7 @@ def _touches(request: AccessRequest, records: Mapping[bytes, set[int]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Reads the logs of channels that we audit."""
+    """Reads the access logs of channels that we audit."""
 
     asker: LogAsker
 
@@ -120,7 +126,7 @@ class _Reading:
                 yield event
 
     async def find_record(self, channel: Channel, record_id: bytes) -> dict[bytes, set[int]]:
-        """The batches and indexes that bear this record id; it is not unique, since anyone may repeat it."""
+        """Find the batches and indexes that bear this record id; anyone may repeat an id."""
         found: dict[bytes, set[int]] = {}
         for topic in default_store().topics:
             async for batch in self._batches(channel, topic):
@@ -131,36 +137,39 @@ class _Reading:
         return found
 
     async def read(self, channel: Channel, is_wanted: Callable[[_Found], bool]) -> AsyncIterator[Access]:
-        """The wanted accesses of a channel, range by range."""
+        """Yield the wanted accesses of a channel, range by range."""
         window: list[_Found] = []
         async for batch in self._batches(channel, ACCESS_TOPIC):
             if window and batch.offset >= window[0].offset + MAX_LOG_RANGE:
                 for access in await self._complete(channel, window):
                     yield access
                 window = []
-            window += [one for one in _entries(batch) if is_wanted(one)]
+            window += [found for found in _entries(batch) if is_wanted(found)]
         for access in await self._complete(channel, window):
             yield access
 
     async def _complete(self, channel: Channel, window: Sequence[_Found]) -> list[Access]:
         """The entries of one range with their details."""
         known: dict[tuple[int, int], LogEntry] = {}
-        wanted = {(one.offset, one.index) for one in window}
-        start, end = (window[0].offset, window[-1].offset + 1) if window else (0, 0)
+        if not window:
+            return []
+        wanted = {(found.offset, found.index) for found in window}
+        start = window[0].offset
+        end = window[-1].offset + 1
         while not wanted <= known.keys():
             entries = await self.asker.ask(channel, LogItem(start=start, end=end))
             known |= {(entry.offset, entry.index): entry for entry in entries}
             if not entries or entries[-1].offset + 1 >= end:
                 break
-            start = entries[-1].offset + 1  # answers are bounded: ask again behind the last entry
-        return [self._access(channel, one, known.get((one.offset, one.index))) for one in window]
+            start = entries[-1].offset + 1  # An answer is bounded: we ask again behind its last entry.
+        return [self._access(channel, found, known.get((found.offset, found.index))) for found in window]
 
     def _access(self, channel: Channel, found: _Found, entry: LogEntry | None) -> Access:
         details = None if entry is None else self._opened(channel, found, entry)
         return access_of(channel, found.offset, found.index, found.at, found.terms, found.request, details)
 
     def _opened(self, channel: Channel, found: _Found, entry: LogEntry) -> AccessDetails | None:
-        """The details in an entry, proved: it is the entry that the log holds, and what was committed to."""
+        """Open the details in an entry, and prove that it is the log's entry and what was committed to."""
         if entry.body_key is None:
             return None
         if sha256(entry.manifest.content).digest() != found.batch_id:
@@ -170,7 +179,7 @@ class _Reading:
 
 
 def _entries(batch: VerifiedBatch) -> list[_Found]:
-    """The accesses among the entries of a batch; a request that does not decode is for replay to report."""
+    """The accesses among the entries of a batch. A request that does not decode is for a replay to report."""
     found = []
     for index, term in enumerate(batch.opened.entries.term_of):
         terms = batch.opened.entries.terms[term]

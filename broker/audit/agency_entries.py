@@ -1,13 +1,13 @@
-"""What of the access log concerns an agency: who read what it shared, and what it read itself.
+"""Entries of the access log that concern an agency: who read what it shared, and what it read itself.
 
-A member holds no key of the access log, so the key access service chooses the entries: whether it left
-one out, an auditor finds. What it answers is proved, one by one:
+A member holds no key of the access log, so the key access service chooses the entries for it. An auditor
+finds out whether the service left one out. Each entry that it answers is proved:
 
-    (1) the entry lies in the range that was asked for, behind the one before it
-    (2) the service signed its manifest, with a key of its own, and the entry is in it
-    (3) the log holds it: its body, which the entry names by digest, stands at its place
-    (4) whoever the request names signed it
-    (5) the details are what the request committed to
+    (1) the entry lies in the range that was asked for, behind the entry before it
+    (2) the service signed the entry's manifest with a key of its own, and the entry is in that manifest
+    (3) the log holds the entry: its body, which it names by digest, stands at its place
+    (4) the agency that the request names signed the request
+    (5) the details are those that the request committed to
 """
 
 from __future__ import annotations
@@ -34,26 +34,28 @@ from broker.wire.batch import MAX_RECORDS
 from broker.wire.encoding import decode
 from broker.wire.manifest import AccessTerms, LogItem
 
-__all__ = ["ConcernedReading"]
+__all__ = ["AgencyEntries"]
 
 _SLACK_US = 3600 * 1_000_000
-"""By how much the log's clock may differ from the service's."""
+"""The largest difference between the log's clock and the service's, in microseconds."""
 
 _Stored = dict[int, tuple[bytes, bytes]]
-"""By offset: the key of a message and the digest of its value."""
+"""For each offset the key of the message and the digest of its value."""
 
 
 @dataclass(frozen=True, slots=True)
-class ConcernedReading:
-    """Reads what concerns a member, range by range."""
+class AgencyEntries:
+    """Reads the entries that concern a member, range by range."""
 
     asker: LogAsker
 
     async def read(
         self, channel: Channel, since: int | None, until: int | None, is_wanted: Callable[[Access], bool]
     ) -> AsyncIterator[Access]:
-        """The accesses that concern us and are wanted; since it cannot be known where they stand, all is
-        asked for that was appended in this time.
+        """Yield the accesses of a channel that concern us and are wanted.
+
+        A member cannot know where they stand, so it asks for everything that was appended between
+        ``since`` and ``until``, in microseconds; None has no bound.
         """
         seen: set[bytes] = set()
         start, end = await self._range(channel, since, until)
@@ -66,16 +68,16 @@ class ConcernedReading:
                 access = self._opened(channel, entry, stored)
                 name = sha256(entry.manifest.content).digest() + bytes((entry.index,))
                 if name in seen:
-                    continue  # a copy that somebody appended to the log: an access counts once
+                    continue  # Somebody appended a copy of the entry to the log: an access counts once.
                 seen.add(name)
                 if access is not None and is_wanted(access):
                     yield access
-            # An answer is bounded: one that reached its bound goes on behind its last entry.
+            # An answer is bounded. Where it reached its bound we ask again behind its last entry.
             is_whole = entries_size(entries) <= MAX_ENTRIES_BYTES
             start = item.end if is_whole or not entries else entries[-1].offset + 1
 
     async def _range(self, channel: Channel, since: int | None, until: int | None) -> tuple[int, int]:
-        """The offsets between which everything stands that was appended in this time."""
+        """The offsets between which everything stands that was appended in this time, with some slack."""
         place = Partition(ACCESS_TOPIC, channel.number)
         start, end = 0, await self.asker.participant.end_of(place)
         if since is None and until is None:
@@ -90,19 +92,19 @@ class ConcernedReading:
         return start, end
 
     async def _stored(self, channel: Channel, item: LogItem) -> _Stored:
-        """What the log holds there; a batch that begins in the range may end behind it."""
+        """What the log holds in a range, and behind it, since a batch that begins there may end later."""
         found: _Stored = {}
         place = Partition(ACCESS_TOPIC, channel.number)
         async for message in self.asker.participant.log.read(place, item.start):
             if message.offset >= item.end + MAX_RECORDS:
                 break
-            found[message.offset] = message.key or b"", sha256(message.value or b"").digest()
+            found[message.offset] = (message.key or b"", sha256(message.value or b"").digest())
         return found
 
     def _opened(self, channel: Channel, entry: LogEntry, stored: _Stored) -> Access | None:
-        """The access that an entry stands for; None for entries of another kind."""
+        """The access that an entry stands for, proved; None for an entry of another kind."""
         history = self.asker.participant.follower.history
-        is_erased = entry.body_key is None  # its month is gone, and who it was with it
+        is_erased = entry.body_key is None  # The key of its month is gone, and the details with it.
         checked = check_log_entry if is_erased else open_log_entry
         logged = checked(entry, history, channel.number)  # (2)
         _check_stands(logged, entry, stored)  # (3)
@@ -121,11 +123,14 @@ class ConcernedReading:
 def _check_order(entries: tuple[LogEntry, ...], item: LogItem) -> None:
     places = [(entry.offset, entry.index) for entry in entries]
     if places != sorted(set(places)) or any(not item.start <= offset < item.end for offset, _ in places):
-        raise FormatError(f"the entries answered for access@{item.start} are not in order, or not of there")
+        raise FormatError(
+            f"the entries answered for access@{item.start} are not in order, or lie outside of the range"
+        )
 
 
 def _check_stands(logged: LoggedAccess, entry: LogEntry, stored: _Stored) -> None:
-    manifest_id, index = logged.manifest.manifest_id, entry.index
+    manifest_id = logged.manifest.manifest_id
+    index = entry.index
     key, _ = stored.get(entry.offset, (b"", b""))
     body = stored.get(entry.offset + 1 + index)
     if key != manifest_id or body != (manifest_id + index.to_bytes(4, "big"), entry.entry[32:64]):

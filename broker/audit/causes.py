@@ -1,8 +1,9 @@
-"""The ledger of violations: roots before what they cause, the known ones marked, the rest counted.
+"""The ledger of a replay's violations: a root stands before what it causes, and known ones are marked.
 
-A violation names in ``caused_by`` the root that it follows from. Who has dealt with a violation
-names it as known: it is still shown, and no longer counts. What follows from it is known only where it
-is named too, as an earlier report does: else a new loss could hide behind an old root.
+A violation names in ``caused_by`` the root that it follows from. An operator who has dealt with a
+violation names it as known: it is still shown, and it no longer counts. A violation that follows from a
+known root counts unless it is named too, as an earlier report names it. Otherwise a new loss could hide
+behind an old root.
 """
 
 from __future__ import annotations
@@ -16,33 +17,33 @@ from broker.verify.violations import Kind, Place, Violation
 __all__ = ["MAX_LISTED", "Known", "Ledger", "Reported"]
 
 MAX_LISTED = 1000
-"""Violations listed one by one in a replay's answer, after which they are counted by kind."""
+"""The most violations that a report lists one by one; those beyond are counted by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A violation that was dealt with; ``count`` where it must be no more than it was."""
+    """A violation that an operator has dealt with; with a ``count`` it must not have grown since."""
 
     kind: Kind
     place: Place
     count: int | None = None
 
     def covers(self, violation: Violation) -> bool:
-        """Whether it is this violation, no larger than it was."""
-        same = (self.kind, self.place) == (violation.kind, violation.place)
-        return same and (self.count is None or violation.count <= self.count)
+        """Tell whether this is the violation that is known, and no larger than it was."""
+        is_same = (self.kind, self.place) == (violation.kind, violation.place)
+        return is_same and (self.count is None or violation.count <= self.count)
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A violation as it is listed."""
+    """A violation in the list of a report, and whether it is known."""
 
     violation: Violation
     known: bool
 
 
 class Ledger:
-    """What a replay has to report, in bounded memory."""
+    """What a replay has to report, in bounded memory: it lists the first 1,000 and counts all."""
 
     def __init__(self, known: Iterable[Known] = ()) -> None:
         self.listed: list[Reported] = []
@@ -50,20 +51,21 @@ class Ledger:
         self.open = 0
         """Violations that are not known."""
         self._known: dict[tuple[Kind, Place], list[Known]] = {}
-        for one in known:
-            self._known.setdefault((one.kind, one.place), []).append(one)
+        for entry in known:
+            self._known.setdefault((entry.kind, entry.place), []).append(entry)
 
     @property
     def total(self) -> int:
-        """Violations reported, known or not."""
+        """The number of violations reported, known ones included."""
         return self.by_kind.total()
 
     def report(self, violation: Violation) -> Place:
-        """Take a violation; returns its root."""
+        """Take a violation, and return the place of its root."""
         named = self._known.get((violation.kind, violation.place), [])
-        known = next((one for one in named if one.covers(violation)), None)
+        known = next((entry for entry in named if entry.covers(violation)), None)
         if known is not None:
-            named.remove(known)  # each names one: a second of its kind at this place is another
+            # Each known entry stands for one violation: a second of its kind at this place is a new one.
+            named.remove(known)
         self.open += known is None
         self.by_kind[violation.kind] += 1
         if len(self.listed) < MAX_LISTED:

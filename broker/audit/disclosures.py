@@ -1,4 +1,4 @@
-"""One access as it is told: the entry, the signed request, what was decided, and who stood behind it."""
+"""One access as a report tells it: the entry, the signed request, the decision, and the person behind it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Access", "Disclosure", "LogAsker", "access_of", "checked_details"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disclosure:
-    """What was decided for some records of one batch; ``item`` is a range where the log itself was read."""
+    """The decision for some records of one batch, or for a range of the access log itself."""
 
     item: RecordItem | LogItem
     indexes: bytes
@@ -32,10 +32,10 @@ class Disclosure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """One access: the entry at (partition, offset, index), the request, and what was decided.
+    """One access: the entry at (partition, offset, index), its request, and the decisions.
 
-    ``at`` is when it was decided, in microseconds. ``details`` are the person, the case and the
-    justification; None where the entry's month was erased.
+    ``at`` is the time of the decision, in microseconds. ``details`` name the person, the case and the
+    justification; they are None where the key of the entry's month was destroyed.
     """
 
     channel: str
@@ -58,7 +58,7 @@ def access_of(
     request: AccessRequest,
     details: AccessDetails | None,
 ) -> Access:
-    """The access that an entry stands for."""
+    """The access that an entry with these terms stands for."""
     return Access(
         channel=channel.name,
         partition=channel.number,
@@ -69,17 +69,23 @@ def access_of(
         request_digest=sha256(terms.request.content).digest(),
         disclosures=tuple(
             Disclosure(
-                item=request.items[one.item], indexes=one.indexes, verdict=one.verdict, reason=one.reason
+                item=request.items[outcome.item],
+                indexes=outcome.indexes,
+                verdict=outcome.verdict,
+                reason=outcome.reason,
             )
-            for one in terms.outcomes
-            if 0 <= one.item < len(request.items)
+            for outcome in terms.outcomes
+            if 0 <= outcome.item < len(request.items)  # The service writes this number: it may be wrong.
         ),
         details=details,
     )
 
 
 def checked_details(details: AccessDetails | None, request: AccessRequest, offset: int) -> AccessDetails:
-    """The details, if they are what the request committed to; OpenError convicts the service."""
+    """Return the details if they are those that the request committed to.
+
+    Raises OpenError, which convicts the service, where they are not.
+    """
     if details is None or details_commitment(encode(details)) != request.details_commitment:
         raise OpenError(f"the details of access@{offset} are not those that were committed to")
     return details
@@ -87,7 +93,7 @@ def checked_details(details: AccessDetails | None, request: AccessRequest, offse
 
 @dataclass(frozen=True, slots=True)
 class LogAsker:
-    """Asks the key access service for ranges of the access log; each asking is logged with its reason."""
+    """Asks the key access service for ranges of the access log; each request is logged with its reason."""
 
     participant: Participant
     kas: KeyAccess
@@ -95,7 +101,7 @@ class LogAsker:
     details: Callable[[], AccessDetails]
 
     async def ask(self, channel: Channel, item: LogItem) -> tuple[LogEntry, ...]:
-        """The entries that the service gives us of a range; Denied where it refuses."""
+        """Ask for a range, and return its entries. Raises Denied where the service refuses."""
         participant = self.participant
         prepared = make_request(
             participant.keyring,

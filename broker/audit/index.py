@@ -1,9 +1,9 @@
-"""What a replay must remember of one channel, in a temporary file, so that memory stays flat.
+"""The index: what a replay must remember of one channel, in a temporary file, so that memory stays flat.
 
-A table for each thing that later checks ask for: the batches that stand, the records that their
-orders name, what the access log lists and shreds, its access entries, and the violations found, for
-naming causes. Rows are written through small buffers in one transaction that is never committed to
-anything lasting; the file is deleted with the index.
+It has a table for each thing that later checks ask for: the batches that stand, the records that their
+orders name, what the access log lists and shreds, the access entries, and the violations found so far,
+from which causes are named. Batches are buffered and written 256 at a time, all in one transaction that is
+never committed; the file disappears with the index.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _MAX_TERMS = 1024
 
 
 class StoredBatch(NamedTuple):
-    """A batch that stands; ``last`` is the offset of its last body, ``key_id`` who signed."""
+    """A batch that stands; ``last`` is the offset of its last body, ``key_id`` the key that signed it."""
 
     indexed: IndexedBatch
     last: int
@@ -66,7 +66,7 @@ class StoredBatch(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What the access log says became of a batch, in the entry at ``access_offset``, at that size."""
+    """What the entry at ``access_offset`` says became of a batch, at the service's directory ``size``."""
 
     batch_id: bytes
     topic: str
@@ -78,9 +78,9 @@ class Listed(NamedTuple):
 
 
 class StoredEntry(NamedTuple):
-    """An access entry: where it stands, when and in which stream it was issued, and what it says.
+    """An access entry: where it stands, when and in which stream it was issued, and its terms.
 
-    What came back in a LATE entry has no stream: it was read out of its order.
+    An entry that came back inside a LATE entry has no stream, since it is read out of its order.
     """
 
     offset: int
@@ -91,11 +91,16 @@ class StoredEntry(NamedTuple):
 
 
 class Index:
-    """The memory of one channel's replay: use it as ``with Index(partition) as index``."""
+    """The memory of one channel's replay: ``with Index(partition) as index``.
+
+    ``_batches`` is the buffer of rows that are not written yet: whoever asks about batches calls
+    ``flush`` first. ``_term_ids`` and ``_terms`` are bounded caches of the table ``terms``.
+    """
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
-        # No name: in memory up to the cache, beyond it in a file that SQLite has deleted before it writes.
+        # A database without a name stays in the cache; beyond it SQLite writes to a file that it has
+        # deleted already, so that nothing of it is left even after a crash.
         self._db = sqlite3.connect("", isolation_level=None)
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -4096", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
@@ -120,12 +125,13 @@ class Index:
     # remembering
 
     def add(self, batch: VerifiedBatch) -> Sequence[tuple[Place, Place]]:
-        """A batch of records that stands; a later one of the same name is none.
+        """Remember a batch of records that stands; a later batch of the same name does not count.
 
-        Returns which of the batches added since stand twice: where, and where first.
+        Returns those of the batches added since the last writing that stand twice: the place of each
+        copy, and the place where it stands first.
         """
         opened, manifest = batch.opened, batch.opened.manifest
-        terms = [one for one in opened.entries.terms if isinstance(one, RecordTerms)]
+        terms = [each for each in opened.entries.terms if isinstance(each, RecordTerms)]
         row = (
             batch.batch_id,
             batch.topic,
@@ -138,19 +144,20 @@ class Index:
             manifest.record_type,
             opened.signed.signatures[0].key_id,
             manifest.manifest_id,
-            ",".join(str(self._term_id(one)) for one in terms),
+            ",".join(str(self._term_id(each)) for each in terms),
             opened.entries.term_of,
         )
         self._batches.append(row)
-        targets = {target.batch_id for one in terms for target in one.targets}
+        targets = {target.batch_id for each in terms for target in each.targets}
         if targets:
             rows = [(target, batch.batch_id) for target in targets]
             self._db.executemany("INSERT INTO target VALUES (?, ?)", rows)
         return self.flush() if len(self._batches) >= _BUFFERED else ()
 
     def flush(self) -> Sequence[tuple[Place, Place]]:
-        """Write what is buffered, before anything is asked; returns what stands twice, as ``add`` does."""
-        rows, self._batches = self._batches, []
+        """Write what is buffered; returns the batches that stand twice, as ``add`` does."""
+        rows = self._batches
+        self._batches = []
         if self._db.executemany(_INSERT_BATCH, rows).rowcount == len(rows) or not rows:
             return ()
         twice = []
@@ -174,54 +181,54 @@ class Index:
                 self._term_ids.popitem(last=False)
         return found
 
-    def take_listing(self, one: Collected, access_offset: int, size: int) -> Listed | None:
-        """What an entry lists; returns what an earlier one said of the same batch, which stays."""
-        row = (one.batch_id, one.topic, one.offset, one.count, one.status, access_offset, size)
+    def take_listing(self, batch: Collected, access_offset: int, size: int) -> Listed | None:
+        """Remember what an entry lists; returns what an earlier entry said of the batch, which counts."""
+        row = (batch.batch_id, batch.topic, batch.offset, batch.count, batch.status, access_offset, size)
         if self._db.execute("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
             return None
-        return self.listed(one.batch_id)
+        return self.listed(batch.batch_id)
 
     def shred(self, terms: ErasureTerms, access_offset: int) -> None:
-        """What an erasure entry names."""
+        """Remember the records that an erasure entry names."""
         rows = [(target.batch_id, target.index, access_offset) for target in terms.targets]
         self._db.executemany("INSERT INTO shredded VALUES (?, ?, ?)", rows)
 
     def enter(self, entry: StoredEntry) -> None:
-        """An access entry, to be judged when everything is known."""
+        """Remember an access entry: it is judged when everything is known."""
         offset, record, issued_at, stream, terms = entry
         digest = sha256(terms.request.content).digest()
         row = (offset, record, issued_at, stream, digest, encode(TermsLeaf(terms=terms)))
         self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def note(self, violation: Violation) -> None:
-        """A violation in this channel, so that what follows from it can say so."""
+        """Remember a violation, so that whatever follows from it can name it as its cause."""
         topic, _, offset = violation.place
         root = violation.caused_by or violation.place
         row = (topic, offset, offset + violation.count - 1, violation.kind, *root)
         self._db.execute("INSERT INTO violation VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def skip(self, topic: str, offset: int) -> None:
-        """A message that we hold no key of."""
+        """Remember a message for which we hold no key."""
         self._db.execute("INSERT INTO skipped VALUES (?, ?)", (topic, offset))
 
     # asking
 
     def batch(self, batch_id: bytes) -> StoredBatch | None:
-        """The batch of this name."""
+        """The batch of this name; None where none stands."""
         return self._one_batch("WHERE batch_id = ?", batch_id)
 
     def batch_across(self, topic: str, offset: int) -> StoredBatch | None:
-        """The batch that an end at this offset would cut in two."""
+        """The batch that would be cut in two by a log that ends at this offset."""
         found = self._one_batch("WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1", topic, offset)
         return found if found and found.last >= offset else None
 
     def orders_on(self, batch_id: bytes, issuer: str) -> list[StoredBatch]:
-        """The batches of this issuer with orders on records of this one: nobody else's counts."""
+        """The batches of this issuer with orders on records of the batch: nobody else's orders count."""
         where = "WHERE batch_id IN (SELECT by_batch FROM target WHERE batch_id = ?) AND issuer = ?"
         return [self._stored(row) for row in self._db.execute(_BATCH + where, (batch_id, issuer)).fetchall()]
 
     def unlisted(self, topic: str) -> Iterator[StoredBatch]:
-        """Every batch of a topic that no entry lists, in order."""
+        """Yield the batches of a topic that no entry lists, in the order of the log."""
         where = "WHERE topic = ? AND batch_id NOT IN (SELECT batch_id FROM listed) ORDER BY offset"
         for row in self._db.execute(_BATCH + where, (topic,)):
             yield self._stored(row)
@@ -261,17 +268,17 @@ class Index:
         return found
 
     def listed(self, batch_id: bytes) -> Listed | None:
-        """What the access log says became of a batch."""
+        """What the access log says became of a batch; None where no entry lists it."""
         row = self._db.execute(_LISTED + "WHERE batch_id = ?", (batch_id,)).fetchone()
         return None if row is None else _listed(row)
 
     def listings(self, topic: str) -> Iterator[Listed]:
-        """What the access log lists of a topic, by offset."""
+        """Yield what the access log lists of a topic, in the order of the offsets that it names."""
         for row in self._db.execute(_LISTED + "WHERE topic = ? ORDER BY offset, access_offset", (topic,)):
             yield _listed(row)
 
     def listed_around(self, topic: str, offset: int) -> tuple[Listed | None, Listed | None]:
-        """The nearest listings before and behind an offset."""
+        """The nearest listed batches before and behind an offset."""
         before = _LISTED + "WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1"
         behind = _LISTED + "WHERE topic = ? AND offset > ? ORDER BY offset LIMIT 1"
         rows = [self._db.execute(sql, (topic, offset)).fetchone() for sql in (before, behind)]
@@ -279,12 +286,12 @@ class Index:
         return first, second
 
     def shreddings(self, batch_id: bytes, access_end: int) -> list[int]:
-        """The records of a batch that entries before ``access_end`` say are shredded."""
+        """The records of a batch that entries before ``access_end`` name as shredded."""
         sql = "SELECT record FROM shredded WHERE batch_id = ? AND access_offset < ?"
         return [int(record) for (record,) in self._db.execute(sql, (batch_id, access_end))]
 
     def entries(self) -> Iterator[StoredEntry]:
-        """Every access entry, in order."""
+        """Yield every access entry, in the order in which it was read."""
         sql = "SELECT access_offset, record, issued_at, stream, terms FROM entry ORDER BY rowid"
         for offset, record, issued_at, stream, content in self._db.execute(sql):
             terms = decode(TermsLeaf, content).terms
@@ -292,17 +299,17 @@ class Index:
                 yield StoredEntry(offset, record, issued_at, stream, terms)
 
     def requests(self) -> int:
-        """How many different requests have an access entry: a repeat counts once."""
+        """The number of different requests that have an access entry: a repeated entry counts once."""
         (count,) = self._db.execute("SELECT count(DISTINCT digest) FROM entry").fetchone()
         return int(count)
 
     def root_within(self, topic: str, first: int, last: int) -> Place | None:
         """The root of the first violation that touches these offsets."""
-        # An offset that is merely claimed may be the largest there is: what is added to it fits no column.
+        # The offset may be a claim of somebody's, as large as there is: a sum with it fits no column.
         return self._root("topic = ? AND last >= ? AND offset <= ?", topic, first, min(last, MAX_OFFSET))
 
     def gap_behind(self, topic: str, offset: int) -> Place | None:
-        """The root of the first stream behind this offset that misses a statement."""
+        """The root of the first gap in a stream behind this offset."""
         return self._root("topic = ? AND last >= ? AND kind = ?", topic, offset, Kind.STREAM_GAP)
 
     def _root(self, where: str, *values: object) -> Place | None:
@@ -312,7 +319,7 @@ class Index:
         return None if row is None else Place(*row)
 
     def skipped_within(self, topic: str, first: int, last: int) -> bool:
-        """Whether there is a message among these that we hold no key of."""
+        """Tell whether one of these messages is of an epoch for which we hold no key."""
         sql = "SELECT 1 FROM skipped WHERE topic = ? AND offset BETWEEN ? AND ? LIMIT 1"
         return self._db.execute(sql, (topic, first, last)).fetchone() is not None
 

@@ -1,12 +1,12 @@
-"""Receipts that agencies kept, against the access log: each names an entry that must stand there.
+"""Receipts that agencies kept, compared with the access log: each names an entry that must stand there.
 
     no entry of that name stands there, or in a LATE entry     RECEIPT_WITHOUT_ENTRY at the place claimed
     something was released, and no entry is named              RECEIPT_WITHOUT_ENTRY where the log ends
     the entry stands elsewhere, is about another request, or
     says otherwise; released behind an erasure                 RECEIPT_INVALID at the place claimed
 
-Only what the key access service has signed accuses it: a receipt without its signature is refused
-before anything is compared. Receipts lie in a temporary file, so that memory stays flat.
+Only its own signature can accuse the key access service: a receipt without it is refused before anything
+is compared. The receipts lie in a temporary file, so that memory stays flat.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from broker.wire.manifest import AccessTerms, Reason, RecordItem, Signed, Verdic
 __all__ = ["MAX_LINE_BYTES", "KeptReceipts", "difference", "read_kept"]
 
 MAX_LINE_BYTES = 1_000_000
-"""Bytes of a line in a file of receipts; the largest request and its receipt need 60,000."""
+"""The longest line in a file of receipts, in bytes; the largest request and its receipt need 60,000."""
 _SCHEMA = """
 CREATE TABLE receipt(id INTEGER PRIMARY KEY, partition INTEGER, offset INTEGER, batch_id BLOB, place TEXT,
     content BLOB, is_found INTEGER);
@@ -45,7 +45,10 @@ CREATE INDEX receipt_batch ON receipt(partition, batch_id);
 
 
 def read_kept(path: Path) -> Iterator[tuple[str, Signed, Signed]]:
-    """Each (``file:line``, request, receipt) of a subscriber's file; UsageError names a line that is none."""
+    """Yield (``file:line``, request, receipt) for each line of a file that a subscriber kept.
+
+    Raises UsageError, which names the line, for a line that holds no receipt.
+    """
     try:
         with path.open("rb") as file:
             number = 0
@@ -71,7 +74,10 @@ def _parsed(line: bytes, where: str) -> tuple[Signed, Signed]:
 
 
 class KeptReceipts:
-    """The receipts of a replay: ``with KeptReceipts(history) as kept``, then ``take`` each."""
+    """The receipts that a replay compares: ``with KeptReceipts(history) as kept``, then ``take`` each.
+
+    ``see`` and ``conclude`` are called by the replay, channel by channel.
+    """
 
     def __init__(self, history: History) -> None:
         self.compared = 0
@@ -95,9 +101,10 @@ class KeptReceipts:
         self._file.close()
 
     def take(self, where: str, request: Signed, signed: Signed) -> None:
-        """Take a receipt and the request that it answers; UsageError where it proves nothing.
+        """Take a receipt and the request that it answers; ``where`` names its file and line.
 
-        One under a key that was revoked since is counted and not compared: its thief could have made it.
+        A receipt under a key that was revoked since is counted and not compared: the key's thief could
+        have made it. Raises UsageError for a receipt that proves nothing.
         """
         try:
             asked = decode(AccessRequest, request.content)
@@ -113,10 +120,10 @@ class KeptReceipts:
         entry = receipt.entry
         if entry is not None:
             row = (entry.partition, entry.offset, entry.batch_id)
-        elif channel is not None and any(one.released for one in receipt.outcomes):
+        elif channel is not None and any(outcome.released for outcome in receipt.outcomes):
             row = (channel.number, MAX_OFFSET, b"")
         else:
-            self.compared += 1  # denials that are counted, and no entry owed
+            self.compared += 1  # Only counted denials, for which the service owes no entry.
             return
         values = (*row, where, signed.content)
         self._db.execute(
@@ -126,11 +133,12 @@ class KeptReceipts:
         )
 
     def _opened(self, signed: Signed, size: int) -> Receipt | None:
-        """The receipt, signed with a key in use at the request's time or now; None where it was revoked."""
+        """Open a receipt under a key in use at the request's time or now; None under a revoked key."""
         latest = self._history.latest
         kas = latest.service(latest.kas_name or "")
         keys = {} if kas is None else kas.keys
-        if any(keys[one.key_id].state is KeyState.REVOKED for one in signed.signatures if one.key_id in keys):
+        signers = [keys[signature.key_id] for signature in signed.signatures if signature.key_id in keys]
+        if any(key.state is KeyState.REVOKED for key in signers):
             return None
         try:
             return open_receipt(signed, self._history.at(min(max(size, 0), latest.size)))
@@ -139,10 +147,10 @@ class KeptReceipts:
 
     @property
     def not_compared(self) -> int:
-        """Receipts under a revoked key, or of channels whose access log was not read."""
+        """The number of receipts under a revoked key, or of channels whose access log was not read."""
         return self._given - self.compared
 
-    # against the log
+    # comparing them with the log
 
     def see(
         self,
@@ -152,9 +160,10 @@ class KeptReceipts:
         index: Index,
         report: Callable[[Violation], Place],
     ) -> None:
-        """Compare the receipts of a batch of entries that stands at ``offset``, or was ``lost`` and is LATE.
+        """Compare the receipts that name a batch of entries.
 
-        The index knows the violations and the erasures before it.
+        The batch stands at ``offset``, or it was ``lost`` and came back in a LATE entry. The index knows
+        the violations and the erasures before it.
         """
         sql = "SELECT id, offset, place, content FROM receipt WHERE partition = ? AND batch_id = ?"
         rows = self._db.execute(sql, (index.partition, opened.batch_id)).fetchall()
@@ -162,7 +171,7 @@ class KeptReceipts:
             receipt = decode(Receipt, content)
             entry = receipt.entry
             if entry is None or not 0 <= entry.index < len(opened.entries.term_of):
-                continue  # stays without an entry
+                continue  # The receipt stays without an entry, and ``conclude`` reports it.
             terms = opened.entries.terms[opened.entries.term_of[entry.index]]
             if not isinstance(terms, AccessTerms):
                 continue
@@ -174,7 +183,7 @@ class KeptReceipts:
                 self._violate(Kind.RECEIPT_INVALID, claimed, f"{where}: {wrong}", index, report)
 
     def conclude(self, end: int, index: Index, report: Callable[[Violation], Place]) -> None:
-        """Report the receipts of a channel whose entries were not seen in its access log up to ``end``."""
+        """Report the receipts of a channel for which no entry was seen in its access log up to ``end``."""
         sql = "SELECT offset, place, content, is_found FROM receipt WHERE partition = ? ORDER BY offset, id"
         for claimed, where, content, is_found in self._db.execute(sql, (index.partition,)).fetchall():
             receipt = decode(Receipt, content)
@@ -186,7 +195,8 @@ class KeptReceipts:
             self.compared += 1
             entry = receipt.entry
             if entry is None:
-                detail, claimed = "says released, and names no entry", end
+                detail = "says released, and names no entry"
+                claimed = end
             else:
                 detail = f"its entry, record {entry.index} of batch {entry.batch_id.hex()}, is not in the log"
             self._violate(Kind.RECEIPT_WITHOUT_ENTRY, claimed, f"{where}: {detail}", index, report)
@@ -200,24 +210,26 @@ class KeptReceipts:
 
 
 def difference(receipt: Receipt, terms: AccessTerms) -> str | None:
-    """What a receipt says otherwise than its entry; None where they agree.
+    """In what a receipt differs from its entry, in words; None where they agree.
 
-    Allowed in the entry and withheld in the answer agree: what was decided anew may only be less.
+    "Allowed" in the entry and "withheld" in the answer agree: the service decides again before it
+    answers, and may then only give less.
     """
     if sha256(terms.request.content).digest() != receipt.request_digest:
         return "its entry is about another request"
     said: dict[RecordRef, tuple[Verdict, Reason | None]] = {}
-    for one in receipt.outcomes:
-        if one.released and one.verdict is Verdict.DENIED:
+    for outcome in receipt.outcomes:
+        if outcome.released and outcome.verdict is Verdict.DENIED:
             return "says denied and released"
-        for record in one.indexes or (-1,):
-            reason = one.reason if one.verdict is Verdict.DENIED else None
-            if said.setdefault(RecordRef(one.item, record), (one.verdict, reason)) != (one.verdict, reason):
-                return f"says two things of record {record} of item {one.item}"
+        reason = outcome.reason if outcome.verdict is Verdict.DENIED else None
+        for record in outcome.indexes or (-1,):
+            ref = RecordRef(outcome.item, record)
+            if said.setdefault(ref, (outcome.verdict, reason)) != (outcome.verdict, reason):
+                return f"says two things of record {record} of item {outcome.item}"
     logged = {
-        RecordRef(one.item, record): (one.verdict, one.reason)
-        for one in terms.outcomes
-        for record in one.indexes or (-1,)
+        RecordRef(outcome.item, record): (outcome.verdict, outcome.reason)
+        for outcome in terms.outcomes
+        for record in outcome.indexes or (-1,)
     }
     for ref in sorted(said.keys() | logged.keys()):
         if said.get(ref) != logged.get(ref):
@@ -234,13 +246,13 @@ def _words(outcome: tuple[Verdict, Reason | None] | None) -> str:
 
 
 def _behind_erasure(receipt: Receipt, terms: AccessTerms, index: Index, offset: int) -> str | None:
-    """Whether something was released that an entry before it says is shredded."""
+    """Say which record was released though an earlier entry says that it was shredded; None for none."""
     items = decode(AccessRequest, terms.request.content).items
-    for one in receipt.outcomes:
-        item = items[one.item] if 0 <= one.item < len(items) else None
-        if not one.released or not isinstance(item, RecordItem):
+    for outcome in receipt.outcomes:
+        item = items[outcome.item] if 0 <= outcome.item < len(items) else None
+        if not outcome.released or not isinstance(item, RecordItem):
             continue
-        shredded = sorted(set(one.indexes) & set(index.shreddings(item.batch_id, offset)))
+        shredded = sorted(set(outcome.indexes) & set(index.shreddings(item.batch_id, offset)))
         if shredded:
-            return f"says released for record {shredded[0]} of item {one.item}, which was erased before"
+            return f"says released for record {shredded[0]} of item {outcome.item}, which was erased before"
     return None

@@ -1,13 +1,14 @@
-"""Collections against batches, both ways: what streams cannot show, these do.
+"""Collections compared with batches, both ways: they show losses that streams cannot show.
 
     an entry lists a batch that is not there, or stands elsewhere    COLLECTION_WRONG at the offset it names
     an entry lists another count than the batch has                  COLLECTION_WRONG at the entry
-    COLLECTED, and its issuer was not entitled at the KAS's size     COLLECTION_WRONG at the entry
+    COLLECTED, but its issuer was not entitled at the KAS's size     COLLECTION_WRONG at the entry
     the log ends below what an access entry recorded of it           ACCESS_POSITIONS where the log ends
     no entry lists a batch, and later ones of its topic are listed   NOT_COLLECTED at the batch
 
-A batch behind all that is listed is merely not collected yet. A batch that is missing moves all
-behind it where the offsets were closed up: they follow from the first, until one is in its place.
+A batch behind all listed ones is merely not collected yet. Where a batch was cut out and the offsets were
+closed up, all batches behind it stand elsewhere: they follow from the first one, until a batch is in its
+place again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ __all__ = ["Takeovers"]
 
 @dataclass(slots=True)
 class Takeovers:
-    """The cross-check of one channel; ``recorded`` as in AccessLog."""
+    """The comparison of one channel; ``recorded`` is what AccessLog found out about the ends of topics."""
 
     index: Index
     history: History
@@ -37,9 +38,11 @@ class Takeovers:
     uncollected: int = 0
 
     def check(self, topic: str, end: int) -> None:
-        """Check one record topic."""
-        if not self._check_listings(topic, end):
-            self._check_end(topic, end, self.index.root_within(topic, 0, self.recorded.get(topic, (0, 0))[0]))
+        """Compare one record topic, whose log ends at ``end``."""
+        is_cut = self._check_listings(topic, end)
+        if not is_cut:
+            recorded, _ = self.recorded.get(topic, (0, 0))
+            self._check_end(topic, end, self.index.root_within(topic, 0, recorded))
         self._check_unlisted(topic)
 
     def _violate(self, kind: Kind, topic: str, offset: int, detail: str, cause: Place | None = None) -> Place:
@@ -47,7 +50,7 @@ class Takeovers:
         return self.report(Violation(kind=kind, place=place, detail=detail, caused_by=cause))
 
     def _check_end(self, topic: str, end: int, cause: Place | None) -> Place | None:
-        """Report a log that was cut below a position that an access entry recorded."""
+        """Report a log that ends below a position that an access entry recorded: its tail was cut."""
         recorded, offset = self.recorded.get(topic, (0, 0))
         if recorded <= end:
             return None
@@ -55,38 +58,45 @@ class Takeovers:
         return self._violate(Kind.ACCESS_POSITIONS, topic, end, detail, cause)
 
     def _check_listings(self, topic: str, end: int) -> bool:
-        """Check what is listed; True if the log's end was found to be cut."""
-        in_place, moved, cut = 0, None, False
-        for one in self.index.listings(topic):
-            batch = self.index.batch(one.batch_id)
-            if batch is not None and (batch.indexed.topic, batch.indexed.offset) == (topic, one.offset):
-                in_place, moved = batch.last + 1, None
-                self._check_listing(one, batch)
+        """Check that each listed batch is where its entry says; returns True where the log's end was cut."""
+        in_place = 0
+        """The offset behind the last batch that was found in its place."""
+        moved: Place | None = None
+        """The root of the batches that stand elsewhere, until one is in its place again."""
+        is_cut = False
+        for listed in self.index.listings(topic):
+            batch = self.index.batch(listed.batch_id)
+            if batch is not None and (batch.indexed.topic, batch.indexed.offset) == (topic, listed.offset):
+                in_place = batch.last + 1
+                moved = None
+                self._check_listing(listed, batch)
                 continue
-            last = one.offset + max(one.records, 0)
-            if batch is None and self.index.skipped_within(topic, one.offset, min(last, end)):
-                continue
+            last = listed.offset + max(listed.records, 0)
+            if batch is None and self.index.skipped_within(topic, listed.offset, min(last, end)):
+                continue  # We hold no key for what stands there, so we cannot say that it is missing.
             cause = moved or self.index.root_within(topic, in_place, last)
             if cause is None and batch is None:
-                cause = self.index.gap_behind(topic, one.offset)
-            if cause is None and one.offset >= end:
-                cause, cut = self._check_end(topic, end, None), True
+                cause = self.index.gap_behind(topic, listed.offset)
+            if cause is None and listed.offset >= end:
+                cause = self._check_end(topic, end, None)
+                is_cut = True
             where = "is not there" if batch is None else f"stands at {_place(batch)}"
-            detail = f"the batch that access@{one.access_offset} lists {where}"
-            moved = self._violate(Kind.COLLECTION_WRONG, topic, one.offset, detail, cause)
-        return cut
+            detail = f"the batch that access@{listed.access_offset} lists {where}"
+            moved = self._violate(Kind.COLLECTION_WRONG, topic, listed.offset, detail, cause)
+        return is_cut
 
-    def _check_listing(self, one: Listed, batch: StoredBatch) -> None:
+    def _check_listing(self, listed: Listed, batch: StoredBatch) -> None:
         what = f"lists {_place(batch)}"
-        if one.records != batch.indexed.count:
-            detail = f"{what} with {one.records} records, it has {batch.indexed.count}"
-            self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, one.access_offset, detail)
-        if one.status is not CollectionStatus.COLLECTED or one.size == batch.indexed.judged_at:
+        if listed.records != batch.indexed.count:
+            detail = f"{what} with {listed.records} records, it has {batch.indexed.count}"
+            self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
+        # The reader has judged the issuer at ``judged_at``; only at another size is there more to say.
+        if listed.status is not CollectionStatus.COLLECTED or listed.size == batch.indexed.judged_at:
             return
         known = batch.indexed
         try:
             judge_claim(
-                self.history.at(one.size),
+                self.history.at(listed.size),
                 topic=known.topic,
                 partition=known.partition,
                 epoch=known.epoch,
@@ -96,7 +106,7 @@ class Takeovers:
             )
         except NotEntitled as error:
             detail = f"{what} as COLLECTED: {error.message}"
-            self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, one.access_offset, detail)
+            self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
 
     def _check_unlisted(self, topic: str) -> None:
         for batch in self.index.unlisted(topic):
@@ -105,6 +115,7 @@ class Takeovers:
                 self.uncollected += 1
                 continue
             first, last = sorted((before.access_offset if before else 0, behind.access_offset))
+            # The entry that lists it may be one that we hold no key for.
             if self.index.skipped_within(ACCESS_TOPIC, first, last):
                 self.uncollected += 1
                 continue

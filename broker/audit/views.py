@@ -1,8 +1,8 @@
-"""Views of the directory: what issuers say they saw of it, against what the log shows now.
+"""Views of the directory: what issuers say that they saw of it, compared with what the log shows now.
 
-A statement that was altered is found by the follower. A directory whose tail was cut shows nothing
-by itself: what its participants saw before does, the auditor's own high-water mark first, then the
-newest entries of the key access service.
+The follower finds a statement that was altered. A directory whose tail was cut shows nothing by itself.
+What participants saw of it before shows the cut: first the auditor's own high-water mark, then the newest
+entries of the key access service, then whatever else was issued.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ __all__ = ["Views"]
 
 
 class Views:
-    """The directory as it was read, and where it differs from what others saw."""
+    """The directory as it was read, and where it differs from what others saw.
+
+    ``_cut`` is set once, by the first evidence that the directory's tail is gone, and is the root of
+    everything that was issued by a larger view. ``_asked`` is the view of the manifest in hand: ``fault``
+    is called while a reader judges it, and ``saw`` when the violation that came of it is reported.
+    """
 
     def __init__(self, follower: DirectoryFollower, ledger: Ledger) -> None:
         self._follower = follower
@@ -33,21 +38,21 @@ class Views:
 
     @property
     def size(self) -> int:
-        """How much of the directory there is."""
+        """The number of messages that the directory has now."""
         return self._follower.history.latest.size
 
     def fault(self, size: int) -> Place | None:
-        """Where the directory that an issuer saw differs from ours: altered, or cut."""
+        """The place where a directory of this size, as an issuer saw it, begins to differ from ours."""
         self._asked = size
         return self._follower.fault(size) or (self._cut if size > self.size else None)
 
     def saw(self, violation: Violation) -> None:
-        """Learn from a violation: whoever is the first to have seen more is why others are wrong."""
+        """Learn from a violation: an issuer who has seen more of the directory proves that it was cut."""
         if violation.kind is Kind.VIEW_UNKNOWN and self._asked > self.size and self._cut is None:
             self._cut = violation.caused_by or violation.place
 
     def check(self, high_water: HighWater | None) -> None:
-        """Report what is wrong with the directory, and one that shows less than was seen before."""
+        """Report what is wrong with the directory itself, and whether it shows less than was seen before."""
         for violation in self._follower.violations:
             self._ledger.report(violation)
         if high_water is not None:
@@ -59,10 +64,14 @@ class Views:
     async def check_end(
         self, log: Log, partition: int, end: int, keys: Callable[[int], EpochKey | None]
     ) -> None:
-        """Report a directory that ends below what the KAS had applied at its newest entry of a channel."""
+        """Report a directory that ends below what the key access service had applied at its newest entry.
+
+        ``partition`` is the channel's number and ``end`` the end of its access log.
+        """
         if self._cut is not None:
             return
         newest: OpenedManifest | None = None
+        # A batch has at most MAX_RECORDS bodies: within twice as many messages one whole batch stands.
         place = Partition(ACCESS_TOPIC, partition)
         async for message in log.read(place, max(0, end - 2 * MAX_RECORDS)):
             newest = self._open(message, partition, keys) or newest
@@ -81,7 +90,7 @@ class Views:
     def _open(
         self, message: StoredMessage, partition: int, keys: Callable[[int], EpochKey | None]
     ) -> OpenedManifest | None:
-        """A manifest of the access log that the KAS signed; None for anything else."""
+        """Open a manifest of the access log that the key access service signed; None for anything else."""
         envelope = parse_envelope(message.key, message.value)
         epoch_key = None if envelope is None else keys(envelope.epoch)
         if envelope is None or epoch_key is None:

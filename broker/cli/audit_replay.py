@@ -151,13 +151,15 @@ def _known(path: Path, log: Log) -> tuple[Known, ...]:
 
 
 def _print(report: ReplayReport, log: Log) -> None:
+    found = report.counts
+    accesses = f"{found.access_entries:,} logged, {counted(found.denials, 'counted denial')}"
     counts = [
         ("channels", ", ".join(report.channels) or "none"),
         ("directory", counted(report.directory_size, "statement")),
-        ("records", f"{report.records:,}"),
-        ("manifests", f"{report.manifests:,}"),
-        ("accesses", f"{report.access_entries:,} logged, {counted(report.denials, 'counted denial')}"),
-        ("erasures", f"{report.erasures:,}"),
+        ("records", f"{found.records:,}"),
+        ("manifests", f"{found.manifests:,}"),
+        ("accesses", accesses),
+        ("erasures", f"{found.erasures:,}"),
     ]
     if report.access_unread:
         what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
@@ -167,12 +169,10 @@ def _print(report: ReplayReport, log: Log) -> None:
         more = f", {report.receipts_not_compared:,} not: no key of yours opens their entries"
         compared = f"{report.receipts:,} compared with the access log"
         counts.append(("receipts", compared + (more if report.receipts_not_compared else "")))
-    if report.uncollected:
-        counts.append(("not yet taken over", counted(report.uncollected, "batch", "batches")))
-    if report.opaque:
-        counts.append(
-            ("not verified", f"{counted(report.opaque, 'message')} under keys that you do not hold")
-        )
+    if found.uncollected:
+        counts.append(("not yet taken over", counted(found.uncollected, "batch", "batches")))
+    if found.opaque:
+        counts.append(("not verified", f"{counted(found.opaque, 'message')} under keys that you do not hold"))
     print_pairs("replay", counts)
     if report.violations:
         print_table(
@@ -249,7 +249,7 @@ def _conclude(report: ReplayReport) -> None:
         )
     elif report.violation_count:
         note(f"verified, but for {counted(report.violation_count, 'known violation')}", style="bold green")
-    elif report.opaque:
-        note(f"verified, but for {counted(report.opaque, 'message')} under keys that you do not hold")
+    elif report.counts.opaque:
+        note(f"verified, but for {counted(report.counts.opaque, 'message')} under keys that you do not hold")
     else:
         note("verified: nothing was altered, dropped, inserted or reordered", style="bold green")

@@ -278,7 +278,7 @@ def test_a_member_asks_without_end(world: Simulator) -> None:
     world.run(ask)
     assert world.end("access", 0).offset == before + 4
     report = world.replay()
-    assert (report.verified, report.denials) == (True, 1)
+    assert (report.verified, report.counts.denials) == (True, 1)
 
 
 def test_the_same_request_twice(world: Simulator) -> None:
@@ -289,10 +289,10 @@ def test_the_same_request_twice(world: Simulator) -> None:
         for _ in range(2):
             await post(w, POLICE_B, prepared)
 
-    before = world.replay().access_entries
+    before = world.replay().counts.access_entries
     world.run(twice)
     report = world.replay()
-    assert (report.verified, report.access_entries) == (True, before + 1)
+    assert (report.verified, report.counts.access_entries) == (True, before + 1)
 
 
 def test_an_overheard_request_answers_its_issuer_only(world: Simulator) -> None:

@@ -291,7 +291,7 @@ async def test_whoever_cannot_open_the_access_log_still_sees_that_it_was_cut(tmp
         assert answer.entry is not None
         report = await replayed(world, kept, name=POLICE_B)
         assert (report.verified, report.receipts, report.receipts_not_compared) == (True, 0, 1)
-        assert (report.access_unread, report.uncollected) == (("repatriation",), 0)
+        assert (report.access_unread, report.counts.uncollected) == (("repatriation",), 0)
         world.cut("access", 0, answer.entry.offset)
         report = await replayed(world, kept, name=POLICE_B)
         assert roots(report) == [(Kind.RECEIPT_WITHOUT_ENTRY, Place("access", 0, answer.entry.offset))]

@@ -140,7 +140,7 @@ async def test_an_honest_entry_stands(tmp_path: Path) -> None:
         await kas.give(prepared, _outcome())
         report = await kas.report()
         assert report.violations == ()
-        assert report.access_entries == 1
+        assert report.counts.access_entries == 1
 
 
 async def test_allowed_what_would_be_denied(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ async def test_an_acquittal_shortens_what_it_names(tmp_path: Path) -> None:
         after = await world.read(kas, POLICE_B, [batch.item(0, 1)])
         assert [one.reason for one in after.outcomes.values()] == [Reason.EXPIRED, None]
         report = await replayed_file(world.folder / "log.db", genesis=world.coalition.genesis)
-        assert (report.violations, report.access_entries) == ((), 2)
+        assert (report.violations, report.counts.access_entries) == ((), 2)
 
 
 async def test_denied_what_would_be_allowed(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ async def test_a_batch_that_is_passed_over(tmp_path: Path) -> None:
         assert _facts([one.violation for one in report.violations]) == [
             (Kind.NOT_COLLECTED, "returns", passed.offset)
         ]
-        assert report.uncollected == 1
+        assert report.counts.uncollected == 1
         await kas.collect(pending, passed)
         assert (await kas.report()).verified
 
@@ -418,7 +418,7 @@ async def test_denials_and_erasures_are_counted(tmp_path: Path) -> None:
         await kas.write(ErasureTerms(targets=(batch.target(2),), order=None))
         given = await kas.give(kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)]), _outcome())
         report = await kas.report()
-        assert (report.denials, report.erasures) == (2, 1)
+        assert (report.counts.denials, report.counts.erasures) == (2, 1)
         assert _facts([one.violation for one in report.violations]) == [
             (Kind.TERMS_INVALID, "access", wrong),
             (Kind.ACCESS_DECISION, "access", given),

@@ -97,8 +97,9 @@ async def test_nothing_is_found_in_the_log_as_it_was_played() -> None:
     assert found.violations == ()
     assert found.verified
     assert {(row.topic, row.partition) for row in rows(played().path)} == set(_PARTITIONS)
-    assert (found.records, found.manifests) == (played().records, played().manifests)
-    assert (found.access_entries, found.uncollected, found.opaque) == (played().accesses, 0, 0)
+    assert (found.counts.records, found.counts.manifests) == (played().records, played().manifests)
+    counts = found.counts
+    assert (counts.access_entries, counts.uncollected, counts.opaque) == (played().accesses, 0, 0)
 
 
 @pytest.mark.parametrize("column", ["key", "value"])

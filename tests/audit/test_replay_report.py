@@ -144,7 +144,7 @@ async def test_progress_goes_up_to_the_end() -> None:
 async def test_one_channel_or_all() -> None:
     """A channel can be replayed alone; one that there is not, or whose keys are not held, is an error."""
     one = await replayed_file(played().path, channels=["xaa-xbb", "xaa-xbb"])
-    assert (one.channels, one.records, one.access_entries) == (("xaa-xbb",), 2, 1)
+    assert (one.channels, one.counts.records, one.counts.access_entries) == (("xaa-xbb",), 2, 1)
     with pytest.raises(UsageError):
         await replayed_file(played().path, channels=["no-such"])
     async with await SqliteLog.open(played().path) as log:
@@ -161,8 +161,8 @@ async def test_a_member_replays_the_records_and_the_access_log_is_opaque_to_it()
             Participant(log=log, follower=follower, keyring=auditor(POLICE_A)), channels=["xaa-xbb"]
         )
     assert report.violations == ()
-    assert (report.records, report.access_entries) == (2, 0)
-    assert report.opaque > 0
+    assert (report.counts.records, report.counts.access_entries) == (2, 0)
+    assert report.counts.opaque > 0
 
 
 async def test_less_of_the_directory_than_was_seen_before() -> None:

@@ -37,9 +37,9 @@ async def replay(profile: Profile) -> Audit:
     found = [one.violation for one in report.violations]
     return Audit(
         verified=report.verified,
-        records=report.records,
-        manifests=report.manifests,
-        access_entries=report.access_entries,
+        records=report.counts.records,
+        manifests=report.counts.manifests,
+        access_entries=report.counts.access_entries,
         violations=report.violation_count,
         lines=tuple(violation_line(one) for one in found),
         roots=tuple(one.place for one in found if one.caused_by is None),

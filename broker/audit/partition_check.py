@@ -1,0 +1,89 @@
+"""One partition read to its end: each message is accounted for, and what stands is counted.
+
+Theory of operation. A batch is one manifest and its bodies. Replay reads the messages of a partition in
+*runs*: while a manifest waits for its bodies a run grows until it holds them all, and then the reader
+checks them in one call. A run that turns out to be something else is fed message by message, so that
+the result is always the one that a reader without runs would have found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from broker.audit.index import Index
+from broker.audit.report import Counts
+from broker.log.protocol import StoredMessage
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
+from broker.verify.violations import Place, Violation
+from broker.wire.batch import MAX_BATCH_BYTES
+
+__all__ = ["PartitionCheck"]
+
+
+@dataclass(slots=True)
+class PartitionCheck:
+    """The check of one partition: ``take`` each message in order, then ``conclude``.
+
+    ``take_batch`` gets each batch that stands, ``note`` each violation. ``counts`` belongs to the whole
+    replay; this check adds to its manifests, records and opaque messages, and to nothing else of it.
+    """
+
+    reader: PartitionReader
+    index: Index
+    counts: Counts
+    take_batch: Callable[[VerifiedBatch], None]
+    note: Callable[[Violation], Place]
+    _run: list[StoredMessage] = field(default_factory=list)
+    """Messages that were read and not yet fed to the reader."""
+    _run_bytes: int = 0
+    _wanted: int = 1
+    """How many messages the run needs: all bodies that the reader waits for, or the next manifest."""
+
+    def take(self, message: StoredMessage) -> bool:
+        """Take the next message; returns True where the run was fed to the reader, which is a good pause."""
+        self._run.append(message)
+        self._run_bytes += len(message.value or b"")
+        # A batch has a largest size, so a run beyond it is none: it is fed now, and memory stays bounded.
+        if len(self._run) < self._wanted and self._run_bytes <= MAX_BATCH_BYTES:
+            return False
+        events = self.reader.feed_bodies(self._run)
+        if events is None:
+            self._feed_each()
+        else:
+            self._use(events)
+        self._run.clear()
+        self._run_bytes = 0
+        self._wanted = self.reader.awaited or 1
+        return True
+
+    def conclude(self) -> None:
+        """The partition ends here: feed what is left, and report a batch that was never finished."""
+        self._feed_each()
+        self._run.clear()
+        self._use(self.reader.flush(at_end=True))
+        self.counts.opaque += self.reader.opaque
+
+    def _feed_each(self) -> None:
+        for message in self._run:
+            opaque_before = self.reader.opaque
+            try:
+                events = self.reader.feed(message)
+            except DirectoryBehind:
+                # The directory was read to an end that was taken after everything here was in the log.
+                # So a manifest that claims to have seen more of it lies.
+                events = self.reader.feed(message, directory_read=True)
+            self._use(events)
+            if self.reader.opaque != opaque_before:
+                self.index.skip(self.reader.topic, message.offset)
+
+    def _use(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, Violation):
+                self.note(event)
+            else:
+                self.take_batch(event)
+                self.counts.manifests += 1
+                if event.topic != ACCESS_TOPIC:
+                    self.counts.records += event.opened.manifest.count
