@@ -106,6 +106,7 @@ class InputFile:
         if not self.is_file:
             return None
         with self.path.open("rb") as file:
+            # One more than the line ends, since the last line may lack its own.
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) + 1
 
 

@@ -70,6 +70,7 @@ def _problem(number: int, words: str) -> RowProblem:
 
 def _text(number: int, raw: bytes) -> str | RowProblem:
     try:
+        # Spreadsheets write a byte order mark; only at the start of the file it is not a character.
         text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         return _problem(number, f"the line is not UTF-8 from byte {error.start + 1} on")

@@ -30,6 +30,7 @@ def rows_from_csv(path: Path, mapping: ColumnMapping) -> Iterator[tuple[int, dic
     A row has the number of the line that it begins on; the heading is line 1. Raises UsageError when the file
     cannot be opened, or when its heading lacks a mapped column.
     """
+    # The heading decides about the whole file: with a column missing, every row would lack a field.
     rows = read_cells(path, mapping.delimiter)
     _, heading = next(rows, (1, RowProblem(1, ("row 1: the heading is missing",))))
     if isinstance(heading, RowProblem):
@@ -69,7 +70,7 @@ def _row(
     filled: set[Steps] = set()
     # (1) The cells, each into its field.
     for column, place in zip(mapping.columns, places, strict=True):
-        cell = cells[place].strip()
+        cell = cells[place].strip()  # spreadsheets leave blanks that nobody sees
         text = column.default if cell in mapping.empty else cell
         if text is None:
             continue

@@ -54,6 +54,7 @@ class Rejects:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
+            # Durable before the run ends: the file is the only trace of the rows that were not published.
             with self._file as file:
                 file.flush()
                 os.fsync(file.fileno())

@@ -26,6 +26,7 @@ def check_publisher(
     Raises UsageError with a hint that says what is missing: the channel, the membership, an active signing
     key, the record type or confirmed channel keys.
     """
+    # From the channel to its keys: the first thing that is missing explains those behind it.
     channel = _open_channel(directory, issuer, channel_name)
     _check_signer(directory, issuer, key_id)
     if record_type not in channel.record_types:
@@ -117,6 +118,8 @@ def intake_of(directory: Directory, day: int) -> Intake:
 
     Raises KasUnavailable if the key access service has announced no key for today or the next 14 days.
     """
+    # A key of a later day serves as well: the key access service holds every key that it announced. So a day
+    # that is missing in the directory does not stop publishing.
     for days_ahead in range(_INTAKE_DAYS_AHEAD):
         key = directory.intake_key(day + days_ahead)
         if key is not None:

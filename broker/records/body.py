@@ -158,6 +158,7 @@ class _Compiler:
                 return self.compiled(inner, hints, where)
 
     def _primitive(self, kind: str, schema: FieldSchema, hints: FieldSchema, where: str) -> Check:
+        # A logical type comes before its plain type: every uuid is a string as well.
         match kind, schema.get("logicalType"):
             case "string", "uuid":
                 return check_uuid(is_random=hints.get("random", False))

@@ -46,6 +46,7 @@ class CodeList:
         """Tell whether the code is listed; letter case counts."""
         if code in self.codes:
             return True
+        # Exceptions are taken from the patterns only: a code that is listed by itself is meant.
         return self.pattern is not None and code not in self.exceptions and bool(self.pattern.fullmatch(code))
 
     def nearest(self, code: str) -> str | None:
@@ -53,7 +54,7 @@ class CodeList:
 
         A meaning counts too: a clerk who writes ``France`` is told ``FRA``.
         """
-        upper = code.upper()[:64]
+        upper = code.upper()[:64]  # the search below takes time that grows with the square of the length
         if upper in self:
             return upper
         named = [listed for listed, meaning in self.codes.items() if meaning.upper() == upper]

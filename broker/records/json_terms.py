@@ -96,6 +96,7 @@ def parse_terms(obj: Mapping[str, Any], problems: list[Problem], forced: Iterabl
         "review_by": _day(obj.get("review_by"), "review_by", problems),
         "erase_by": _day(obj.get("erase_by"), "erase_by", problems),
     }
+    # No defaults for purpose, dates and handling: the author of a record must decide each of them.
     flat |= _handling(obj.get("handling"), problems, forced)
     flat["targets"] = _targets(obj.get("targets"), flat["action"], problems)
     return {path: value for path, value in flat.items() if value is not ABSENT}
@@ -186,7 +187,7 @@ def _codes(value: object, problems: list[Problem], forced: Iterable[str]) -> Any
         problems.append(("handling.codes", said("the list names a code twice", "each code once", value)))
     if len(problems) > before:
         return ABSENT
-    # In the order of the codes, so that equal terms are equal bytes and a manifest says them once.
+    # Sorted, so that equal terms are equal bytes and a manifest holds them once.
     return tuple(sorted({*codes, *(HandlingCode(code) for code in forced)}))
 
 

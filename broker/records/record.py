@@ -90,8 +90,8 @@ class Record:
 def new_record_id() -> bytes:
     """Return a fresh UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, the rest random."""
     raw = bytearray((time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10))
-    raw[6] = 0x70 | raw[6] & 0x0F
-    raw[8] = 0x80 | raw[8] & 0x3F
+    raw[6] = 0x70 | raw[6] & 0x0F  # version 7
+    raw[8] = 0x80 | raw[8] & 0x3F  # the variant of RFC 9562
     return bytes(raw)
 
 
@@ -113,11 +113,13 @@ def from_json(
     if not isinstance(obj, dict):
         words = said("the value is not an object", "an object with named fields", obj)
         raise RecordInvalid((f"record: {words}",))
+    # Nothing stops at the first problem: a clerk mends a row once, and not once for each of its problems.
     problems: list[Problem] = []
     _check_names(obj, problems)
     schema = _schema_of(record_type, obj, store, problems)
     record_id = _record_id(obj.get("record_id"), problems, new_id)
     forced = schema.schema.get("forced", {}).get("terms.handling.codes", ()) if schema else ()
+    # The terms come before the body, since the rules of the body look at them.
     around = Circumstances(terms=parse_terms(obj, problems, forced), day=(today - EPOCH).days)
     check_retention(around.terms, around.day, ceiling_days, problems)
     body: dict[str, Any] = {}
@@ -190,12 +192,9 @@ def check_received(
     """
     problems: list[Problem] = []
     if schema.record_type != record_type:
-        problems.append(
-            (
-                "record_type",
-                said("the record type is not the type of its schema", schema.record_type, record_type),
-            )
-        )
+        words = "the record type is not the type of its schema"
+        problems.append(("record_type", said(words, schema.record_type, record_type)))
+    # The day of issue and not today: a record that was right when it was issued stays right for ever.
     around, found = _received_terms(terms, (issued_on - EPOCH).days, ceiling_days)
     problems += found
     _checked_body(schema, body, terms.action, around, problems, from_json=False)
@@ -245,6 +244,7 @@ def _schema_of(
 def _record_id(value: object, problems: list[Problem], new_id: Callable[[], bytes]) -> bytes:
     if value is None:
         return new_id()
+    # The length is bounded first, since UUID() copies a text several times before it refuses it.
     if isinstance(value, str) and len(value) <= 36:
         try:
             found = UUID(value)
@@ -273,6 +273,7 @@ def _checked_body(
         body = check.check(given, around, found)
     else:
         body = {}
+        # Rules about the terms hold for orders too; rules about fields find nothing to look at.
         check.rules.check({}, around, found)
         if given is not None and given != {}:
             words = f"{action} must not have a body, since it only names the records that it acts on"

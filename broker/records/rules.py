@@ -100,6 +100,7 @@ class Rules:
     def check(self, record: dict[str, Any], around: Circumstances, problems: list[Problem]) -> None:
         """Append a problem for each demand that the record does not meet; never raises."""
         for rule in self.rules:
+            # The else of a for belongs to the loop: demands are looked at when no condition broke it off.
             for condition in rule.conditions:
                 value = condition.get(record, around)
                 if value is ABSENT or not condition.meets(value, record, around):
@@ -184,6 +185,7 @@ def _getter(
     def get(value: dict[str, Any], _: Circumstances) -> object:
         found = value.get(first, ABSENT)
         for step in rest:
+            # Null, or ABSENT: an optional part that is not there has no fields, and its fields are null too.
             if not isinstance(found, dict):
                 return found
             found = found.get(step, ABSENT)

@@ -94,7 +94,9 @@ def broken_rules(terms: RecordTerms, channel: ChannelLimits, day: int) -> list[T
     ``day`` is the day on which the record is issued: a reader years later judges by the same day.
     The list is empty for terms that may be published.
     """
+    # Callers report the first of the list, so its order decides what a person reads.
     broken: list[TermRule] = []
+    # The directory refuses a channel for these purposes as well. Here the rule does not rely on that.
     if terms.purpose in LOG_PURPOSES:
         broken.append(TermRule.RECORD_PURPOSE)
     if terms.purpose not in channel.purposes:

@@ -66,6 +66,7 @@ def nearest(value: object, known: Sequence[str]) -> str:
 
     The hint is empty where no known word is similar.
     """
+    # The search takes time that grows with the square of the length, and the value comes from outside.
     if not isinstance(value, str) or len(value) > MAX_SHOWN:
         return ""
     upper = {word.upper(): word for word in known}

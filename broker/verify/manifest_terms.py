@@ -44,6 +44,8 @@ def check_record_terms(directory: Directory, channel: Channel, opened: OpenedMan
         raise NotEntitled("records with different releasable_to in one batch")  # (4)
     (releasable_to,) = lists
     _check_seals(directory, channel, opened, releasable_to)  # (5)
+    # Any announced key will do, whatever its day: a publisher may have bridged a day without a key. A key
+    # that was never announced may be the publisher's own. Whoever holds it could read without a log entry.
     if manifest.intake_key_id not in directory.intake_keys:
         raise NotEntitled("the intake key was never announced")  # (6)
 
