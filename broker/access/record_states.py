@@ -111,10 +111,20 @@ class ChannelRecords:
             terms=tuple(self._shared(terms) for terms in batch.opened.entries.terms),
             term_of=batch.opened.entries.term_of,
         )
-        self.version += 1
-        self._batches[batch.batch_id] = indexed
-        self._take_orders(indexed, (batch.appended_at, batch.topic, batch.offset))
+        self.put(indexed, batch.appended_at)
         return indexed
+
+    def put(self, batch: IndexedBatch, appended_at: int) -> bool:
+        """Take a batch that was indexed before; returns False where it is here already.
+
+        ``appended_at`` is the log's time for it, in microseconds: orders are compared by it.
+        """
+        if batch.batch_id in self._batches:
+            return False
+        self.version += 1
+        self._batches[batch.batch_id] = batch
+        self._take_orders(batch, (appended_at, batch.topic, batch.offset))
+        return True
 
     def _shared(self, terms: Terms) -> RecordTerms:
         """One object for equal terms, which most batches have: memory is for the batches."""
