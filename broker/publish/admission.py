@@ -1,6 +1,8 @@
-"""Admitting records to lanes: each record checked against the directory, what was found kept.
+"""Admission of records: each record is checked against the directory and given its lane.
 
-Records of one kind repeat their terms, so most of them cost one look into a table.
+Most records of a feed have equal terms, so what was found for one record is kept for the next: such a record
+costs one look into a table. What is kept holds for one state of the directory and one day, since both may
+change what is allowed.
 """
 
 from __future__ import annotations
@@ -20,25 +22,30 @@ from broker.wire.terms import RecordTerms
 __all__ = ["REFRESH_S", "Admission"]
 
 REFRESH_S = 1.0
-"""The directory is read on at most so often."""
+"""Seconds between two readings of the directory, at least."""
 
 _MAX_KNOWN = 4096
+"""Entries of the table; a caller whose records all have terms of their own must not fill the memory."""
 
-_log = get_logger("broker.exchange")
+_log = get_logger("broker.publish")
 
 
 class Admission:
-    """Says which lane a record belongs to; UsageError where it may not be published."""
+    """Decides for one publisher whether a record may be published, and in which lane."""
 
     def __init__(self, participant: Participant) -> None:
         self._participant = participant
         self._known: dict[tuple[str, str, RecordTerms], tuple[Lane, RecordTerms]] = {}
-        """What may be published by the directory and on the day of ``_known_for``."""
+        """The lane of each kind of record, for the state of ``_known_for``; ``known`` empties it."""
         self._known_for = (-1, -1)
+        """Size of the directory, and day."""
         self._refreshed_at = float("-inf")
 
     def known(self, channel: str, record: Record) -> tuple[Lane, RecordTerms] | None:
-        """The lane of a record whose like was admitted before, and one object for all equal terms."""
+        """Return the lane and the terms of a record if a record like it was admitted before, else None.
+
+        All records with equal terms are given one object for them, which a batch then counts once.
+        """
         now = (self._participant.follower.history.size, day_of(self._participant.clock()))
         if self._known_for != now or len(self._known) >= _MAX_KNOWN:
             self._known.clear()
@@ -46,17 +53,26 @@ class Admission:
         return self._known.get((channel, record.record_type, record.terms))
 
     async def admit(self, channel: str, record: Record) -> tuple[Lane, RecordTerms]:
-        """The lane of a record that may be published, by what we know or else by the directory's end."""
+        """Return the lane and the terms of a record that may be published.
+
+        A refusal counts only after the directory was read on: what forbids the record may have been
+        changed since. Raises UsageError, or KasUnavailable when there is no intake key.
+        """
         try:
             lane = self._lane(channel, record)
         except (UsageError, KasUnavailable):
             await self.directory()
             lane = self._lane(channel, record)
-        known = self._known[channel, record.record_type, record.terms] = lane, record.terms
+        known = (lane, record.terms)
+        self._known[channel, record.record_type, record.terms] = known
         return known
 
     async def directory(self) -> Directory:
-        """The directory, read on at most each second; as far as it is known where the log cannot be read."""
+        """Return the directory, after reading it on if that was not done within the last second.
+
+        When the log cannot be read the directory is returned as far as it is known: the append, which
+        needs the log too, will say that the log is away.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._refreshed_at >= REFRESH_S:
             try:
@@ -68,11 +84,13 @@ class Admission:
 
     def _lane(self, channel_name: str, record: Record) -> Lane:
         participant = self._participant
-        directory, day = participant.directory, day_of(participant.clock())
-        key_id, record_type = participant.keyring.signing.key_id, record.record_type
+        directory = participant.directory
+        day = day_of(participant.clock())
+        key_id = participant.keyring.signing.key_id
+        record_type = record.record_type
         channel, _ = check_publisher(directory, participant.name, key_id, channel_name, record_type)
         check_terms(channel, record.terms, day)
-        intake_of(directory, day)
+        intake_of(directory, day)  # raises when no batch could be built for the key access service
         return Lane(
             channel=channel_name,
             topic=participant.store.current(record_type).topic,

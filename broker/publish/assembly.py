@@ -1,6 +1,6 @@
-"""Building a batch of records: what the directory says, our keys, a place in a stream. Pure.
+"""Assembly of a batch: records become signed and locked messages, as directory and stream demand. Pure.
 
-The benchmark measures cryptography through this seam, without a log.
+The benchmark measures the cryptography of publishing here, without a log.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ __all__ = ["StreamPlace", "build_record_batch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPlace:
-    """The next place in a stream: 16 random bytes, and what the statement there must say."""
+    """A place in a stream: the stream's 16 random bytes, and the two fields by which batches are chained."""
 
     stream: bytes
     sequence: int = 0
     previous: bytes = bytes(32)
+    """The id of the batch before; zeros for the first batch of a stream."""
 
     def behind(self, batch: Batch) -> StreamPlace:
-        """The place behind this batch, which was put here."""
+        """Return the place after this one, at which ``batch`` was put."""
         return StreamPlace(stream=self.stream, sequence=self.sequence + 1, previous=batch.batch_id)
 
 
@@ -46,10 +47,14 @@ def build_record_batch(
     issued_at: int,
     releasable_to: tuple[str, ...] = (),
 ) -> Batch:
-    """A batch under the channel's newest confirmed epoch, built once: whatever is built anew differs.
+    """Build a batch under the keys of the channel's newest confirmed epoch.
 
-    The member share is sealed to the channel's content key, or where ``releasable_to`` names
-    authorities to their newest receiving keys and ours. UsageError where we hold no key of the epoch.
+    The member share is sealed to the channel's content key; if ``releasable_to`` names agencies, it is
+    sealed to the newest receiving keys of these and of the issuer instead. ``issued_at`` is in microseconds
+    since 1970-01-01. Raises UsageError when we hold no key of the epoch.
+
+    A batch that must be appended again is kept, never built again: building draws new secrets, and the log
+    would hold two batches at one place of the stream.
     """
     epoch = channel.epoch
     metadata = keyring.epoch_key(directory, channel.name, epoch.number, "metadata") if epoch else None
@@ -80,7 +85,7 @@ def build_record_batch(
         epoch=EpochAccess(public=epoch.metadata_key, admit=metadata.admit),
         members=_members(directory, epoch, keyring.name, releasable_to),
         intake=intake_of(directory, day_of(issued_at)),
-        draw=Secrets.draw(),  # not kept: forgotten once the batch is built
+        draw=Secrets.draw(),  # these secrets live as long as this call and are kept nowhere
     )
 
 

@@ -1,14 +1,16 @@
-"""What became of a batch: the publisher asks the key access service, which answers signed.
+"""Collections: what became of a publisher's batches, as the key access service answers, signed.
 
-COLLECTED batches can be read. REFUSED ones can not, and only these are published anew, with new ids.
-Without an answer the publisher waits: the batch is in the log, and will be taken over when the service
-runs again.
+The service *collects* a batch when it takes over the keys that it needs to release the records. A batch that
+is COLLECTED can be read. A batch that is REFUSED can never be read: its records are published anew, with new
+ids. While there is no answer the publisher waits, and publishes nothing again: the batch is in the log, and
+the service takes it over when it runs again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from broker.access.answers import open_collection_answer
@@ -24,9 +26,13 @@ from broker.wire.manifest import Collected, CollectionStatus
 
 __all__ = ["ask_collected"]
 
-_QUERIED = 256
+_MAX_QUERIED = 256
+"""Batches in one query."""
 
-_log = get_logger("broker.exchange")
+_log = get_logger("broker.publish")
+
+_Refs = Mapping[bytes, tuple[str, BatchRef]]
+"""The channel and the place of each batch, by its id."""
 
 
 async def ask_collected(
@@ -36,80 +42,78 @@ async def ask_collected(
     *,
     timeout_s: float = 30.0,
 ) -> tuple[Collected, ...]:
-    """What became of the batches of these records, each batch once, in the order of their first record.
+    """Ask what became of these records' batches; each batch once, in the order of their first records.
 
-    Asks until all are COLLECTED or REFUSED, at most for ``timeout_s``. What is UNKNOWN then, or was
-    never answered, comes back as UNKNOWN with a warning in the log: it is no error. A REFUSED batch
-    says why in ``detail``. PeerError where an answer is not the service's.
+    Asks until every batch is COLLECTED or REFUSED, for at most ``timeout_s`` seconds. A batch that is still
+    UNKNOWN then, or was never answered for, is returned as UNKNOWN, with a warning in the log: that is no
+    error. A REFUSED batch says why in ``detail``. Raises PeerError for an answer that is not the service's.
     """
     refs = {
-        one.batch_id: (
-            one.channel,
-            BatchRef(topic=one.topic, offset=one.offset, batch_id=one.batch_id),
+        record.batch_id: (
+            record.channel,
+            BatchRef(topic=record.topic, offset=record.offset, batch_id=record.batch_id),
         )
-        for one in published
+        for record in published
     }
-    counts: dict[bytes, int] = {}
-    for one in published:
-        counts[one.batch_id] = counts.get(one.batch_id, 0) + 1
-    known: dict[bytes, Collected] = {
-        batch_id: Collected(
-            topic=ref.topic,
-            offset=ref.offset,
-            batch_id=batch_id,
-            count=counts[batch_id],
-            status=CollectionStatus.UNKNOWN,
-            detail="no answer",
-        )
-        for batch_id, (_, ref) in refs.items()
-    }
+    counts = Counter(record.batch_id for record in published)
+    answers = {batch_id: _unanswered(ref, counts[batch_id]) for batch_id, (_, ref) in refs.items()}
     try:
         async with asyncio.timeout(timeout_s):
-            await _ask_all(refs, known, participant, kas)
+            await _ask_all(refs, answers, participant, kas)
     except TimeoutError:
-        pass
-    unknown = [one for one in known.values() if one.status is CollectionStatus.UNKNOWN]
+        pass  # ``answers`` holds what was answered until now
+    unknown = _unknown(answers)
     if unknown:
         _log.warning("batches not yet taken over", batches=len(unknown), waited_s=timeout_s)
-    for status in known.values():
-        if status.status is CollectionStatus.REFUSED:
-            _log.warning("batch refused", topic=status.topic, offset=status.offset, reason=status.detail)
-    return tuple(known.values())
+    for answer in answers.values():
+        if answer.status is CollectionStatus.REFUSED:
+            _log.warning("batch refused", topic=answer.topic, offset=answer.offset, reason=answer.detail)
+    return tuple(answers.values())
+
+
+def _unanswered(ref: BatchRef, count: int) -> Collected:
+    return Collected(
+        topic=ref.topic,
+        offset=ref.offset,
+        batch_id=ref.batch_id,
+        count=count,
+        status=CollectionStatus.UNKNOWN,
+        detail="no answer",
+    )
+
+
+def _unknown(answers: Mapping[bytes, Collected]) -> list[bytes]:
+    return [batch_id for batch_id, answer in answers.items() if answer.status is CollectionStatus.UNKNOWN]
 
 
 async def _ask_all(
-    refs: dict[bytes, tuple[str, BatchRef]],
-    known: dict[bytes, Collected],
-    participant: Participant,
-    kas: KeyAccess,
+    refs: _Refs, answers: dict[bytes, Collected], participant: Participant, kas: KeyAccess
 ) -> None:
+    """Ask until no batch is unknown; each answer replaces the batch's entry in ``answers``."""
     attempt = 0
-    while True:
-        open_ = [refs[key] for key, one in known.items() if one.status is CollectionStatus.UNKNOWN]
-        if not open_:
-            return
-        for channel, batches in _by_channel(open_):
+    while unknown := _unknown(answers):
+        if attempt:
+            await asyncio.sleep(backoff_s(attempt))
+        attempt += 1
+        for channel, batches in _queries(refs[batch_id] for batch_id in unknown):
             try:
                 answer = await _ask(channel, batches, participant, kas)
             except KasUnavailable as error:
                 _log.info("key access service not reached", error=error.message)
-                break
+                break  # the other queries would not reach it either
+            # Only for what was asked: the service must not be able to put other batches into our result.
             asked = {ref.batch_id for ref in batches}
-            known.update((one.batch_id, one) for one in answer if one.batch_id in asked)
-        else:
-            if all(one.status is not CollectionStatus.UNKNOWN for one in known.values()):
-                return
-        attempt += 1
-        await asyncio.sleep(backoff_s(attempt))
+            answers.update((batch.batch_id, batch) for batch in answer if batch.batch_id in asked)
 
 
-def _by_channel(refs: Iterable[tuple[str, BatchRef]]) -> Iterable[tuple[str, list[BatchRef]]]:
+def _queries(refs: Iterable[tuple[str, BatchRef]]) -> Iterator[tuple[str, list[BatchRef]]]:
+    """Divide batches into queries: each is about one channel and at most 256 batches."""
     channels: dict[str, list[BatchRef]] = {}
     for channel, ref in refs:
         channels.setdefault(channel, []).append(ref)
     for channel, batches in channels.items():
         rest = iter(batches)
-        while part := list(islice(rest, _QUERIED)):
+        while part := list(islice(rest, _MAX_QUERIED)):
             yield channel, part
 
 
@@ -132,6 +136,6 @@ async def _ask(
     try:
         return open_collection_answer(answer, query, directory)
     except PeerError:
-        # The service may have a key that we have not read of yet.
+        # The service may sign with a key that the directory, as far as we read it, does not have yet.
         history = await participant.follower.refresh()
         return open_collection_answer(answer, query, history.latest)

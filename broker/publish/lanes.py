@@ -1,4 +1,4 @@
-"""Which records travel together: one open batch for each lane, and when it is full. Pure."""
+"""Lanes: the records that may share a batch, and the open batch of a lane that they fill. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Lane", "Limits", "OpenBatch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """What the records of one batch have in common.
+    """What all records of a batch have in common.
 
-    ``releasable_to`` decides whom the member share is sealed to, so it is one list to a batch.
+    ``releasable_to`` is among it because a batch has one member share, which is sealed to that list.
     """
 
     channel: str
@@ -31,7 +31,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a batch is full: ``max_records`` of 256, ``max_bytes`` of 1,000,000 as the log counts them."""
+    """The size at which a batch is full: 1 to 256 records, 1 to 1,000,000 bytes as the log counts them."""
 
     max_records: int = MAX_RECORDS
     max_bytes: int = MAX_BATCH_BYTES
@@ -51,19 +51,25 @@ class OpenBatch:
     limits: Limits
     items: list[Item] = field(default_factory=list)
     _bytes: int = 0
+    """An upper bound of the built batch's size: equal terms may be counted more than once, never less."""
     _targets: int = 0
     _terms: dict[int, Terms] = field(default_factory=dict)
-    """By identity: hashing terms costs more than all else here, and counting equal ones twice is safe."""
+    """The terms by identity: hashing their content for each record would cost more than all else here.
+
+    ``admission`` gives one object for equal terms, so that few are counted twice. The values keep the
+    objects alive, without which an identity could be given to another object.
+    """
 
     def __post_init__(self) -> None:
         self._bytes = batch_bytes((), 0, len(self.lane.releasable_to) + 1)
 
     def take(self, item: Item) -> int | None:
-        """Take a record and return its index; None, and nothing changed, where it does not fit.
+        """Add a record and return its index; None, and nothing changed, when it does not fit.
 
-        An empty batch takes any record that a log takes at all.
+        The first record of a batch always fits, however large it is.
         """
-        cost, targets = self._cost(item), _targets(item)
+        cost = self._cost(item)
+        targets = _targets(item)
         if self.items and (
             len(self.items) >= self.limits.max_records
             or self._bytes + cost > self.limits.max_bytes
@@ -78,7 +84,7 @@ class OpenBatch:
 
     @property
     def is_full(self) -> bool:
-        """Tell whether no further record can join."""
+        """Tell whether no record at all fits any more, so that the batch may be closed at once."""
         return (
             len(self.items) >= self.limits.max_records
             or self._bytes + _PER_RECORD + locked_size(0) > self.limits.max_bytes
@@ -86,16 +92,16 @@ class OpenBatch:
 
     @property
     def max_size(self) -> int:
-        """The bytes that the log will count for it, at most."""
+        """The most bytes that the log may count for the batch."""
         return self._bytes
 
     @property
     def terms(self) -> tuple[Terms, ...]:
-        """The terms of its records; equal ones may be there more than once."""
+        """The terms of the batch's records; equal terms may be there more than once."""
         return tuple(self._terms.values())
 
     def _cost(self, item: Item) -> int:
-        """The bytes by which this record makes the batch larger, at most."""
+        """The most bytes by which this record makes the batch larger."""
         cost = _PER_RECORD + locked_size(len(item.body))
         if id(item.terms) not in self._terms:
             cost += len(encode(TermsLeaf(terms=item.terms)))
@@ -103,6 +109,7 @@ class OpenBatch:
 
 
 _PER_RECORD = batch_bytes((0,), 0, 0) - batch_bytes((), 0, 0) - locked_size(0)
+"""Bytes that each record adds to a batch, besides its locked body and its terms."""
 
 
 def _targets(item: Item) -> int:

@@ -1,4 +1,4 @@
-"""What a caller holds of a record that was handed over: a ticket, redeemed when its batch is durable."""
+"""Tickets: what a caller holds for a record that it handed over, until the record's batch is durable."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["Parcel", "Published", "Sent", "Ticket"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A record that is durable in the log; (batch_id, index) is its name."""
+    """A record that is durable in the log; its name there is the pair (batch_id, index)."""
 
     channel: str
     topic: str
     partition: int
     offset: int
-    """Of its batch's manifest."""
+    """The offset of the batch's manifest."""
     batch_id: bytes
     index: int
     record_id: bytes
@@ -28,7 +28,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A batch that is durable."""
+    """A batch that is durable in the log; ``offset`` is that of its manifest."""
 
     offset: int
     batch_id: bytes
@@ -36,37 +36,40 @@ class Sent:
 
 @dataclass(slots=True, eq=False)
 class Parcel:
-    """A batch on its way, and what became of it: one future for all of its records.
+    """A batch on its way into the log, and one future for all of its records.
 
-    The future holds a value even where publishing failed; ``is_seen`` says that a caller knows of it.
+    The future is never given an exception: asyncio would complain about a failure that no caller awaited,
+    although ``flush`` reports it. A failure is its result, and ``is_seen`` says that a caller has had it.
     """
 
     batch: OpenBatch
     outcome: asyncio.Future[Sent | BrokerError]
     record_ids: list[bytes] = field(default_factory=list)
+    """The ids of its records in order; they are kept when the bodies are dropped, for the tickets."""
     is_seen: bool = False
     timer: asyncio.TimerHandle | None = None
+    """Closes the batch when it has been open for the publisher's ``linger_s``."""
 
     @property
     def error(self) -> BrokerError | None:
-        """Why it failed, if it is settled and did."""
+        """The reason why the batch was not published; None if it was, or is not settled yet."""
         if not self.outcome.done() or self.outcome.cancelled():
             return None
         result = self.outcome.result()
         return result if isinstance(result, BrokerError) else None
 
     def settle(self, outcome: Sent | BrokerError) -> None:
-        """Tell everybody who waits, and forget the bodies."""
+        """Give all tickets their answer, and drop the records' bodies."""
         self.batch.items.clear()
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
 
 class Ticket:
-    """``await ticket`` gives the record's Published, or raises why it could not be published.
+    """``await ticket`` returns the record's Published, or raises the reason why it was not published.
 
-    Awaiting it twice, by two tasks, or not at all does no harm; a failure that no ticket's holder has
-    seen is raised by ``flush``.
+    A ticket may be awaited twice, by two tasks, or never. A failure that was awaited by nobody is raised
+    by the publisher's ``flush``.
     """
 
     __slots__ = ("_index", "_parcel")
@@ -84,13 +87,15 @@ class Ticket:
         return self._parcel.record_ids[self._index]
 
     def is_settled(self) -> bool:
-        """Tell whether awaiting it gives its answer at once."""
+        """Tell whether awaiting the ticket gives its answer at once."""
         return self._parcel.outcome.done()
 
     async def _redeem(self) -> Published:
         parcel = self._parcel
         if not parcel.outcome.done():
-            await asyncio.shield(parcel.outcome)  # a waiter that is cancelled cancels nobody else
+            # Shielded: all tickets of the batch wait for one future, and a caller that is cancelled would
+            # cancel it for the others.
+            await asyncio.shield(parcel.outcome)
         sent = parcel.outcome.result()
         if isinstance(sent, BrokerError):
             parcel.is_seen = True

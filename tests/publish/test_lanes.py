@@ -1,4 +1,4 @@
-"""Which records travel together."""
+"""Lanes and their open batches: which records share a batch."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def item(size: int = 10, terms: RecordTerms | None = None) -> Item:
     return Item(record_id=bytes(16), terms=terms or record_terms(20_000), body=bytes(size))
 
 
-def filled(batch: OpenBatch, one: Item) -> int:
-    """How many of these a batch takes."""
+def filled(batch: OpenBatch, item: Item) -> int:
+    """Fill a batch with copies of a record and return how many it took."""
     count = 0
-    while batch.take(one) is not None:
+    while batch.take(item) is not None:
         count += 1
     return count
 
 
 def test_a_batch_takes_so_many_records_and_no_more() -> None:
-    """A batch is full with max_records, says so, and takes no other."""
+    """A batch with max_records is full, says so, and takes no other record."""
     batch = OpenBatch(LANE, Limits(max_records=3))
     assert [batch.take(item()) for _ in range(3)] == [0, 1, 2]
     assert batch.is_full
@@ -48,7 +48,7 @@ def test_a_batch_takes_so_many_bytes() -> None:
     batch = OpenBatch(LANE, Limits())
     count = filled(batch, item(32 * 1024))
     assert 20 < count < 31
-    assert batch.take(item(0)) == count, "what is smaller still fits"
+    assert batch.take(item(0)) == count, "a smaller record still fits"
 
 
 def test_any_record_fits_an_empty_batch() -> None:
@@ -81,7 +81,7 @@ sizes = st.lists(st.sampled_from([0, 1, 400, 507, 508, 509, 5_000, 32 * 1024]), 
 
 @given(sizes, st.booleans(), st.booleans())
 def test_a_batch_that_was_taken_is_never_too_large(sizes: list[int], many: bool, shared: bool) -> None:
-    """Whatever a batch takes, the log takes: its bytes are at most what was counted."""
+    """The log takes whatever a batch has taken: its bytes are at most as many as were counted."""
     coalition = Coalition.create()
     releasable = tuple(sorted(AGENCIES)) if many else ()
     batch = OpenBatch(replace(LANE, releasable_to=releasable), Limits())

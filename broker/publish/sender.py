@@ -1,0 +1,144 @@
+"""The sender of one partition: it appends one batch after another, on a stream of its own.
+
+A *stream* is a chain of batches of one issuer: each names the batch before it, so that a reader notices a
+batch that was left out. Sending one batch has four steps:
+
+    (1) the directory is read on, at most once a second, and the batch's permission is checked again
+    (2) the batch is built for the next place of the stream
+    (3) it is appended and settled (``broker.participant.settle``); a retry appends the same bytes
+    (4) the stream moves on to the next place
+
+A stream has at most one unsettled batch. It is begun anew in each epoch, after ``idle_us`` without a batch,
+and after an append that failed for good: the place of that batch may be used up, or may not.
+
+A publisher does not read the partition, so it does not see the streams of other processes of its agency.
+When an issuer has too many streams, a reader closes the one that was silent longest; a publisher has left
+such a stream by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from dataclasses import dataclass, field
+
+from broker.clock import day_of
+from broker.directory import Channel, Directory, Epoch
+from broker.errors import BrokerError
+from broker.log.protocol import Message, Partition
+from broker.logger import get_logger
+from broker.participant.participant import Participant
+from broker.participant.settle import append_settled
+from broker.publish.admission import Admission
+from broker.publish.assembly import StreamPlace, build_record_batch
+from broker.publish.lanes import OpenBatch
+from broker.publish.permission import check_publisher, check_terms
+from broker.publish.tickets import Parcel, Sent
+from broker.wire.terms import RecordTerms
+
+__all__ = ["Sender"]
+
+_log = get_logger("broker.publish")
+
+
+@dataclass(slots=True)
+class Sender:
+    """Appends the closed batches of one partition, one at a time.
+
+    The publisher fills ``queue`` and owns ``task``, which empties it; the other fields change in ``send``
+    alone. Since there is one task to a sender, nothing here is locked.
+    """
+
+    participant: Participant
+    admission: Admission
+    partition: Partition
+    idle_us: int
+    queue: deque[Parcel] = field(default_factory=deque)
+    """Closed batches that are not settled; the first of them is the one that is being sent."""
+    task: asyncio.Task[None] | None = None
+    _place: StreamPlace | None = None
+    """The place of the next batch; None when the next batch begins a stream."""
+    _epoch: int = -1
+    _used_at: int = 0
+    """Epoch and time, in microseconds, of the last batch of the stream."""
+    _end: int | None = None
+    """An offset that is known to be at or before the partition's end; settling an append reads from it."""
+    _is_appending: bool = False
+
+    @property
+    def appending(self) -> Parcel | None:
+        """The batch that was given to the log and whose outcome is not known, if there is one."""
+        return self.queue[0] if self._is_appending and self.queue else None
+
+    async def send(self, batch: OpenBatch) -> Sent:
+        """Append a batch, and return when it is durable.
+
+        Raises what ``append_settled`` raises, and UsageError or KasUnavailable when the batch may no longer
+        be published. Cancelled while it appends, the batch is in the log as a whole or not at all.
+        """
+        participant = self.participant
+        lane = batch.lane
+        now = participant.clock()
+        directory = await self.admission.directory()  # (1)
+        channel, epoch = self._check(batch, directory, now)
+        place = self._next_place(channel, epoch, now)
+        built = build_record_batch(  # (2)
+            directory,
+            participant.keyring,
+            channel,
+            schema=participant.store.current(lane.record_type),
+            items=batch.items,
+            place=place,
+            issued_at=now,
+            releasable_to=lane.releasable_to,
+        )
+        offset = await self._append([Message(key, value) for key, value in built.messages])  # (3)
+        self._place = place.behind(built)  # (4)
+        self._epoch = epoch.number
+        self._used_at = now
+        _log.debug(
+            "batch published",
+            channel=lane.channel,
+            topic=lane.topic,
+            offset=offset,
+            records=len(batch.items),
+            batch_id=built.batch_id.hex(),
+        )
+        return Sent(offset, built.batch_id)
+
+    def _check(self, batch: OpenBatch, directory: Directory, now: int) -> tuple[Channel, Epoch]:
+        """Check again what was checked when the records were taken: the directory or the day may be new."""
+        lane = batch.lane
+        participant = self.participant
+        channel, epoch = check_publisher(
+            directory, participant.name, participant.keyring.signing.key_id, lane.channel, lane.record_type
+        )
+        for terms in batch.terms:
+            if isinstance(terms, RecordTerms):
+                check_terms(channel, terms, day_of(now))
+        return channel, epoch
+
+    def _next_place(self, channel: Channel, epoch: Epoch, now: int) -> StreamPlace:
+        is_idle = now - self._used_at > self.idle_us
+        if self._place is not None and self._epoch == epoch.number and not is_idle:
+            return self._place
+        if channel.needs_new_epoch:
+            _log.warning("channel needs new keys", channel=channel.name, epoch=epoch.number)
+        return StreamPlace(stream=secrets.token_bytes(16))
+
+    async def _append(self, messages: list[Message]) -> int:
+        # The place is given up before the append: if the append fails, its outcome may never be known, and
+        # a second batch at the same place would look like a forged stream.
+        self._place = None
+        self._is_appending = True
+        try:
+            offset = await append_settled(self.participant.log, self.partition, messages, start=self._end)
+        except BrokerError:
+            self._is_appending = False
+            raise
+        # A cancellation passes by here without clearing the flag: then nobody knows what became of the
+        # batch, and the publisher must say so (``Publisher._abandon``).
+        self._is_appending = False
+        self._end = offset + len(messages)
+        return offset
