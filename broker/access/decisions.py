@@ -1,6 +1,6 @@
-"""A whole request decided: every record that it names, from one state of the logs.
+"""Decisions about a whole request: about every record that it names, from one state of the logs.
 
-The key access service decides with this before it logs, and replay decides again from the entry.
+The key access service decides with this before it logs, and the replay decides again from the entry.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["decide_request", "is_participant", "is_wholly_denied", "record_outco
 
 
 def is_participant(directory: Directory, issuer: str, channel: str) -> bool:
-    """Whether somebody is a member or an auditor of a channel; to all others it does not exist."""
+    """Whether the issuer is a member or an auditor of the channel; for all others it does not exist."""
     found = directory.channel(channel)
     return found is not None and (issuer in found.members or issuer in found.auditors)
 
@@ -26,7 +26,7 @@ def is_participant(directory: Directory, issuer: str, channel: str) -> bool:
 def decide_request(
     request: AccessRequest, directory: Directory, records: ChannelRecords, partition: int, now: int
 ) -> dict[RecordRef, Decision]:
-    """What is decided for each record asked for, in the order of the request.
+    """Decide about each record of the request, in its order.
 
     ``partition`` is the channel's number, ``now`` the access entry's issued_at in microseconds.
     """
@@ -48,7 +48,7 @@ def _decide_item(
     partition: int,
     now: int,
 ) -> Iterator[tuple[int, Decision]]:
-    """Each index with its decision; records of the same terms and state are decided once."""
+    """Yield each index with its decision. Records of the same terms and the same state are decided once."""
     batch = records.find(item)
     unknown = decide_unknown(request, directory, partition)
     known: dict[tuple[int, int], tuple[RecordState, Decision]] = {}
@@ -58,19 +58,20 @@ def _decide_item(
             continue
         state = records.state(batch, index)
         key = (batch.term_of[index], id(state))
-        if key not in known:  # the state is kept beside its decision: its id stays its own
+        if key not in known:
+            # The state is kept beside its decision, so that no other state can get its id meanwhile.
             known[key] = state, decide(request, batch.entry(index), directory, state, now)
         yield index, known[key][1]
 
 
 def is_wholly_denied(decisions: Mapping[RecordRef, Decision]) -> bool:
-    """Whether nothing at all is allowed."""
+    """Whether every record of the request is denied."""
     return all(decision.verdict is Verdict.DENIED for decision in decisions.values())
 
 
 def record_outcomes(decisions: Mapping[RecordRef, Decision]) -> tuple[RecordOutcome, ...]:
-    """Decisions as an access entry lists them: grouped by item and by what was decided, in order."""
+    """Return the decisions as an access entry lists them: grouped by item, equal decisions together."""
     return tuple(
-        RecordOutcome(item=item, indexes=indexes, verdict=one.verdict, reason=one.reason)
-        for item, one, indexes in grouped(decisions)
+        RecordOutcome(item=item, indexes=indexes, verdict=decision.verdict, reason=decision.reason)
+        for item, decision, indexes in grouped(decisions)
     )

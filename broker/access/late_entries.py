@@ -1,6 +1,7 @@
-"""What a LATE entry brings back: batches of the access log that were cut off after they were durable.
+"""LATE entries: batches of the access log that somebody cut off after they were durable, put back.
 
-They count as if they stood: the key access service and replay both take what they list and erase.
+The batches within a LATE entry count as if they had never been cut: the key access service and the replay
+both apply their collections and erasures. Otherwise an operator could undo an erasure by cutting the log.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def lost_manifests(
     partition: int,
     keys: Callable[[int], EpochKey | None],
 ) -> Iterator[OpenedManifest | str]:
-    """The manifests among cut messages, if their bodies follow; what is wrong with what is none.
+    """Yield each manifest among cut messages whose bodies follow it, or a text that says what is wrong.
 
-    Each is judged by the directory that it claims: it was judged by its place when it stood.
+    Nothing is yielded behind such a text: where a message is wrong, the borders of the next are unknown.
     """
     at = 0
     while at < len(messages):
@@ -35,7 +36,8 @@ def lost_manifests(
             yield opened
             return
         count = opened.manifest.count
-        digests = b"".join(sha256(one.value).digest() for one in messages[at + 1 : at + 1 + count])
+        bodies = messages[at + 1 : at + 1 + count]
+        digests = b"".join(sha256(body.value).digest() for body in bodies)
         if digests != opened.entries.digests:
             yield "the bodies are not those of its manifest"
             return
@@ -58,6 +60,7 @@ def _open_lost(
             partition=partition,
             key=key.key,
         )
+        # Judged by the directory that it claims. It was judged by its place too, while it stood there.
         verify_manifest(history.at(opened.manifest.header.directory_size), opened)
     except (OpenError, FormatError, UsageError, NotEntitled, SignatureInvalid) as error:
         return error.message

@@ -1,16 +1,19 @@
-"""The decision: one pure function, by which the KAS decides and replay decides again.
+"""The decision about one record: a pure function, by which the service decides and the replay again.
 
     decide(request, entry, directory, state, now) -> Decision
 
-``entry`` is what the manifest says of the record, ``state`` what later records and the take-over
-made of it, ``directory`` the directory at the recorded size, ``now`` the access entry's issued_at
-in microseconds. The first reason that denies is the answer; nothing allows by default.
+``entry`` is what the manifest says about the record. ``state`` is what became of the record since: whether
+the service took its batch over, and what its originator ordered. ``directory`` is the directory at the
+recorded size, and ``now`` the access entry's issued_at in microseconds. The first reason that denies is the
+answer, so the order of the checks is part of the protocol: the replay must find the same reason. Nothing is
+allowed by default.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.clock import DAY_US
 from broker.directory import Channel, Directory
 from broker.wire.access import AccessRequest
 from broker.wire.manifest import CollectionStatus, Operation, Reason, Verdict
@@ -34,14 +37,13 @@ __all__ = [
     "denied",
 ]
 
-_MICROSECONDS_A_DAY = 86_400_000_000
 _JUDICIAL = frozenset({Purpose.PROSECUTION, Purpose.PENALTY_EXECUTION, Purpose.CRIMINAL_PROCEEDINGS})
-"""Judicial proceedings: what H1 excludes, and the only purposes that RESTRICT leaves."""
+"""Judicial proceedings: handling code H1 excludes them, and a restricted record is read for them alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordEntry:
-    """What the manifest says of one record."""
+    """What the manifest says about one record."""
 
     topic: str
     partition: int
@@ -53,9 +55,9 @@ class RecordEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordState:
-    """What became of a record: its take-over, and the orders of its originator that were applied.
+    """What became of a record: the status of its batch, and the orders of its originator.
 
-    ``erase_by`` is the earliest that a RECTIFY gave it, a day; None where none did.
+    ``erase_by`` is the earliest day that a RECTIFY gave it, counted from 1970-01-01; None without one.
     """
 
     status: CollectionStatus
@@ -67,7 +69,7 @@ class RecordState:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """ALLOWED, or DENIED with its reason."""
+    """ALLOWED, or DENIED with a reason."""
 
     verdict: Verdict
     reason: Reason | None = None
@@ -77,20 +79,20 @@ ALLOWED = Decision(Verdict.ALLOWED)
 
 
 def denied(reason: Reason) -> Decision:
-    """DENIED for this reason."""
+    """Return the decision DENIED with this reason."""
     return Decision(Verdict.DENIED, reason)
 
 
 def decide(
     request: AccessRequest, entry: RecordEntry, directory: Directory, state: RecordState, now: int
 ) -> Decision:
-    """Whether this request may read this record.
+    """Decide whether this request may read this record.
 
-    (1) a member of the record's channel, admitted and not suspended, and the channel is open, since
-    no entry can be written for a closed one, (2) taken over by the KAS,
-    (3) the epoch was granted to it, (4) record type, (5) purpose against the channel and the
-    record, (6) the operation and its mandate, (7) handling codes, (8) releasable_to,
-    (9) restricted, withdrawn, erased, expired.
+    (1) The requester is a member of the record's channel, admitted and not suspended, and the channel is
+    open, since no access entry can be written for a closed one, (2) the service took the batch over,
+    (3) the epoch was granted to the requester, (4) the channel has the record type, (5) channel and record
+    permit the purpose, (6) the operation has its mandate, (7) the handling codes permit the purpose,
+    (8) releasable_to names the requester, (9) the record is not erased, withdrawn, expired or restricted.
     """
     reason = _deny_party(request, directory, entry.partition)  # (1)
     if reason is not None:
@@ -115,15 +117,18 @@ def decide(
 
 
 def decide_unknown(request: AccessRequest, directory: Directory, partition: int) -> Decision:
-    """The answer for a record that is not where the request says: DENIED, with who asks looked at first."""
+    """Decide about a record that does not stand where the request says: always DENIED.
+
+    The requester is looked at first, so that a suspended agency does not learn which records exist.
+    """
     return denied(_deny_party(request, directory, partition) or Reason.UNKNOWN_RECORD)
 
 
 def decide_log(request: AccessRequest, directory: Directory, partition: int) -> Decision:
-    """Whether this request may read a range of the channel's access log.
+    """Decide whether this request may read a range of the channel's access log.
 
-    Auditors of the channel read all of it, members what concerns them; for the four purposes of
-    LED art. 25(2) only.
+    Auditors of the channel read all of it, members the entries that concern them. Both do so for the four
+    purposes of LED art. 25(2) only.
     """
     channel = directory.channel(request.channel)
     if channel is not None and request.issuer in channel.auditors and channel.number == partition:
@@ -156,9 +161,10 @@ def _deny_party(request: AccessRequest, directory: Directory, partition: int) ->
 
 
 def _deny_purpose(purpose: Purpose, channel: Channel, shared_for: Purpose) -> Reason | None:
-    """Purposes of the LED stand for one another where the channel allows them (LED art. 4(2));
+    """Return why this purpose may not be served, or None.
 
-    welfare purposes fall under other law and are neither widened to the LED nor narrowed from it.
+    A record shared for one purpose of the LED is read for any other of them that the channel allows (LED
+    art. 4(2)). Welfare purposes fall under other law: a record shared for one is read for the same one only.
     """
     if purpose in LOG_PURPOSES or purpose not in channel.purposes:
         return Reason.PURPOSE_CHANNEL
@@ -202,7 +208,7 @@ def _deny_state(purpose: Purpose, terms: RecordTerms, state: RecordState, now: i
     if state.withdrawn:
         return Reason.WITHDRAWN
     erase_by = terms.erase_by if state.erase_by is None else min(terms.erase_by, state.erase_by)
-    if now >= erase_by * _MICROSECONDS_A_DAY:
+    if now >= erase_by * DAY_US:
         return Reason.EXPIRED
     if state.restricted and purpose not in _JUDICIAL:
         return Reason.RESTRICTED

@@ -1,15 +1,18 @@
-"""The records of a channel as the decision sees them: a pure fold of verified batches.
+"""States of a channel's records, as the decision needs them: a pure fold of verified batches.
 
-The key access service and replay both keep a ``ChannelRecords``, so that both decide from the same
-state. It depends only on which messages were applied, not on the order in which topics were read:
+The key access service and the replay both keep a ``ChannelRecords``, so that both decide from the same
+state. The state depends on which messages were applied, and not on the order in which topics were read:
 
-    - a batch counts at its first offset; copies elsewhere are no batches
-    - what became of a batch is what the first access entry that lists it says
-    - an order (RECTIFY, RESTRICT, WITHDRAW, ERASE) counts only for records of its own issuer,
-      unless its own batch was REFUSED, and until its issuer WITHDRAWs the order itself
-    - RESTRICT holds until a later RECTIFY; later is by append time, then topic, then offset
-    - RECTIFY with an earlier erase_by shortens the retention of its targets (LED art. 5); none lengthens it
-    - what an ErasureTerms entry names is erased, whatever was ordered since
+    - A batch counts at its first offset. A copy at another offset is no batch.
+    - The first access entry that lists a batch says what became of it.
+    - An order (RECTIFY, RESTRICT, WITHDRAW, ERASE) counts only for records of its own issuer. It does not
+      count when its own batch was REFUSED, and no more once its issuer WITHDRAWs the order itself.
+    - RESTRICT holds until a later RECTIFY. Orders are compared by append time, then topic, then offset.
+    - RECTIFY with an earlier erase_by shortens the retention of its targets (LED art. 5). No order
+      lengthens it.
+    - A record that an ErasureTerms entry names is erased, whatever was ordered since.
+
+Only ``add``, ``list`` and ``shred`` change the state, and each makes ``version`` grow.
 """
 
 from __future__ import annotations
@@ -30,12 +33,12 @@ __all__ = ["ChannelRecords", "IndexedBatch"]
 _Key = tuple[bytes, int]
 _When = tuple[int, str, int]
 _UNTOUCHED = {status: RecordState(status=status) for status in CollectionStatus}
-"""What most records are: nothing was ever ordered."""
+"""The state of a record on which nothing was ever ordered, by the status of its batch. Most are like this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexedBatch:
-    """What is kept of a batch in memory."""
+    """A batch as it is kept in memory: without digests, check values and seals, which decide nothing."""
 
     batch_id: bytes
     topic: str
@@ -51,7 +54,7 @@ class IndexedBatch:
     term_of: bytes
 
     def entry(self, index: int) -> RecordEntry:
-        """What the manifest says of one record."""
+        """Return what the manifest says about one record."""
         return RecordEntry(
             topic=self.topic,
             partition=self.partition,
@@ -62,14 +65,14 @@ class IndexedBatch:
         )
 
     def context(self, genesis: bytes) -> bytes:
-        """What binds its shares to it."""
+        """Return the context that binds the batch's shares to it."""
         place = (self.topic, self.partition, self.epoch, self.issuer, self.manifest_id)
         return context_of(genesis, *place)
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A record that acts on an earlier one; ``record`` is its own name."""
+    """A record that acts on an earlier one. ``record`` names the order itself, not its target."""
 
     action: Action
     record: _Key
@@ -82,18 +85,20 @@ class ChannelRecords:
 
     def __init__(self) -> None:
         self.version = 0
-        """Grows with whatever may change a decision."""
+        """A number that grows with every change that may change a decision."""
         self._batches: dict[bytes, IndexedBatch] = {}
         self._listed: dict[bytes, Collected] = {}
         self._orders: dict[_Key, dict[str, list[_Order]]] = {}
-        """By record and by who orders: what others order costs its originator nothing."""
+        """By target, then by the order's issuer. Orders of other agencies never count, and a member who
+        wrote thousands of them on somebody's record must not make its originator's readers wait."""
         self._shredded: dict[bytes, int] = {}
+        """By batch: bit i is set where record i was shredded."""
         self._terms: dict[RecordTerms, RecordTerms] = {}
 
     # applying
 
     def add(self, batch: VerifiedBatch) -> IndexedBatch | None:
-        """Take a batch of records; None where it stands at an earlier offset already."""
+        """Take a batch of records. Returns None when it stands at an earlier offset already."""
         if batch.batch_id in self._batches:
             return None
         manifest = batch.opened.manifest
@@ -127,7 +132,7 @@ class ChannelRecords:
         return True
 
     def _shared(self, terms: Terms) -> RecordTerms:
-        """One object for equal terms, which most batches have: memory is for the batches."""
+        """Return one object for equal terms, which most batches have, to save memory."""
         if not isinstance(terms, RecordTerms):
             raise TypeError("a batch of records with other terms is not verified")
         if terms.targets or len(self._terms) > 4096:
@@ -143,16 +148,17 @@ class ChannelRecords:
                 by_issuer.setdefault(batch.issuer, []).append(order)
 
     def list(self, batches: Iterable[Collected]) -> None:
-        """Take a COLLECTION entry; a batch that is listed already stays what it was."""
+        """Take a COLLECTION entry. A batch that is listed already keeps its first status."""
         self.version += 1
-        for one in batches:
-            if one.status is not CollectionStatus.UNKNOWN:
-                self._listed.setdefault(one.batch_id, one)
+        for collected in batches:
+            if collected.status is not CollectionStatus.UNKNOWN:
+                self._listed.setdefault(collected.batch_id, collected)
 
     def shred(self, terms: ErasureTerms) -> None:
-        """Take an erasure entry; what it says of a record that no batch can have says nothing."""
+        """Take an erasure entry. A target with an index that no batch can have is passed over."""
         self.version += 1
         for target in terms.targets:
+            # Without the bound, an index near 2**31 would make a number of 256 MB.
             if 0 <= target.index < MAX_RECORDS:
                 shredded = self._shredded.get(target.batch_id, 0)
                 self._shredded[target.batch_id] = shredded | 1 << target.index
@@ -160,24 +166,24 @@ class ChannelRecords:
     # asking
 
     def batch(self, batch_id: bytes) -> IndexedBatch | None:
-        """The batch of this name."""
+        """Return the batch with this id, wherever it stands."""
         return self._batches.get(batch_id)
 
     def find(self, item: RecordItem) -> IndexedBatch | None:
-        """The batch that an item names, if it stands just there."""
-        found = self._batches.get(item.batch_id)
-        return found if found and (found.topic, found.offset) == (item.topic, item.offset) else None
+        """Return the batch that an item of a request names, if it stands exactly there."""
+        batch = self._batches.get(item.batch_id)
+        return batch if batch and (batch.topic, batch.offset) == (item.topic, item.offset) else None
 
     def listed(self, batch_id: bytes) -> Collected | None:
-        """What the access log says became of a batch."""
+        """Return what the access log says became of a batch; None when no entry lists it."""
         return self._listed.get(batch_id)
 
     def shredded(self, batch_id: bytes) -> int:
-        """Bit i is set where the access log says that the share of record i was shredded."""
+        """Return a number whose bit i is set where the access log says that record i was shredded."""
         return self._shredded.get(batch_id, 0)
 
     def state(self, batch: IndexedBatch, index: int) -> RecordState:
-        """What became of one record, as far as was applied."""
+        """Return what became of one record, as far as messages were applied."""
         listed = self._listed.get(batch.batch_id)
         status = listed.status if listed else CollectionStatus.UNKNOWN
         orders = self._orders_on((batch.batch_id, index), batch.issuer)
@@ -190,7 +196,9 @@ class ChannelRecords:
             restricted=_is_restricted(counting),
             withdrawn=Action.WITHDRAW in actions,
             erased=Action.ERASE in actions or bool(self.shredded(batch.batch_id) >> index & 1),
-            erase_by=min((o.erase_by for o in counting if o.action is Action.RECTIFY), default=None),
+            erase_by=min(
+                (order.erase_by for order in counting if order.action is Action.RECTIFY), default=None
+            ),
         )
 
     def _orders_on(self, record: _Key, issuer: str) -> Sequence[_Order]:
@@ -208,6 +216,6 @@ class ChannelRecords:
 
 
 def _is_restricted(orders: Iterable[_Order]) -> bool:
-    restricted = max((o.when for o in orders if o.action is Action.RESTRICT), default=None)
-    rectified = max((o.when for o in orders if o.action is Action.RECTIFY), default=None)
+    restricted = max((order.when for order in orders if order.action is Action.RESTRICT), default=None)
+    rectified = max((order.when for order in orders if order.action is Action.RECTIFY), default=None)
     return restricted is not None and (rectified is None or rectified < restricted)

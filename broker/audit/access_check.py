@@ -17,11 +17,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from broker.access.answers import RecordRef, asked_for
+from broker.access.answers import RecordRef, requested_refs
 from broker.access.decisions import decide_request
 from broker.access.policy import Decision
 from broker.access.record_states import ChannelRecords
-from broker.access.requests import MAX_CLOCK_DIFFERENCE_US, check_form, check_signed
+from broker.access.request_checks import MAX_CLOCK_DIFFERENCE_US, check_form, check_signed
 from broker.audit.index import Index, Listed, StoredBatch, StoredEntry
 from broker.directory import Directory, History
 from broker.errors import FormatError, RequestRefused
@@ -265,7 +265,7 @@ def _outcomes(request: AccessRequest, terms: AccessTerms) -> dict[RecordRef, Dec
             if ref in found:
                 raise FormatError(f"two outcomes for record {index} of item {outcome.item}")
             found[ref] = Decision(outcome.verdict, outcome.reason)
-    if found.keys() != set(asked_for(request)):
+    if found.keys() != set(requested_refs(request)):
         raise FormatError("outcomes do not cover exactly what was asked for")
     return found
 

@@ -15,9 +15,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from broker.access.answers import open_log_entry
 from broker.access.client import KeyAccess
-from broker.access.requests import MAX_LOG_RANGE
+from broker.access.request_checks import MAX_LOG_RANGE
 from broker.audit.agency_entries import AgencyEntries
 from broker.audit.disclosures import Access, Disclosure, LogAsker, access_of, checked_details
 from broker.avro.schema import default_store
@@ -130,10 +129,8 @@ class _Reading:
         found: dict[bytes, set[int]] = {}
         for topic in default_store().topics:
             async for batch in self._batches(channel, topic):
-                ids = batch.opened.entries.record_ids
-                for index in range(batch.opened.manifest.count):
-                    if ids[index * 16 : index * 16 + 16] == record_id:
-                        found.setdefault(batch.batch_id, set()).add(index)
+                if indexes := batch.opened.entries.indexes_of(record_id):
+                    found.setdefault(batch.batch_id, set()).update(indexes)
         return found
 
     async def read(self, channel: Channel, is_wanted: Callable[[_Found], bool]) -> AsyncIterator[Access]:

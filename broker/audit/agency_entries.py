@@ -16,14 +16,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from broker.access.answers import (
+from broker.access.log_evidence import (
     MAX_ENTRIES_BYTES,
     LoggedAccess,
     check_log_entry,
     entries_size,
     open_log_entry,
 )
-from broker.access.requests import check_signed, log_item
+from broker.access.request_checks import check_signed
+from broker.access.requests import log_item
 from broker.audit.disclosures import Access, LogAsker, access_of, checked_details
 from broker.directory import Channel
 from broker.errors import FormatError, OpenError
@@ -133,5 +134,5 @@ def _check_stands(logged: LoggedAccess, entry: LogEntry, stored: _Stored) -> Non
     index = entry.index
     key, _ = stored.get(entry.offset, (b"", b""))
     body = stored.get(entry.offset + 1 + index)
-    if key != manifest_id or body != (manifest_id + index.to_bytes(4, "big"), entry.entry[32:64]):
+    if key != manifest_id or body != (manifest_id + index.to_bytes(4, "big"), logged.entry.digest):
         raise OpenError(f"the entry answered for access@{entry.offset} does not stand in the log")

@@ -8,7 +8,8 @@ from hashlib import sha256
 
 from broker.access.answers import RecordRef, open_answer
 from broker.access.client import KeyAccess
-from broker.access.requests import details_commitment, make_request
+from broker.access.request_checks import details_commitment
+from broker.access.requests import make_request
 from broker.directory import Channel
 from broker.errors import Denied, OpenError
 from broker.participant.participant import Participant

@@ -23,7 +23,6 @@ from broker.wire.terms import RecordTerms
 __all__ = ["ACCESS_TOPIC", "MessageView", "PartitionView", "directory_view"]
 
 ACCESS_TOPIC = "access"
-_UUID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +106,7 @@ class PartitionView:
             return "locked", {"locked": True}
         entries = opened.entries
         terms = entries.terms[entries.term_of[index]]
-        record_id = str(UUID(bytes=entries.record_ids[index * _UUID_BYTES : (index + 1) * _UUID_BYTES]))
+        record_id = str(UUID(bytes=entries.record_id(index)))
         words, facts = _terms(terms)
         facts = {"index": index, "record_id": record_id, **facts, "locked": True}
         if self.topic == ACCESS_TOPIC:

@@ -14,13 +14,8 @@ from typing import Self
 
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
-from broker.access.requests import (
-    MAX_CLOCK_DIFFERENCE_US,
-    MAX_ITEMS,
-    PreparedRequest,
-    make_request,
-    new_details,
-)
+from broker.access.request_checks import MAX_CLOCK_DIFFERENCE_US, MAX_ITEMS
+from broker.access.requests import PreparedRequest, make_request, new_details
 from broker.errors import KasStopped, KasUnavailable, PeerError, RequestRefused, UsageError
 from broker.log.outage import Outage, outlasting
 from broker.logger import get_logger

@@ -108,7 +108,7 @@ def not_delivered(batch: VerifiedBatch, index: int, reason: str) -> NotDelivered
         place=Place(batch.topic, batch.partition, batch.offset),
         batch_id=batch.batch_id,
         index=index,
-        record_id=batch.opened.entries.record_ids[index * 16 : index * 16 + 16],
+        record_id=batch.opened.entries.record_id(index),
         issuer=batch.header.issuer,
         reason=reason,
     )
@@ -211,9 +211,8 @@ class Opener:
         receipt: bytes,
     ) -> Delivery:
         entries, header = batch.opened.entries, batch.header
-        commitment = entries.commitments[index * 32 : index * 32 + 32]
         try:
-            plain = unlock(key, index, batch.bodies[index], commitment)  # (4)
+            plain = unlock(key, index, batch.bodies[index], entries.commitment(index))  # (4)
         except (OpenError, FormatError) as error:
             return self._blame(Kind.BODY_LOCKED, batch, error.message, index)
         terms = entries.terms[entries.term_of[index]]
@@ -244,7 +243,7 @@ class Opener:
                 return self._blame(Kind.RECORD_INVALID, batch, error.message, index)
         record = Record(
             record_type=schema.record_type,
-            record_id=entries.record_ids[index * 16 : index * 16 + 16],
+            record_id=entries.record_id(index),
             terms=terms,
             body=body,
         )

@@ -258,7 +258,7 @@ class RecordManifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entries:
-    """The entries of a batch as columns."""
+    """The entries of a batch as columns: cells of 16 bytes (salts, record ids) or of 32 bytes."""
 
     salts: bytes
     record_ids: bytes
@@ -267,6 +267,26 @@ class Entries:
     release_checks: bytes
     terms: tuple[Terms, ...]
     term_of: bytes
+
+    def record_id(self, index: int) -> bytes:
+        """Return the id of one record."""
+        return self.record_ids[index * 16 : index * 16 + 16]
+
+    def commitment(self, index: int) -> bytes:
+        """Return the commitment to one record's body."""
+        return self.commitments[index * 32 : index * 32 + 32]
+
+    def indexes_of(self, record_id: bytes) -> list[int]:
+        """Return the indexes of all records with this id: it is not unique, since anyone may repeat it."""
+        found: list[int] = []
+        # One search through the column: most batches of a log do not have the id that somebody looks for.
+        at = self.record_ids.find(record_id)
+        while at >= 0:
+            # What spans two neighbouring ids is not an id.
+            if at % 16 == 0:
+                found.append(at // 16)
+            at = self.record_ids.find(record_id, at + 1)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.access.requests import (
+from broker.access.request_checks import (
     MAX_CLOCK_DIFFERENCE_US,
     MAX_ITEMS,
     MAX_LOG_RANGE,
@@ -20,12 +20,9 @@ from broker.access.requests import (
     check_query,
     check_signed,
     details_commitment,
-    log_item,
-    make_query,
-    make_request,
-    new_details,
     parse_request,
 )
+from broker.access.requests import log_item, make_query, make_request, new_details
 from broker.crypto.sign import SigningKey
 from broker.directory import History, drafts
 from broker.errors import RequestRefused, UsageError

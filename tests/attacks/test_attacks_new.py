@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.access.answers import open_log_entry
+from broker.access.log_evidence import open_log_entry
 from broker.errors import PeerError
 from broker.subscribe.subscriber import Delivered, Violation
 from broker.verify.violations import MAX_DETAIL, Kind, Place

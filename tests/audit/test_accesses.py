@@ -110,7 +110,7 @@ async def _record_id(world: World, index: int) -> bytes:
     opened = open_manifest(
         envelope, genesis=world.coalition.genesis, topic="returns", partition=0, key=key.key
     )
-    return opened.entries.record_ids[index * 16 : index * 16 + 16]
+    return opened.entries.record_id(index)
 
 
 @pytest.mark.parametrize("purpose", [Purpose.INVESTIGATION, Purpose.PREVENTION])

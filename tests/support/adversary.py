@@ -107,7 +107,7 @@ class Loot:
         secrets = [self.release_secrets[place]] if place in self.release_secrets else guesses
         for i in range(opened.manifest.count):
             body = place._replace(offset=place.offset + 1 + i)
-            commitment = opened.entries.commitments[32 * i : 32 * i + 32]
+            commitment = opened.entries.commitment(i)
             value = rows[body].value or b""
             try:
                 key = body_key(context, members[0], i, release_share(context, secrets[0], i))

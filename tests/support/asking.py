@@ -9,7 +9,8 @@ from hashlib import sha256
 from typing import Any
 
 from broker.access.answers import Answer, open_answer
-from broker.access.requests import PreparedRequest, details_commitment, new_details
+from broker.access.request_checks import details_commitment
+from broker.access.requests import PreparedRequest, new_details
 from broker.clock import system_clock
 from broker.crypto.sign import SigningKey
 from broker.wire.access import AccessRequest

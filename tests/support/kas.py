@@ -435,7 +435,7 @@ class World:
 
     async def commitment(self, batch: Placed, index: int) -> bytes:
         """What the issuer committed to for a record."""
-        return self._opened(batch.batch).entries.commitments[index * 32 : index * 32 + 32]
+        return self._opened(batch.batch).entries.commitment(index)
 
     # looking at the access log
 

@@ -63,11 +63,11 @@ class _Search:
                 self.actions += [(one.batch_id, one.index, issuer, action) for one in terms.targets]
 
     def _places(self, batch: VerifiedBatch) -> list[int]:
-        wish, count = self.wish, batch.opened.manifest.count
+        wish = self.wish
         if wish.record_id is not None:
-            ids = batch.opened.entries.record_ids
-            return [i for i in range(count) if ids[i * 16 : i * 16 + 16] == wish.record_id]
-        return [wish.index] if batch.batch_id == wish.batch_id and wish.index < count else []
+            return batch.opened.entries.indexes_of(wish.record_id)
+        is_there = batch.batch_id == wish.batch_id and wish.index < batch.opened.manifest.count
+        return [wish.index] if is_there else []
 
 
 async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Found, list[LaterAction]]]:

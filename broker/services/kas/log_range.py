@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 
-from broker.access.answers import MAX_ENTRIES_BYTES, Outcome, RecordRef, entries_size
+from broker.access.answers import Outcome, RecordRef
+from broker.access.log_evidence import MAX_ENTRIES_BYTES, entries_size
 from broker.access.record_states import ChannelRecords
 from broker.crypto.lock import body_key, context_of, release_share
 from broker.crypto.merkle import inclusion_path
@@ -23,7 +24,7 @@ from broker.wire.batch import entry_bytes, leaf_hashes
 from broker.wire.encoding import decode
 from broker.wire.manifest import AccessTerms, DenialTerms, ErasureTerms, LogItem, RecordItem, Terms
 
-__all__ = ["concerns", "entries_asked_for"]
+__all__ = ["concerns", "requested_entries"]
 
 
 def concerns(name: str, terms: Terms, records: ChannelRecords) -> bool:
@@ -49,7 +50,7 @@ def _issued(name: str, batch_id: bytes, records: ChannelRecords) -> bool:
     return batch is not None and batch.issuer == name
 
 
-async def entries_asked_for(
+async def requested_entries(
     means: Means, state: ChannelState, request: AccessRequest, outcomes: Mapping[RecordRef, Outcome]
 ) -> tuple[LogEntry, ...]:
     """The entries of the range that was asked for and released: all for auditors, else what concerns."""

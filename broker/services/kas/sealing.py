@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from broker.access.answers import Outcome, RecordRef, encode_answer, receipt_outcomes
-from broker.access.requests import CheckedRequest
+from broker.access.request_checks import CheckedRequest
 from broker.crypto.seal import answer_info, seal
 from broker.errors import NotEntitled, RequestRefused
 from broker.logger import get_logger

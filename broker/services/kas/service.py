@@ -25,10 +25,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from broker.access.answers import Outcome, RecordRef, asked_for
+from broker.access.answers import Outcome, RecordRef, requested_refs
 from broker.access.decisions import decide_request, is_participant, is_wholly_denied, record_outcomes
 from broker.access.policy import Decision
-from broker.access.requests import (
+from broker.access.request_checks import (
     CheckedRequest,
     check_issuer,
     check_query,
@@ -46,7 +46,7 @@ from broker.services.kas.channel_service import FollowedChannel, Means
 from broker.services.kas.held import HeldReleases
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
-from broker.services.kas.log_range import entries_asked_for
+from broker.services.kas.log_range import requested_entries
 from broker.services.kas.release import not_released, release
 from broker.services.kas.sealing import seal_answer, sign_collections
 from broker.wire.access import BatchRef, EntryRef, LogEntry
@@ -237,7 +237,7 @@ class KeyAccessService:
             if now_known != (latest.version, latest.directory):
                 still = decide_request(request, now_known[1], state.records, channel.number, latest.at)
             outcomes, shares = await release(self._means, request, state.records, decided.decisions, still)
-            entries = await entries_asked_for(self._means, state, request, outcomes)
+            entries = await requested_entries(self._means, state, request, outcomes)
             # Reading what is released may have taken its time, and others read the directory on.
             if self._holds(latest) and (state.records.version, self._means.directory) == now_known:
                 return self._seal(checked, entry, outcomes, shares, entries)
@@ -283,7 +283,7 @@ class KeyAccessService:
         """The one answer to who takes no part in a channel, whether it exists or not: DENIED, unlogged."""
         self.stranger_denials += 1
         denied = Outcome(Verdict.DENIED, Reason.NOT_MEMBER, False)
-        return self._seal(checked, None, dict.fromkeys(asked_for(checked.request), denied))
+        return self._seal(checked, None, dict.fromkeys(requested_refs(checked.request), denied))
 
     def _seal(
         self,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.access.answers import Answer, Outcome, RecordRef, open_log_entry, share_of
+from broker.access.answers import Answer, Outcome, RecordRef, share_of
+from broker.access.log_evidence import open_log_entry
 from broker.access.requests import new_details
 from broker.directory import drafts
 from broker.errors import (
