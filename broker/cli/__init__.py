@@ -1,11 +1,10 @@
-"""The command line: one file for each group of commands, registered in ``main``.
+"""The command line: options and questions, words for people, JSON for programs, exit codes.
 
-main            the groups, errors and exit codes, what is written to stderr
-context         what every command is given: the profile chosen, words or JSON
-opening         profiles opened, asking for the passphrase at the terminal
-output, render  tables, JSON and words; what kinds and reasons mean
-issuing         statements of the directory signed, appended or written to a file to be signed on
-demo*           the story that ``ftf-broker demo`` plays, one module for each part of it
+``main`` registers one file for each command or group of commands. What they share stands in ``context``
+(the chosen profile, ``--json``), ``opening`` (profiles opened, with a question for the passphrase),
+``output`` (tables and lines), ``interrupt`` (Ctrl-C) and ``progress_bar``. ``found/`` changes who takes part,
+``read/`` reads records, ``demo/`` plays a story.
 
-A participant at work (profile, keys, log) is ``broker.session``, which needs no command line.
+Nothing is decided here: a command checks what a person typed, calls a room below, and shows the result by
+``broker.show``. A program that takes part uses ``broker.session`` and needs no command line.
 """

@@ -1,4 +1,4 @@
-"""``audit``: prove that the logs are whole, and tell who read what, when and why."""
+"""``audit``: the commands of an auditor: replay the logs, and list who read what, when and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``audit accesses``: who read what, when, why and on what legal basis; asking is logged as well."""
+"""``audit accesses``: list who read what, when, why and on what legal basis; asking is logged too."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ async def command(
     profile: Profile,
     as_json: bool,
 ) -> int:
-    """Tell who read what, when, why and on what legal basis.
+    """List who read what, when, why and on what legal basis.
 
-    For the four purposes that the law allows (LED art. 25). An auditor of the channel learns of every
-    access, which is read from the log itself; an agency that is a member, of those to what it shared and
-    of its own. Person, case and justification come from the key access service, and that reading is
+    The law allows it for four purposes (LED art. 25). An auditor of the channel is shown every access,
+    which is read from the log itself. An agency that is a member is shown the accesses to what it shared,
+    and its own. Person, case and justification come from the key access service, and that reading is
     logged too.
 
     \b
@@ -75,7 +75,7 @@ async def command(
         found = []
         async with session.key_access() as kas:
             try:
-                async for one in accesses(
+                async for access in accesses(
                     session.participant,
                     kas,
                     channels=channels or None,
@@ -86,15 +86,15 @@ async def command(
                     purpose=why.known_purpose,
                     details=why.details,
                 ):
-                    found.append(one)
+                    found.append(access)
                     if not as_json:
-                        _print(one, session.log)
+                        _print(access, session.log)
             except Denied as error:
                 meaning = reason_meaning(error.reason)
                 raise Denied(f"{error.reason}: {meaning.says}", hint=meaning.do) from None
         if as_json:
-            print_json({"accesses": [_to_json(one, session.log) for one in found]})
-        is_audit = all(profile.name in session.directory.channels[one].auditors for one in asked)
+            print_json({"accesses": [_to_json(access, session.log) for access in found]})
+        is_audit = all(profile.name in session.directory.channels[name].auditors for name in asked)
     logged = "reading their details was logged too" if found else "so nothing was read, and nothing logged"
     if not found and not is_audit:
         logged = "asking was logged too"
@@ -114,17 +114,20 @@ def _micros(day: datetime) -> int:
 
 
 def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Tell what can be told without the key access service, before anything is asked and logged.
+    """Return the channels that will be asked for.
 
-    The channels that will be asked for.
+    What is wrong with the question is found here, before anything is asked and logged.
     """
-    directory, name = session.directory, session.profile.name
+    directory = session.directory
+    name = session.profile.name
     is_agency = session.profile.role is Role.AGENCY
-    ours = sorted(one.name for one in directory.channels.values() if name in one.auditors | one.members)
+    ours = sorted(
+        channel.name for channel in directory.channels.values() if name in channel.auditors | channel.members
+    )
     hint = f"you {'are a member of' if is_agency else 'audit'}: {', '.join(ours) or 'none'}"
-    for one in channels:
-        if directory.channel(one) is None:
-            raise UsageError(f"there is no channel '{one}'", hint=hint)
+    for wanted in channels:
+        if directory.channel(wanted) is None:
+            raise UsageError(f"there is no channel '{wanted}'", hint=hint)
     if not ours or not set(channels) <= set(ours):
         reason = Reason.NOT_MEMBER if is_agency else Reason.NOT_AUDITOR
         meaning = reason_meaning(reason)
@@ -137,10 +140,11 @@ def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> t
 # what is shown
 
 
-def _print(one: Access, log: Log) -> None:
-    request, details = one.request, one.details
-    place = f"{physical(log, 'access')}/{one.partition}@{one.offset}#{one.index}"
-    pairs = [("when", time_text(one.at)), ("who", request.issuer)]
+def _print(access: Access, log: Log) -> None:
+    request = access.request
+    details = access.details
+    place = f"{physical(log, 'access')}/{access.partition}@{access.offset}#{access.index}"
+    pairs = [("when", time_text(access.at)), ("who", request.issuer)]
     if details is None:
         pairs.append(("details", "erased: the month's key of the access log is gone"))
     else:
@@ -155,20 +159,20 @@ def _print(one: Access, log: Log) -> None:
             pairs.append(("passed on to", ", ".join(details.recipients)))
     under = f", mandate {printable(request.mandate_ref)}" if request.mandate_ref else ""
     pairs += [("purpose", f"{request.purpose}, {request.operation}{under}")]
-    pairs += [("what", said) for said in _said(one, log)]
-    pairs += [("channel", one.channel), ("logged as", place)]
+    pairs += [("what", said) for said in _said(access, log)]
+    pairs += [("channel", access.channel), ("logged as", place)]
     print_pairs("access", pairs)
     print_line("")
 
 
-def _said(one: Access, log: Log) -> Iterator[str]:
-    for disclosed in one.disclosures:
+def _said(access: Access, log: Log) -> Iterator[str]:
+    for disclosed in access.disclosures:
         item = disclosed.item
         why = f" ({disclosed.reason})" if disclosed.reason else ""
         if isinstance(item, LogItem):
-            what = f"{physical(log, 'access')}/{one.partition} from {item.start} to {item.end}"
+            what = f"{physical(log, 'access')}/{access.partition} from {item.start} to {item.end}"
         else:
-            what = f"{physical(log, item.topic)}/{one.partition}@{item.offset} {_indexes(disclosed)}"
+            what = f"{physical(log, item.topic)}/{access.partition}@{item.offset} {_indexes(disclosed)}"
         yield f"{disclosed.verdict}{why}: {what}"
 
 
@@ -178,15 +182,16 @@ def _indexes(disclosed: Disclosure) -> str:
     return f"index {shown}" + (f" and {more} more" if more > 0 else "")
 
 
-def _to_json(one: Access, log: Log) -> dict[str, object]:
-    request, details = one.request, one.details
+def _to_json(access: Access, log: Log) -> dict[str, object]:
+    request = access.request
+    details = access.details
     return {
-        "channel": one.channel,
+        "channel": access.channel,
         "topic": physical(log, "access"),
-        "partition": one.partition,
-        "offset": one.offset,
-        "index": one.index,
-        "at": instant_json(one.at),
+        "partition": access.partition,
+        "offset": access.offset,
+        "index": access.index,
+        "at": instant_json(access.at),
         "agency": request.issuer,
         "operation": request.operation.value,
         "purpose": request.purpose.value,
@@ -197,8 +202,8 @@ def _to_json(one: Access, log: Log) -> dict[str, object]:
         "case_reference": details and details.case_reference,
         "justification": details and details.justification,
         "recipients": details and list(details.recipients),
-        "request": one.request_digest.hex(),
-        "objects": [_object(disclosed, log) for disclosed in one.disclosures],
+        "request": access.request_digest.hex(),
+        "objects": [_object(disclosed, log) for disclosed in access.disclosures],
     }
 
 

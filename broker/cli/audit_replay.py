@@ -1,4 +1,4 @@
-"""``audit replay``: both logs of every channel verified, without reading a single record."""
+"""``audit replay``: verify both logs of every channel, without reading a single record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["command"]
 Row: TypeAlias = tuple[str, str, str, str]
 
 _SHOWN_OF_A_KIND = 3
-"""Consequences of one root and kind that are shown to people."""
+"""The consequences of one root and kind that people are shown; programs get all."""
 _MAX_KNOWN_BYTES = 64_000_000
 _DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK})
 
@@ -48,7 +48,7 @@ _DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK}
     "known_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Violations already dealt with, as replay --json prints them: shown, and not counted.",
+    help="Violations that you have dealt with, as replay --json prints them; they do not count.",
 )
 @click.option(
     "--receipts",
@@ -56,7 +56,7 @@ _DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK}
     type=click.Path(path_type=Path),
     metavar="FILE",
     multiple=True,
-    help="Receipts that an agency kept: each must have its entry in the access log; may be repeated.",
+    help="Receipts that an agency kept: each must have its entry in the access log. May be repeated.",
 )
 @profile_option
 @json_option
@@ -70,15 +70,15 @@ async def command(
 ) -> int:
     """Prove that the logs are whole.
 
-    Verifies that nothing was altered, dropped, inserted or reordered in the directory, in the record
-    partitions and in the access log of each channel whose keys the profile holds: an auditor's. No
-    record is read. A violation is named by its kind and place; what follows from it is listed below.
-    With --receipts an access that was answered and is no longer in the log is found too: agencies keep
-    them beside the state of a subscription, as *.receipts.
+    It verifies that nothing was altered, dropped, inserted or reordered in the directory, in the record
+    partitions and in the access log of each channel whose keys the profile holds. Use an auditor's
+    profile. No record is read. Each violation is named by its kind and place, and the violations that
+    follow from it are listed below it. With --receipts it also finds an access that was answered and is
+    no longer in the log; agencies keep their receipts beside the state of a subscription, as *.receipts.
 
     \b
-    Exit 0: verified, but for violations named in --known.
-    Exit 1: a violation counts.
+    Exit 0: verified; violations named in --known do not count.
+    Exit 1: there is a violation that counts.
 
     \b
     Example:
@@ -121,7 +121,7 @@ async def _replay(
 
 @asynccontextmanager
 async def _open_logs(profile: Profile) -> AsyncIterator[Session]:
-    """The log and its directory as they are: what is wrong with them is reported, not refused."""
+    """Open the log and its directory as they are: a replay reports what is wrong, and does not refuse it."""
     parts = urlsplit(profile.log)
     if parts.scheme == "sqlite" and not os.path.exists(unquote(parts.path, errors="surrogateescape")):
         raise UsageError(
@@ -187,42 +187,43 @@ def _print(report: ReplayReport, log: Log) -> None:
 
 
 def _rows(violations: Sequence[Reported], log: Log) -> list[Row]:
-    """Roots in their order, each followed by its consequences; of many of one kind the first are shown."""
+    """The rows of the table: each root, followed by its consequences, of each kind the first three."""
     below: dict[Place, list[Reported]] = {}
-    for one in violations:
-        if one.violation.caused_by is not None:
-            below.setdefault(one.violation.caused_by, []).append(one)
+    for reported in violations:
+        if reported.violation.caused_by is not None:
+            below.setdefault(reported.violation.caused_by, []).append(reported)
     rows: list[Row] = []
-    for one in violations:
-        if one.violation.caused_by is None:
-            rows += [_row(one, log), *_consequences(below.pop(one.violation.place, ()), log)]
-    for rest in below.values():  # of roots that are not listed themselves, being some of too many
+    for reported in violations:
+        if reported.violation.caused_by is None:
+            rows += [_row(reported, log), *_consequences(below.pop(reported.violation.place, ()), log)]
+    for rest in below.values():  # Their roots are beyond the violations that a report lists.
         rows += _consequences(rest, log)
     return rows
 
 
 def _consequences(reported: Iterable[Reported], log: Log) -> list[Row]:
     by_kind: dict[Kind, list[Reported]] = {}
-    for one in reported:
-        by_kind.setdefault(one.violation.kind, []).append(one)
+    for each in reported:
+        by_kind.setdefault(each.violation.kind, []).append(each)
     rows: list[Row] = []
-    for kind, ones in by_kind.items():
-        rows += [_row(one, log) for one in ones[:_SHOWN_OF_A_KIND]]
-        if (more := len(ones) - _SHOWN_OF_A_KIND) > 0:
+    for kind, of_kind in by_kind.items():
+        rows += [_row(each, log) for each in of_kind[:_SHOWN_OF_A_KIND]]
+        more = len(of_kind) - _SHOWN_OF_A_KIND
+        if more > 0:
             rows.append((f"└ {kind}", "…", f"{more:,}", "more of this kind, listed with --json"))
     return rows
 
 
 def _row(reported: Reported, log: Log) -> Row:
-    one = reported.violation
-    mark = "└ " if one.caused_by is not None else ""
+    violation = reported.violation
+    mark = "└ " if violation.caused_by is not None else ""
     known = " (known)" if reported.known else ""
-    cause = "" if one.caused_by is None else f"; caused by {_place(one.caused_by, log)}"
+    cause = "" if violation.caused_by is None else f"; caused by {_place(violation.caused_by, log)}"
     return (
-        f"{mark}{one.kind}{known}",
-        _place(one.place, log),
-        str(one.count),
-        f"{printable(one.detail)}{cause}",
+        f"{mark}{violation.kind}{known}",
+        _place(violation.place, log),
+        str(violation.count),
+        f"{printable(violation.detail)}{cause}",
     )
 
 
@@ -231,8 +232,8 @@ def _place(place: Place, log: Log) -> str:
 
 
 def _explain(report: ReplayReport) -> None:
-    """What the kinds mean, each once, and those that are not listed one by one."""
-    for kind in sorted({one.violation.kind for one in report.violations}):
+    """Print the meaning of each kind once, and the counts of those that are not listed one by one."""
+    for kind in sorted({reported.violation.kind for reported in report.violations}):
         note(f"{kind}: {KINDS[kind]}", style="dim")
     if report.violation_count > len(report.violations):
         listed = ", ".join(f"{kind} {count:,}" for kind, count in sorted(report.by_kind.items()))
@@ -241,7 +242,7 @@ def _explain(report: ReplayReport) -> None:
 
 def _conclude(report: ReplayReport) -> None:
     if not report.verified:
-        roots = sum(one.violation.caused_by is None and not one.known for one in report.violations)
+        roots = sum(each.violation.caused_by is None and not each.known for each in report.violations)
         note(
             f"NOT VERIFIED: {counted(report.violation_count, 'violation')}, "
             f"{counted(roots, 'root')}; begin with the first",

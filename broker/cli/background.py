@@ -1,4 +1,4 @@
-"""Reading what may keep us waiting, such as a pipe, beside the event loop."""
+"""Reading a source that may block, such as a pipe, in a thread beside the event loop."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class _End:
 
 
 async def read_beside(items: Iterator[T], stop: asyncio.Event) -> AsyncGenerator[T, None]:
-    """What the iterator gives, read in a thread of its own, until it ends or ``stop`` is set.
+    """Yield the items of an iterator, read in a thread of their own, until it ends or ``stop`` is set.
 
-    The thread is a daemon: one that waits for a pipe holds up nobody who leaves.
+    The thread is a daemon, so that a thread which waits for a pipe does not keep the process alive.
     """
-    loop, room = asyncio.get_running_loop(), threading.Semaphore(_MAX_READ_AHEAD)
+    loop = asyncio.get_running_loop()
+    room = threading.Semaphore(_MAX_READ_AHEAD)
     queue: asyncio.Queue[T | _End] = asyncio.Queue()
 
     def read() -> None:
@@ -35,9 +36,9 @@ async def read_beside(items: Iterator[T], stop: asyncio.Event) -> AsyncGenerator
             for item in items:
                 room.acquire()
                 loop.call_soon_threadsafe(queue.put_nowait, item)
-        except Exception as error:  # noqa: BLE001 - raised again where the items are taken
+        except Exception as error:  # noqa: BLE001 - it is raised again where the items are taken
             end = _End(error)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # The loop is closed, and nothing waits for the end any more.
             loop.call_soon_threadsafe(queue.put_nowait, end)
 
     async def end_when_stopped() -> None:

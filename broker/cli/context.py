@@ -1,7 +1,7 @@
-"""What every command is given: the profile chosen, words or JSON, and a loop where something waits.
+"""What commands have in common: the chosen profile, ``--json``, and an event loop.
 
-``--profile`` stands before or after the command's name; the one after it counts, then the one before
-it, then FTF_PROFILE.
+``--profile`` may stand before or after the command's name. The one behind the name counts first, then the
+one before it, then FTF_PROFILE.
 """
 
 from __future__ import annotations
@@ -34,24 +34,25 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 EXIT_PIPE = 141
-"""Nobody reads stdout any more: what a shell says of a program that SIGPIPE ended."""
+"""The exit code when our reader has gone: the one that a shell gives for a program that SIGPIPE ended."""
 
 
 @dataclass(slots=True)
 class Settings:
-    """What was said before the command's name."""
+    """The options that stood before the command's name."""
 
     profile: Path | None = None
     verbose: int = 0
 
 
 def chosen_profile(file: Path | None) -> Profile:
-    """The profile of this command; UsageError where none was chosen."""
+    """Load the profile that was chosen for this command. Raises UsageError where none was chosen."""
     context = click.get_current_context(silent=True)
     settings = context.find_object(Settings) if context is not None else None
     if file is None and settings is not None:
         file = settings.profile
-    if file is None and (name := os.environ.get("FTF_PROFILE")):
+    name = os.environ.get("FTF_PROFILE")
+    if file is None and name:
         file = Path(name)
     if file is None:
         raise UsageError(
@@ -69,7 +70,7 @@ _ROLE_WORDS = {
 
 
 def as_role(profile: Profile, role: Role) -> Profile:
-    """The profile, if it is of somebody in this role; else UsageError."""
+    """Return the profile if it has this role. Raises UsageError where it has another one."""
     if profile.role is not role:
         raise UsageError(
             f"'{profile.name}' is no {_ROLE_WORDS[role]} but has the role '{profile.role}'",
@@ -79,7 +80,7 @@ def as_role(profile: Profile, role: Role) -> Profile:
 
 
 def profile_option(command: Callable[..., T]) -> Callable[..., T]:
-    """Give a command ``--profile FILE``, and the loaded Profile as its argument ``profile``."""
+    """Give a command the option ``--profile FILE``; it receives the loaded Profile as ``profile``."""
 
     @click.option(
         "--profile",
@@ -96,14 +97,14 @@ def profile_option(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def json_option(command: Callable[..., T]) -> Callable[..., T]:
-    """Give a command ``--json``, as its argument ``as_json``."""
+    """Give a command the option ``--json``; it receives it as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout, for a program.")(
         command
     )
 
 
 def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
-    """Run a command that waits; Ctrl-C cancels it, and what it was doing is put in order first."""
+    """Run an async command in an event loop. Ctrl-C cancels it, and it cleans up before it ends."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -112,7 +113,7 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
         except KeyboardInterrupt:
             note("stopped")
             raise click.exceptions.Exit(130) from None
-        except BrokenPipeError:  # click would call it exit 1, which says that the answer is no
+        except BrokenPipeError:  # click would exit with 1, which here means that the answer is no
             raise click.exceptions.Exit(EXIT_PIPE) from None
 
     return run

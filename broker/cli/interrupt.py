@@ -1,6 +1,6 @@
-"""Ctrl-C: the first asks the work to come to a clean stop, the second ends it as it stands.
+"""Ctrl-C: the first one asks the work to come to a clean stop, the second one ends it at once.
 
-SIGTERM, by which a service is stopped, means the same.
+SIGTERM, which stops a service, means the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stoppable(what: str) -> Iterator[asyncio.Event]:
-    """An event that the first Ctrl-C sets; ``what`` says what is done until the work stops."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    """Give an event that the first Ctrl-C sets; ``what`` tells the person what happens until the stop."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
     stop = asyncio.Event()
 
     def ask() -> None:
@@ -34,7 +35,7 @@ def stoppable(what: str) -> Iterator[asyncio.Event]:
         for number in _SIGNALS:
             loop.add_signal_handler(number, ask)
     except (ValueError, RuntimeError, NotImplementedError):
-        pass  # not the main thread: whoever runs us there stops us otherwise
+        pass  # Only the main thread gets signals. A program that runs us in another one stops us itself.
     try:
         yield stop
     except asyncio.CancelledError:
@@ -47,7 +48,7 @@ def stoppable(what: str) -> Iterator[asyncio.Event]:
 
 
 async def until_stopped(stop: asyncio.Event, work: Coroutine[object, object, None]) -> None:
-    """Do the work until it is done or ``stop`` is set; then it is cancelled, and puts itself in order."""
+    """Run the work until it is done or ``stop`` is set; then cancel it and wait until it has cleaned up."""
     task = asyncio.create_task(work, name="work")
     asked = asyncio.create_task(stop.wait(), name="stop")
     try:

@@ -1,4 +1,4 @@
-"""``log topics``, ``log check``, ``log acl``: what a Kafka cluster needs, keeps, and lets whom do."""
+"""``log topics``, ``log check`` and ``log acl``: the topics, settings and permissions of a Kafka cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from broker.log.kafka.acl import (
 __all__ = ["group"]
 
 SYSTEM_TOPICS = ("access", "directory", "checkpoints", "keys")
-"""The topics of a coalition beside those of records."""
+"""The topics that every coalition has, beside the topics of its record types."""
 
 
 @group.command("check")
@@ -37,14 +37,14 @@ SYSTEM_TOPICS = ("access", "directory", "checkpoints", "keys")
 async def check(url: str | None, as_json: bool) -> None:
     """Compare a Kafka cluster with the policy: settings of topics and brokers, ACLs, quotas.
 
-    Says each difference on a line and exits 1 when there is one. Run it as a principal that may describe
-    the cluster, with that principal's certificate in --log.
+    Prints each difference on a line, and exits 1 when there is one. Run it as a principal that may
+    describe the cluster, with that principal's certificate in --log.
 
     \b
     Example:
       ftf-broker log check --log 'kafka://broker1:9093?ca=ca.pem&cert=operator.pem&key=operator.key'
     """
-    from broker.log.kafka.kafka_log import KafkaLog  # loaded by those who use it
+    from broker.log.kafka.kafka_log import KafkaLog  # aiokafka is loaded only where it is used
 
     url = url or chosen_profile(None).log
     async with open_log(url) as log:
@@ -67,14 +67,14 @@ async def check(url: str | None, as_json: bool) -> None:
 @click.option("--log", "url", metavar="URL", help="The log to prepare. Default: the profile's.")
 @click.option(
     "--channels", type=click.IntRange(1, 100_000), default=1, show_default=True, metavar="N",
-    help="How many channels there shall be room for; partitions are added, never taken away.",
+    help="Make room for so many channels; partitions are added and never removed.",
 )  # fmt: skip
 @asynchronous
 async def topics(url: str | None, channels: int) -> None:
     """Create the topics of a coalition, or add the partitions of further channels.
 
-    Where ACLs are set, whoever operates the brokers runs it, with a certificate that may do so: before
-    a coalition is founded, and before the authority opens a channel for which there is no partition yet.
+    Where ACLs are set, the operator of the brokers runs it with a certificate that may create topics:
+    before a coalition is founded, and before the authority opens a channel that has no partition yet.
 
     \b
     Example:
@@ -90,21 +90,27 @@ async def topics(url: str | None, channels: int) -> None:
 
 @group.command("acl")
 @click.option(
-    "--authority", "authorities", multiple=True, metavar="PRINCIPAL", help="May be repeated, as all of these."
+    "--authority",
+    "authorities",
+    multiple=True,
+    metavar="PRINCIPAL",
+    help="The authority. May be repeated, as all of these.",
 )
 @click.option(
-    "--agency", "agencies", multiple=True, metavar="PRINCIPAL", help="Who publishes and subscribes."
+    "--agency", "agencies", multiple=True, metavar="PRINCIPAL", help="An agency: it publishes and subscribes."
 )
-@click.option("--auditor", "auditors", multiple=True, metavar="PRINCIPAL", help="Who replays.")
-@click.option("--kas", "services", multiple=True, metavar="PRINCIPAL", help="The key access service.")
-@click.option("--notary", "notaries", multiple=True, metavar="PRINCIPAL", help="Who writes checkpoints.")
-@click.option("--prefix", default="ftf", show_default=True, help="What the names of the topics begin with.")
+@click.option("--auditor", "auditors", multiple=True, metavar="PRINCIPAL", help="An auditor: it replays.")
+@click.option("--kas", "services", multiple=True, metavar="PRINCIPAL", help="A key access service.")
+@click.option(
+    "--notary", "notaries", multiple=True, metavar="PRINCIPAL", help="A notary: it writes checkpoints."
+)
+@click.option("--prefix", default="ftf", show_default=True, help="The beginning of all topic names.")
 @click.option(
     "--quota", type=click.IntRange(10_000), default=2_000_000, show_default=True, metavar="BYTES",
-    help="What each may append to one broker in a second.",
+    help="The bytes that each principal may append to one broker in a second.",
 )  # fmt: skip
 @click.option("--bootstrap-server", default="localhost:9092", show_default=True, metavar="HOST:PORT")
-@click.option("--command-config", metavar="FILE", help="Settings of the administrator for Kafka's tools.")
+@click.option("--command-config", metavar="FILE", help="The administrator's file for Kafka's tools.")
 @json_option
 def acl(
     authorities: tuple[str, ...],
@@ -118,10 +124,10 @@ def acl(
     command_config: str | None,
     as_json: bool,
 ) -> None:
-    """Write the commands that give each principal its role, and forbid everybody what nobody may.
+    """Print the commands that give each principal the permissions of its role, and no others.
 
-    Nothing is changed: read the commands, then run them with Kafka's own tools. A principal is 'User:'
-    and the name in the client's certificate.
+    This changes nothing. Read the commands, then run them with Kafka's own tools. A principal is 'User:'
+    followed by the name in the client's certificate.
 
     \b
     Example:
@@ -138,13 +144,16 @@ def acl(
     topics = sorted(default_store().topics)
     acls = denials(prefix=prefix)
     quotas = []
+    # An auditor appends nothing, so it needs no quota.
     for role, principals in roles.items():
         for principal in principals:
             acls += allowances(role, principal, prefix=prefix, record_topics=topics)
             if role is not Role.AUDITOR:
                 quotas.append(Quota(principal=principal, bytes_a_second=quota))
     if as_json:
-        print_json({"acls": [_json(one) for one in acls], "quotas": [_quota_json(one) for one in quotas]})
+        print_json(
+            {"acls": [_json(entry) for entry in acls], "quotas": [_quota_json(each) for each in quotas]}
+        )
         return
     connect = ["--bootstrap-server", bootstrap_server]
     connect += ["--command-config", command_config] if command_config else []

@@ -1,4 +1,4 @@
-"""``log``: what a holder of the profile's keys can see of a log, down to nothing but sizes and times."""
+"""``log inspect``: what the holder of a profile's keys can see of each message in the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from broker.show.text import size_text, time_text
 __all__ = ["group"]
 
 _BEFORE = 256
-"""A body's manifest stands at most so many messages before it."""
+"""A body's manifest stands at most so many messages before the body."""
 
 
 @click.group("log")
@@ -33,9 +33,11 @@ def group() -> None:
 
 @group.command("inspect")
 @click.option(
-    "--topic", metavar="NAME", help="returns, access, directory …; without it every topic of the channel."
+    "--topic",
+    metavar="NAME",
+    help="One topic, such as returns or access. Default: all.",
 )
-@click.option("--channel", metavar="NAME", help="Which channel; without it every channel of the topic.")
+@click.option("--channel", metavar="NAME", help="One channel. Default: every channel of the topic.")
 @click.option(
     "--offset", type=click.IntRange(0, MAX_OFFSET), default=0, show_default=True, help="The first message."
 )
@@ -44,7 +46,7 @@ def group() -> None:
     type=click.IntRange(1),
     default=50,
     show_default=True,
-    help="How many messages of each partition.",
+    help="The most messages to show of each partition.",
 )
 @profile_option
 @json_option
@@ -52,10 +54,11 @@ def group() -> None:
 async def inspect(
     topic: str | None, channel: str | None, offset: int, limit: int, profile: Profile, as_json: bool
 ) -> None:
-    """Show what your keys can see of each message; without --topic and --channel, how much there is.
+    """Show what your keys can see of each message.
 
-    A member sees the terms of each record, an auditor too. Nobody sees a body here: that takes a
-    release share, and getting one is logged. Nothing is verified: ftf-broker audit replay does that.
+    Without --topic and --channel it shows how many messages each partition holds. Members and auditors
+    see the terms of each record. Nobody sees a body here: a body needs a release share, and the key
+    access service logs whoever asks for one. Nothing is verified; ftf-broker audit replay does that.
 
     \b
     Example:
@@ -72,17 +75,17 @@ async def inspect(
             return
         keyring = _keyring(session)
         found = [
-            (name, one, await _messages(session, keyring, name, one, offset, limit))
-            for name, one in partitions
+            (name, place, await _messages(session, keyring, name, place, offset, limit))
+            for name, place in partitions
         ]
     if as_json:
-        print_json([_json(name, one.name, view) for name, one, views in found for view in views])
+        print_json([_json(name, place.name, view) for name, place, views in found for view in views])
         return
-    shown = [place for place in found if place[2]] or found[:1]
-    for number, (name, one, views) in enumerate(shown):
+    shown = [entry for entry in found if entry[2]] or found[:1]
+    for number, (name, place, views) in enumerate(shown):
         if len(shown) > 1 and not is_terminal():
-            print_line(f"{chr(10) if number else ''}{name}/{one.number}, channel {one.name}")
-        _print(name, one, views, as_json=False)
+            print_line(f"{chr(10) if number else ''}{name}/{place.number}, channel {place.name}")
+        _print(name, place, views, as_json=False)
 
 
 def _partitions(session: Session, topic: str | None, channel: str | None) -> list[tuple[str, Channel]]:
@@ -91,14 +94,14 @@ def _partitions(session: Session, topic: str | None, channel: str | None) -> lis
         raise UsageError(
             f"there is no topic '{topic}'", hint=f"there are: {', '.join((*topics, DIRECTORY.topic))}"
         )
-    channels = sorted(session.directory.channels.values(), key=lambda one: one.number)
+    channels = sorted(session.directory.channels.values(), key=lambda each: each.number)
     if channel is not None:
         channels = [channel_named(session.directory, channel)]
-    return [(name, one) for one in channels for name in ((topic,) if topic else topics)]
+    return [(name, each) for each in channels for name in ((topic,) if topic else topics)]
 
 
 def _keyring(session: Session) -> Keyring:
-    """An authority holds no key that opens anything: it looks in as a stranger does."""
+    """The keys to look with. An authority holds none that opens anything, so it looks as a stranger does."""
     if session.profile.role is Role.AUTHORITY:
         return Keyring.of(session.profile.name, SigningKey.generate(), ())
     return session.keyring
@@ -119,7 +122,7 @@ async def _messages(
 
 
 async def _directory(session: Session, offset: int, limit: int) -> list[MessageView]:
-    problems = {one.place.offset: one.detail for one in session.follower.violations}
+    problems = {violation.place.offset: violation.detail for violation in session.follower.violations}
     views: list[MessageView] = []
     async for message in session.log.read(DIRECTORY, offset):
         views.append(directory_view(message, problems.get(message.offset)))

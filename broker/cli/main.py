@@ -1,4 +1,4 @@
-"""``ftf-broker``: the groups of commands, errors, exit codes, and what is written to stderr.
+"""``ftf-broker``: the list of commands, and how an error becomes words on stderr and an exit code.
 
 Exit codes:
 
@@ -7,7 +7,7 @@ Exit codes:
     2     wrong usage or configuration
     3     something outside failed, or a bug of ours
     130   stopped with Ctrl-C
-    141   nobody reads stdout any more, as after ``| head``
+    141   the program that read our stdout has ended, as after ``| head``
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ COMMANDS: dict[str, str] = {
     "audit": "broker.cli.audit:group",
     "log": "broker.cli.log:group",
 }
-"""Every command and where it is: one line for each file, in the order of the help; loaded when used."""
+"""Each command and the object that implements it, in the order of the help; loaded when it is used."""
 
 
 class _Commands(click.Group):
-    """Loads a command's file when it is asked for: ``--version`` need not load cryptography."""
+    """A group that loads a command's file when it is needed: ``--version`` need not load cryptography."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -97,7 +97,7 @@ def cli(context: click.Context, profile: Path | None, verbose: int) -> None:
 
 
 def configure_logging(verbose: int) -> None:
-    """One line of keys and values for each unit of work, on stderr: for people on a terminal, JSON else."""
+    """Write log lines to stderr: coloured text on a terminal, one JSON object a line elsewhere."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     if sys.stderr.isatty():
         renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(
@@ -119,7 +119,7 @@ def configure_logging(verbose: int) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; whatever goes wrong is words on stderr."""
+    """Run one command and return its exit code; every error becomes words on stderr."""
     try:
         result = cli.main(args=arguments, prog_name="ftf-broker", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -153,12 +153,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _from_group(group: BaseExceptionGroup[BaseException]) -> int:
-    """Tasks that ran side by side failed together: the first error of ours is told."""
+    """Report the first of several errors, where tasks that ran side by side failed together."""
     leaves = _leaves(group)
-    if any(isinstance(one, KeyboardInterrupt) for one in leaves):
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         words().print(Text("stopped"))
         return 130
-    ours = [one for one in leaves if isinstance(one, BrokerError)]
+    ours = [leaf for leaf in leaves if isinstance(leaf, BrokerError)]
     if ours and len(ours) == len(leaves):
         _say_error(ours[0].message, ours[0].hint)
         return ours[0].exit_code
@@ -167,7 +167,7 @@ def _from_group(group: BaseExceptionGroup[BaseException]) -> int:
 
 def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
 
 
@@ -182,7 +182,7 @@ def _bug(error: BaseException) -> int:
 
 
 def _lower(message: str) -> str:
-    """click's sentences in our style: lower case, no full stop."""
+    """Turn a sentence of click into our style: lower case, no full stop."""
     message = " ".join(message.split())
     return (message[:1].lower() + message[1:]).rstrip(".")
 
@@ -206,7 +206,7 @@ def main() -> None:
             _say_error(f"the system refuses: {error.strerror or error}", None)
         code = 3
     if code in (EXIT_PIPE, 3):
-        # What is still buffered cannot be written; Python would complain of it once more at its end.
+        # What is still buffered cannot be written, and Python would report that once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 

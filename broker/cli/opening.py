@@ -1,4 +1,4 @@
-"""Profiles opened for a command: whoever sits at the terminal is asked for the passphrase."""
+"""Profiles opened for a command: the person at the terminal is asked for the passphrase."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _HINT = "set FTF_PASSPHRASE_FILE to a file of mode 0600, or passphrase_file in t
 
 
 def open_session(profile: Profile) -> AbstractAsyncContextManager[Session]:
-    """Open the log and read the directory, asking for the passphrase when first needed."""
+    """Open a profile; the passphrase is asked for when it is needed first."""
     return open_profile(profile, ask=_ask)
 
 
 def open_service(profile: Profile) -> AbstractAsyncContextManager[tuple[Session, KeyAccessService]]:
-    """The running key access service of this profile."""
+    """Run the key access service of this profile while the block runs."""
     return open_service_with(profile, ask=_ask)
 
 
 def passphrase_of(profile: Profile) -> bytes:
-    """The passphrase that opens this profile's key files; not yet tried."""
+    """Return the passphrase for this profile's key files; it is not tried here."""
     return passphrase_with(profile, _ask)
 
 
 def new_passphrase(name: str, file: Path | None = None) -> bytes:
-    """The passphrase for keys about to be made for ``name``; a person is asked twice."""
+    """Return the passphrase for new keys of ``name``; a person has to type it twice."""
     return passphrase_for(
         name, file, lambda name: _prompted(name, f"New passphrase for '{name}'", twice=True)
     )

@@ -1,7 +1,7 @@
-"""Data to stdout, words to stderr; tables and colour on a terminal, plain columns in a pipe.
+"""Output: data goes to stdout and words go to stderr, as tables on a terminal and as columns in a pipe.
 
-Colour respects NO_COLOR, and FORCE_COLOR where a pager shows it. What is shown may be a peer's text: no
-function here but ``print_line`` lets through what moves a cursor, turns the direction or begins a line.
+Colour follows NO_COLOR, and FORCE_COLOR for a pager. The text may be a peer's: every function here except
+``print_line`` escapes characters that move a cursor, turn the direction of writing or begin a new line.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ __all__ = [
 ]
 
 Json = Mapping[str, object] | Sequence[object] | str | int | bool | None
-"""What a program may read."""
+"""A value that can be written as JSON."""
 
 _PLAIN_GAP = "  "
 
 
 def out() -> Console:
-    """The console of stdout, as it is now: tests and pagers exchange it."""
+    """Return a console for stdout as it is now, since tests and pagers exchange it."""
     return Console(file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def words() -> Console:
-    """The console of stderr."""
+    """Return a console for stderr as it is now."""
     return Console(file=sys.stderr, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
@@ -51,20 +51,21 @@ def is_terminal() -> bool:
 
 
 def print_json(value: Json, *, lines: bool = False) -> None:
-    """One JSON value on stdout: indented, or on one line of a stream of them."""
+    """Print one JSON value to stdout: indented, or with ``lines`` on a line of its own."""
     text = json.dumps(value, ensure_ascii=False, indent=None if lines else 2)
-    # json.dumps escapes what is below U+0020; U+009B moves a cursor too, and U+202E turns a line around.
+    # json.dumps escapes everything below U+0020. But U+009B moves a cursor too, and U+202E turns a line
+    # around, so a peer could still rewrite what a person sees.
     sys.stdout.write(printable(text, but="\n") + "\n")
     sys.stdout.flush()
 
 
 def print_line(text: str) -> None:
-    """A line of data on stdout, exactly as it is: of nothing that a peer wrote."""
+    """Print a line of data to stdout exactly as it is: never use it for text that a peer wrote."""
     sys.stdout.write(text + "\n")
 
 
 def note(text: str, *, style: str = "") -> None:
-    """A line of words on stderr; never data."""
+    """Print a line of words to stderr."""
     words().print(Text(printable(text), style=style))
 
 
@@ -77,9 +78,9 @@ def print_table(
     empty: str = "nothing",
     console: Console | None = None,
 ) -> None:
-    """A table: with lines on a terminal, in plain columns with a header in a pipe.
+    """Print a table: with lines on a terminal, as plain columns with a header in a pipe.
 
-    ``right`` names the columns that are numbers. Without rows ``empty`` is said on stderr.
+    ``right`` names the columns that hold numbers. Without any rows ``empty`` is printed to stderr.
     """
     if not rows:
         note(empty, style="dim")
@@ -120,7 +121,7 @@ def _style(cell: str) -> str:
 
 
 def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
-    """Names and values, one pair to a line."""
+    """Print names and values, one pair a line."""
     console = out()
     pairs = [(name, printable(value)) for name, value in pairs]
     if console.is_terminal:

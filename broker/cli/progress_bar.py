@@ -1,4 +1,4 @@
-"""A progress bar on stderr while something long runs; nothing where no terminal is."""
+"""A progress bar on stderr while long work runs; without a terminal nothing is shown."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from broker.cli.output import words
 __all__ = ["Moved", "progress"]
 
 Moved = Callable[[int, int | None], None]
-"""Called with how much is done, and of how much where that is known by now."""
+"""Called with the amount that is done, and with the total where it is known by now."""
 
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Moved]:
-    """Show how far something is; ``total`` is None while nobody knows."""
+    """Show how far the work ``what`` has come; ``total`` is None while it is not known."""
     console = words()
     if not console.is_terminal:
         yield _nothing_to_show
@@ -33,4 +33,4 @@ def progress(what: str, total: int | None = None) -> Iterator[Moved]:
 
 
 def _nothing_to_show(done: int, of: int | None = None) -> None:
-    """What moves when no terminal shows it."""
+    """Take the progress and show nothing."""

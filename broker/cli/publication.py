@@ -1,4 +1,4 @@
-"""One run over a file that is published: rows handed over, rejected, durable, and where to go on."""
+"""One run over a file that is published: which rows went out, which were rejected, and where to go on."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ __all__ = ["Publication"]
 
 _SHOWN_REJECTS = 5
 _ROWS_A_TURN = 64
-"""Rows between looks at Ctrl-C."""
+"""Rows that are read between two looks at Ctrl-C."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Publication:
-    """A run over one file. ``run`` publishes it; what came of it is told by the fields.
+    """A run over one file: ``run`` publishes it, and the fields tell the result afterwards.
 
-    A failure of the log, and Ctrl-C, end the run: ``resume_line`` says where to go on so that nothing
-    is lost; what was published behind that line is then published twice, under another record id.
+    A failure of the log ends the run, and so does Ctrl-C. ``resume_line`` then says where to go on so that
+    nothing is lost. Rows behind that line that were published already are published a second time, with
+    another record id.
+
+    ``_waiting`` holds the records that were handed over and are not known to be durable, in the order of
+    their lines. Only ``_take`` adds to it and only ``_redeem`` takes from it.
     """
 
     session: Session
@@ -48,11 +52,11 @@ class Publication:
     from_line: int = 1
     is_dry: bool = False
     batches: dict[bytes, Published] = field(default_factory=dict)
-    """The durable batches, each by one of its records."""
+    """For each durable batch one of its records."""
     listed: list[tuple[int, Published]] | None = None
-    """The durable records, each with its line; kept only where a program is told of them."""
+    """The durable records with their lines; kept only where they are printed as JSON."""
     records: int = 0
-    """Records that are durable; in a dry run, those that could be published."""
+    """The number of durable records; in a dry run, of those that could be published."""
     rows: int = 0
     last_line: int = 0
     failure: BrokerError | None = None
@@ -66,9 +70,10 @@ class Publication:
         return self.failed_line if self.failed_line is not None else self.last_line + 1
 
     async def run(self) -> None:
-        """Publish what can be; failures are kept in ``failure``."""
+        """Publish every row that can be published; an error of the log is kept in ``failure``."""
         session = self.session
-        # The rows of a file come at once, so a batch is worth waiting for; a pipe's may come one by one.
+        # The rows of a file come at once, so it pays to wait until a batch is full. The rows of a pipe may
+        # come one by one, and then nobody should wait long for the first.
         linger_s = 1.0 if self.source.is_file else 0.05
         publisher = Publisher(session.participant, linger_s=linger_s)
         name = "checking" if self.is_dry else "publishing"
@@ -87,12 +92,12 @@ class Publication:
                 if not stop.is_set():
                     raise
                 await self._redeem(everything=True)
-                self.failure = None  # it is our own stopping
+                self.failure = None  # The records were not sent because we stopped, which is no failure.
             await self._redeem(everything=True)
             self.is_stopped = stop.is_set()
 
     async def ask_collected(self, wait_s: float) -> tuple[Collected, ...] | None:
-        """What the key access service took over; None where it cannot be asked, which is no failure."""
+        """Ask which batches the key access service took over; None where it cannot be asked."""
         session = self.session
         if session.profile.kas is None:
             note("the profile names no key access service: it was not asked for what it took over")
@@ -117,7 +122,7 @@ class Publication:
                 self.last_line = line
                 if self.rows % _ROWS_A_TURN == 0:
                     moved(line, None)
-                    await asyncio.sleep(0)  # lets Ctrl-C be heard
+                    await asyncio.sleep(0)  # The event loop sees Ctrl-C only when we give it a turn.
                     await self._redeem()
 
     async def _rows(self, stop: asyncio.Event) -> AsyncGenerator[tuple[int, Row | RowProblem], None]:
@@ -125,7 +130,8 @@ class Publication:
             for row in self.source.rows():
                 yield row
             return
-        async with aclosing(read_beside(self.source.rows(), stop)) as rows:  # a pipe: it may keep us waiting
+        # A pipe may block for any time, so it is read in a thread of its own.
+        async with aclosing(read_beside(self.source.rows(), stop)) as rows:
             async for row in rows:
                 yield row
 
@@ -159,7 +165,7 @@ class Publication:
         return record
 
     def _check_channel(self) -> None:
-        """Tell a row that is wrong from a channel in which nothing may be published any more."""
+        """Raise where nothing may be published in the channel any more: then the row is not to blame."""
         session = self.session
         key_id = session.keyring.signing.key_id
         check_publisher(
@@ -177,11 +183,11 @@ class Publication:
             note(f"more rows are rejected{where}", style="yellow")
 
     async def _redeem(self, *, everything: bool = False) -> None:
-        """Count the records that are durable by now; the first failure is kept, with its line."""
+        """Count the records that are durable by now; the first failure is kept with its line."""
         while self._waiting and (everything or self._waiting[0][1].is_settled()):
             line, ticket = self._waiting.popleft()
             try:
-                one = await ticket
+                published = await ticket
             except BrokerError as error:
                 self.failure = self.failure or error
                 if self.failed_line is None:
@@ -189,8 +195,8 @@ class Publication:
             else:
                 self.records += 1
                 if self.listed is not None:
-                    self.listed.append((line, one))
-                self.batches.setdefault(one.batch_id, one)
+                    self.listed.append((line, published))
+                self.batches.setdefault(published.batch_id, published)
 
 
 def _with_hint(error: UsageError) -> str:

@@ -1,4 +1,4 @@
-"""``publish``: a file of records goes out; a wrong row is written beside it, the rest goes through."""
+"""``publish``: publish the records of a file; rows that break a rule are written to a file of rejects."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ __all__ = ["command"]
     "mapping_path",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="For CSV: which columns go into which fields. Columns that it does not name go nowhere.",
+    help="For CSV: says which column goes into which field. A column that it does not name is never read.",
 )
 @click.option(
     "--format",
     "file_format",
     type=click.Choice(["jsonl", "csv"]),
-    help="What FILE holds. Default: by its name; standard input is JSON Lines.",
+    help="The format of FILE. Default: by its name; standard input is JSON Lines.",
 )
 @click.option(
     "--from-line",
     type=click.IntRange(1),
     default=1,
     metavar="N",
-    help="Begin there: resumes a run that stopped.",
+    help="Begin at this line: resume a run that stopped.",
 )
 @click.option(
     "--rejects",
@@ -87,9 +87,9 @@ async def command(
 
     FILE is JSON Lines, or CSV with a mapping file; - is standard input.
 
-    A row that breaks a rule is written to <name>.rejects.jsonl beside FILE, with its line and every
-    reason; the rest goes through. The row goes along as it was read: of CSV the mapped fields only,
-    never a column that the mapping does not name. Mend the rows there and publish that file.
+    A row that breaks a rule is written to <name>.rejects.jsonl beside FILE, with its line number and
+    every reason; all other rows are published. Of a CSV row only the mapped fields are written there,
+    never a column that the mapping does not name. Correct the rows in that file and publish it.
 
     \b
     Exit 0: every row was published.
@@ -140,7 +140,7 @@ async def command(
 
 
 async def _need_intake(session: Session) -> None:
-    """A service in this process announces its intake keys when they are needed, if nobody did before."""
+    """Let a key access service in this process announce its intake keys, if none is announced for today."""
     try:
         intake_of(session.directory, day_of(system_clock()))
     except KasUnavailable:
@@ -148,8 +148,10 @@ async def _need_intake(session: Session) -> None:
 
 
 def _summary(done: Publication, asked: tuple[Collected, ...] | None) -> dict[str, object]:
-    """What a program is told."""
-    by_status = {status: [one for one in asked or () if one.status is status] for status in CollectionStatus}
+    """The result for a program, as JSON."""
+    by_status = {
+        status: [batch for batch in asked or () if batch.status is status] for status in CollectionStatus
+    }
     return {
         "channel": done.channel.name,
         "type": done.source.record_type,
@@ -159,27 +161,27 @@ def _summary(done: Publication, asked: tuple[Collected, ...] | None) -> dict[str
         "records": [
             {
                 "line": line,
-                "record_id": str(UUID(bytes=one.record_id)),
-                "batch_id": one.batch_id.hex(),
-                "index": one.index,
-                "topic": one.topic,
-                "partition": one.partition,
-                "offset": one.offset,
+                "record_id": str(UUID(bytes=record.record_id)),
+                "batch_id": record.batch_id.hex(),
+                "index": record.index,
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
             }
-            for line, one in done.listed or ()
+            for line, record in done.listed or ()
         ],
         "rejected": done.rejects.count,
         "rejects": str(done.rejects.path) if done.rejects.count and not done.is_dry else None,
         "collected": None if asked is None else len(by_status[CollectionStatus.COLLECTED]),
         "refused": [
             {
-                "topic": one.topic,
+                "topic": batch.topic,
                 "partition": done.channel.number,
-                "offset": one.offset,
-                "batch_id": one.batch_id.hex(),
-                "detail": one.detail,
+                "offset": batch.offset,
+                "batch_id": batch.batch_id.hex(),
+                "detail": batch.detail,
             }
-            for one in by_status[CollectionStatus.REFUSED]
+            for batch in by_status[CollectionStatus.REFUSED]
         ],
         "last_line": done.last_line,
         "resume_line": done.resume_line if done.failure or done.is_stopped else None,
@@ -188,7 +190,7 @@ def _summary(done: Publication, asked: tuple[Collected, ...] | None) -> dict[str
 
 
 def _say(done: Publication, asked: tuple[Collected, ...] | None) -> None:
-    """The same in words, on stderr."""
+    """Print the result in words to stderr."""
     if done.is_dry:
         note(f"{counted(done.records, 'row')} can be published in {done.channel.name}; nothing was")
     else:
@@ -209,21 +211,21 @@ def _say(done: Publication, asked: tuple[Collected, ...] | None) -> None:
 
 
 def _say_collected(asked: tuple[Collected, ...]) -> None:
-    for one in asked:
-        if one.status is CollectionStatus.REFUSED:
-            note(
-                f"refused by the key access service: {one.topic} at offset {one.offset}: {one.detail}",
-                style="red",
-            )
-    if any(one.status is CollectionStatus.REFUSED for one in asked):
-        note("nobody can read a refused batch: put right what is said, and publish its records anew")
-    pending = sum(one.status is CollectionStatus.UNKNOWN for one in asked)
-    taken = sum(one.status is CollectionStatus.COLLECTED for one in asked)
+    refused = [batch for batch in asked if batch.status is CollectionStatus.REFUSED]
+    for batch in refused:
+        note(
+            f"refused by the key access service: {batch.topic} at offset {batch.offset}: {batch.detail}",
+            style="red",
+        )
+    if refused:
+        note("nobody can read a refused batch: correct what the message says, and publish its records again")
+    pending = sum(batch.status is CollectionStatus.UNKNOWN for batch in asked)
+    taken = sum(batch.status is CollectionStatus.COLLECTED for batch in asked)
     if taken:
         note(f"taken over by the key access service: {counted(taken, 'batch', 'batches')}")
     if pending:
         note(
-            f"not yet taken over: {counted(pending, 'batch', 'batches')}; in the log they are, "
-            "and can be read once the service has",
+            f"not yet taken over: {counted(pending, 'batch', 'batches')}; the log holds them, "
+            "and they can be read as soon as the service has taken them over",
             style="yellow",
         )

@@ -262,7 +262,10 @@ async def test_a_member_s_many_accesses_are_asked_for_range_by_range(tmp_path: P
     [
         (lambda entries: entries[::-1], "not in order"),
         (lambda entries: (entries[0], entries[0]), "not in order"),
-        (lambda entries: tuple(replace(one, offset=one.offset + 1000) for one in entries), "outside of the range"),
+        (
+            lambda entries: tuple(replace(one, offset=one.offset + 1000) for one in entries),
+            "outside of the range",
+        ),
         (
             lambda entries: tuple(replace(one, offset=one.offset + 1) for one in entries),
             "not stand in the log",

@@ -1,4 +1,4 @@
-"""A subscription at work: records shown or written as they come, denials and violations on stderr."""
+"""A subscription at work: records are shown or written as they come, denials and violations go to stderr."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ _SHOWN_VIOLATIONS = 100
 
 
 class Feed:
-    """Reads what a subscriber delivers, and counts it."""
+    """Reads what a subscriber delivers, and counts it.
+
+    ``_uncommitted`` counts the items since the last commit. The timer in ``_write`` and the loop in
+    ``_take`` both look at it; they run on one event loop, so no lock is needed.
+    """
 
     def __init__(self, channel: str, show: Callable[[Delivered], None], *, follow: bool) -> None:
         self.delivered = 0
@@ -37,7 +41,7 @@ class Feed:
         self._uncommitted = 0
 
     async def read(self, subscriber: Subscriber, out_path: Path | None) -> None:
-        """Take everything that the subscriber delivers; cancelled, what was taken is kept."""
+        """Take everything that the subscriber delivers. When it is cancelled, what was taken is kept."""
         async with subscriber:
             if out_path is None:
                 await self._take(subscriber, self._show)
@@ -46,7 +50,7 @@ class Feed:
                 await self._write(subscriber, file)
 
     def say(self, out_path: Path | None) -> None:
-        """What was delivered and what was not, in words."""
+        """Print in words what was delivered and what was not."""
         where = f" to {out_path}" if out_path else ""
         note(f"delivered {counted(self.delivered, 'record')}{where}", style="green" if self.delivered else "")
         for reason, count in self.denied.most_common():
@@ -63,7 +67,8 @@ class Feed:
         async def commit() -> None:
             sink = file.sync()
             self._uncommitted = 0
-            # Commit point: length and position are stored together; what a crash leaves behind is cut off.
+            # Commit point: length and position are stored together. After a crash the lines behind this
+            # length are cut off, and their records come again.
             await subscriber.commit(sink=sink)
 
         async def commit_in_time() -> None:
@@ -76,7 +81,7 @@ class Feed:
             try:
                 file.write(delivered_json(item, self._channel))
             except BaseException:
-                self._uncommitted = 0  # what was not written whole must not count as done
+                self._uncommitted = 0  # A line that was not written whole must not be committed as done.
                 raise
 
         await commit()

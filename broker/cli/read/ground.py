@@ -1,6 +1,6 @@
-"""Who reads, why and on what legal basis: options of every command that reads, and questions at a terminal.
+"""The ground of a reading: who reads, why and on what legal basis, by options or by questions.
 
-The law wants it in the log before anything is read (LED art. 25): so it is asked for first.
+The law demands that this is logged before anything is read (LED art. 25), so it is asked for first.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ __all__ = ["LOG_READING", "RECORD_READING", "Why", "why_options"]
 
 T = TypeVar("T")
 
-RECORD_READING: tuple[Purpose, ...] = tuple(one for one in Purpose if one not in LOG_PURPOSES)
+RECORD_READING: tuple[Purpose, ...] = tuple(purpose for purpose in Purpose if purpose not in LOG_PURPOSES)
 """The purposes for which records are read."""
-LOG_READING: tuple[Purpose, ...] = tuple(one for one in Purpose if one in LOG_PURPOSES)
+LOG_READING: tuple[Purpose, ...] = tuple(purpose for purpose in Purpose if purpose in LOG_PURPOSES)
 """The purposes for which the access log is read (LED art. 25(2))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why:
-    """What was said of who reads and why; nothing of it is known until ``complete``."""
+    """What the options said about who reads and why; a part that was not given is None."""
 
     purpose: Purpose | None = None
     mandate: str | None = None
@@ -45,10 +45,10 @@ class Why:
     justification: str | None = None
 
     def complete(self, purposes: Sequence[Purpose], *, channel: str) -> Why:
-        """The same with what is missing asked for at the terminal.
+        """Ask at the terminal for every part that is missing, and return the whole.
 
-        ``purposes`` are those that may be chosen. UsageError names every option that is missing where
-        there is no terminal to ask.
+        ``purposes`` are those that may be chosen. Without a terminal it raises UsageError, which names
+        every option that is missing.
         """
         if self.mandate is not None and self.person is not None:
             raise UsageError(
@@ -64,8 +64,8 @@ class Why:
         return self._asked(purposes, channel) if missing else self._checked()
 
     def ground(self, channel: str) -> Ground:
-        """The ground on which the key access service is asked; everything must be said by now."""
-        self.details()  # what it would refuse is told before anything is read
+        """The ground on which the key access service is asked; no part may be missing any more."""
+        self.details()  # A text that the service would refuse is refused here, before anything is read.
         return Ground(
             channel=channel,
             purpose=self.known_purpose,
@@ -76,18 +76,18 @@ class Why:
 
     @property
     def operation(self) -> Operation:
-        """DISCLOSURE to a system under its mandate, CONSULTATION by a person."""
+        """DISCLOSURE for a system under its mandate, CONSULTATION for a person."""
         return Operation.CONSULTATION if self.mandate is None else Operation.DISCLOSURE
 
     @property
     def known_purpose(self) -> Purpose:
-        """The purpose; UsageError where none was said."""
+        """The purpose. Raises UsageError where none was given."""
         if self.purpose is None:
             raise UsageError("--purpose is missing")
         return self.purpose
 
     def details(self) -> AccessDetails:
-        """The details of one access, with a blind of their own."""
+        """Make the details of one access, with a fresh blind."""
         return new_details(
             person=self.person,
             role=self.role or "",
@@ -133,7 +133,7 @@ def _choose(purposes: Sequence[Purpose], channel: str) -> Purpose:
     click.echo(f"Every reading in {channel} is logged. For what purpose do you read?", err=True)
     for number, purpose in enumerate(purposes, 1):
         click.echo(f"  {number}  {purpose:<20} {PURPOSES[purpose]}", err=True)
-    known = {name: one for i, one in enumerate(purposes, 1) for name in (str(i), one.value)}
+    known = {name: purpose for i, purpose in enumerate(purposes, 1) for name in (str(i), purpose.value)}
     answer: str = click.prompt(
         "Purpose", type=click.Choice(list(known), case_sensitive=False), show_choices=False, err=True
     )
@@ -148,25 +148,25 @@ def _ask(question: str, default: str | None = None) -> str:
 def why_options(
     purposes: Sequence[Purpose], *, mandate: bool = False
 ) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Give a command that reads its options, as its argument ``why``."""
-    names = [one.value for one in purposes]
+    """Give a command the options that say who reads and why; it receives them as ``why``."""
+    names = [purpose.value for purpose in purposes]
 
     def decorate(command: Callable[..., T]) -> Callable[..., T]:
         @click.option(
             "--purpose",
             type=click.Choice(names),
             metavar="PURPOSE",
-            help=f"What it is read for: {', '.join(names[:-1])} or {names[-1]}.",
+            help=f"The purpose of the reading: {', '.join(names[:-1])} or {names[-1]}.",
         )
         @click.option(
             "--person",
             envvar="FTF_PERSON",
             metavar="PSEUDONYM",
-            help="Who consults: your agency's own pseudonym of the reader. Or FTF_PERSON.",
+            help="The person who reads, by your agency's own pseudonym. Or FTF_PERSON.",
         )
         @click.option("--role", envvar="FTF_ROLE", metavar="TEXT", help="The reader's role. Or FTF_ROLE.")
         @click.option("--legal-basis", metavar="TEXT", help="The law that allows it.")
-        @click.option("--case", metavar="REF", help="The case it is read for.")
+        @click.option("--case", metavar="REF", help="The case for which it is read.")
         @click.option("--justification", metavar="TEXT", help="Why, in at most 500 characters.")
         @functools.wraps(command)
         def with_why(*args: Any, **kwargs: Any) -> T:
@@ -176,7 +176,7 @@ def why_options(
                 for name in ("mandate", "person", "role", "legal_basis", "case", "justification")
             }
             if said["mandate"] is not None and _is_from_environment("person"):
-                said["person"] = None  # FTF_PERSON names who consults, and under a mandate nobody does
+                said["person"] = None  # FTF_PERSON names a person, and a system reads under a mandate
             why = Why(purpose=None if purpose is None else Purpose(purpose), **_without_blanks(said))
             return command(*args, why=why, **kwargs)
 

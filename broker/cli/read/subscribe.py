@@ -1,4 +1,4 @@
-"""``subscribe``: a channel's records, to the terminal or into a file, each reading in the log before."""
+"""``subscribe``: read the records of a channel, to the terminal or into a file; each reading is logged first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["command", "readable_channel"]
 @click.command("subscribe")
 @click.option("--channel", required=True, metavar="NAME", help="The channel to read.")
 @click.option(
-    "--type", "record_types", multiple=True, metavar="TYPE", help="Only this type; may be repeated."
+    "--type", "record_types", multiple=True, metavar="TYPE", help="Only this record type; may be repeated."
 )
 @why_options(RECORD_READING, mandate=True)
 @click.option(
@@ -55,16 +55,16 @@ async def command(
     profile: Profile,
     as_json: bool,
 ) -> int:
-    """Read a channel's records, from where it stopped.
+    """Read the records of a channel, from where the last run stopped.
 
-    Each reading is logged with its reason before anything is released. A person consults (--person); a
-    system reads under a standing mandate of the channel (--mandate). Where it stopped is kept for each
-    channel, purpose, types and output, in the profile's state folder. What is denied, and what is wrong
-    in the log, is said on stderr, and reading goes on.
+    Each reading is logged with its reason before anything is released. A person consults (--person), and
+    a system reads under a standing mandate of the channel (--mandate). The position is kept in the
+    profile's state folder, one for each channel, purpose, set of types and output. Denials and
+    violations in the log are reported on stderr, and reading goes on.
 
     \b
-    Exit 0: everything there was is delivered or was denied.
-    Exit 1: the log says something that it must not.
+    Exit 0: every record there was is delivered or was denied.
+    Exit 1: the log holds a violation.
 
     \b
     Example:
@@ -110,16 +110,16 @@ async def command(
 
 
 def _check_mandate(channel: Channel, reader: str, why: Why) -> None:
-    """A mandate that is none would have every record denied, one after the other."""
+    """Refuse a mandate that does not exist, or every record would be denied one after the other."""
     if why.mandate is None:
         return
     mandate = channel.mandates.get(why.mandate)
     if mandate is not None and mandate.agency == reader and why.known_purpose in mandate.purposes:
         return
     ours = [
-        f"{one.ref} for {', '.join(one.purposes)}"
-        for one in channel.mandates.values()
-        if one.agency == reader
+        f"{known.ref} for {', '.join(known.purposes)}"
+        for known in channel.mandates.values()
+        if known.agency == reader
     ]
     raise UsageError(
         f"'{reader}' has no mandate '{why.mandate}' for {why.known_purpose} in channel '{channel.name}'",
@@ -135,11 +135,12 @@ def _shown_as(as_json: bool, channel: str) -> Callable[[Delivered], None]:
 
 
 def readable_channel(session: Session, name: str) -> Channel:
-    """The channel, if this participant may ask to read in it at all."""
-    directory, reader = session.directory, session.profile.name
+    """Return the channel if this participant may ask to read in it at all."""
+    directory = session.directory
+    reader = session.profile.name
     channel = directory.channel(name)
     if channel is None:
-        ours = sorted(one for one, place in directory.channels.items() if reader in place.members)
+        ours = sorted(known for known, place in directory.channels.items() if reader in place.members)
         raise UsageError(f"there is no channel '{name}'", hint=f"yours: {', '.join(ours) or 'none'}")
     if reader not in channel.members:
         meaning = reason_meaning(Reason.NOT_MEMBER)

@@ -1,4 +1,4 @@
-"""Where a subscription keeps how far it has read, and the file that it fills exactly once."""
+"""The files of a subscription: its state, and the output that holds each record exactly once."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["OutFile", "state_path"]
 def state_path(
     profile: Profile, channel: str, record_types: Sequence[str], why: Why, out: Path | None
 ) -> Path:
-    """The state file of a subscription: one for each channel, purpose, kind of reading, types and output."""
+    """The state file for this channel, purpose, kind of reading, record types and output."""
     kind = "mandate" if why.mandate is not None else "person"
     parts = (why.mandate or "", *sorted(record_types), "" if out is None else os.path.abspath(out))
-    # A name for people; what tells subscriptions apart in full is the digest.
+    # People recognise the file by channel and purpose; the digest tells all subscriptions apart.
     digest = sha256(json.dumps([channel, why.known_purpose, kind, *parts]).encode()).hexdigest()
     folder = profile.state / "subscriptions"
     make_folder(folder)
@@ -38,8 +38,8 @@ def state_path(
 class OutFile:
     """A file of JSON Lines whose length is committed together with the subscriber's state.
 
-    What stands behind the committed length was written and not committed: it is cut off when the file
-    is opened, and comes again. So every record is in it exactly once.
+    Lines behind the committed length were written and not committed. They are cut off when the file is
+    opened, and their records are delivered again. So the file holds every record exactly once.
     """
 
     path: Path
@@ -48,7 +48,10 @@ class OutFile:
 
     @classmethod
     def open(cls, path: Path, committed: Json) -> Self:
-        """Open the file as it was committed last, or make it; UsageError for a file that is another's."""
+        """Open the file as it was committed last, or create it.
+
+        Raises UsageError for a file that this subscription has not written.
+        """
         length = _length(committed)
         try:
             handle = os.open(
@@ -67,17 +70,18 @@ class OutFile:
         return cls(path, handle, length or 0)
 
     def write(self, value: object) -> None:
-        """Add a line; it counts once its length is committed."""
+        """Add a line; it counts as soon as the length is committed."""
         data = json.dumps(value, ensure_ascii=False).encode() + b"\n"
         try:
             while data:
                 written = os.write(self._handle, data)
-                data, self.length = data[written:], self.length + written
+                data = data[written:]
+                self.length += written
         except OSError as error:
             raise UsageError(f"cannot write '{self.path}': {error.strerror}") from None
 
     def sync(self) -> dict[str, Json]:
-        """Make it durable, and return what is committed."""
+        """Make the file durable, and return what the subscriber commits with its position."""
         os.fsync(self._handle)
         return {"length": self.length}
 
