@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from broker.access.client import KeyAccess
+from broker.access.log_evidence import open_log_entry
 from broker.access.request_checks import MAX_LOG_RANGE
 from broker.audit.agency_entries import AgencyEntries
 from broker.audit.disclosures import Access, Disclosure, LogAsker, access_of, checked_details
