@@ -17,9 +17,8 @@ from broker.errors import Denied, UsageError
 from broker.log import Log
 from broker.log.protocol import physical
 from broker.session import Profile, Role, Session
-from broker.show.meanings import counted, printable, reason_meaning
-from broker.show.record_view import instant_json
-from broker.show.text import time_text
+from broker.show.meanings import reason_meaning
+from broker.show.text import counted, instant_json, printable, time_text
 from broker.wire.manifest import LogItem, Reason
 
 __all__ = ["command"]
@@ -91,7 +90,7 @@ async def command(
                         _print(access, session.log)
             except Denied as error:
                 meaning = reason_meaning(error.reason)
-                raise Denied(f"{error.reason}: {meaning.says}", hint=meaning.do) from None
+                raise Denied(f"{error.reason}: {meaning.text}", hint=meaning.advice) from None
         if as_json:
             print_json({"accesses": [_to_json(access, session.log) for access in found]})
         is_audit = all(profile.name in session.directory.channels[name].auditors for name in asked)
@@ -131,7 +130,7 @@ def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> t
     if not ours or not set(channels) <= set(ours):
         reason = Reason.NOT_MEMBER if is_agency else Reason.NOT_AUDITOR
         meaning = reason_meaning(reason)
-        raise Denied(f"{reason}: {meaning.says}", hint=f"{meaning.do}; {hint}")
+        raise Denied(f"{reason}: {meaning.text}", hint=f"{meaning.advice}; {hint}")
     if agency is not None and agency not in directory.parties:
         raise UsageError(f"there is no agency '{agency}'", hint="see them all: ftf-broker agency list")
     return channels or tuple(ours)

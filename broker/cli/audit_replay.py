@@ -26,7 +26,8 @@ from broker.log.protocol import physical
 from broker.participant.follower import DirectoryFollower
 from broker.session import Profile, Session
 from broker.session.session import load_high_water, save_high_water
-from broker.show.meanings import KINDS, counted, printable
+from broker.show.meanings import KINDS
+from broker.show.text import counted, printable
 from broker.verify.violations import Kind, Place
 
 __all__ = ["command"]

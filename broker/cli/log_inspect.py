@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
+from broker.cli.found.lookup import channel_named
 from broker.cli.opening import open_session
 from broker.cli.output import is_terminal, note, print_json, print_line, print_table
 from broker.crypto.sign import SigningKey
@@ -16,7 +17,6 @@ from broker.log import MAX_OFFSET, Partition
 from broker.participant.follower import DIRECTORY
 from broker.participant.keyring import Keyring
 from broker.session import Profile, Role, Session
-from broker.show.channel_view import channel_named
 from broker.show.message_view import ACCESS_TOPIC, MessageView, PartitionView, directory_view
 from broker.show.text import size_text, time_text
 
@@ -168,7 +168,7 @@ def _print(topic: str, channel: Channel | None, views: Sequence[MessageView], as
             view.kind,
             "" if view.epoch is None else str(view.epoch),
             size_text(view.size),
-            view.says,
+            view.text,
         )
         for view in views
     ]
@@ -191,6 +191,6 @@ def _json(topic: str, channel: str | None, view: MessageView) -> dict[str, objec
         "kind": view.kind,
         "epoch": view.epoch,
         "size": view.size,
-        "says": view.says,
+        "says": view.text,
         **view.facts,
     }

@@ -16,7 +16,7 @@ from broker.errors import KasUnavailable, UsageError
 from broker.publish.permission import check_publisher, intake_of
 from broker.services.kas.local import announce_here
 from broker.session import Profile, Session
-from broker.show.meanings import counted
+from broker.show.text import counted
 from broker.wire.manifest import Collected, CollectionStatus
 from connectors.input_file import InputFile
 from connectors.rejects import Rejects

@@ -1,31 +1,45 @@
-"""Channels as they are shown."""
+"""Channels and their epochs as words, and as JSON."""
 
 from __future__ import annotations
 
-from broker.directory import Channel, Directory
-from broker.errors import UsageError
+from collections.abc import Sequence
 
-__all__ = ["channel_json", "channel_named", "channel_state", "epoch_state", "epoch_text", "members_text"]
+from broker.directory import Channel, Epoch
+from broker.wire.statements import Mandate
 
-
-def channel_named(directory: Directory, name: str) -> Channel:
-    """The channel of this name; UsageError that lists which there are."""
-    channel = directory.channel(name)
-    if channel is None:
-        known = ", ".join(sorted(directory.channels)) or "none yet"
-        raise UsageError(f"there is no channel '{name}'", hint=f"there are: {known}")
-    return channel
+__all__ = [
+    "channel_json",
+    "channel_state",
+    "epoch_state",
+    "epoch_text",
+    "epochs_of",
+    "mandates_of",
+    "members_text",
+]
 
 
 def members_text(channel: Channel) -> str:
+    """Return the members' names, sorted, on one line."""
     return ", ".join(sorted(channel.members))
 
 
 def epoch_text(channel: Channel) -> str:
+    """Return the number of the epoch under which members publish now, or ``-`` when there is none yet."""
     return "-" if channel.newest_confirmed < 0 else str(channel.newest_confirmed)
 
 
+def epochs_of(channel: Channel) -> Sequence[Epoch]:
+    """Return the channel's epochs, the oldest first."""
+    return sorted(channel.epochs.values(), key=lambda epoch: epoch.number)
+
+
+def mandates_of(channel: Channel) -> Sequence[Mandate]:
+    """Return the channel's mandates, sorted by their reference."""
+    return sorted(channel.mandates.values(), key=lambda mandate: mandate.ref)
+
+
 def channel_state(channel: Channel) -> str:
+    """Return in words whether members can publish, and what the channel's keys need first."""
     if not channel.is_open:
         return "closed"
     if channel.needs_new_epoch:
@@ -33,13 +47,16 @@ def channel_state(channel: Channel) -> str:
     return "open" if channel.newest_confirmed == channel.newest_published else "open, keys not confirmed"
 
 
-def epoch_state(confirmed_at: int | None, complained: bool) -> str:
-    if complained:
+def epoch_state(epoch: Epoch) -> str:
+    """Return in words whether the keys of an epoch can be used."""
+    # A complaint comes first: it also stands against an epoch that was confirmed.
+    if epoch.complained:
         return "complained of"
-    return "not confirmed" if confirmed_at is None else f"confirmed at {confirmed_at}"
+    return "not confirmed" if epoch.confirmed_at is None else f"confirmed at {epoch.confirmed_at}"
 
 
 def channel_json(channel: Channel) -> dict[str, object]:
+    """Return everything that the directory says of a channel, for a program."""
     return {
         "name": channel.name,
         "number": channel.number,
@@ -53,17 +70,17 @@ def channel_json(channel: Channel) -> dict[str, object]:
         "ceiling_days": channel.ceiling_days,
         "joining": channel.joining.value,
         "mandates": [
-            {"ref": one.ref, "agency": one.agency, "purposes": list(one.purposes)}
-            for one in sorted(channel.mandates.values(), key=lambda mandate: mandate.ref)
+            {"ref": mandate.ref, "agency": mandate.agency, "purposes": list(mandate.purposes)}
+            for mandate in mandates_of(channel)
         ],
         "epoch": channel.newest_confirmed,
         "epochs": [
             {
-                "number": one.number,
-                "publisher": one.publisher,
-                "state": epoch_state(one.confirmed_at, one.complained),
-                "readers": sorted(one.content_seeds),
+                "number": epoch.number,
+                "publisher": epoch.publisher,
+                "state": epoch_state(epoch),
+                "readers": sorted(epoch.content_seeds),
             }
-            for one in sorted(channel.epochs.values(), key=lambda epoch: epoch.number)
+            for epoch in epochs_of(channel)
         ],
     }

@@ -1,6 +1,7 @@
-"""What the machine's words mean: reasons of a denial, kinds of a violation, grades, handling codes.
+"""Meanings of the codes that the broker answers with: denials, violations, grades, handling codes, purposes.
 
-One table each, so that every command says the same; a test checks that no word is missing.
+There is one table for each kind of code, so that every command and every page explains a code in the same
+words. A test holds that each table has every code, and no other.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ __all__ = [
     "TLP",
     "USE_LIMITS",
     "Meaning",
-    "counted",
-    "printable",
     "reason_meaning",
     "violation_line",
 ]
 
 
 class Meaning(NamedTuple):
-    """What a reason says, and what the reader can do about it."""
+    """Why access was denied, and what the reader can do about it."""
 
-    says: str
-    do: str
+    text: str
+    advice: str
 
 
 REASONS: Mapping[str, Meaning] = MappingProxyType(
     {
+        # The service gives strangers this answer whether the channel and the record exist or not, so the
+        # words must not say more either.
         Reason.NOT_MEMBER: Meaning(
-            "your agency is no member of this channel, or nothing may be said of the record",
+            "your agency is not a member of this channel, and is told nothing about it",
             "ask the authority and the members to let your agency join: ftf-broker channel join",
         ),
         Reason.SUSPENDED: Meaning(
@@ -54,12 +55,12 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "check the record's id, or the batch and the index; then try again",
         ),
         Reason.NOT_COLLECTED: Meaning(
-            "the key access service has not taken the record over, or refused to",
-            "try again in a moment; if it was refused, its originator must publish it anew",
+            "the key access service has not taken the record over, or has refused it",
+            "try again in a moment; if the service refused it, its originator must publish it anew",
         ),
         Reason.EPOCH_NOT_GRANTED: Meaning(
-            "the record was shared under keys that your agency was not given, before it joined",
-            "ask a member of the channel to grant the earlier keys",
+            "the record was shared under earlier channel keys, which your agency does not have",
+            "ask a member of the channel to grant the earlier keys: ftf-broker channel grant",
         ),
         Reason.RECORD_TYPE: Meaning(
             "the channel does not allow this type of record",
@@ -70,7 +71,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "name a purpose that it allows: ftf-broker channel show NAME",
         ),
         Reason.PURPOSE_RECORD: Meaning(
-            "the record was shared for a purpose that does not stand for this one (LED art. 4(2))",
+            "the record was shared for a purpose that does not include this one (LED art. 4(2))",
             "read it for the purpose that it was shared for, if that is yours; else ask the originator",
         ),
         Reason.MANDATE: Meaning(
@@ -90,14 +91,16 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "ask the originator; do not use what you hold",
         ),
         Reason.WITHDRAWN: Meaning(
-            "its originator has withdrawn it", "delete what you hold of it, and tell whom you passed it on to"
+            "its originator has withdrawn it",
+            "delete your copies of it, and tell everybody to whom you passed it on",
         ),
         Reason.ERASED: Meaning(
-            "it is erased, and nobody can read it any more",
-            "delete what you hold of it, and tell whom you passed it on to",
+            "it was erased, and nobody can read it any more",
+            "delete your copies of it, and tell everybody to whom you passed it on",
         ),
         Reason.EXPIRED: Meaning(
-            "its time is over: erase_by has passed (LED art. 5)", "delete what you hold of it"
+            "the time for which it may be kept is over: its erase_by has passed (LED art. 5)",
+            "delete your copies of it",
         ),
         Reason.NOT_AUDITOR: Meaning(
             "you do not audit this channel", "ask the authority: ftf-broker auditor assign"
@@ -108,49 +111,50 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
         ),
     }
 )
-"""Why a record was not released, in words; its keys are those of Reason, and READER_TOO_OLD."""
+"""Why a record was not delivered. The keys are those of Reason, and READER_TOO_OLD."""
 
 KINDS: Mapping[Kind, str] = MappingProxyType(
     {
-        Kind.DIRECTORY_STATEMENT: "a statement of the directory that does not count",
-        Kind.DIRECTORY_ROLLBACK: "a directory that is less, or another, than what was seen before",
+        Kind.DIRECTORY_STATEMENT: "a statement of the directory is not valid, so it does not count",
+        Kind.DIRECTORY_ROLLBACK: "the directory is shorter than, or differs from, the one seen before",
         Kind.OFFSET_MISSING: "messages are missing from the log",
-        Kind.UNACCOUNTED: "a message that no valid manifest accounts for",
-        Kind.BODY_ALTERED: "a body that is not the one its manifest signed for",
-        Kind.BODY_MISPLACED: "a body in the wrong place",
+        Kind.UNACCOUNTED: "a message belongs to no valid manifest",
+        Kind.BODY_ALTERED: "a body is not the one that its manifest signed",
+        Kind.BODY_MISPLACED: "a body is in the wrong place",
         Kind.BODY_MISSING: "a body of a batch is missing",
-        Kind.BATCH_VOID: "a batch that is void: not all of its bodies follow it",
-        Kind.BATCH_UNFINISHED: "a batch whose end the log does not hold",
-        Kind.MANIFEST_COPIED: "a manifest that was written before, once more",
-        Kind.MANIFEST_MALFORMED: "a manifest that is not in the one right form",
-        Kind.MANIFEST_SIGNATURE: "a manifest whose signature is wrong",
-        Kind.EPOCH_UNKNOWN: "a manifest under channel keys that do not exist",
-        Kind.EPOCH_SUPERSEDED: "a manifest under channel keys that were replaced twice",
-        Kind.VIEW_UNKNOWN: "an issuer that saw another directory than ours",
-        Kind.NOT_ENTITLED: "an issuer that was not entitled to publish",
-        Kind.TERMS_INVALID: "terms that the channel does not allow",
-        Kind.STREAM_GAP: "a stream of an issuer lacks statements",
-        Kind.STREAM_FORK: "two statements of an issuer for one place in its stream",
-        Kind.STREAM_REPLAYED: "a statement of an issuer that came before, or out of order",
-        Kind.STREAM_CLOSED: "a statement on a stream that was closed",
-        Kind.SCHEMA_MISMATCH: "a record whose schema is of another type",
-        Kind.MEMBER_SEAL: "a batch whose member share does not open: its issuer is to blame",
-        Kind.RELEASE_SHARE: "a release share that does not fit: the key access service is to blame",
-        Kind.BODY_LOCKED: "a body that does not unlock: its issuer is to blame",
-        Kind.RECORD_INVALID: "a record that breaks the rules: its issuer is to blame",
-        Kind.RECEIPT_INVALID: "an answer of the key access service that is wrong",
-        Kind.RECEIPT_WITHOUT_ENTRY: "a receipt whose access entry is not in the log",
-        Kind.NOT_COLLECTED: "a batch that the key access service never took over",
-        Kind.COLLECTION_WRONG: "a take-over that does not fit the batches there are",
-        Kind.ACCESS_REQUEST: "an access without a valid signed request",
-        Kind.ACCESS_RECORD: "an access to a record that does not exist",
-        Kind.ACCESS_POSITIONS: "an access decided on positions that cannot be",
-        Kind.ACCESS_DECISION: "an access that should have been decided otherwise",
-        Kind.LATE_ENTRY: "the access log was cut, and its lost part appended later",
+        Kind.BATCH_VOID: "a batch is void: not all of its bodies follow its manifest",
+        Kind.BATCH_UNFINISHED: "the log ends within a batch",
+        Kind.MANIFEST_COPIED: "a manifest of this log was written once more",
+        Kind.MANIFEST_MALFORMED: "a manifest is not in the one form that the format allows",
+        Kind.MANIFEST_SIGNATURE: "the signature of a manifest is wrong",
+        Kind.EPOCH_UNKNOWN: "a manifest names channel keys that do not exist",
+        Kind.EPOCH_SUPERSEDED: "a manifest uses channel keys that have been replaced twice since",
+        Kind.VIEW_UNKNOWN: "an issuer relied on a directory that is not a part of ours",
+        Kind.NOT_ENTITLED: "an issuer was not entitled to publish",
+        Kind.TERMS_INVALID: "a record has terms that the channel does not allow",
+        Kind.STREAM_GAP: "statements are missing from the stream of an issuer",
+        Kind.STREAM_FORK: "an issuer wrote two different statements for one place in its stream",
+        Kind.STREAM_REPLAYED: "a statement of an issuer was repeated, or is out of order",
+        Kind.STREAM_CLOSED: "an issuer went on with a stream that it had closed",
+        Kind.SCHEMA_MISMATCH: "a record names a schema of another record type",
+        Kind.MEMBER_SEAL: "the member share of a batch does not open: its issuer is to blame",
+        Kind.RELEASE_SHARE: "a release share does not fit the record: the key access service is to blame",
+        Kind.BODY_LOCKED: "a body does not unlock with the right keys: its issuer is to blame",
+        Kind.RECORD_INVALID: "a record breaks the rules of its type: its issuer is to blame",
+        Kind.RECEIPT_INVALID: "an answer of the key access service is wrong",
+        Kind.RECEIPT_WITHOUT_ENTRY: "the access log lacks the entry that a receipt names",
+        Kind.NOT_COLLECTED: "the key access service never took a batch over",
+        Kind.COLLECTION_WRONG: "a take-over entry of the service does not fit the batches in the log",
+        Kind.ACCESS_REQUEST: "an access entry holds no valid signed request",
+        Kind.ACCESS_RECORD: "an access entry names a record that does not exist",
+        Kind.ACCESS_POSITIONS: "an access entry records positions of the logs that cannot be right",
+        Kind.ACCESS_DECISION: "an access was allowed or denied against the rules",
+        Kind.LATE_ENTRY: "the end of the access log was cut off and appended again later",
     }
 )
-"""Every kind of violation in words."""
+"""What each kind of violation means."""
 
+# The same letters mean other things in the Admiralty system, so the words must always be shown with them.
 GRADES_OF_SOURCES: Mapping[str, str] = MappingProxyType(
     {
         "A": "no doubt about the source",
@@ -159,7 +163,7 @@ GRADES_OF_SOURCES: Mapping[str, str] = MappingProxyType(
         "X": "the source cannot be assessed",
     }
 )
-"""Europol's grades of sources (Regulation (EU) 2016/794, art. 29). Admiralty C means something else."""
+"""Europol's grades of sources (Regulation (EU) 2016/794, art. 29)."""
 
 GRADES_OF_INFORMATION: Mapping[int, str] = MappingProxyType(
     {
@@ -176,20 +180,20 @@ HANDLING: Mapping[HandlingCode, str] = MappingProxyType(
         HandlingCode.H0: "only to prevent and combat crime",
         HandlingCode.H1: "not in judicial proceedings without the provider's permission",
         HandlingCode.H2: "not passed on without the provider's permission",
-        HandlingCode.H3: "a condition of its own, see the note",
+        HandlingCode.H3: "on another condition, which the note states",
     }
 )
 """SIENA handling codes."""
 
 TLP: Mapping[Tlp, str] = MappingProxyType(
     {
-        Tlp.RED: "for the eyes of those addressed only",
-        Tlp.AMBER_STRICT: "for the agency only, who needs to know",
-        Tlp.AMBER: "for the agency and its clients, who need to know",
-        Tlp.GREEN: "for the community, not in public",
+        Tlp.RED: "only for the persons to whom it is addressed",
+        Tlp.AMBER_STRICT: "only for those in the agency who need to know",
+        Tlp.AMBER: "for those in the agency and among its clients who need to know",
+        Tlp.GREEN: "for the community, but not for the public",
     }
 )
-"""TLP 2.0."""
+"""Labels of the Traffic Light Protocol 2.0."""
 
 USE_LIMITS: Mapping[str, str] = MappingProxyType(
     {
@@ -197,7 +201,7 @@ USE_LIMITS: Mapping[str, str] = MappingProxyType(
         "(LED art. 9(3), recital 71)",
     }
 )
-"""What the recipient must never use a record for."""
+"""Uses that the provider forbids to every recipient."""
 
 PURPOSES: Mapping[Purpose, str] = MappingProxyType(
     {
@@ -214,21 +218,19 @@ PURPOSES: Mapping[Purpose, str] = MappingProxyType(
         Purpose.CRIMINAL_PROCEEDINGS: "criminal proceedings",
     }
 )
-"""Purposes; the last four are for reading the access log (LED art. 25(2))."""
+"""Purposes of reading. The last four are for reading the access log only (LED art. 25(2))."""
 
 
 def reason_meaning(reason: str) -> Meaning:
-    """What a reason means; one that this version does not know is said as it is."""
-    return REASONS.get(reason) or Meaning(reason, "ask whoever runs the key access service")
+    """Return what a reason of a denial means.
+
+    A newer service may give a reason that this version does not know. It is then shown as it is.
+    """
+    return REASONS.get(reason) or Meaning(reason, "ask the operator of the key access service")
 
 
 def violation_line(violation: Violation) -> str:
-    """A violation as one line: kind, place, how often, detail, cause."""
-    many = f" ({violation.count} in a row)" if violation.count > 1 else ""
+    """Return a violation as one line: kind, place, how many in a row, detail, and its cause."""
+    in_a_row = f" ({violation.count} in a row)" if violation.count > 1 else ""
     cause = f", caused by {violation.caused_by}" if violation.caused_by else ""
-    return f"{violation.kind} at {violation.place}{many}: {printable(violation.detail)}{cause}"
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """A number and its noun: ``1 batch``, ``2,000 records``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{violation.kind} at {violation.place}{in_a_row}: {printable(violation.detail)}{cause}"

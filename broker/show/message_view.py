@@ -1,4 +1,8 @@
-"""A message of a log as a holder of given keys sees it: down to its size and time for everybody else."""
+"""Messages of a log, as the holder of some keys can see them.
+
+How much can be seen depends on the keys: a member and an auditor see the terms of each record, everybody
+sees the size and the append time of each message. Nothing is verified here; that is the work of replay.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +15,11 @@ from broker.directory import Channel, Directory, Use
 from broker.errors import BrokerError
 from broker.log import StoredMessage
 from broker.participant.keyring import Keyring
-from broker.show.statement_text import says
+from broker.show.statement_text import statement_text
 from broker.show.text import day_text
 from broker.wire import manifest as m
 from broker.wire.access import AccessRequest
-from broker.wire.batch import OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.batch import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 from broker.wire.encoding import STATEMENT_KINDS, Statement, decode, decode_content
 from broker.wire.manifest import Signed
 from broker.wire.terms import RecordTerms
@@ -24,60 +28,70 @@ __all__ = ["ACCESS_TOPIC", "MessageView", "PartitionView", "directory_view"]
 
 ACCESS_TOPIC = "access"
 
+Facts = dict[str, object]
+"""What a program is told of a message, beside its offset, time and size."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageView:
-    """What can be seen of one message: ``says`` in words, ``facts`` for a program."""
+    """What can be seen of one message: ``text`` for people, ``facts`` for a program."""
 
     offset: int
     appended_at: int
+    """In microseconds since 1970-01-01."""
     kind: str
     size: int
-    says: str
+    """Bytes of key and value."""
+    text: str
     epoch: int | None = None
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class PartitionView:
-    """One partition through one participant's keys; nothing is verified here, that is what replay is for."""
+    """One partition of a channel, seen through the keys of one participant.
+
+    A body can be described only with the manifest before it, so a view is shown the messages in their
+    order, and begins early enough to see the manifest of the first body that is asked for.
+    """
 
     topic: str
     channel: Channel
     directory: Directory
     keyring: Keyring
+    # The newest manifest: `see` alone writes these three, and `_opened` stays None while it is sealed to us.
     _opened: OpenedManifest | None = None
     _manifest_id: bytes = b""
     _epoch: int = -1
 
     def see(self, message: StoredMessage) -> MessageView:
-        """What can be seen of the partition's next message."""
-        key, value = message.key or b"", message.value or b""
+        """Return what can be seen of the partition's next message."""
+        key = message.key or b""
+        value = message.value or b""
         envelope = parse_envelope(message.key, message.value)
         if envelope is not None:
-            self._opened, self._manifest_id, self._epoch = None, envelope.manifest_id, envelope.epoch
-            words, facts = self._manifest(message)
-            return _view(message, "manifest", words, facts, envelope.epoch)
+            self._opened = None
+            self._manifest_id = envelope.manifest_id
+            self._epoch = envelope.epoch
+            text, facts = self._manifest(envelope)
+            return _view(message, "manifest", text, facts, envelope.epoch)
         if len(key) == 20 and value[:1] == b"\x02":
-            words, facts = self._body(key[:16], int.from_bytes(key[16:], "big"))
+            text, facts = self._body(key[:16], int.from_bytes(key[16:], "big"))
             epoch = self._epoch if key[:16] == self._manifest_id else None
-            return _view(message, "body", words, facts, epoch)
+            return _view(message, "body", text, facts, epoch)
         return _view(message, "unknown", "neither manifest nor body", {})
 
     def _use(self) -> Use:
         return "access" if self.topic == ACCESS_TOPIC else "metadata"
 
-    def _manifest(self, message: StoredMessage) -> tuple[str, dict[str, object]]:
-        envelope = parse_envelope(message.key, message.value)
-        if envelope is None:
-            return "", {}
+    def _manifest(self, envelope: Envelope) -> tuple[str, Facts]:
         place = (self.topic, self.channel.number, envelope.epoch)
         epoch_key = self.keyring.epoch_key(self.directory, self.channel.name, envelope.epoch, self._use())
         if epoch_key is None:
             return f"sealed: no {self._use()} key of epoch {envelope.epoch}", {"sealed": True}
         tag = manifest_tag(epoch_key.admit, *place, envelope.manifest_id, envelope.sealed)
         if not hmac.compare_digest(tag, envelope.tag):
-            return "no manifest: its tag is wrong", {}
+            return "not a manifest: its tag is wrong", {}
         try:
             opened = open_manifest(
                 envelope,
@@ -87,11 +101,11 @@ class PartitionView:
                 key=epoch_key.key,
             )
         except BrokerError as error:
-            return f"no manifest: {error.message}", {}
+            return f"not a manifest: {error.message}", {}
         self._opened = opened
         manifest = opened.manifest
-        words = f"{manifest.header.issuer}: {manifest.count} {manifest.record_type}"
-        return words, {
+        text = f"{manifest.header.issuer}: {manifest.count} {manifest.record_type}"
+        return text, {
             "batch_id": opened.batch_id.hex(),
             "issuer": manifest.header.issuer,
             "record_type": manifest.record_type,
@@ -100,63 +114,66 @@ class PartitionView:
             "directory_size": manifest.header.directory_size,
         }
 
-    def _body(self, manifest_id: bytes, index: int) -> tuple[str, dict[str, object]]:
+    def _body(self, manifest_id: bytes, index: int) -> tuple[str, Facts]:
         opened = self._opened
         if opened is None or opened.manifest.manifest_id != manifest_id or index >= opened.manifest.count:
             return "locked", {"locked": True}
         entries = opened.entries
         terms = entries.terms[entries.term_of[index]]
         record_id = str(UUID(bytes=entries.record_id(index)))
-        words, facts = _terms(terms)
+        text, facts = _terms(terms)
         facts = {"index": index, "record_id": record_id, **facts, "locked": True}
         if self.topic == ACCESS_TOPIC:
-            return words, facts
+            return text, facts
         content = self.keyring.epoch_key(self.directory, self.channel.name, self._epoch, "content")
+        # A member holds one of the two shares of the record's key; an auditor holds neither.
         lock = "locked" if content is None else "locked: needs a release share, which is logged"
-        return f"{record_id} {words}; {lock}", facts
+        return f"{record_id} {text}; {lock}", facts
 
 
 def _view(
-    message: StoredMessage, kind: str, words: str, facts: dict[str, object], epoch: int | None = None
+    message: StoredMessage, kind: str, text: str, facts: Facts, epoch: int | None = None
 ) -> MessageView:
     return MessageView(
         offset=message.offset,
         appended_at=message.appended_at,
         kind=kind,
         size=len(message.key or b"") + len(message.value or b""),
-        says=words,
+        text=text,
         epoch=epoch,
         facts=facts,
     )
 
 
-def _terms(terms: m.Terms) -> tuple[str, dict[str, object]]:
+def _terms(terms: m.Terms) -> tuple[str, Facts]:
     match terms:
         case RecordTerms():
             return _record(terms)
         case m.AccessTerms():
             return _access(terms)
         case m.CollectionTerms():
-            statuses = Counter(one.status.value for one in terms.batches)
-            words = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
-            return f"batches taken over: {words}", {"entry": "COLLECTION", "batches": dict(statuses)}
+            statuses = Counter(batch.status.value for batch in terms.batches)
+            listed = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
+            return f"batches taken over: {listed}", {"entry": "COLLECTION", "batches": dict(statuses)}
         case m.DenialTerms():
-            words = f"{terms.count} more denials of {terms.agency}"
-            return words, {"entry": "DENIALS", "agency": terms.agency, "count": terms.count}
+            text = f"{terms.count} more denials of {terms.agency}"
+            return text, {"entry": "DENIALS", "agency": terms.agency, "count": terms.count}
         case m.LateTerms():
-            words = f"restores {len(terms.messages)} messages that were lost from {terms.offset} on"
-            return words, {"entry": "LATE", "offset": terms.offset}
+            text = f"restores {len(terms.messages)} messages that were lost from {terms.offset} on"
+            return text, {"entry": "LATE", "offset": terms.offset}
         case m.ErasureTerms():
             return f"{len(terms.targets)} records erased", {"entry": "ERASURE", "count": len(terms.targets)}
 
 
-def _record(terms: RecordTerms) -> tuple[str, dict[str, object]]:
+def _record(terms: RecordTerms) -> tuple[str, Facts]:
     handling = terms.handling
-    codes, tlp = "+".join(handling.codes), handling.tlp.replace("_", "+")
+    codes = "+".join(handling.codes)
+    tlp = handling.tlp.replace("_", "+")
     only = f" only for {', '.join(handling.releasable_to)}" if handling.releasable_to else ""
-    review, erase = day_text(terms.review_by), day_text(terms.erase_by)
-    words = f"{terms.action} {terms.purpose} {codes} {tlp}{only}, review {review}, erase {erase}"
-    return words, {
+    review = day_text(terms.review_by)
+    erase = day_text(terms.erase_by)
+    text = f"{terms.action} {terms.purpose} {codes} {tlp}{only}, review {review}, erase {erase}"
+    return text, {
         "action": terms.action.value,
         "purpose": terms.purpose.value,
         "codes": [code.value for code in handling.codes],
@@ -167,18 +184,19 @@ def _record(terms: RecordTerms) -> tuple[str, dict[str, object]]:
     }
 
 
-def _access(terms: m.AccessTerms) -> tuple[str, dict[str, object]]:
+def _access(terms: m.AccessTerms) -> tuple[str, Facts]:
     try:
         request = decode(AccessRequest, terms.request.content)
     except BrokerError:
         return "an access whose request cannot be read", {"entry": "ACCESS"}
     outcomes: Counter[str] = Counter()
-    for one in terms.outcomes:
-        word = one.verdict.value if one.reason is None else f"{one.verdict} {one.reason}"
-        outcomes[word] += max(len(one.indexes), 1)
-    said = ", ".join(f"{count} {word}" for word, count in sorted(outcomes.items()))
-    words = f"{request.operation} by {request.issuer} for {request.purpose}: {said}"
-    return words, {
+    for outcome in terms.outcomes:
+        word = outcome.verdict.value if outcome.reason is None else f"{outcome.verdict} {outcome.reason}"
+        # A range of the access log that was asked for has no indexes, and counts as one.
+        outcomes[word] += max(len(outcome.indexes), 1)
+    listed = ", ".join(f"{count} {word}" for word, count in sorted(outcomes.items()))
+    text = f"{request.operation} by {request.issuer} for {request.purpose}: {listed}"
+    return text, {
         "entry": "ACCESS",
         "operation": request.operation.value,
         "issuer": request.issuer,
@@ -187,20 +205,21 @@ def _access(terms: m.AccessTerms) -> tuple[str, dict[str, object]]:
     }
 
 
-def directory_view(message: StoredMessage, error: str | None) -> MessageView:
-    """A message of the directory: what it says, and why it does not count where it does not."""
-    value = message.value or b""
+def directory_view(message: StoredMessage, fault: str | None) -> MessageView:
+    """Return what a message of the directory says; ``fault`` is why it does not count, if it does not."""
     try:
-        signed = decode(Signed, value)
+        signed = decode(Signed, message.value or b"")
         if signed.kind not in STATEMENT_KINDS:
             raise BrokerError(f"kind {signed.kind[:40]!r}")
         statement: Statement = decode_content(signed)
-    except BrokerError as problem:
-        return _view(message, "unknown", f"no statement: {problem.message}", {"counts": False})
-    words = f"{statement.header.issuer} {says(statement)}"
+    except BrokerError as error:
+        return _view(message, "unknown", f"not a statement: {error.message}", {"counts": False})
+    text = f"{statement.header.issuer} {statement_text(statement)}"
+    if fault is not None:
+        text += f"; DOES NOT COUNT: {fault}"
     facts = {
         "issuer": statement.header.issuer,
         "signatures": len(signed.signatures),
-        "counts": error is None,
+        "counts": fault is None,
     }
-    return _view(message, signed.kind, words if error is None else f"{words}; DOES NOT COUNT: {error}", facts)
+    return _view(message, signed.kind, text, facts)

@@ -1,18 +1,16 @@
-"""A record for people: what must not be overlooked first, then who, what, how sure, from whom, how long.
+"""Delivered records for people, as a short block and as a full list, and for programs as JSON.
 
-Whatever its type: what the table of warnings does not know is shown by the fields' own names.
+What a reader must not overlook comes first: that a measure is not final, that the person is a child, that
+a statement is an assessment. Then follow who, what, how sure, on whose word, and for how long. This works
+for every record type: a field that this module does not know is shown under its own name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from broker.records.record import Record, to_json
 from broker.show.meanings import (
@@ -22,33 +20,50 @@ from broker.show.meanings import (
     PURPOSES,
     TLP,
     USE_LIMITS,
-    counted,
-    printable,
 )
-from broker.show.text import day_text, time_text
+from broker.show.text import counted, day_text, instant_json, printable, time_text
 from broker.subscribe.delivery import Delivered
 from broker.wire.terms import Action, RecordTerms, Tlp
 
-__all__ = ["delivered_json", "full", "handling_line", "instant_json", "print_block", "warnings"]
+__all__ = ["RecordBlock", "Row", "delivered_json", "record_block", "record_rows", "record_warnings"]
+
+Row = tuple[str, str]
+"""A name and its value, in words."""
 
 _COMMON = ("subject", "evaluation", "legal_basis", "use_limits", "external_refs", "handling_note")
+"""Fields of a body that every record type may have; they are shown in their own way."""
+
 _HEADLINE = ("stage", "measure", "milestone", "trigger")
+"""Fields of a body that say in one word what happened; each record type has one of them."""
+
 _ORDERS = {
     Action.RECTIFY: "RECTIFIES",
     Action.RESTRICT: "RESTRICTS",
     Action.WITHDRAW: "WITHDRAWS",
     Action.ERASE: "ORDERS ERASURE OF",
 }
-_WIDTH = 11
 
 
-def warnings(record: Record) -> tuple[str, ...]:
-    """What a reader must not overlook, the weightiest first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordBlock:
+    """A record as a short block of a feed: a title line, and rows below it."""
+
+    record_type: str
+    headline: str
+    """What happened, in one word; empty for an order, which has no body."""
+    warnings: tuple[str, ...]
+    """What a reader must not overlook, except what the headline says already."""
+    rows: tuple[Row, ...]
+
+
+def record_warnings(record: Record) -> tuple[str, ...]:
+    """Return what a reader must not overlook, the weightiest first."""
     return tuple(_warnings(record))
 
 
 def _warnings(record: Record) -> Iterator[str]:
-    terms, body = record.terms, record.body
+    terms = record.terms
+    body = record.body
     if terms.action is not Action.NEW:
         yield f"{_ORDERS[terms.action]} {counted(len(terms.targets), 'EARLIER RECORD').upper()}"
     measure = body.get("measure")
@@ -71,65 +86,47 @@ def _warnings(record: Record) -> Iterator[str]:
             yield "AGE UNKNOWN: TREATED AS A CHILD"
 
 
-def handling_line(terms: RecordTerms) -> str:
-    """TLP label, handling codes and who alone may have it, on one line."""
-    parts = [f"TLP:{_tlp(terms.handling.tlp)}", *(code.value for code in terms.handling.codes)]
-    if terms.handling.releasable_to:
-        parts.append(f"only {', '.join(terms.handling.releasable_to)}")
-    return " · ".join(parts)
+def record_block(item: Delivered) -> RecordBlock:
+    """Return a record as a short block."""
+    body = _body(item.record)
+    headline = next((str(body[name]) for name in _HEADLINE if name in body), "")
+    return RecordBlock(
+        record_type=item.record.record_type,
+        headline=headline,
+        warnings=tuple(warning for warning in _warnings(item.record) if warning != headline),
+        rows=tuple(_short_rows(item, body)),
+    )
 
 
-def print_block(item: Delivered, console: Console) -> None:
-    """A record as a tidy block of a feed."""
+def record_rows(item: Delivered) -> list[Row]:
+    """Return everything that is known of a record, with its codes explained in words."""
     record = item.record
-    said = to_json(record)
-    body: Mapping[str, Any] = said.get("body", {})
-    console.print(_title(record, body))
-    if console.is_terminal:
-        grid = Table.grid(padding=(0, 1, 0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
-        for name, value in _short(item, body):
-            grid.add_row(name, Text(value))
-        console.print(grid)
-    else:
-        for name, value in _short(item, body):
-            console.print(Text(f"  {name.ljust(_WIDTH)}{value}"))
-    console.print()
-
-
-def full(item: Delivered) -> list[tuple[str, str]]:
-    """A record with everything that is known of it, explained in words, as names and values."""
-    record, terms = item.record, item.record.terms
-    body: Mapping[str, Any] = to_json(record).get("body", {})
-    pairs = [("record", str(UUID(bytes=record.record_id))), ("type", record.record_type)]
-    pairs += [("attention", one) for one in warnings(record)]
-    pairs += [("purpose", f"{terms.purpose}: {PURPOSES[terms.purpose]}")]
-    pairs += [("handling", f"TLP:{_tlp(terms.handling.tlp)}: {TLP[terms.handling.tlp]}")]
-    pairs += [("handling", f"{code}: {HANDLING[code]}") for code in terms.handling.codes]
+    terms = record.terms
+    body = _body(record)
+    rows = [("record", str(UUID(bytes=record.record_id))), ("type", record.record_type)]
+    rows += [("attention", warning) for warning in _warnings(record)]
+    rows.append(("purpose", f"{terms.purpose}: {PURPOSES[terms.purpose]}"))
+    rows.append(("handling", f"TLP:{_tlp(terms.handling.tlp)}: {TLP[terms.handling.tlp]}"))
+    rows += [("handling", f"{code}: {HANDLING[code]}") for code in terms.handling.codes]
     if terms.handling.releasable_to:
-        pairs.append(("handling", f"released to {', '.join(terms.handling.releasable_to)} only"))
+        rows.append(("handling", f"released to {', '.join(terms.handling.releasable_to)} only"))
     if "handling_note" in body:
-        pairs.append(("note", printable(str(body["handling_note"]))))
-    pairs += [("acts on", f"{one.batch_id.hex()} index {one.index}") for one in terms.targets]
-    pairs += [
-        (
-            "retention",
-            f"review by {day_text(terms.review_by)}, erased on {day_text(terms.erase_by)} (LED art. 5)",
-        )
-    ]
-    pairs += list(_explained(body))
-    pairs += [
+        rows.append(("note", printable(str(body["handling_note"]))))
+    rows += [("acts on", f"{target.batch_id.hex()} index {target.index}") for target in terms.targets]
+    review = day_text(terms.review_by)
+    rows.append(("retention", f"review by {review}, erased on {day_text(terms.erase_by)} (LED art. 5)"))
+    rows += _explained_rows(body)
+    rows += [
         ("issued by", item.issuer),
         ("issued at", time_text(item.issued_at)),
         ("batch", f"{item.batch_id.hex()} index {item.index}"),
         ("place", f"{item.place.topic}/{item.place.partition} at offset {item.place.offset}"),
     ]
-    return pairs
+    return rows
 
 
 def delivered_json(item: Delivered, channel: str) -> dict[str, object]:
-    """A record for a program: as it would be published, and where it comes from."""
+    """Return a record as it would be published, with where it comes from, for a program."""
     return {
         "record": to_json(item.record),
         "issuer": item.issuer,
@@ -141,35 +138,31 @@ def delivered_json(item: Delivered, channel: str) -> dict[str, object]:
         "batch_id": item.batch_id.hex(),
         "index": item.index,
         "receipt": item.receipt.hex(),
-        "attention": list(warnings(item.record)),
+        "attention": list(_warnings(item.record)),
     }
 
 
-def _title(record: Record, body: Mapping[str, Any]) -> Text:
-    headline = next((str(body[name]) for name in _HEADLINE if name in body), "")
-    title = Text.assemble((record.record_type, "bold"), "  ", headline)
-    for one in warnings(record):
-        if one != headline:
-            title.append("  ")
-            title.append(f"[{one}]", style="bold yellow" if one != "CHILD" else "bold magenta")
-    return title
+def _body(record: Record) -> Mapping[str, Any]:
+    # The body as JSON has codes and dates as text, which the record itself does not; an order has no body.
+    body: Mapping[str, Any] = to_json(record).get("body", {})
+    return body
 
 
-def _short(item: Delivered, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _short_rows(item: Delivered, body: Mapping[str, Any]) -> Iterator[Row]:
     terms = item.record.terms
     if subject := _part(body, "subject"):
         yield "subject", _subject(subject)
     for target in terms.targets:
         yield "acts on", f"{target.batch_id.hex()} index {target.index}"
-    own = ", ".join(f"{_words(name)} {_value(value)}" for name, value in _own(body) if name not in _HEADLINE)
-    if own:
-        yield "says", own
+    fields = [f"{_words(name)} {_value(value)}" for name, value in _own(body) if name not in _HEADLINE]
+    if fields:
+        yield "says", ", ".join(fields)
     if evaluation := _part(body, "evaluation"):
         yield (
             "judged",
             f"{evaluation['basis']}, source {evaluation['source']}, information {evaluation['information']}",
         )
-    yield "handling", f"{handling_line(terms)}; for {terms.purpose}"
+    yield "handling", f"{_handling(terms)}; for {terms.purpose}"
     if "handling_note" in body:
         yield "note", printable(str(body["handling_note"]))
     place = f"{item.place.topic}/{item.place.partition}@{item.place.offset}#{item.index}"
@@ -177,13 +170,22 @@ def _short(item: Delivered, body: Mapping[str, Any]) -> Iterator[tuple[str, str]
     yield "kept", f"review by {day_text(terms.review_by)}, erased on {day_text(terms.erase_by)}"
 
 
-def _explained(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _handling(terms: RecordTerms) -> str:
+    """Return the TLP label, the handling codes, and the agencies to which the record is restricted."""
+    parts = [f"TLP:{_tlp(terms.handling.tlp)}", *(code.value for code in terms.handling.codes)]
+    if terms.handling.releasable_to:
+        parts.append(f"only {', '.join(terms.handling.releasable_to)}")
+    return " · ".join(parts)
+
+
+def _explained_rows(body: Mapping[str, Any]) -> Iterator[Row]:
     if subject := _part(body, "subject"):
         yield "subject", _subject(subject)
     for name, value in _own(body):
         yield _words(name), _value(value)
     if evaluation := _part(body, "evaluation"):
-        source, information = str(evaluation["source"]), int(evaluation["information"])
+        source = str(evaluation["source"])
+        information = int(evaluation["information"])
         is_fact = evaluation["basis"] == "FACT"
         yield "basis", "FACT" if is_fact else "ASSESSMENT: somebody's judgment, not a fact (LED art. 7)"
         yield "source", f"{source} = {GRADES_OF_SOURCES.get(source, 'unknown')}"
@@ -197,7 +199,7 @@ def _explained(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _own(body: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The fields that its type adds to what every record says."""
+    """Return the fields that only this record type has, without those that say nothing."""
     return ((name, value) for name, value in body.items() if name not in _COMMON and value not in ([], None))
 
 
@@ -216,9 +218,9 @@ def _value(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(_value(one) for one in value)
+            return ", ".join(_value(element) for element in value)
         case dict():
-            return f"({', '.join(f'{_words(name)} {_value(one)}' for name, one in value.items())})"
+            return f"({', '.join(f'{_words(name)} {_value(field)}' for name, field in value.items())})"
     return printable(str(value))
 
 
@@ -227,13 +229,5 @@ def _words(name: str) -> str:
 
 
 def _tlp(tlp: Tlp) -> str:
+    # Avro symbols cannot carry the "+" of the label.
     return "AMBER+STRICT" if tlp is Tlp.AMBER_STRICT else tlp.value
-
-
-def instant_json(micros: int) -> str | int:
-    """An instant in RFC 3339; as a number where it is no date."""
-    try:
-        moment = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
-    except (ValueError, OverflowError, OSError):  # a signed statement may say any number
-        return micros
-    return moment.isoformat().replace("+00:00", "Z")

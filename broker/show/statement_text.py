@@ -1,6 +1,12 @@
-"""Directory statements in words: what is shown before a key signs it, and when a log is inspected."""
+"""Directory statements in words, as they are shown before a key signs them and when a log is inspected.
+
+Whoever signs relies on these words. So they come from the signed content alone, and the names and key ids
+that a statement puts in force stand in them whole: a shortened id could be matched by another key.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from broker.crypto.seal import receiving_key_id
 from broker.crypto.sign import signing_key_id
@@ -8,11 +14,11 @@ from broker.show.text import day_text
 from broker.wire import statements as s
 from broker.wire.encoding import Statement
 
-__all__ = ["says"]
+__all__ = ["statement_text"]
 
 
-def says(statement: Statement) -> str:
-    """One sentence in words; names and ids are never shortened where something depends on them."""
+def statement_text(statement: Statement) -> str:
+    """Return what a statement says, as a sentence whose subject, the issuer, the caller puts before it."""
     match statement:
         case s.Genesis():
             return (
@@ -41,10 +47,10 @@ def says(statement: Statement) -> str:
                 f"dismisses auditor {statement.auditor} from {_listed(statement.channels) or 'all channels'}"
             )
         case _:
-            return _says_keys(statement) or _says_channel(statement)
+            return _key_text(statement) or _channel_text(statement)
 
 
-def _says_keys(statement: Statement) -> str:
+def _key_text(statement: Statement) -> str:
     match statement:
         case s.KeyAdded():
             when = ", in force in 72 hours" if statement.recovery else ""
@@ -67,7 +73,7 @@ def _says_keys(statement: Statement) -> str:
             return ""
 
 
-def _says_channel(statement: Statement) -> str:
+def _channel_text(statement: Statement) -> str:
     match statement:
         case s.ChannelOpened():
             return (
@@ -83,9 +89,10 @@ def _says_channel(statement: Statement) -> str:
         case s.MemberLeft():
             return f"{statement.agency} leaves channel {statement.channel}"
         case s.ChannelKeysPublished():
+            recipients = sorted({seed.recipient for seed in statement.metadata_seeds})
             return (
                 f"publishes the keys of epoch {statement.epoch} of {statement.channel} "
-                f"for {_listed(sorted({seed.recipient for seed in statement.metadata_seeds}))}"
+                f"for {_listed(recipients)}"
             )
         case s.ChannelKeysConfirmed():
             return f"confirms epoch {statement.epoch} of {statement.channel}"
@@ -93,15 +100,16 @@ def _says_channel(statement: Statement) -> str:
             return f"complains of epoch {statement.epoch} of {statement.channel}: {statement.detail}"
         case s.EpochGranted():
             seeds = (*statement.metadata_seeds, *statement.content_seeds, *statement.access_seeds)
-            names = {seed.recipient for seed in seeds}
-            return f"grants epoch {statement.epoch} of {statement.channel} to {_listed(sorted(names))}"
+            recipients = sorted({seed.recipient for seed in seeds})
+            return f"grants epoch {statement.epoch} of {statement.channel} to {_listed(recipients)}"
         case _:
             return type(statement).__name__
 
 
 def _key_id(use: s.KeyUse, public: bytes) -> str:
-    return (signing_key_id if use is s.KeyUse.SIGNING else receiving_key_id)(public).hex()
+    key_id = signing_key_id(public) if use is s.KeyUse.SIGNING else receiving_key_id(public)
+    return key_id.hex()
 
 
-def _listed(names: object) -> str:
-    return ", ".join(str(name) for name in names) if isinstance(names, tuple | list) else str(names)
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,41 +1,65 @@
-"""Text for people: a peer's words made harmless, and times, days and sizes written out."""
+"""Text for people and programs: a peer's words made harmless; instants, days, sizes and counts in words."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
 
-__all__ = ["day_text", "printable", "size_text", "time_text"]
+from broker.clock import DAY_US
+
+__all__ = ["counted", "day_text", "instant_json", "printable", "size_text", "time_text"]
 
 
 def printable(text: str, *, but: str = "") -> str:
-    """A peer's text as a terminal may show it: nothing in it moves the cursor or turns the direction."""
+    """Return a peer's text with every character escaped that could act on a terminal.
+
+    A peer could otherwise clear the screen, begin a line that looks like ours, or turn the direction of
+    writing. The characters in ``but`` are kept as they are.
+    """
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one in but else _escaped(one) for one in text)
+    return "".join(
+        character if character.isprintable() or character in but else _escaped(character)
+        for character in text
+    )
 
 
 def _escaped(character: str) -> str:
-    """As JSON writes it, so that in JSON it stays the same value (RFC 8259, section 7)."""
+    # The escape is the one of JSON (RFC 8259, section 7): inside a JSON text the value stays the same.
+    # json.dumps leaves U+007F as it is, and printing it is what must not happen.
     return json.dumps(character)[1:-1] if character > "\x7f" else f"\\u{ord(character):04x}"
 
 
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a number and its noun: ``1 batch``, ``2,000 records``."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
 def time_text(microseconds: int) -> str:
-    """An instant for people, in UTC: ``2026-11-24 05:57:03Z``."""
+    """Return an instant in UTC for people: ``2026-11-24 05:57:03Z``; fractions of a second are dropped."""
     try:
         moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
-    except (ValueError, OverflowError, OSError):  # a signed statement may say any number
+    except (ValueError, OverflowError, OSError):  # a peer may sign any 64-bit number as a time
         return f"{microseconds} µs"
     return moment.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def instant_json(microseconds: int) -> str | int:
+    """Return an instant as RFC 3339 text, or the number itself when it is beyond the calendar."""
+    try:
+        moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
+    except (ValueError, OverflowError, OSError):  # a peer may sign any 64-bit number as a time
+        return microseconds
+    return moment.replace(microsecond=microseconds % 1_000_000).isoformat().replace("+00:00", "Z")
+
+
 def day_text(day: int) -> str:
-    """A day counted from 1970-01-01, for people."""
-    return time_text(day * 86_400_000_000)[:10]
+    """Return a day, counted from 1970-01-01, for people: ``2026-11-24``."""
+    return time_text(day * DAY_US)[:10]
 
 
 def size_text(size: int) -> str:
-    """A size for people: ``512 B``, ``14.2 KiB``."""
+    """Return a number of bytes for people: ``512 B``, ``14.2 KiB``."""
     if size < 1024:
         return f"{size} B"
     return f"{size / 1024:.1f} KiB" if size < 1024 * 1024 else f"{size / 1024 / 1024:.1f} MiB"

@@ -88,7 +88,7 @@ def test_a_violation_is_named_and_its_consequences_lie_below_it(place: CliCoalit
     assert "ftf.returns/0@2" in table[0]
     assert len(table) > 1
     assert all(line.startswith("└ ") and line.endswith("caused by ftf.returns/0@2") for line in table[1:])
-    assert "body-altered: a body that is not the one its manifest signed for\n" in done.err
+    assert "body-altered: a body is not the one that its manifest signed\n" in done.err
     assert done.err.endswith(f"NOT VERIFIED: {len(table)} violations, 1 root; begin with the first\n")
 
 
@@ -345,7 +345,10 @@ def test_an_agency_learns_who_read_what_it_shared(place: CliCoalition) -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (CARE, "NOT_MEMBER: your agency is no member of this channel, or nothing may be said of the record"),
+        (
+            CARE,
+            "NOT_MEMBER: your agency is not a member of this channel, and is told nothing about it",
+        ),
         ("authority", "NOT_AUDITOR: you do not audit this channel"),
     ],
 )

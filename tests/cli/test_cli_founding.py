@@ -29,7 +29,7 @@ def test_init_prints_the_genesis_hash_and_nothing_else_on_stdout(
     assert told.err == (
         f"founded 'Exercise Amber': 2 of 3 authority keys in {tmp_path}/authority/keys\n"
         f"profile  {tmp_path}/authority/authority.toml\n"
-        "genesis, to be pinned by everybody who takes part:\n"
+        "genesis hash, to be pinned by everybody who takes part:\n"
         f"next: ftf-broker kas init kas FOLDER --like {tmp_path}/authority/authority.toml\n"
     )
     profile = Profile.load(tmp_path / "authority/authority.toml")
@@ -155,8 +155,8 @@ def test_only_what_the_command_is_for_is_signed(coalition: Path) -> None:
     assert ftf_broker("agency", "add", "s.statement", *A) == Transcript(
         2,
         "",
-        "error: the file holds 'agency-suspended', which is none of what is added here\n"
-        "hint: look at it with: ftf-broker statement show FILE\n",
+        "error: 's.statement' holds 'agency-suspended', expected 'agency-admitted'\n"
+        "hint: look at it with: ftf-broker statement show s.statement\n",
     )
 
 
@@ -193,8 +193,8 @@ def test_a_coalition_without_an_auditor_or_a_service_is_told_what_it_lacks(
     told = ftf_broker(*opened, *why, *authority)
     assert told.code == 0
     assert told.err.splitlines()[0] == (
-        "nobody audits this channel: nobody will be able to prove who read what in it; "
-        "ftf-broker auditor assign names somebody"
+        "this channel has no auditor, so nobody can prove who read what in it; "
+        "name one with: ftf-broker auditor assign"
     )
     assert ftf_broker("channel", "rotate", "pair", *police) == Transcript(
         2,

@@ -138,7 +138,7 @@ def test_two_holders_on_two_hosts_sign_one_after_the_other(coalition: Path) -> N
     assert (told.code, len(told.json["appended"])) == (0, 1)
     again = ftf_broker("statement", "submit", "s.statement", "--profile", second)
     assert again.code == 2
-    assert again.err.startswith("error: it is in the directory already, at ")
+    assert again.err.startswith("error: the statement is in the directory already, at ")
 
 
 def test_who_signs_is_shown_what_the_content_says(coalition: Path) -> None:

@@ -89,7 +89,7 @@ def test_denials_are_said_on_stderr_and_do_no_harm(place: CliCoalition) -> None:
     done = place.run(BORDER, *INVESTIGATION, "--json")
     assert (done.code, refs(done.out)) == (0, [0])
     assert done.err.count("not delivered: record ") == 2
-    assert "(PURPOSE_RECORD): the record was shared for a purpose that does not stand" in done.err
+    assert "(PURPOSE_RECORD): the record was shared for a purpose that does not include this one" in done.err
     assert "(NOT_RELEASABLE): its originator released it to other members of the channel only\n" in done.err
     assert "  ask the originator\n" in done.err
 

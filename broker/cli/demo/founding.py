@@ -22,9 +22,10 @@ from broker.cli.demo.world import (
     ChannelPlan,
     World,
 )
-from broker.cli.found.enrolment import Where, create, request_statements
+from broker.cli.found.enrolment import ProfileOptions, create
 from broker.cli.found.init import ensure_topics, found
-from broker.cli.found.issuing import sign_as
+from broker.cli.found.issue import sign_as
+from broker.cli.found.request import request_statements
 from broker.cli.found.statement_file import unsigned
 from broker.cli.opening import open_session
 from broker.clock import system_clock
@@ -91,13 +92,13 @@ async def found_world(folder: Path, url: str) -> World:
     profiles = {AUTHORITY: authority}
     for name, (role, _) in PARTICIPANTS.items():
         home = folder / slug(name)
-        where = Where(
+        place = ProfileOptions(
             folder=home,
             like=authority.path,
             kas=None if name == KAS else f"local:{folder / KAS / KAS}.toml",
             passphrase_file=_passphrase_file(home),
         )
-        profiles[name] = create(name, role, where)
+        profiles[name] = create(name, role, place)
     world = World(folder=folder, log=url, profiles=profiles)
     async with _everybody(world) as sessions:
         await _admit_all(sessions)

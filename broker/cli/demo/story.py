@@ -26,7 +26,7 @@ from broker.cli.demo.world import (
 from broker.errors import UsageError
 from broker.session import Role
 from broker.show.meanings import reason_meaning
-from broker.show.record_view import full
+from broker.show.record_view import record_rows
 from broker.subscribe.asking import Ground
 from broker.subscribe.delivery import Delivered, NotDelivered
 from broker.wire.terms import HandlingCode, Purpose
@@ -158,7 +158,7 @@ class Story:
         if not isinstance(item, Delivered):
             raise UsageError(f"the demo's consultation was not answered: {item}")
         self._count(1, Counter())
-        self.consulted = dict(full(item))["record"]
+        self.consulted = dict(record_rows(item))["record"]
         self.teller.chapter(
             "A consultation",
             "An officer of Borvenia's police, known to others by a pseudonym only, looks up one report for "
@@ -167,7 +167,9 @@ class Story:
             "the law lets read it: "
             f"“{ground.details().justification}”",
         )
-        self.teller.table(("field", "value"), [(name, value) for name, value in full(item) if name in _SHOWN])
+        self.teller.table(
+            ("field", "value"), [(name, value) for name, value in record_rows(item) if name in _SHOWN]
+        )
 
     async def denials(self, world: World, kas: KeyAccess) -> None:
         """Act 6."""
@@ -183,7 +185,7 @@ class Story:
             async with Actor.enter(world, name, kas) as actor:
                 reason = await _refused(actor, found, wish.channel, purpose)
             self._count(0, Counter([reason]))
-            rows.append((name, wish.channel, purpose.value, reason, reason_meaning(reason).says))
+            rows.append((name, wish.channel, purpose.value, reason, reason_meaning(reason).text))
         self.teller.table(("who", "channel", "purpose", "denied", "because"), rows)
 
     async def audit(self, world: World) -> Audit:
@@ -256,7 +258,7 @@ class Story:
 
     def _tell_denied(self, denied: Counter[str]) -> None:
         for reason, count in denied.items():
-            self.teller.bad(f"{count} denied, {reason}: {reason_meaning(reason).says}")
+            self.teller.bad(f"{count} denied, {reason}: {reason_meaning(reason).text}")
 
 
 _DENIALS = (

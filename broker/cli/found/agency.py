@@ -1,4 +1,4 @@
-"""``agency``: who takes part, and with which keys."""
+"""``agency``: the agencies that take part, and their keys."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import click
 
 from broker.cli.context import as_role, asynchronous, json_option, profile_option
 from broker.cli.found.agency_key import group as key_group
-from broker.cli.found.enrolment import Where, check_kind, create, request, where_options
-from broker.cli.found.issuing import How, issue, issuing
-from broker.cli.found.parties import channels_of, party_json, party_named, party_state, tell_epochs
-from broker.cli.found.statement_file import Bundle
+from broker.cli.found.enrolment import ProfileOptions, create, new_profile_options
+from broker.cli.found.issue import IssueOptions, issue, issue_options, note_channels_without_keys
+from broker.cli.found.lookup import party_named
+from broker.cli.found.request import add_options, add_requested, request_options, title_option, write_request
 from broker.cli.opening import open_session
 from broker.cli.output import print_json, print_pairs, print_table
 from broker.clock import system_clock
 from broker.directory import drafts
 from broker.session import Profile, Role
+from broker.show.party_view import channels_of, keys_of, party_json, party_state
 from broker.show.text import time_text
-from broker.wire import statements as s
 
 __all__ = ["group"]
 
 
 @click.group("agency")
 def group() -> None:
-    """Admit, suspend and list agencies; manage keys."""
+    """Admit, suspend and list agencies, and manage their keys."""
 
 
 @group.command("init")
 @click.argument("name")
-@where_options
-@click.option("--title", metavar="TEXT", help="The agency's name for people.")
+@new_profile_options
+@title_option
 @asynchronous
-async def init(name: str, where: Where, title: str | None, as_json: bool) -> None:
-    """Make an agency's keys, profile and request.
+async def init(name: str, place: ProfileOptions, title: str | None, as_json: bool) -> None:
+    """Make the keys, the profile and the request of a new agency in FOLDER.
 
-    The keys never leave FOLDER. What the authority gets is the statement file: it holds the public
-    keys, and is signed by the new one.
+    NAME is the code of its state or organisation, a colon and an id, for example XAA:police. The keys
+    never leave FOLDER. Send the request, a statement file, to the authority: it holds the public keys, and
+    the new key has signed it.
 
     \b
     Example:
@@ -45,54 +46,48 @@ async def init(name: str, where: Where, title: str | None, as_json: bool) -> Non
         --like authority/authority.toml --kas local:kas/kas.toml
       ftf-broker agency add police/xaa-police.statement --profile authority/authority.toml
     """
-    await request(create(name, Role.AGENCY, where), title, None, as_json)
+    await write_request(create(name, Role.AGENCY, place), title, None, as_json)
 
 
 @group.command("request")
-@profile_option
-@click.option("--title", metavar="TEXT", help="The agency's name for people.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it.")
-@json_option
+@request_options
+@title_option
 @asynchronous
 async def request_again(profile: Profile, title: str | None, out: Path | None, as_json: bool) -> None:
-    """Write the request to be admitted anew.
+    """Write the request to be admitted once more.
 
-    Needed when the directory has moved on since the first.
+    You need this when the authority refuses the first request because the directory has moved on since.
 
     \b
     Example:
       ftf-broker agency request --profile police/xaa-police.toml
     """
-    await request(as_role(profile, Role.AGENCY), title, out, as_json)
+    await write_request(as_role(profile, Role.AGENCY), title, out, as_json)
 
 
 @group.command("add")
-@click.argument("file", type=click.Path(path_type=Path))
-@profile_option
-@issuing
+@add_options
 @asynchronous
-async def add(file: Path, profile: Profile, how: How) -> None:
-    """Admit the agency whose request is in FILE.
+async def add(file: Path, profile: Profile, options: IssueOptions) -> None:
+    """Admit the agency whose request is in FILE. The authority does this.
 
     \b
     Example:
       ftf-broker agency add police/xaa-police.statement --profile authority/authority.toml
     """
-    bundle = check_kind(Bundle.load(file), s.AgencyAdmitted)
-    async with open_session(profile) as session:
-        await issue(session, bundle.statements, how)
+    await add_requested(file, "agency-admitted", profile, options)
 
 
 @group.command("suspend")
 @click.argument("name")
-@click.option("--reason", required=True, metavar="TEXT", help="Why, for all to see.")
+@click.option("--reason", required=True, metavar="TEXT", help="The reason. Every participant can read it.")
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def suspend(name: str, reason: str, profile: Profile, how: How) -> None:
-    """Suspend an agency.
+async def suspend(name: str, reason: str, profile: Profile, options: IssueOptions) -> None:
+    """Suspend an agency. The authority does this.
 
-    It signs nothing and reads nothing until it is reinstated.
+    A suspended agency can sign nothing and read nothing until it is reinstated.
 
     \b
     Example:
@@ -101,17 +96,17 @@ async def suspend(name: str, reason: str, profile: Profile, how: How) -> None:
     async with open_session(profile) as session:
         party_named(session.directory, name)
         draft = drafts.suspend_agency(session.directory, agency=name, reason=reason, issued_at=system_clock())
-        if await issue(session, [draft], how):
-            tell_epochs(session, how)
+        if await issue(session, [draft], options):
+            note_channels_without_keys(session, options)
 
 
 @group.command("reinstate")
 @click.argument("name")
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def reinstate(name: str, profile: Profile, how: How) -> None:
-    """End the suspension of an agency.
+async def reinstate(name: str, profile: Profile, options: IssueOptions) -> None:
+    """End the suspension of an agency. The authority does this.
 
     \b
     Example:
@@ -120,8 +115,8 @@ async def reinstate(name: str, profile: Profile, how: How) -> None:
     async with open_session(profile) as session:
         party_named(session.directory, name)
         draft = drafts.reinstate_agency(session.directory, agency=name, issued_at=system_clock())
-        if await issue(session, [draft], how):
-            tell_epochs(session, how)
+        if await issue(session, [draft], options):
+            note_channels_without_keys(session, options)
 
 
 @group.command("list")
@@ -129,7 +124,7 @@ async def reinstate(name: str, profile: Profile, how: How) -> None:
 @json_option
 @asynchronous
 async def list_agencies(profile: Profile, as_json: bool) -> None:
-    """List everybody in the directory.
+    """List the participants: agencies, auditors and services.
 
     \b
     Example:
@@ -137,7 +132,7 @@ async def list_agencies(profile: Profile, as_json: bool) -> None:
     """
     async with open_session(profile) as session:
         directory = session.directory
-    parties = sorted(directory.parties.values(), key=lambda one: (one.kind, one.name))
+    parties = sorted(directory.parties.values(), key=lambda party: (party.kind, party.name))
     if as_json:
         print_json([party_json(directory, party) for party in parties])
         return
@@ -165,7 +160,7 @@ async def list_agencies(profile: Profile, as_json: bool) -> None:
 @json_option
 @asynchronous
 async def show(name: str, profile: Profile, as_json: bool) -> None:
-    """Show one participant and its keys.
+    """Show one participant, its channels and its keys.
 
     \b
     Example:
@@ -187,8 +182,10 @@ async def show(name: str, profile: Profile, as_json: bool) -> None:
             ("channels", ", ".join(channels_of(directory, name)) or "none"),
         ],
     )
-    keys = sorted(party.keys.values(), key=lambda one: (one.use, -one.added_size))
-    rows = [(one.use.lower(), one.state.lower(), one.key_id.hex(), time_text(one.added_at)) for one in keys]
+    rows = [
+        (key.use.lower(), key.state.lower(), key.key_id.hex(), time_text(key.added_at))
+        for key in keys_of(party)
+    ]
     print_table("keys", ("use", "state", "key", "added"), rows)
 
 

@@ -1,4 +1,4 @@
-"""``agency key``: keys added, retired, revoked, and replaced where they are lost."""
+"""``agency key``: keys of an agency or auditor, added, retired, revoked, and replaced when they are lost."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from pathlib import Path
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.found.issuing import How, issue, issuing
-from broker.cli.found.parties import party_named, tell_epochs
-from broker.cli.found.statement_file import Bundle
+from broker.cli.found.issue import IssueOptions, issue, issue_options, note_channels_without_keys
+from broker.cli.found.lookup import party_named
+from broker.cli.found.statement_file import StatementFile
 from broker.cli.opening import open_session
 from broker.cli.output import note, print_json
 from broker.clock import system_clock
 from broker.crypto.seal import receiving_key_id
-from broker.crypto.sign import signing_key_id
+from broker.crypto.sign import SigningKey, signing_key_id
 from broker.directory import AUTHORITY, Party, drafts, sign_statement
 from broker.errors import NotEntitled
 from broker.session import Profile
+from broker.session.key_folder import KeyFolder
 from broker.session.profile import slug
-from broker.wire import statements as s
+from broker.wire.statements import KeyUse
 
 __all__ = ["group"]
+
+_MIN_DIGITS = 8
+"""Hex digits of a key's id that a command line must give at least."""
 
 
 @click.group("key")
@@ -29,18 +33,18 @@ def group() -> None:
     """Add, retire, revoke and recover keys of an agency or auditor."""
 
 
-_use = click.option(
+_use_option = click.option(
     "--use", type=click.Choice(["signing", "receiving"]), required=True, help="What the key is for."
 )
 
 
 @group.command("add")
-@_use
+@_use_option
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def key_add(use: str, profile: Profile, how: How) -> None:
-    """Make a new key and add it to the directory.
+async def key_add(use: str, profile: Profile, options: IssueOptions) -> None:
+    """Make a new key in your key store, and add its public half to the directory.
 
     \b
     Example:
@@ -48,66 +52,83 @@ async def key_add(use: str, profile: Profile, how: How) -> None:
     """
     async with open_session(profile) as session:
         party_named(session.directory, profile.name)
-        session.signing_keys()  # the passphrase is right before a key is stored under it
-        kind = s.KeyUse(use.upper())
-        signing = session.keys.new_signing() if kind is s.KeyUse.SIGNING else None
-        public = signing.public if signing else session.keys.new_receiving().public
+        session.signing_keys()  # fails now if the passphrase is wrong: a key must not be stored under it
+        kind = KeyUse(use.upper())
+        public, proof = _new_key(session.keys, kind)
         draft = drafts.add_key(
             session.directory, party=profile.name, use=kind, public_key=public, issued_at=system_clock()
         )
-        await issue(session, [draft], how, extra_keys=[signing] if signing else [])
+        await issue(session, [draft], options, extra_keys=proof)
+
+
+def _new_key(keys: KeyFolder, use: KeyUse) -> tuple[bytes, list[SigningKey]]:
+    """Make and store a key; return its public half, and what signs to prove that we hold it.
+
+    A receiving key cannot sign, so nothing proves it.
+    """
+    if use is KeyUse.SIGNING:
+        signing = keys.new_signing()
+        return signing.public, [signing]
+    return keys.new_receiving().public, []
 
 
 @group.command("retire")
 @click.argument("key_id")
 @click.option(
-    "--successor", required=True, metavar="KEY", help="The key that takes its place, at least a day old."
+    "--successor",
+    required=True,
+    metavar="KEY",
+    help="The key that takes its place. It must be at least a day old.",
 )
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def key_retire(key_id: str, successor: str, profile: Profile, how: How) -> None:
+async def key_retire(key_id: str, successor: str, profile: Profile, options: IssueOptions) -> None:
     """Retire one of your keys.
 
-    What it signed stands, and it signs nothing new.
+    What it has signed stays valid, and it can sign nothing new. KEY_ID is the id of the key, or its first 8
+    digits or more; ftf-broker agency show lists them.
 
     \b
     Example:
-      ftf-broker agency key retire 3fa9… --successor 77c0… --profile police/xaa-police.toml
+      ftf-broker agency key retire 3fa9c41b --successor 77c0d2e8 --profile police/xaa-police.toml
     """
     async with open_session(profile) as session:
         party = party_named(session.directory, profile.name)
         draft = drafts.retire_key(
             session.directory,
             party=profile.name,
-            key_id=key_from(party, key_id),
-            successor=key_from(party, successor),
+            key_id=_key_named(party, key_id),
+            successor=_key_named(party, successor),
             issued_at=system_clock(),
         )
-        await issue(session, [draft], how)
+        await issue(session, [draft], options)
 
 
 @group.command("revoke")
 @click.argument("key_id")
-@click.option("--of", "name", metavar="NAME", help="Whose key it is. Default: yours.")
+@click.option("--of", "name", metavar="NAME", help="The participant whose key it is. Default: you.")
 @click.option(
     "--since",
     type=click.IntRange(0),
     metavar="PLACE",
-    help="The place in the directory from which on nothing it vouched for is trusted. Default: now.",
+    help="Trust nothing that the key vouched for from this place in the directory on. Default: now.",
 )
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def key_revoke(key_id: str, name: str | None, since: int | None, profile: Profile, how: How) -> None:
+async def key_revoke(
+    key_id: str, name: str | None, since: int | None, profile: Profile, options: IssueOptions
+) -> None:
     """Revoke a key that was lost or stolen.
 
-    With it falls all that it alone vouched for since.
+    Everything falls with it that the key alone has vouched for since PLACE, for example a key that a thief
+    added. KEY_ID is the id of the key, or its first 8 digits or more; ftf-broker agency show lists them.
 
     \b
     Example:
-      ftf-broker agency key revoke 3fa9… --profile police/xaa-police.toml
-      ftf-broker agency key revoke 3fa9… --of XAA:police --since 41 --profile authority/authority.toml
+      ftf-broker agency key revoke 3fa9c41b --profile police/xaa-police.toml
+      ftf-broker agency key revoke 3fa9c41b --of XAA:police --since 41 --profile authority/authority.toml
     """
     async with open_session(profile) as session:
         directory = session.directory
@@ -115,29 +136,34 @@ async def key_revoke(key_id: str, name: str | None, since: int | None, profile: 
         draft = drafts.revoke_key(
             directory,
             party=party.name,
-            key_id=key_from(party, key_id),
+            key_id=_key_named(party, key_id),
             since=directory.size if since is None else since,
             issued_at=system_clock(),
             by_authority=profile.name == AUTHORITY,
         )
-        if await issue(session, [draft], how):
-            tell_epochs(session, how)
+        if await issue(session, [draft], options):
+            note_channels_without_keys(session, options)
 
 
 @group.command("recover")
-@_use
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it.")
+@_use_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write the request. Default: beside the profile.",
+)
 @profile_option
 @json_option
 @asynchronous
 async def key_recover(use: str, out: Path | None, profile: Profile, as_json: bool) -> None:
-    """Make a new key where the old one is lost, and the request to put it in force.
+    """Make a new key in place of one that is lost, and the request to put it in force.
 
-    Without an old key the agency cannot vouch for a new one: the authority does, and the key is in force
-    72 hours after that stands in the directory, so that everybody has time to object. Key files that do
-    not open any more must be moved out of the key store before.
+    Without an old key the agency cannot vouch for the new one, so the authority does. The new key is in force
+    72 hours after the directory holds it, so that everybody has time to object. Before you run this, move key
+    files that do not open any more out of the key store.
 
-    
+    \b
     Example:
       ftf-broker agency key recover --use signing --profile police/xaa-police.toml
       ftf-broker statement sign police/xaa-police-recovery.statement --profile authority/authority.toml
@@ -145,33 +171,35 @@ async def key_recover(use: str, out: Path | None, profile: Profile, as_json: boo
     """
     async with open_session(profile) as session:
         party = party_named(session.directory, profile.name)
-        kind, keys = s.KeyUse(use.upper()), session.keys
-        if not (keys.signing() or keys.receiving()):  # which open, so that the passphrase is right
+        keys = session.keys
+        # Opening what is left shows a wrong passphrase now, before a key is stored under it.
+        if not (keys.signing() or keys.receiving()):
             note(f"'{profile.keys}' holds no other key that opens", style="yellow")
-        signing = keys.new_signing() if kind is s.KeyUse.SIGNING else None
-        public = signing.public if signing else keys.new_receiving().public
+        kind = KeyUse(use.upper())
+        public, proof = _new_key(keys, kind)
         draft = drafts.recover_key(
             session.directory, party=party.name, use=kind, public_key=public, issued_at=system_clock()
         )
-        signed = sign_statement(draft, [signing] if signing else [], session.directory.genesis)
+        signed = sign_statement(draft, proof, session.directory.genesis)
     path = out or profile.path.parent / f"{slug(profile.name)}-recovery.statement"
-    Bundle(genesis=profile.genesis, statements=(signed,)).save(path)
+    StatementFile(genesis=profile.genesis, statements=(signed,)).save(path)
     if as_json:
-        key_id = signing_key_id(public) if signing else receiving_key_id(public)
+        key_id = signing_key_id(public) if kind is KeyUse.SIGNING else receiving_key_id(public)
         print_json({"request": str(path), "key_id": key_id.hex()})
         return
     note(f"request  {path}")
     note(f"next, by the authority: ftf-broker statement sign {path}", style="dim")
-    note("in force 72 hours after it is submitted; look with: ftf-broker agency show", style="dim")
+    note("the key is in force 72 hours after that is submitted; see: ftf-broker agency show", style="dim")
 
 
-def key_from(party: Party, text: str) -> bytes:
-    """The id of the party's key that begins with these hex digits; at least 8 of them, and only one key."""
+def _key_named(party: Party, text: str) -> bytes:
+    """Return the id of the one key of this participant whose id begins with these hex digits."""
     text = text.lower().rstrip("…")
-    found = [key_id for key_id in party.keys if key_id.hex().startswith(text)] if len(text) >= 8 else []
+    # A short beginning could fit a key that somebody made for that purpose.
+    found = [key_id for key_id in party.keys if key_id.hex().startswith(text) and len(text) >= _MIN_DIGITS]
     if len(found) != 1:
         raise NotEntitled(
-            f"'{text}' names no key of '{party.name}'" if not found else f"'{text}' names {len(found)} keys",
-            hint=f"give at least 8 digits of its id; ftf-broker agency show {party.name} lists them",
+            f"'{text}' names {len(found)} keys" if found else f"'{text}' names no key of '{party.name}'",
+            hint=f"give at least {_MIN_DIGITS} digits of its id; see: ftf-broker agency show {party.name}",
         )
     return found[0]

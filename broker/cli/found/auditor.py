@@ -1,4 +1,4 @@
-"""``auditor``: who replays the logs, and of which channels."""
+"""``auditor``: the auditors, who replay the logs, and the channels that each of them audits."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from broker.cli.context import as_role, asynchronous, json_option, profile_option
-from broker.cli.found.enrolment import Where, check_kind, create, request, where_options
-from broker.cli.found.issuing import How, issue, issuing
-from broker.cli.found.parties import party_named
-from broker.cli.found.statement_file import Bundle
+from broker.cli.context import as_role, asynchronous, profile_option
+from broker.cli.found.enrolment import ProfileOptions, create, new_profile_options
+from broker.cli.found.issue import IssueOptions, issue, issue_options
+from broker.cli.found.lookup import party_named
+from broker.cli.found.request import add_options, add_requested, request_options, title_option, write_request
 from broker.cli.opening import open_session
 from broker.clock import system_clock
 from broker.directory import drafts
 from broker.errors import UsageError
 from broker.session import Profile, Role
-from broker.wire import statements as s
+from broker.wire.statements import KeyUse
 
 __all__ = ["group"]
 
@@ -25,76 +25,73 @@ __all__ = ["group"]
 def group() -> None:
     """Appoint and dismiss auditors.
 
-    An auditor replays the logs and proves them, and reads no record.
+    An auditor replays the logs and proves that they are whole. It can read no record.
     """
 
 
 @group.command("init")
 @click.argument("name")
-@where_options
-@click.option("--title", metavar="TEXT", help="The auditor's name for people.")
+@new_profile_options
+@title_option
 @asynchronous
-async def init(name: str, where: Where, title: str | None, as_json: bool) -> None:
-    """Make an auditor's keys, profile and request in FOLDER.
+async def init(name: str, place: ProfileOptions, title: str | None, as_json: bool) -> None:
+    """Make the keys, the profile and the request of a new auditor in FOLDER.
+
+    NAME is small letters, digits and hyphens. Send the request, a statement file, to the authority.
 
     \b
     Example:
       ftf-broker auditor init auditor audit --like authority/authority.toml
       ftf-broker auditor add audit/auditor.statement --profile authority/authority.toml
     """
-    await request(create(name, Role.AUDITOR, where), title, None, as_json)
+    await write_request(create(name, Role.AUDITOR, place), title, None, as_json)
 
 
 @group.command("request")
-@profile_option
-@click.option("--title", metavar="TEXT", help="The auditor's name for people.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it.")
-@json_option
+@request_options
+@title_option
 @asynchronous
 async def request_again(profile: Profile, title: str | None, out: Path | None, as_json: bool) -> None:
-    """Write the request to be appointed anew.
+    """Write the request to be appointed once more.
 
-    Needed when the directory has moved on since the first.
+    You need this when the authority refuses the first request because the directory has moved on since.
 
     \b
     Example:
       ftf-broker auditor request --profile audit/auditor.toml
     """
-    await request(as_role(profile, Role.AUDITOR), title, out, as_json)
+    await write_request(as_role(profile, Role.AUDITOR), title, out, as_json)
 
 
 @group.command("add")
-@click.argument("file", type=click.Path(path_type=Path))
-@profile_option
-@issuing
+@add_options
 @asynchronous
-async def add(file: Path, profile: Profile, how: How) -> None:
-    """Appoint the auditor whose request is in FILE.
+async def add(file: Path, profile: Profile, options: IssueOptions) -> None:
+    """Appoint the auditor whose request is in FILE. The authority does this.
 
-    Channels name their auditors when they open.
+    Channels that open later name the auditor by themselves. For channels that are open already, use
+    ftf-broker auditor assign.
 
     \b
     Example:
       ftf-broker auditor add audit/auditor.statement --profile authority/authority.toml
     """
-    bundle = check_kind(Bundle.load(file), s.AuditorAppointed)
-    async with open_session(profile) as session:
-        await issue(session, bundle.statements, how)
+    await add_requested(file, "auditor-appointed", profile, options)
 
 
-_channels = click.option(
-    "--channel", "channels", multiple=True, metavar="NAME", help="Which channel; may be repeated."
+_channel_option = click.option(
+    "--channel", "channels", multiple=True, metavar="NAME", help="The channel; may be repeated."
 )
 
 
 @group.command("assign")
 @click.argument("name")
-@_channels
+@_channel_option
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def assign(name: str, channels: tuple[str, ...], profile: Profile, how: How) -> None:
-    """Let an auditor audit channels that are open already.
+async def assign(name: str, channels: tuple[str, ...], profile: Profile, options: IssueOptions) -> None:
+    """Let an auditor audit channels that are open already. The authority does this.
 
     \b
     Example:
@@ -103,8 +100,9 @@ async def assign(name: str, channels: tuple[str, ...], profile: Profile, how: Ho
     async with open_session(profile) as session:
         party = party_named(session.directory, name)
         if session.directory.auditor(name) is None:
-            raise UsageError(f"'{name}' is no auditor but a {party.kind.lower()}")
-        signing, receiving = party.active(s.KeyUse.SIGNING), party.active(s.KeyUse.RECEIVING)
+            raise UsageError(f"'{name}' has the role '{party.kind.lower()}', expected an auditor")
+        signing = party.active(KeyUse.SIGNING)
+        receiving = party.active(KeyUse.RECEIVING)
         if not signing or not receiving:
             raise UsageError(f"'{name}' has no active signing and receiving key")
         draft = drafts.appoint_auditor(
@@ -116,19 +114,20 @@ async def assign(name: str, channels: tuple[str, ...], profile: Profile, how: Ho
             channels=channels,
             issued_at=system_clock(),
         )
-        await issue(session, [draft], how)
+        await issue(session, [draft], options)
 
 
 @group.command("dismiss")
 @click.argument("name")
-@_channels
+@_channel_option
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def dismiss(name: str, channels: tuple[str, ...], profile: Profile, how: How) -> None:
-    """Dismiss an auditor.
+async def dismiss(name: str, channels: tuple[str, ...], profile: Profile, options: IssueOptions) -> None:
+    """Dismiss an auditor. The authority does this.
 
-    From the channels named, or from all of them and for good.
+    With --channel the auditor no longer audits these channels. Without it the auditor is dismissed from all
+    channels and for good.
 
     \b
     Example:
@@ -139,4 +138,4 @@ async def dismiss(name: str, channels: tuple[str, ...], profile: Profile, how: H
         draft = drafts.dismiss_auditor(
             session.directory, auditor=name, channels=channels, issued_at=system_clock()
         )
-        await issue(session, [draft], how)
+        await issue(session, [draft], options)

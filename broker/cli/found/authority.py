@@ -1,4 +1,4 @@
-"""``authority``: the keys that k of n holders sign with together, shown and replaced."""
+"""``authority``: the authority's keys, of which several must sign together, shown and replaced."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import click
 
 from broker.cli.context import as_role, asynchronous, json_option, profile_option
-from broker.cli.found.issuing import How, issue, issuing
+from broker.cli.found.init import check_majority
+from broker.cli.found.issue import IssueOptions, issue, issue_options
 from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_line, print_table
 from broker.clock import system_clock
 from broker.crypto.sign import signing_key_id
 from broker.directory import drafts
-from broker.errors import UsageError
 from broker.session import Profile, Role, Session
 from broker.session.profile import bytes_of
 
@@ -30,7 +30,7 @@ def group() -> None:
 @json_option
 @asynchronous
 async def show(profile: Profile, as_json: bool) -> None:
-    """Show the authority's keys, and how many sign together.
+    """Show the authority's keys, and how many of them must sign together.
 
     \b
     Example:
@@ -51,16 +51,16 @@ async def show(profile: Profile, as_json: bool) -> None:
 @profile_option
 @asynchronous
 async def key(profile: Profile) -> None:
-    """Make a new authority key in this key store, and print its public half.
+    """Make a new authority key in your key store, and print its public half.
 
-    It counts once a rotation names it: see authority rotate.
+    The key counts as soon as a rotation names it: see ftf-broker authority rotate.
 
     \b
     Example:
       ftf-broker authority key --profile authority.toml
     """
     async with open_session(as_role(profile, Role.AUTHORITY)) as session:
-        session.signing_keys()  # the passphrase is right before a key is stored under it
+        session.signing_keys()  # fails now if the passphrase is wrong: a key must not be stored under it
         print_line(session.keys.new_signing("authority").public.hex())
 
 
@@ -71,60 +71,61 @@ async def key(profile: Profile) -> None:
     type=click.IntRange(0, 32),
     default=0,
     show_default=True,
-    help="How many keys to make in this key store.",
+    help="How many keys to make in your key store.",
 )
 @click.option(
     "--key",
     "publics",
     multiple=True,
     metavar="HEX",
-    help="The public half of a key that another holder made, or of one that stays; may be repeated.",
+    help="The public half of a key that another holder made, or of an old key that stays; may be repeated.",
 )
 @click.option(
-    "--threshold", type=click.IntRange(1, 32), required=True, help="How many sign together: a majority."
+    "--threshold",
+    type=click.IntRange(1, 32),
+    required=True,
+    help="How many keys must sign together: a majority.",
 )
 @profile_option
-@issuing
+@issue_options
 @asynchronous
-async def rotate(new: int, publics: tuple[str, ...], threshold: int, profile: Profile, how: How) -> None:
-    """Replace the authority's keys.
+async def rotate(
+    new: int, publics: tuple[str, ...], threshold: int, profile: Profile, options: IssueOptions
+) -> None:
+    """Replace the authority's keys by a new set.
 
-    The old keys sign, as many as were needed so far, and every key of the new set. Where the holders sit
-    on several hosts, each makes its key there (authority key), one drafts the rotation, and the statement
-    file goes round: each signs it (statement sign), the last one submits it.
+    As many of the old keys must sign as were needed so far, and every key of the new set. When the holders
+    are on several hosts, each makes its key there (ftf-broker authority key), one of them drafts the
+    rotation with --out, each signs the statement file (ftf-broker statement sign), and the last one submits
+    it (ftf-broker statement submit).
 
     \b
     Example:
       ftf-broker authority rotate --new 3 --threshold 2 --profile authority/authority.toml
       ftf-broker authority rotate --key 8f… --key 02… --key c1… --threshold 2 --out r.statement
     """
-    count = new + len(publics)
-    if not count < 2 * threshold <= 2 * count:
-        raise UsageError(
-            f"--threshold {threshold} of {count} keys, expected a majority of them",
-            hint=f"name every key of the new set; for {count} say --threshold {count // 2 + 1} or more",
-        )
+    check_majority(threshold, new + len(publics), hint="name every key of the new set with --new and --key")
     named = [_public(text) for text in publics]
     async with open_session(as_role(profile, Role.AUTHORITY)) as session:
-        session.signing_keys()  # the passphrase is right before a key is stored under it
-        made = [session.keys.new_signing("authority") for _ in range(new)]
+        session.signing_keys()  # fails now if the passphrase is wrong: a key must not be stored under it
+        made = [session.keys.new_signing("authority").public for _ in range(new)]
         draft = drafts.rotate_authority(
             session.directory,
-            authority_keys=[*named, *(one.public for one in made)],
+            authority_keys=[*named, *made],
             threshold=threshold,
             issued_at=system_clock(),
         )
-        places = await issue(session, [draft], how)
-        if places and not how.as_json:
-            _say_old(session, [*named, *(one.public for one in made)])
+        places = await issue(session, [draft], options)
+        if places and not options.as_json:
+            _note_held(session, [*named, *made])
 
 
-def _say_old(session: Session, publics: Sequence[bytes]) -> None:
-    held = {one.public for one in session.keys.signing("authority")}
+def _note_held(session: Session, publics: Sequence[bytes]) -> None:
+    held = {key.public for key in session.keys.signing("authority")}
     note(f"of the new keys {len(held & set(publics))} of {len(publics)} are in {session.profile.keys}")
-    note("old key files sign nothing any more and may be removed", style="dim")
+    note("the old keys sign nothing any more; you may remove their files", style="dim")
 
 
 def _public(text: str) -> bytes:
-    hint = "ftf-broker authority key prints a new one, authority show those in force"
+    hint = "ftf-broker authority key prints that of a new key, ftf-broker authority show those in force"
     return bytes_of(text, 32, "--key", hint=hint)

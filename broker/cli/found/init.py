@@ -1,4 +1,8 @@
-"""``init``: found a coalition. Its log, its authority's keys, its genesis, and the authority's profile."""
+"""``init``: a coalition is founded, with its log, its authority's keys and profile, and its genesis.
+
+The genesis is the first statement of the directory. Its SHA-256 hash names the coalition: every participant
+pins it, so nobody can put another directory, with another authority, in its place.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +25,14 @@ from broker.log import Log, Message, open_log
 from broker.participant.follower import DIRECTORY
 from broker.session import Profile, Role
 from broker.session.key_folder import KeyFolder
-from broker.wire.manifest import Signed
 
-__all__ = ["command", "ensure_topics", "found"]
+__all__ = ["check_majority", "command", "ensure_topics", "found"]
 
 
 @click.command("init")
 @click.argument("coalition")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--log", "url", metavar="URL", help="The log to found it on. Default: log.db in the folder.")
+@click.option("--log", "url", metavar="URL", help="The log. Default: log.db in FOLDER.")
 @click.option(
     "--keys",
     "count",
@@ -43,7 +46,7 @@ __all__ = ["command", "ensure_topics", "found"]
     type=click.IntRange(1, 32),
     default=2,
     show_default=True,
-    help="How many of them sign together: a majority.",
+    help="How many of them must sign together: a majority.",
 )
 @passphrase_file_option
 @json_option
@@ -57,23 +60,18 @@ async def command(
     passphrase_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Found a coalition.
+    """Found a coalition: make its log, its authority's keys and its first statement.
 
-    Makes its log, its authority's keys and its first statement.
-
-    Prints the genesis hash. Every participant pins it, and gets it from the authority in person. Give
-    each key file to another holder afterwards: from then on --threshold of them sign together.
+    COALITION is its name for people, FOLDER is the folder of its authority. The command prints the genesis
+    hash, which every participant must get from the authority in person. Then give each key file to
+    another holder: from then on, --threshold holders must sign together.
 
     \b
     Example:
       ftf-broker init "Exercise Amber" authority --log sqlite:log.db --keys 3 --threshold 2
       ftf-broker kas init kas kas --like authority/authority.toml
     """
-    if not count < 2 * threshold <= 2 * count:
-        raise UsageError(
-            f"--threshold {threshold} of {count} keys, expected a majority of them",
-            hint=f"for {count} keys say --threshold {count // 2 + 1} or more",
-        )
+    check_majority(threshold, count, hint=f"for {count} keys say --threshold {count // 2 + 1} or more")
     folder = Path(os.path.abspath(folder))
     if (folder / "authority.toml").exists():
         raise UsageError(f"'{folder}' holds a coalition's authority already", hint="choose another folder")
@@ -94,9 +92,19 @@ async def command(
         return
     note(f"founded '{coalition}': {threshold} of {count} authority keys in {store.folder}")
     note(f"profile  {profile.path}")
-    note("genesis, to be pinned by everybody who takes part:")
+    note("genesis hash, to be pinned by everybody who takes part:")
     print_line(profile.genesis.hex())
     note(f"next: ftf-broker kas init kas FOLDER --like {profile.path}", style="dim")
+
+
+def check_majority(threshold: int, count: int, *, hint: str) -> None:
+    """Raise UsageError unless ``threshold`` is a majority of ``count`` keys.
+
+    With less than a majority, two groups of holders without a common member could both speak for the
+    authority, and the directory would have two truths.
+    """
+    if not count < 2 * threshold <= 2 * count:
+        raise UsageError(f"--threshold {threshold} of {count} keys, expected a majority of them", hint=hint)
 
 
 async def found(
@@ -109,7 +117,10 @@ async def found(
     threshold: int,
     passphrase_file: Path | None,
 ) -> Profile:
-    """Make the keys, append the genesis to a log that has no directory, and write the profile."""
+    """Make the authority's keys, append the genesis to a log without a directory, and write the profile.
+
+    Raises UsageError when the log holds a coalition already.
+    """
     async with open_log(url) as log:
         await log.ensure(DIRECTORY.topic, 1)
         if (await log.ends([DIRECTORY]))[DIRECTORY]:
@@ -125,7 +136,8 @@ async def found(
             issued_at=system_clock(),
         )
         signed = sign_statement(statement, keys, bytes(32))
-        _judge(signed)
+        # A genesis that does not count would stay in the log for ever, so it is tried out first.
+        Directory.empty().apply(signed, appended_at=system_clock())
         profile = Profile(
             path=folder / "authority.toml",
             name=AUTHORITY,
@@ -136,19 +148,17 @@ async def found(
             genesis=sha256(signed.content).digest(),
             passphrase_file=passphrase_file,
         )
-        profile.save()  # before the genesis is on the log: a profile without one can be thrown away
+        # The profile is saved first: without a genesis it can be thrown away, but a genesis without its
+        # profile would occupy the log.
+        profile.save()
         key, value = directory_message(signed)
         await log.append(DIRECTORY, [Message(key, value)])
         await ensure_topics(log, 1)
     return profile
 
 
-def _judge(signed: Signed) -> None:
-    Directory.empty().apply(signed, appended_at=system_clock())
-
-
 async def ensure_topics(log: Log, channels: int) -> None:
-    """Create every topic, with a partition for each of so many channels."""
+    """Create every topic that is missing, with a partition for each of this many channels."""
     for topic in (*default_store().topics, "access"):
         await log.ensure(topic, channels)
     await log.ensure("checkpoints", 1)

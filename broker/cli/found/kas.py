@@ -1,4 +1,4 @@
-"""``kas``: the key access service's keys, its announcements, and its run."""
+"""``kas``: the keys, the announcements, the run and the alarms of the key access service."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from broker.cli.context import as_role, asynchronous, json_option, profile_option
-from broker.cli.found.enrolment import Where, check_kind, create, request, where_options
-from broker.cli.found.issuing import How, issue, issuing
-from broker.cli.found.statement_file import Bundle
+from broker.cli.found.enrolment import ProfileOptions, create, new_profile_options
+from broker.cli.found.issue import IssueOptions
+from broker.cli.found.lookup import channel_named
+from broker.cli.found.request import add_options, add_requested, request_options, write_request
 from broker.cli.opening import open_service, open_session
 from broker.cli.output import note, print_json, print_table
 from broker.errors import OutcomeUnknown
@@ -20,13 +21,12 @@ from broker.logger import get_logger
 from broker.services.kas.local import announce_intake, confirm_epochs, missing_intake, open_journal
 from broker.services.kas.service import KeyAccessService
 from broker.session import Profile, Role, Session
-from broker.show.channel_view import channel_named
 from broker.show.text import day_text, time_text
-from broker.wire import statements as s
 
 __all__ = ["group"]
 
 _KEYS_PAUSE_S = 2.0
+"""Seconds between two looks at the directory while the service runs."""
 
 _log = get_logger("broker.cli")
 
@@ -35,16 +35,19 @@ _log = get_logger("broker.cli")
 def group() -> None:
     """Run the key access service.
 
-    It logs each access before it releases what opens a record.
+    The service logs each access before it releases its share of the key that opens the record.
     """
 
 
 @group.command("init")
 @click.argument("name")
-@where_options
+@new_profile_options
 @asynchronous
-async def init(name: str, where: Where, as_json: bool) -> None:
-    """Make the service's keys, profile and request in FOLDER.
+async def init(name: str, place: ProfileOptions, as_json: bool) -> None:
+    """Make the keys, the profile and the request of a new key access service in FOLDER.
+
+    NAME is small letters, digits and hyphens. Send the request, a statement file, to the authority. When
+    it has added the service, announce the first intake keys.
 
     \b
     Example:
@@ -52,41 +55,35 @@ async def init(name: str, where: Where, as_json: bool) -> None:
       ftf-broker kas add service/kas.statement --profile authority/authority.toml
       ftf-broker kas announce --profile service/kas.toml
     """
-    await request(create(name, Role.KAS, where), None, None, as_json)
+    await write_request(create(name, Role.KAS, place), None, None, as_json)
 
 
 @group.command("request")
-@profile_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write it.")
-@json_option
+@request_options
 @asynchronous
 async def request_again(profile: Profile, out: Path | None, as_json: bool) -> None:
-    """Write the request to be announced anew.
+    """Write the request to be announced once more.
 
-    Needed when the directory has moved on since the first.
+    You need this when the authority refuses the first request because the directory has moved on since.
 
     \b
     Example:
       ftf-broker kas request --profile service/kas.toml
     """
-    await request(as_role(profile, Role.KAS), None, out, as_json)
+    await write_request(as_role(profile, Role.KAS), None, out, as_json)
 
 
 @group.command("add")
-@click.argument("file", type=click.Path(path_type=Path))
-@profile_option
-@issuing
+@add_options
 @asynchronous
-async def add(file: Path, profile: Profile, how: How) -> None:
-    """Announce the service whose request is in FILE.
+async def add(file: Path, profile: Profile, options: IssueOptions) -> None:
+    """Announce the service whose request is in FILE. The authority does this.
 
     \b
     Example:
       ftf-broker kas add service/kas.statement --profile authority/authority.toml
     """
-    bundle = check_kind(Bundle.load(file), s.ServiceKeyAnnounced)
-    async with open_session(profile) as session:
-        await issue(session, bundle.statements, how)
+    await add_requested(file, "service-key-announced", profile, options)
 
 
 @group.command("announce")
@@ -94,11 +91,10 @@ async def add(file: Path, profile: Profile, how: How) -> None:
 @json_option
 @asynchronous
 async def announce(profile: Profile, as_json: bool) -> None:
-    """Announce intake keys and confirm channel keys.
+    """Announce intake keys for the next 14 days, and confirm new channel keys.
 
-    Intake keys are announced for the next 14 days.
-
-    A publisher seals what opens a record to the intake key of its day: without one it cannot publish.
+    A publisher seals the service's share of a record's key to the intake key of the day. Without such a
+    key it cannot publish. ftf-broker kas run does both of these by itself.
 
     \b
     Example:
@@ -118,14 +114,15 @@ async def announce(profile: Profile, as_json: bool) -> None:
 
 
 @group.command("run")
-@click.option("--once", is_flag=True, help="Take over what is there, then end.")
+@click.option("--once", is_flag=True, help="Take over everything that is there now, and end.")
 @profile_option
 @asynchronous
 async def run(once: bool, profile: Profile) -> int:
     """Follow all channels until Ctrl-C.
 
-    Takes over what is published, confirms new channel keys and announces intake keys. Say -v before
-    the command to see each step. While the log is away it waits, and says so on stderr.
+    The service takes over every batch that is published, confirms new channel keys and announces intake
+    keys. Write -v before the command to see each step. While the log cannot be reached, the service waits
+    and says so on stderr. With --once it does not wait, and the exit code is 1 while an alarm is open.
 
     \b
     Example:
@@ -135,7 +132,7 @@ async def run(once: bool, profile: Profile) -> int:
     async with open_service(as_role(profile, Role.KAS)) as (session, service):
         outage = None if once else Outage(service=profile.name)
         await outlasting(outage, service.collect)
-        _tell_alarms(service)
+        _note_alarms(service)
         if once:
             return 1 if service.alarms else 0
         note(f"'{profile.name}' follows every channel; Ctrl-C ends it", style="dim")
@@ -147,18 +144,23 @@ async def run(once: bool, profile: Profile) -> int:
 
 @group.command("alarms")
 @click.option(
-    "--acknowledge", metavar="CHANNEL", help="You have looked into it: releasing goes on in this channel."
+    "--acknowledge",
+    metavar="CHANNEL",
+    help="Say that you have looked into the alarm: the service then releases again in this channel.",
 )
 @profile_option
 @json_option
 @asynchronous
 async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> int:
-    """List the alarms.
+    """List the alarms that are open.
 
-    An alarm is raised when the log lacks what the service has written. What was lost is appended again,
-    and releasing stays stopped in the channel until somebody has looked into it. Another is an intake key
-    that is announced and not in the key store: what is sealed to it cannot be taken over until the key is
-    back. Exit 1 while one is open.
+    The service raises an alarm when the log lacks messages that the service has written. It appends them
+    again, and it releases nothing more in the channel until somebody has looked into the alarm and
+    acknowledged it.
+
+    An intake key that is announced but missing from the key store is an alarm too: the service cannot take
+    over what is sealed to that key. This alarm ends when the key is back. The exit code is 1 while an alarm
+    is open.
 
     \b
     Example:
@@ -167,40 +169,40 @@ async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> in
     """
     async with open_session(as_role(profile, Role.KAS)) as session:
         directory = session.directory
-        missing = missing_intake(session)
+        missing_days = missing_intake(session)
     with open_journal(profile) as journal:
         if acknowledge is not None:
             journal.acknowledge(channel_named(directory, acknowledge).number)
-        found = journal.alarms()
-    names = {one.partition: directory.numbers.get(one.partition, "?") for one in found}
+        raised = journal.alarms()
+    names = {alarm.partition: directory.numbers.get(alarm.partition, "?") for alarm in raised}
     if as_json:
         print_json(
             [
                 {
-                    "channel": names[one.partition],
-                    "partition": one.partition,
-                    "detail": one.detail,
-                    "raised_at": time_text(one.raised_at),
+                    "channel": names[alarm.partition],
+                    "partition": alarm.partition,
+                    "detail": alarm.detail,
+                    "raised_at": time_text(alarm.raised_at),
                 }
-                for one in found
+                for alarm in raised
             ]
             + [
-                {"channel": None, "partition": None, "detail": _intake_words(day), "raised_at": None}
-                for day in missing
+                {"channel": None, "partition": None, "detail": _missing_text(day), "raised_at": None}
+                for day in missing_days
             ]
         )
     else:
-        rows = [(names[one.partition], time_text(one.raised_at), one.detail) for one in found]
-        rows += [("all", "", _intake_words(day)) for day in missing]
+        rows = [(names[alarm.partition], time_text(alarm.raised_at), alarm.detail) for alarm in raised]
+        rows += [("all", "", _missing_text(day)) for day in missing_days]
         print_table("alarms", ("channel", "raised", "why"), rows, empty="no alarm is open")
-    return 1 if found or missing else 0
+    return 1 if raised or missing_days else 0
 
 
-def _intake_words(day: int) -> str:
+def _missing_text(day: int) -> str:
     return f"the intake key of {day_text(day)} is announced, and not in the key store"
 
 
-def _tell_alarms(service: KeyAccessService) -> None:
+def _note_alarms(service: KeyAccessService) -> None:
     for alarm in service.alarms:
         note(f"alarm: {alarm}", style="bold red")
 

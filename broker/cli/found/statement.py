@@ -1,50 +1,70 @@
-"""``statement``: sign and submit statement files."""
+"""``statement``: statement files, which several holders of keys sign one after the other."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.found.issuing import append_new, own_keys, sign_as, tell, tell_file
-from broker.cli.found.statement_file import Bundle, issuer_of, read_statement
+from broker.cli.found.issue import append_new, own_keys, print_appended, print_file_written, sign_as
+from broker.cli.found.statement_file import StatementFile, described, issuer_of, read_statement
 from broker.cli.opening import open_session
 from broker.cli.output import note, print_json, print_table
 from broker.errors import UsageError
 from broker.session import Profile, Session
 from broker.session.submission import judge
-from broker.show.statement_text import says
+from broker.show.statement_text import statement_text
 
 __all__ = ["group"]
+
+T = TypeVar("T")
 
 
 @click.group("statement")
 def group() -> None:
-    """Sign what several keys must sign, and append it.
+    """Sign statements that need several keys, and append them.
 
-    Where the keys of an authority or the members of a channel are on several hosts, a command writes
-    a statement file instead of appending. Each holder signs it in turn; the last one submits it.
+    When the keys of the authority, or the members of a channel, are on several hosts, a command writes a
+    statement file instead of appending. Each holder signs the file in turn, and the last one submits it.
     """
 
 
+def _file_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command FILE, ``--profile`` and ``--json``."""
+    return click.argument("file", type=click.Path(path_type=Path))(profile_option(json_option(command)))
+
+
+@asynccontextmanager
+async def _opened(file: Path, profile: Profile) -> AsyncIterator[tuple[StatementFile, Session]]:
+    """Open a statement file and the profile's session, which must be of the same coalition."""
+    statement_file = StatementFile.load(file)
+    async with open_session(profile) as session:
+        if statement_file.genesis != profile.genesis:
+            raise UsageError(
+                f"'{file}' is of the coalition {statement_file.genesis.hex()}, "
+                f"expected {profile.genesis.hex()}",
+                hint="the profile is of another coalition; choose the right one with --profile",
+            )
+        yield statement_file, session
+
+
 @group.command("show")
-@click.argument("file", type=click.Path(path_type=Path))
-@profile_option
-@json_option
+@_file_options
 @asynchronous
 async def show(file: Path, profile: Profile, as_json: bool) -> None:
-    """Show what a statement file says, and what it still lacks.
+    """Show what a statement file says, and which signatures it still lacks.
 
     \b
     Example:
       ftf-broker statement show agency-suspended-12.statement --profile authority.toml
     """
-    bundle = Bundle.load(file)
-    async with open_session(profile) as session:
-        _check_coalition(bundle, session)
-        error = judge(session.directory, bundle.statements)
+    async with _opened(file, profile) as (statement_file, session):
+        error = judge(session.directory, statement_file.statements)
     if as_json:
         print_json(
             {
@@ -52,10 +72,10 @@ async def show(file: Path, profile: Profile, as_json: bool) -> None:
                     {
                         "kind": signed.kind,
                         "issuer": issuer_of(signed),
-                        "says": says(read_statement(signed)),
-                        "signatures": [one.key_id.hex() for one in signed.signatures],
+                        "says": statement_text(read_statement(signed)),
+                        "signatures": [signature.key_id.hex() for signature in signed.signatures],
                     }
-                    for signed in bundle.statements
+                    for signed in statement_file.statements
                 ],
                 "complete": error is None,
                 "missing": error.message if error else None,
@@ -63,69 +83,56 @@ async def show(file: Path, profile: Profile, as_json: bool) -> None:
         )
         return
     rows = [
-        (signed.kind, issuer_of(signed), says(read_statement(signed)), str(len(signed.signatures)))
-        for signed in bundle.statements
+        (signed.kind, issuer_of(signed), statement_text(read_statement(signed)), str(len(signed.signatures)))
+        for signed in statement_file.statements
     ]
     print_table(str(file), ("kind", "issuer", "says", "signatures"), rows, right=("signatures",))
     note("complete: it can be submitted" if error is None else f"not complete: {error.message}")
 
 
 @group.command("sign")
-@click.argument("file", type=click.Path(path_type=Path))
-@profile_option
-@json_option
+@_file_options
 @asynchronous
 async def sign(file: Path, profile: Profile, as_json: bool) -> None:
     """Add your signatures to a statement file, in place.
+
+    Look at what the file says before you sign it: ftf-broker statement show.
 
     \b
     Example:
       ftf-broker statement sign agency-suspended-12.statement --profile authority.toml
     """
-    bundle = Bundle.load(file)
-    async with open_session(profile) as session:
-        _check_coalition(bundle, session)
-        directory, keys = session.directory, own_keys(session)
-        ready = tuple(sign_as(directory, signed, profile.name, keys) for signed in bundle.statements)
-        added = sum(len(one.signatures) for one in ready) - sum(
-            len(one.signatures) for one in bundle.statements
-        )
+    async with _opened(file, profile) as (statement_file, session):
+        directory = session.directory
+        keys = own_keys(session)
+        ready = tuple(sign_as(directory, signed, profile.name, keys) for signed in statement_file.statements)
         error = judge(directory, ready)
+    before = sum(len(signed.signatures) for signed in statement_file.statements)
+    added = sum(len(signed.signatures) for signed in ready) - before
     if not added:
         raise UsageError(
             f"'{profile.name}' has nothing to sign in '{file}'",
             hint="your keys have signed it already, or have no part in what it says",
         )
-    replace(bundle, statements=ready).save(file)
+    replace(statement_file, statements=ready).save(file)
     if as_json:
         print_json({"added": added, "complete": error is None, "missing": error.message if error else None})
         return
     for signed in ready:
-        note(f"signed: {issuer_of(signed)} {says(read_statement(signed))}")
-    tell_file(file, error, as_json=False)
+        note(f"signed: {described(signed)}")
+    print_file_written(file, error, as_json=False)
 
 
 @group.command("submit")
-@click.argument("file", type=click.Path(path_type=Path))
-@profile_option
-@json_option
+@_file_options
 @asynchronous
 async def submit(file: Path, profile: Profile, as_json: bool) -> None:
-    """Append a complete statement file to the directory.
+    """Append the statements of a complete statement file to the directory.
 
     \b
     Example:
       ftf-broker statement submit agency-suspended-12.statement --profile authority.toml
     """
-    bundle = Bundle.load(file)
-    async with open_session(profile) as session:
-        _check_coalition(bundle, session)
-        tell(bundle.statements, await append_new(session, bundle.statements), as_json)
-
-
-def _check_coalition(bundle: Bundle, session: Session) -> None:
-    if bundle.genesis != session.profile.genesis:
-        raise UsageError(
-            f"the statements are of the coalition {bundle.genesis.hex()}",
-            hint="the profile is of another coalition; choose the right one with --profile",
-        )
+    async with _opened(file, profile) as (statement_file, session):
+        places = await append_new(session, statement_file.statements)
+        print_appended(statement_file.statements, places, as_json)

@@ -15,7 +15,7 @@ from broker.cli.read.subscribe import readable_channel
 from broker.errors import Denied, OpenError, UsageError
 from broker.session import Profile
 from broker.show.meanings import KINDS, reason_meaning, violation_line
-from broker.show.record_view import delivered_json, full
+from broker.show.record_view import delivered_json, record_rows
 from broker.subscribe.consultation import Consultation, consult
 from broker.subscribe.delivery import READER_TOO_OLD, Delivered, NotDelivered
 from broker.verify.violations import Violation
@@ -78,9 +78,9 @@ async def command(
         case NotDelivered(reason=reason):
             meaning = reason_meaning(reason)
             if reason == READER_TOO_OLD:
-                raise UsageError(meaning.says, hint=meaning.do)
+                raise UsageError(meaning.text, hint=meaning.advice)
             note(_logged(consultation.entry, "attempt"), style="dim")
-            raise Denied(f"{reason}: {meaning.says}", hint=meaning.do)
+            raise Denied(f"{reason}: {meaning.text}", hint=meaning.advice)
         case Delivered() as delivered:
             _show(delivered, later, channel, consultation, as_json=as_json)
     return 0
@@ -136,7 +136,7 @@ def _show(
             ("attention", f"later {one.action} at {one.place}: {one.batch_id.hex()} index {one.index}")
             for one in later
         ]
-        pairs = full(item)
+        pairs = record_rows(item)
         print_pairs(item.record.record_type, [*pairs[:2], *acted, *pairs[2:]])
     note(_logged(entry, "reading"), style="dim")
 

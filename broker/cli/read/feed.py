@@ -11,8 +11,9 @@ from uuid import UUID
 
 from broker.cli.output import note
 from broker.cli.read.subscription import OutFile
-from broker.show.meanings import KINDS, counted, reason_meaning, violation_line
+from broker.show.meanings import KINDS, reason_meaning, violation_line
 from broker.show.record_view import delivered_json
+from broker.show.text import counted
 from broker.subscribe.subscriber import Delivered, Delivery, NotDelivered, Subscriber
 from broker.verify.violations import Violation
 
@@ -55,8 +56,8 @@ class Feed:
         note(f"delivered {counted(self.delivered, 'record')}{where}", style="green" if self.delivered else "")
         for reason, count in self.denied.most_common():
             meaning = reason_meaning(reason)
-            note(f"not delivered {counted(count, 'record')} ({reason}): {meaning.says}", style="yellow")
-            note(f"  {meaning.do}")
+            note(f"not delivered {counted(count, 'record')} ({reason}): {meaning.text}", style="yellow")
+            note(f"  {meaning.advice}")
         if self.violations:
             note(
                 f"found {counted(self.violations, 'violation')}: ftf-broker audit replay says more",

@@ -13,12 +13,13 @@ from broker.cli.opening import open_session
 from broker.cli.output import out, print_json
 from broker.cli.read.feed import Feed
 from broker.cli.read.ground import RECORD_READING, Why, why_options
+from broker.cli.read.record_block import print_block
 from broker.cli.read.subscription import state_path
 from broker.directory import Channel
 from broker.errors import Denied, UsageError
 from broker.session import Profile, Session
 from broker.show.meanings import reason_meaning
-from broker.show.record_view import delivered_json, print_block
+from broker.show.record_view import delivered_json, record_block
 from broker.subscribe.subscriber import Delivered, Subscriber
 from broker.wire.manifest import Reason
 
@@ -131,7 +132,7 @@ def _shown_as(as_json: bool, channel: str) -> Callable[[Delivered], None]:
     if as_json:
         return lambda item: print_json(delivered_json(item, channel), lines=True)
     console = out()
-    return lambda item: print_block(item, console)
+    return lambda item: print_block(record_block(item), console)
 
 
 def readable_channel(session: Session, name: str) -> Channel:
@@ -144,5 +145,5 @@ def readable_channel(session: Session, name: str) -> Channel:
         raise UsageError(f"there is no channel '{name}'", hint=f"yours: {', '.join(ours) or 'none'}")
     if reader not in channel.members:
         meaning = reason_meaning(Reason.NOT_MEMBER)
-        raise Denied(f"'{reader}' is no member of channel '{name}'", hint=meaning.do)
+        raise Denied(f"'{reader}' is no member of channel '{name}'", hint=meaning.advice)
     return channel

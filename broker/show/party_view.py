@@ -1,0 +1,52 @@
+"""Participants of a coalition and their keys as words, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.directory import Directory, Key, Party
+from broker.show.text import time_text
+
+__all__ = ["channels_of", "keys_of", "party_json", "party_state"]
+
+
+def party_state(party: Party) -> str:
+    """Return the word that says whether this participant may act: active, suspended or dismissed."""
+    if party.suspended:
+        return "dismissed" if party.kind == "AUDITOR" else "suspended"
+    return "active"
+
+
+def channels_of(directory: Directory, name: str) -> list[str]:
+    """Return the names of the open channels in which this agency is a member or this auditor audits."""
+    return sorted(
+        channel.name
+        for channel in directory.channels.values()
+        if channel.is_open and (name in channel.members or name in channel.auditors)
+    )
+
+
+def keys_of(party: Party) -> Sequence[Key]:
+    """Return the keys of a participant, by their use, and the newest of each use first."""
+    return sorted(party.keys.values(), key=lambda key: (key.use, -key.added_size))
+
+
+def party_json(directory: Directory, party: Party) -> dict[str, object]:
+    """Return a participant, its channels and its keys, for a program."""
+    return {
+        "name": party.name,
+        "title": party.title,
+        "kind": party.kind.lower(),
+        "state": party_state(party),
+        "channels": channels_of(directory, party.name),
+        "keys": [
+            {
+                "key_id": key.key_id.hex(),
+                "use": key.use.lower(),
+                "state": key.state.lower(),
+                "added_at": time_text(key.added_at),
+                "place": key.added_size,
+            }
+            for key in keys_of(party)
+        ],
+    }
