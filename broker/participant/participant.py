@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from broker.avro.schema import SchemaStore, default_store
 from broker.clock import Clock, system_clock
 from broker.directory import Channel, Directory, EpochKey, Use
+from broker.errors import UsageError
 from broker.log.protocol import Log, Partition
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
@@ -46,6 +47,13 @@ class Participant:
     def directory(self) -> Directory:
         """The directory as far as it was read."""
         return self.follower.history.latest
+
+    def channel(self, name: str) -> Channel:
+        """Return the channel of this name; raises UsageError when the directory has none."""
+        channel = self.directory.channel(name)
+        if channel is None:
+            raise UsageError(f"there is no channel '{name}'", hint="check its name")
+        return channel
 
     def epoch_keys(self, channel: Channel, topic: str) -> Callable[[int], EpochKey | None]:
         """Return a function from an epoch to our key for its manifests in this topic.

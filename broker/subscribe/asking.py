@@ -1,7 +1,7 @@
-"""Asking the key access service for the records of some batches: the request, its answer, its receipt.
+"""Asking the key access service for the records of some batches: the ground, the request and the answer.
 
-DESIGN of the exchange: nobody reads a record before a signed access entry for it is durable. So the
-subscriber says who reads, why and on what legal basis, and only then is given release shares.
+Nobody reads a record before a signed entry of the access is durable in the log. So the reader first says
+who reads, why and on what legal basis; the service logs that, and only then releases its shares.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from broker.wire.access import AccessDetails
 from broker.wire.manifest import Operation, Reason, RecordItem
 from broker.wire.terms import Purpose
 
-__all__ = ["MAX_ITEMS", "AnswerWrong", "Asked", "Asker", "Ground", "Wanted"]
+__all__ = ["MAX_ITEMS", "Asker", "Ground", "RightAnswer", "Selection", "WrongAnswer"]
 
-_TOLD_ATTEMPTS = 16
+_LOGGED_ATTEMPTS = 16
 
-_log = get_logger("broker.exchange")
+_log = get_logger("broker.subscribe")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """On what ground somebody reads: the purpose, the operation, and who, why and by which law.
+    """The ground on which records are read: the purpose, and who reads, why, and on what legal basis.
 
-    CONSULTATION by a person, or DISCLOSURE to a system under the standing mandate ``mandate_ref``.
-    ``details`` makes the details of one access (``broker.access.requests.new_details``); it is called for
-    each request, so that the blind which hides them is drawn anew.
+    A person reads by CONSULTATION; a system reads by DISCLOSURE, under the standing mandate ``mandate_ref``.
+    ``details`` makes the details of one access (``broker.access.requests.new_details``). It is called for
+    each request, since each needs a blind of its own: equal details must not look equal in the log.
     """
 
     channel: str
@@ -61,7 +61,7 @@ class Ground:
         justification: str,
         case_reference: str | None = None,
     ) -> Self:
-        """The ground of a person who reads; ``person`` is the agency's own pseudonym of its officer.
+        """Return the ground of a person who reads; ``person`` is the agency's own pseudonym for its officer.
 
         Raises UsageError where a text is missing or too long: the justification has at most 500 characters.
         """
@@ -75,7 +75,7 @@ class Ground:
                 justification=justification,
             )
 
-        details()  # A text that the service would refuse is refused here, before anything is asked.
+        details()  # a text that the service would refuse is refused here, before anything is asked
         return cls(
             channel=channel,
             purpose=_purpose(purpose),
@@ -94,7 +94,7 @@ class Ground:
         legal_basis: str,
         justification: str,
     ) -> Self:
-        """The ground of a system that reads under ``mandate``, a standing mandate of the channel.
+        """Return the ground of a system that reads under ``mandate``, a standing mandate of the channel.
 
         Raises UsageError where a text is missing or too long: the justification has at most 500 characters.
         """
@@ -102,7 +102,7 @@ class Ground:
         def details() -> AccessDetails:
             return new_details(role=role, legal_basis=legal_basis, justification=justification)
 
-        details()  # A text that the service would refuse is refused here, before anything is asked.
+        details()  # a text that the service would refuse is refused here, before anything is asked
         return cls(
             channel=channel,
             purpose=_purpose(purpose),
@@ -117,20 +117,20 @@ def _purpose(purpose: Purpose | str) -> Purpose:
         return Purpose(purpose)
     except ValueError:
         known = ", ".join(Purpose)
-        raise UsageError(f"there is no purpose '{purpose}'", hint=f"there are: {known}") from None
+        raise UsageError(f"there is no purpose '{purpose}'", hint=f"the purposes are: {known}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Records of one batch that are to be read."""
+class Selection:
+    """The records of one batch that are to be read."""
 
     batch: VerifiedBatch
     indexes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Asked:
-    """A valid answer: the request, its receipt, and what was released of each batch."""
+class RightAnswer:
+    """A valid answer: the request, its receipt, and one Release for each batch that was asked for."""
 
     prepared: PreparedRequest
     answer: Answer
@@ -138,37 +138,53 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerWrong:
-    """An answer that is not what the service owes; nothing of it may be used."""
+class WrongAnswer:
+    """An answer that an honest service does not give; nothing of it may be used."""
 
     error: PeerError
 
 
 @dataclass(slots=True)
 class Asker:
-    """Asks on one ground, for one participant."""
+    """Asks the key access service on one ground, for one participant."""
 
     participant: Participant
     kas: KeyAccess
     ground: Ground
     timeout_s: float
 
-    async def ask(self, wanted: Sequence[Wanted], outage: Outage | None = None) -> Asked | AnswerWrong:
-        """Ask for records of at most 16 batches of the channel.
+    async def ask(
+        self, selections: Sequence[Selection], outage: Outage | None = None
+    ) -> RightAnswer | WrongAnswer:
+        """Ask for records of at most 16 batches of the channel, and open the answer.
 
-        While the service cannot be reached it is asked again, with a new request each time; after
-        ``timeout_s`` KasUnavailable. Who follows gives the ``outage`` by which it waits for the log, and
-        asks on until cancelled: a service answers nothing while the log is away. KasStopped at once where
-        only its operator can help. RequestRefused where it says that this request cannot be judged.
+        While the service cannot be reached it is asked again, with a new request each time. Raises
+        KasUnavailable after ``timeout_s``, KasStopped at once, since only the service's operator can help,
+        and RequestRefused when the service says that it cannot judge this request.
+
+        A subscriber that follows gives the ``outage`` by which it waits for the log, and is asking until it
+        is cancelled: a service does not answer while the log is away.
         """
+        prepared, sealed = await self._send(selections, outage)
+        try:
+            answer = await self._open(prepared, sealed, outage)
+        except PeerError as error:
+            return WrongAnswer(error)
+        return RightAnswer(prepared=prepared, answer=answer, releases=_releases(selections, answer))
+
+    async def _send(
+        self, selections: Sequence[Selection], outage: Outage | None
+    ) -> tuple[PreparedRequest, bytes]:
+        """Send requests until the service answers one; return that request and the sealed answer."""
         loop = asyncio.get_running_loop()
-        deadline, attempt = loop.time() + self.timeout_s, 0
+        deadline = loop.time() + self.timeout_s
+        attempt = 0
         while True:
             asked_at = self.participant.clock()
-            prepared = self._prepare(wanted)
+            # A new request each time: the service refuses a request whose time is too long ago.
+            prepared = self._prepare(selections)
             try:
-                sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
-                break
+                return prepared, await self.kas.access(prepared.request_bytes, prepared.details_bytes)
             except KasStopped:
                 raise
             except RequestRefused:
@@ -181,7 +197,7 @@ class Asker:
                 pause = backoff_s(attempt)
                 if outage is None and loop.time() + pause > deadline:
                     raise
-                if _is_told(attempt):
+                if _is_logged(attempt):
                     _log.warning(
                         "key access retried",
                         channel=self.ground.channel,
@@ -190,22 +206,18 @@ class Asker:
                         error=error.message,
                     )
             await asyncio.sleep(pause)
-        try:
-            answer = await self._open(prepared, sealed, outage)
-        except PeerError as error:
-            return AnswerWrong(error)
-        return Asked(prepared=prepared, answer=answer, releases=_releases(wanted, answer))
 
-    def _prepare(self, wanted: Sequence[Wanted]) -> PreparedRequest:
-        participant, ground = self.participant, self.ground
+    def _prepare(self, selections: Sequence[Selection]) -> PreparedRequest:
+        participant = self.participant
+        ground = self.ground
         items = [
             RecordItem(
-                topic=one.batch.topic,
-                offset=one.batch.offset,
-                batch_id=one.batch.batch_id,
-                indexes=bytes(one.indexes),
+                topic=selection.batch.topic,
+                offset=selection.batch.offset,
+                batch_id=selection.batch.batch_id,
+                indexes=bytes(selection.indexes),
             )
-            for one in wanted
+            for selection in selections
         ]
         return make_request(
             participant.keyring,
@@ -220,11 +232,13 @@ class Asker:
         )
 
     async def _open(self, prepared: PreparedRequest, sealed: bytes, outage: Outage | None) -> Answer:
-        follower, keys = self.participant.follower, self.participant.keyring.receiving.values()
+        follower = self.participant.follower
+        keys = self.participant.keyring.receiving.values()
         try:
             return open_answer(prepared, sealed, keys, follower.history.latest)
         except PeerError:
-            # The service may sign with a key that we have not read of yet.
+            # The service may sign with a key that the directory, as far as we read it, does not have yet.
+            # It is blamed only if the directory's end does not know the key either.
             size = follower.history.size
             history = await outlasting(outage, follower.refresh)
             if history.size == size:
@@ -232,21 +246,22 @@ class Asker:
             return open_answer(prepared, sealed, keys, history.latest)
 
 
-def _is_told(attempt: int) -> bool:
-    """Whether a retry has a log line: each of the first, then fewer and fewer of an outage without end."""
-    return attempt <= _TOLD_ATTEMPTS or attempt.bit_count() == 1
+def _is_logged(attempt: int) -> bool:
+    """Tell whether a retry has a log line: each of the first, then those whose number is a power of two."""
+    return attempt <= _LOGGED_ATTEMPTS or attempt.bit_count() == 1
 
 
-def _releases(wanted: Sequence[Wanted], answer: Answer) -> tuple[Release, ...]:
+def _releases(selections: Sequence[Selection], answer: Answer) -> tuple[Release, ...]:
+    """Divide an answer by batch, in the order in which they were asked for."""
     receipt = sha256(answer.signed.content).digest()
-    shares: list[dict[int, bytes]] = [{} for _ in wanted]
-    withheld: list[dict[int, Reason]] = [{} for _ in wanted]
+    shares: list[dict[int, bytes]] = [{} for _ in selections]
+    withheld: list[dict[int, Reason]] = [{} for _ in selections]
     for (item, index), share in answer.shares.items():
         shares[item][index] = share
     for (item, index), outcome in answer.outcomes.items():
         if outcome.reason is not None:
             withheld[item][index] = outcome.reason
     return tuple(
-        Release(receipt=receipt, shares=found, withheld=reasons)
-        for found, reasons in zip(shares, withheld, strict=True)
+        Release(receipt=receipt, shares=released, withheld=reasons)
+        for released, reasons in zip(shares, withheld, strict=True)
     )

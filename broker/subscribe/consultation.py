@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.access.client import KeyAccess
-from broker.directory import Channel
 from broker.errors import KasUnavailable, UsageError
 from broker.files import make_folder
 from broker.log.protocol import Partition
 from broker.participant.participant import Participant
-from broker.subscribe.asking import AnswerWrong, Asker, Ground, Wanted
+from broker.subscribe.asking import Asker, Ground, Selection, WrongAnswer
 from broker.subscribe.delivery import READER_TOO_OLD, Delivery, Opener, not_delivered
 from broker.subscribe.receipts import ReceiptFile
 from broker.verify.partition import VerifiedBatch
@@ -78,28 +77,28 @@ async def consult(
     file = ReceiptFile.open(receipts)
     try:
         asker = Asker(participant, kas, ground, kas_timeout_s)
-        asked = await asker.ask([Wanted(batch=batch, indexes=(index,))])
-        if isinstance(asked, AnswerWrong):
+        answer = await asker.ask([Selection(batch=batch, indexes=(index,))])
+        if isinstance(answer, WrongAnswer):
             raise KasUnavailable(
-                f"the key access service answered wrongly: {asked.error.message}",
+                f"the key access service answered wrongly: {answer.error.message}",
                 hint="nothing was read; report it to whoever runs the service, and to the auditor",
             )
-        file.add(asked.prepared.signed, asked.answer.signed)
+        file.add(answer.prepared.signed, answer.answer.signed)
         # Commit point: from here on the access can be proved, whether or not the record is ever opened.
         file.sync()
     finally:
         file.close()
-    channel = _channel(participant, ground.channel)
+    channel = participant.channel(ground.channel)
     opened = opener.open(
         batch,
         (index,),
-        asked.releases[0],
+        answer.releases[0],
         schema=schema,
         directory=participant.directory,
         channel=channel,
     )
     ((_, delivery),) = opened
-    return Consultation(delivery=delivery, receipt=asked.answer.receipt)
+    return Consultation(delivery=delivery, receipt=answer.answer.receipt)
 
 
 async def find_batch(
@@ -118,7 +117,7 @@ async def find_batch(
     if (offset is None) == (batch_id is None):
         raise UsageError("name the batch by its id or by its offset", hint="one of the two")
     await participant.follower.refresh()
-    found = _channel(participant, channel)
+    found = participant.channel(channel)
     partition = Partition(topic, found.number)
     end = await participant.end_of(partition)
     reader = participant.reader(found, topic)
@@ -138,13 +137,6 @@ async def find_batch(
         return violations[0]
     wanted = f"at offset {offset}" if batch_id is None else batch_id.hex()
     raise UsageError(f"there is no batch {wanted} in {topic}/{found.number}", hint="check topic and channel")
-
-
-def _channel(participant: Participant, name: str) -> Channel:
-    channel = participant.directory.channel(name)
-    if channel is None:
-        raise UsageError(f"there is no channel '{name}'", hint="check its name")
-    return channel
 
 
 def _covers(violation: Violation, offset: int | None) -> bool:

@@ -1,14 +1,18 @@
-"""From a verified batch and its release shares to records: what is delivered, what is not, who is to blame.
+"""Delivery: a verified batch and its release shares become records, or the reasons why they do not.
 
-    (1) the writer's schema is known, and one of this record type and topic
-    (2) each release share is the one that the issuer signed for, else the key access service is to blame
-    (3) the member share opens, else the issuer is
-    (4) each body unlocks, is what was committed to, and is padded as it must be, else the issuer is
-    (5) it is one Avro body of the writer's schema
-    (6) it keeps the rules of its record type
-    (7) it is said in the words of the current schema
+A body is locked under two shares: the member share, which the channel's members can open, and the record's
+release share, which the key access service gave us. Opening a batch has seven steps:
 
-Pure. Shares and keys live as long as a batch is being opened and are never stored.
+    (1) the schema that wrote the batch is known, and is one of this record type and topic
+    (2) each release share is the one that the issuer signed for; if not, the service is to blame
+    (3) the member share opens; if not, the issuer is to blame, as in all steps that follow
+    (4) each body unlocks, is the body that the issuer committed to, and is padded as it must be
+    (5) the body is Avro of the writer's schema
+    (6) the record keeps the rules of its record type
+    (7) the body is projected onto the current schema of its record type
+
+A record that fails does not keep the others of its batch from being delivered. Pure. Shares and keys live
+only while a batch is being opened, and are never stored.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ __all__ = [
 ]
 
 READER_TOO_OLD = "READER_TOO_OLD"
-"""The record was written with a schema that this participant does not have: update it, and consult."""
+"""Reason for a record whose schema this release does not have: it is read after an update, by consulting."""
 
 _EPOCH = date(1970, 1, 1)
 _LAST_DAY = (date.max - _EPOCH).days
@@ -52,29 +56,30 @@ _LAST_DAY = (date.max - _EPOCH).days
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """A record that may be used, read by us: the access is in the log, and ``receipt`` proves it."""
+    """A record that was unlocked and may be used. The access is in the log, and ``receipt`` proves it."""
 
     record: Record
     place: Place
-    """Of its batch's manifest."""
+    """The place of the batch's manifest."""
     batch_id: bytes
     index: int
     issuer: str
     issued_at: int
+    """Microseconds since 1970-01-01, as the issuer signed it."""
     receipt: bytes
-    """Digest of the receipt of the key access service."""
+    """SHA-256 of the receipt of the key access service."""
     opened: OpenedManifest
     """The signed manifest and its entries, as evidence of the record's origin."""
 
     @property
     def record_id(self) -> bytes:
-        """The id that the issuer gave it, which counts only together with the issuer."""
+        """The id that the issuer gave the record; two issuers may give the same id."""
         return self.record.record_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotDelivered:
-    """A record that may not be read, or not by us: ``reason`` is a Reason, or READER_TOO_OLD."""
+    """A record that was not released to us: ``reason`` is the name of a Reason, or READER_TOO_OLD."""
 
     place: Place
     batch_id: bytes
@@ -85,12 +90,12 @@ class NotDelivered:
 
 
 Delivery = Delivered | NotDelivered | Violation
-"""What a subscriber is given."""
+"""What a subscriber is given for each record, or for whatever is wrong in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Release:
-    """What the key access service answered for one batch: shares by index, else a reason."""
+    """The answer of the key access service for one batch: shares and reasons for denial, by index."""
 
     receipt: bytes
     shares: Mapping[int, bytes]
@@ -98,12 +103,12 @@ class Release:
 
 
 def body_place(batch: VerifiedBatch, index: int) -> Place:
-    """Where the body of a record stands."""
+    """Return the place of a record's body: record ``index`` stands ``index + 1`` after its manifest."""
     return Place(batch.topic, batch.partition, batch.offset + 1 + index)
 
 
 def not_delivered(batch: VerifiedBatch, index: int, reason: str) -> NotDelivered:
-    """A record of this batch that is not delivered."""
+    """Name a record of this batch as not delivered, for this reason."""
     return NotDelivered(
         place=Place(batch.topic, batch.partition, batch.offset),
         batch_id=batch.batch_id,
@@ -116,14 +121,18 @@ def not_delivered(batch: VerifiedBatch, index: int, reason: str) -> NotDelivered
 
 @dataclass(slots=True)
 class Opener:
-    """Opens batches of one channel for one participant; keeps nothing but what schemas compile to."""
+    """Opens batches for one participant; keeps nothing between batches except compiled projections."""
 
     keyring: Keyring
     store: SchemaStore
     _projections: dict[bytes, Callable[[Any], Any] | None] = field(default_factory=dict)
+    """The projection of each writer's schema, by schema id; None for a current schema, which needs none."""
 
     def schema_of(self, batch: VerifiedBatch) -> RecordSchema | Violation | None:
-        """The schema that the batch was written with; None where we are too old to read it."""
+        """Return the schema that wrote the batch; None if our release is too old to have it.
+
+        Returns a Violation if the schema is that of another record type or topic.
+        """
         manifest = batch.opened.manifest
         try:
             return self.store.written_with(
@@ -142,8 +151,12 @@ class Opener:
         directory: Directory,
         channel: Channel,
     ) -> Iterator[tuple[int, Delivery]]:
-        """What these records of the batch come to, with the index of each, in order."""
-        header, entries = batch.header, batch.opened.entries
+        """Yield what becomes of these records of the batch, each with its index, in order.
+
+        ``schema`` is what ``schema_of`` returned.
+        """
+        header = batch.header
+        entries = batch.opened.entries
         context = context_of(
             directory.genesis,
             header.topic,
@@ -152,8 +165,8 @@ class Opener:
             header.issuer,
             batch.opened.manifest.manifest_id,
         )
-        day = day_of(header.issued_at)
-        issued_on = _EPOCH + timedelta(days=day) if 0 <= day <= _LAST_DAY else None
+        issued_on = _date(header.issued_at)
+        # Only what we asked for: shares of other records are not even looked at.
         released = [i for i in indexes if i in release.shares]
         shares = [release.shares[i] for i in released]
         wrong = wrong_release_shares(context, released, shares, entries.release_checks)  # (2)
@@ -176,7 +189,7 @@ class Opener:
                 place = body_place(batch, i)
                 yield i, Violation(kind=Kind.RELEASE_SHARE, place=place, detail=detail)
             elif blame is not None:
-                if i == right[0]:  # one violation for all of them
+                if i == right[0]:  # one broken seal is one violation, counted for all of its records
                     yield i, replace(blame, count=len(right))
             elif i not in keys:
                 yield i, not_delivered(batch, i, Reason.EPOCH_NOT_GRANTED)
@@ -186,7 +199,10 @@ class Opener:
     def _member_share(
         self, batch: VerifiedBatch, context: bytes, directory: Directory, channel: Channel
     ) -> bytes | None:
-        """The member share; None where it is sealed to nobody whose key we hold, OpenError for junk."""
+        """Open the member share; None if it is sealed to no key that we hold.
+
+        Raises OpenError if it is sealed to us and does not open, or has the wrong length.
+        """
         keys: dict[bytes, ReceivingKey] = dict(self.keyring.receiving)
         content = self.keyring.epoch_key(directory, channel.name, batch.header.epoch, "content")
         if content is not None:
@@ -210,7 +226,8 @@ class Opener:
         issued_on: date | None,
         receipt: bytes,
     ) -> Delivery:
-        entries, header = batch.opened.entries, batch.header
+        entries = batch.opened.entries
+        header = batch.header
         try:
             plain = unlock(key, index, batch.bodies[index], entries.commitment(index))  # (4)
         except (OpenError, FormatError) as error:
@@ -259,17 +276,26 @@ class Opener:
         )
 
     def _current(self, schema: RecordSchema, body: dict[str, Any]) -> dict[str, Any]:
+        """Project a body onto the current schema of its record type."""
         if schema.id not in self._projections:
             current = self.store.current(schema.record_type)
-            same = current.id == schema.id
-            self._projections[schema.id] = None if same else projection(schema.schema, current.schema)
+            is_current = current.id == schema.id
+            self._projections[schema.id] = None if is_current else projection(schema.schema, current.schema)
         project = self._projections[schema.id]
-        found: dict[str, Any] = body if project is None else project(body)
-        return found
+        projected: dict[str, Any] = body if project is None else project(body)
+        return projected
 
     def _blame(self, kind: Kind, batch: VerifiedBatch, detail: str, index: int | None = None) -> Violation:
-        place = (
-            Place(batch.topic, batch.partition, batch.offset) if index is None else body_place(batch, index)
-        )
-        what = "" if index is None else f"record {index}: "
-        return Violation(kind=kind, place=place, detail=f"'{batch.header.issuer}': {what}{detail}")
+        """Blame the issuer for the batch, or for one record of it."""
+        if index is None:
+            place = Place(batch.topic, batch.partition, batch.offset)
+        else:
+            place = body_place(batch, index)
+            detail = f"record {index}: {detail}"
+        return Violation(kind=kind, place=place, detail=f"'{batch.header.issuer}': {detail}")
+
+
+def _date(time_us: int) -> date | None:
+    """Return the date of a signed time; None for a time that no calendar has, which an issuer may sign."""
+    day = day_of(time_us)
+    return _EPOCH + timedelta(days=day) if 0 <= day <= _LAST_DAY else None

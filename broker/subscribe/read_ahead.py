@@ -1,4 +1,9 @@
-"""A partition's messages, read ahead of whoever takes them, within bounds."""
+"""Reading ahead: a task reads a partition's messages before they are needed, within bounds.
+
+The log is read while the messages before are verified and opened. The reading task pauses when 1024
+messages or 4,000,000 bytes are waiting, and goes on when half of them were taken: were it woken for each
+message that is taken, the two tasks would change places with every message.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +13,19 @@ from collections import deque
 from broker.errors import BrokerError
 from broker.log.protocol import Log, Partition, StoredMessage
 
-__all__ = ["Feed"]
+__all__ = ["ReadAhead"]
 
 _MAX_MESSAGES = 1024
 _MAX_BYTES = 4_000_000
 _KEY_BYTES = 64
+"""Bytes that a message is counted for besides its value, so that empty messages have a bound too."""
 
 
-class Feed:
-    """Reads a partition from ``start`` on, up to ``end`` or following for ever, in a task of its own.
+class ReadAhead:
+    """Messages of a partition from ``start`` up to ``end``, or without end, read by the task of ``run``.
 
-    ``ring`` is set whenever there is something to look at: a message, the end, or an error, which
-    ``take`` raises once the messages before it were taken.
+    ``ring`` is set whenever ``take`` may have something new: a message, the end, or an error. Several
+    partitions may share one ring. The task adds messages and ``take`` removes them, nobody else.
     """
 
     def __init__(
@@ -37,7 +43,7 @@ class Feed:
         self._is_done = end is not None and start >= end
 
     async def run(self) -> None:
-        """Read until the end; errors of the log go to whoever takes."""
+        """Read until the end; an error of the log is kept for the caller of ``take``."""
         try:
             if not self._is_done:
                 await self._read()
@@ -48,8 +54,11 @@ class Feed:
             self._ring.set()
 
     async def _read(self) -> None:
-        messages, end = self._messages, self._end
+        messages = self._messages
+        end = self._end
         async for message in self._log.read(self.partition, self._start, follow=end is None):
+            # Offsets have gaps where messages were deleted, so the first message past the end may be the
+            # first sign that the end was reached.
             if end is not None and message.offset >= end:
                 return
             messages.append(message)
@@ -62,7 +71,10 @@ class Feed:
                 return
 
     def take(self) -> StoredMessage | None:
-        """The next message, or None where there is none yet."""
+        """Return the next message, or None when there is none yet.
+
+        Raises the log's error, if there was one, after the messages before it were taken.
+        """
         if self._messages:
             message = self._messages.popleft()
             self._bytes -= _KEY_BYTES + len(message.value or b"")
@@ -82,5 +94,5 @@ class Feed:
 
     @property
     def is_done(self) -> bool:
-        """Tell whether every message was taken and none will come."""
+        """Tell whether every message was taken and no other will come."""
         return self._is_done and not self._messages and self._error is None

@@ -1,7 +1,13 @@
-"""The partitions of one channel, one in each topic, read side by side into windows of verified batches.
+"""Readers of one channel: its partition in each topic, read side by side into windows of verified batches.
 
-A *window* is what one access request covers: up to 16 batches, with the violations met between them,
-in order. With an end each topic is read to it in turn; following, whichever topic has something.
+A *window* is what one access request covers: up to 16 batches, and the violations between them, in order.
+Up to an end, one topic is read after another, so that windows are full. Without an end, a window takes
+whatever any topic has, and is given out when nothing more comes at once: a record must not wait for fifteen
+others.
+
+A reader's position is stored only as it stood right after a verified batch (``Window.behind``). There the
+reader waits for no body and has reported everything, so that resuming from it repeats nothing and loses
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from broker.log.protocol import Partition, StoredMessage
 from broker.participant.participant import Participant
 from broker.participant.reading import feed_read
 from broker.participant.tasks import Tasks
-from broker.subscribe.read_ahead import Feed
+from broker.subscribe.read_ahead import ReadAhead
 from broker.verify.partition import Event, PartitionReader, ReaderState, VerifiedBatch
 
 __all__ = ["MAX_WINDOW", "ReaderSet", "Window"]
@@ -26,35 +32,39 @@ MAX_WINDOW = 16
 """Batches in a window: as many as one access request may name."""
 
 _MAX_EVENTS = 1024
+"""Events in a window: without this bound, a flood of violations without a batch would fill the memory."""
 _TURNS = 3
+"""Turns of the event loop without a message, after which a window is given out while following."""
 
 
 @dataclass(slots=True)
 class Window:
-    """Events in order, each with its partition, and where each partition's reader stood behind its last."""
+    """Events in order, each with its partition, and the readers' positions behind them."""
 
     events: list[tuple[Partition, Event]] = field(default_factory=list)
     behind: dict[Partition, ReaderState] = field(default_factory=dict)
+    """Where reading goes on once everything in the window is done; only partitions that moved are named."""
     batches: int = 0
 
     @property
     def is_full(self) -> bool:
-        """Tell whether no more should join."""
+        """Tell whether no more events should be added."""
         return self.batches >= MAX_WINDOW or len(self.events) >= _MAX_EVENTS
 
 
 @dataclass(slots=True, eq=False)
 class _Source:
     reader: PartitionReader
-    feed: Feed
+    ahead: ReadAhead
     is_flushed: bool = False
     read_behind: int = 0
+    """See ``broker.participant.reading.feed_read``."""
 
 
 class ReaderSet:
-    """Reads the channel's partition in each of these topics; tasks read ahead until ``aclose``.
+    """Reads the given partitions of a channel; its tasks read ahead until ``aclose``.
 
-    Without ``ends`` it follows; give it the ``outage`` too by which it waits while the log is away.
+    Without ``ends`` it follows the partitions without end; ``outage`` is then how it waits for the log.
     """
 
     def __init__(
@@ -75,10 +85,12 @@ class ReaderSet:
         for partition, state in states.items():
             reader = participant.reader(channel, partition.topic, state=state)
             end = None if ends is None else ends[partition]
-            feed = Feed(participant.log, partition, reader.next_offset, end, self._ring)
-            self._sources.append(_Source(reader, feed))
+            ahead = ReadAhead(participant.log, partition, reader.next_offset, end, self._ring)
+            self._sources.append(_Source(reader, ahead))
         self._tasks = [
-            tasks.create_task(source.feed.run(), name=f"read {source.feed.partition.topic}/{channel.number}")
+            tasks.create_task(
+                source.ahead.run(), name=f"read {source.ahead.partition.topic}/{channel.number}"
+            )
             for source in self._sources
         ]
 
@@ -90,10 +102,11 @@ class ReaderSet:
             await asyncio.wait(self._tasks)
 
     async def next_window(self) -> Window | None:
-        """The next window with anything in it; None at the end of every partition.
+        """Return the next window that holds anything, or None at the end of every partition.
 
-        LogUnavailable where the log cannot be read, unless an outage is waited out. Cancelled, what was taken
-        is lost to this set, and read again by one that starts from an earlier window's ``behind``.
+        Raises LogUnavailable when the log cannot be read, except during an outage that is waited for.
+        Cancelled, the messages that were taken are lost to this set; another set that starts from an
+        earlier window's ``behind`` reads them again.
         """
         return await (self._follow() if self._is_following else self._read_in_turn())
 
@@ -103,13 +116,14 @@ class ReaderSet:
             while not source.is_flushed:
                 if window.is_full:
                     return window
+                # Cleared before looking: a message that arrives after the look rings again.
                 self._ring.clear()
-                message = source.feed.take()
+                message = source.ahead.take()
                 if message is not None:
                     await self._feed(source, message, window)
-                elif source.feed.is_done:
+                elif source.ahead.is_done:
                     source.is_flushed = True
-                    partition = source.feed.partition
+                    partition = source.ahead.partition
                     _add(window, partition, source.reader.flush())
                     window.behind[partition] = source.reader.snapshot()
                 else:
@@ -117,12 +131,13 @@ class ReaderSet:
         return window if window.events or window.behind else None
 
     async def _follow(self) -> Window | None:
-        window, idle_turns = Window(), 0
+        window = Window()
+        idle_turns = 0
         while True:
             self._ring.clear()
             is_idle = True
             for source in self._sources:
-                while not window.is_full and (message := source.feed.take()) is not None:
+                while not window.is_full and (message := source.ahead.take()) is not None:
                     is_idle = False
                     await self._feed(source, message, window)
             if window.is_full:
@@ -133,7 +148,7 @@ class ReaderSet:
                 await self._ring.wait()
             elif idle_turns < _TURNS:
                 idle_turns += 1
-                await asyncio.sleep(0)  # lets the feeds read what the log already has
+                await asyncio.sleep(0)  # lets the reading tasks fetch what the log already has
             else:
                 return window
 
@@ -143,10 +158,11 @@ class ReaderSet:
         feed = partial(feed_read, participant.log, reader, participant.follower, message, source.read_behind)
         events, source.read_behind = await outlasting(self._outage, feed)
         if events:
-            partition = source.feed.partition
+            partition = source.ahead.partition
             _add(window, partition, events)
             if isinstance(events[-1], VerifiedBatch):
-                # Only here is nothing awaited and nothing unreported: resuming repeats and loses nothing.
+                # Only here: behind any other event the reader may wait for bodies that it has seen the
+                # manifest of, and a position stored there would lose their batch.
                 window.behind[partition] = reader.snapshot()
 
 

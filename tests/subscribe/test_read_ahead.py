@@ -8,14 +8,14 @@ import pytest
 
 from broker.errors import LogUnavailable
 from broker.log import Message, Partition
-from broker.subscribe.read_ahead import Feed
+from broker.subscribe.read_ahead import ReadAhead
 from support.exchange import World
 from support.fault_log import Fault, FaultLog
 
 RETURNS = Partition("returns", 0)
 
 
-async def drained(feed: Feed, ring: asyncio.Event) -> list[int]:
+async def drained(feed: ReadAhead, ring: asyncio.Event) -> list[int]:
     """The offsets of everything that a feed gives, up to its end."""
     offsets = []
     while not feed.is_done:
@@ -32,7 +32,7 @@ async def test_it_reads_ahead_and_then_waits(world: World) -> None:
     for _ in range(6):
         await world.log.append(RETURNS, [Message(b"k", b"v")] * 1000)
     ring = asyncio.Event()
-    feed = Feed(world.log, RETURNS, 5, 5990, ring)
+    feed = ReadAhead(world.log, RETURNS, 5, 5990, ring)
     task = asyncio.ensure_future(feed.run())
     for _ in range(100):
         await asyncio.sleep(0)
@@ -47,7 +47,7 @@ async def test_large_messages_are_bounded_by_bytes(world: World) -> None:
     for _ in range(8):
         await world.log.append(RETURNS, [Message(b"k", bytes(900_000))])
     ring = asyncio.Event()
-    feed = Feed(world.log, RETURNS, 0, 8, ring)
+    feed = ReadAhead(world.log, RETURNS, 0, 8, ring)
     task = asyncio.ensure_future(feed.run())
     for _ in range(100):
         await asyncio.sleep(0)
@@ -60,7 +60,7 @@ async def test_large_messages_are_bounded_by_bytes(world: World) -> None:
 async def test_nothing_to_read_is_the_end(world: World) -> None:
     """A feed of an empty range is done at once."""
     ring = asyncio.Event()
-    feed = Feed(world.log, RETURNS, 0, 0, ring)
+    feed = ReadAhead(world.log, RETURNS, 0, 0, ring)
     await feed.run()
     assert feed.is_done
     assert feed.take() is None
@@ -69,7 +69,7 @@ async def test_nothing_to_read_is_the_end(world: World) -> None:
 
 async def test_an_error_comes_behind_what_was_read(world: World) -> None:
     """The log's error is raised to whoever takes, and does not end the task that reads."""
-    feed = Feed(FaultLog(world.log, reads=[Fault.REFUSED]), RETURNS, 0, None, asyncio.Event())
+    feed = ReadAhead(FaultLog(world.log, reads=[Fault.REFUSED]), RETURNS, 0, None, asyncio.Event())
     await feed.run()
     with pytest.raises(LogUnavailable):
         feed.take()
