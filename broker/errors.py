@@ -1,19 +1,19 @@
-"""Every error this package raises on purpose, split by who must act.
+"""Every error that this package raises on purpose, sorted by who must act.
 
     BrokerError
-    ├── UsageError            the caller: an argument, a file or a setting is wrong      exit 2
-    │   ├── RecordInvalid     the caller: a record breaks rules; lists all of them
-    │   └── KeyFileError      the caller: a key file cannot be used as it is
-    ├── PeerError             a peer sent something that must not be believed
+    ├── UsageError            the caller must act: an argument, a file or a setting is wrong    exit 2
+    │   ├── RecordInvalid     a record breaks rules; the error lists all of them
+    │   └── KeyFileError      a key file cannot be used as it is
+    ├── PeerError             a peer must act: it sent something that must not be believed      exit 1
     │   ├── FormatError       bytes that are not what the format says
     │   ├── SignatureInvalid  a signature that is missing, wrong or by the wrong key
-    │   ├── OpenError         a seal or lock that does not open, a commitment that differs
-    │   ├── NotEntitled       a valid signature by someone who may not say this
+    │   ├── OpenError         a seal or a lock that does not open, or a commitment that differs
+    │   ├── NotEntitled       a valid signature of somebody who may not say this
     │   └── RequestRefused    a request that cannot be judged at all (stale, malformed)
-    ├── Denied                the answer is no                                           exit 1
-    └── OperatorError         something outside failed: the operator                     exit 3
+    ├── Denied                nobody failed: the answer is no                                   exit 1
+    └── OperatorError         an operator must act: something outside this process failed       exit 3
         ├── LogUnavailable    the log cannot be reached or refuses
-        │   └── LogUnreachable    it does not do it now, and may later: who follows the log waits for it
+        │   └── LogUnreachable    it cannot do it now and may do it later: a follower waits for it
         ├── KasUnavailable    the key access service cannot be reached
         │   └── KasStopped    it has stopped releasing until its operator has looked into an alarm
         └── OutcomeUnknown    an append that may or may not have happened
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class BrokerError(Exception):
-    """Anything that this package raises on purpose."""
+    """The base of every error that this package raises on purpose."""
 
     exit_code = 3
 
@@ -63,7 +63,7 @@ class UsageError(BrokerError):
 
 
 class RecordInvalid(UsageError):
-    """A record breaks rules; ``problems`` names every one, by field path."""
+    """A record breaks rules; ``problems`` has one sentence for each, with the path of the field."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))
@@ -93,11 +93,11 @@ class OpenError(PeerError):
 
 
 class NotEntitled(PeerError):
-    """A valid signature by someone who may not say this."""
+    """A valid signature of somebody who may not say this."""
 
 
 class RequestRefused(PeerError):
-    """A request that cannot be judged at all: stale, malformed, for another coalition."""
+    """A request that cannot be judged at all, since it is stale, malformed or for another coalition."""
 
 
 class Denied(BrokerError):
@@ -129,9 +129,11 @@ class KasUnavailable(OperatorError):
 
 
 class KasStopped(KasUnavailable):
-    """The key access service has stopped releasing until its operator acknowledges an alarm: asking again
-    is of no use."""
+    """The key access service has stopped releasing until its operator acknowledges an alarm.
+
+    It is of no use to ask again before that.
+    """
 
 
 class OutcomeUnknown(OperatorError):
-    """An append whose acknowledgement was lost; reading the tail settles it."""
+    """An append whose acknowledgement was lost: reading the log's tail tells what became of it."""

@@ -1,6 +1,7 @@
-"""Key files: PKCS#8 PEM, encrypted with a passphrase, mode 0600, refused when others can read them.
+"""Key files: private keys as PKCS#8 PEM, encrypted under a passphrase, in files that only their owner reads.
 
-A signing key is one block (Ed25519); a receiving or intake key is two, ML-KEM-768 then X25519.
+The file of a signing key holds one block (Ed25519). The file of a receiving or intake key holds two: first
+ML-KEM-768, then X25519.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def read_private(path: Path) -> bytes:
 
 
 def write_key(path: Path, key: SigningKey | ReceivingKey, passphrase: bytes) -> None:
-    """Store a key under a passphrase in a new file of mode 0600."""
+    """Store a key under a passphrase in a new file of mode 0600. Raises KeyFileError if the file exists."""
     if not passphrase:
         raise KeyFileError("the passphrase is empty", hint="keys are stored under a passphrase only")
     privates = (key.private,) if isinstance(key, SigningKey) else (key.mlkem, key.x25519)
@@ -99,6 +100,7 @@ def write_key(path: Path, key: SigningKey | ReceivingKey, passphrase: bytes) -> 
 def _load(path: Path, passphrase: bytes, count: int) -> list[object]:
     data = read_private(path)
     blocks = _BLOCK.findall(data)
+    # The blocks must be the whole file: anything else in it, an unencrypted key for one, is a fault.
     if len(blocks) != count or b"".join(blocks) != data:
         raise KeyFileError(f"'{path}' does not hold {count} encrypted PKCS#8 block{'s' * (count > 1)}")
     try:
@@ -110,7 +112,7 @@ def _load(path: Path, passphrase: bytes, count: int) -> list[object]:
 
 
 def load_signing_key(path: Path, passphrase: bytes) -> SigningKey:
-    """The signing key in a file; KeyFileError says what is wrong with it."""
+    """Load the signing key in a file. Raises KeyFileError, which says what is wrong with the file."""
     (private,) = _load(path, passphrase, 1)
     if not isinstance(private, Ed25519PrivateKey):
         raise KeyFileError(f"'{path}' holds no Ed25519 key")
@@ -118,7 +120,7 @@ def load_signing_key(path: Path, passphrase: bytes) -> SigningKey:
 
 
 def load_receiving_key(path: Path, passphrase: bytes) -> ReceivingKey:
-    """The receiving or intake key in a file; KeyFileError says what is wrong with it."""
+    """Load the receiving or intake key in a file. Raises KeyFileError, which says what is wrong with it."""
     mlkem, x25519 = _load(path, passphrase, 2)
     if not (isinstance(mlkem, MLKEM768PrivateKey) and isinstance(x25519, X25519PrivateKey)):
         raise KeyFileError(f"'{path}' holds no ML-KEM-768 key followed by an X25519 key")

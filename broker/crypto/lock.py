@@ -1,4 +1,4 @@
-"""The lock: each body under a key made of a member share and a release share.
+"""The lock: each body is encrypted under a key made of a member share and a release share.
 
     context          H("ftf-broker/v1/context" | genesis | H(topic) | u32(partition) | u32(epoch)
                        | H(issuer) | manifest_id)
@@ -11,12 +11,16 @@
     digest_i         H(value_i)
     commitment_i     H("ftf-broker/v1/commitment" | key_i | plaintext_i)
 
-Members hold the member share, the key access service the release shares; neither reads alone.
-``context`` stands in both derivations: without it a member could carry another batch's manifest_id
-into a batch of its own and have the service log the wrong record. The zero nonce is safe because a
-key locks one body, once: whatever is built anew draws manifest_id and both secrets anew.
-AES-GCM commits to no key, hence the commitment; each check value tells a wrong release share from
-a wrong body, so that everyone can tell who is to blame.
+Members hold the member share and the key access service holds the release shares, so neither of them reads
+alone. Three choices need their reasons:
+
+- ``context`` stands in both derivations. Without it a member could carry another batch's manifest_id into a
+  batch of its own, and the service would log the wrong record.
+- The nonce is zero. That is safe because a key locks one body, once: a batch that is built anew draws its
+  manifest_id and both secrets anew.
+- There is a commitment and a check value. AES-GCM does not bind a ciphertext to one key, so an issuer could
+  show two texts to two readers; the commitment prevents that. The check value tells a wrong release share
+  from a wrong body, so that everybody can see whether the service or the issuer is to blame.
 """
 
 from __future__ import annotations
@@ -55,11 +59,11 @@ __all__ = [
 BODY_KIND = b"\x02"
 BODY_BLOCK = 512
 MAX_BODY_BYTES = 32 * 1024
-"""Largest body before padding."""
+"""The largest body before padding, in bytes."""
 MAX_BODY_VALUE_BYTES = 1 + 4 + MAX_BODY_BYTES + -(4 + MAX_BODY_BYTES) % BODY_BLOCK + 16
-"""Largest value of a body message."""
+"""The largest value of a body message, in bytes."""
 SHARE_BYTES = 32
-"""A member share, a release secret, a release share, a body's key."""
+"""The length of a member share, a release secret, a release share and a body's key."""
 
 _NONCE = bytes(12)
 _RELEASE = b"ftf-broker/v1/release"
@@ -72,14 +76,15 @@ _U32 = tuple(i.to_bytes(4, "big") for i in range(256))
 
 
 def _hmac_key(key: bytes) -> bytes:
-    """RFC 2104, section 2: a key longer than the block of 64 bytes is hashed first."""
+    """Bring a key to the block size of 64 bytes: a longer key is hashed first (RFC 2104, section 2)."""
     return (sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
 
 
 class _Expand:
-    """HKDF-Expand of one block under one key, RFC 5869: a single HMAC with its key schedule kept.
+    """HKDF-Expand of one block under one key (RFC 5869, 2.3): one HMAC whose key schedule is kept.
 
-    Keeping the two midstates halves the cost of the hot path against a new HMAC for each share.
+    The two hash states after the key are computed once. That halves the cost of the hot path, compared
+    with a new HMAC for each share.
     """
 
     __slots__ = ("inner", "outer")
@@ -90,45 +95,46 @@ class _Expand:
         self.outer = sha256(padded.translate(_OPAD)).copy
 
     def block(self, info: bytes) -> bytes:
-        inner, outer = self.inner(), self.outer()
+        inner = self.inner()
+        outer = self.outer()
         inner.update(info + b"\x01")
         outer.update(inner.digest())
         return outer.digest()
 
 
 def _extract(salt: bytes, ikm: bytes) -> bytes:
-    """HKDF-Extract is HMAC(salt, ikm), RFC 5869, 2.2."""
+    """HKDF-Extract, which is HMAC(salt, ikm) (RFC 5869, 2.2)."""
     padded = _hmac_key(salt)
     inner = sha256(padded.translate(_IPAD) + ikm).digest()
     return sha256(padded.translate(_OPAD) + inner).digest()
 
 
 def hkdf_sha256(ikm: bytes, *, salt: bytes, info: bytes) -> bytes:
-    """32 bytes of HKDF-SHA-256, RFC 5869."""
+    """Derive 32 bytes by HKDF-SHA-256 (RFC 5869)."""
     return _Expand(_extract(salt, ikm)).block(info)
 
 
 def _share(share: bytes, what: str) -> bytes:
-    # HMAC takes a key of any length, and pads: without this check k and k | 0x00 would be one key.
+    # HMAC takes a key of any length and pads it: without this check k and k | 0x00 would be the same key.
     if len(share) != SHARE_BYTES:
         raise OpenError(f"{what} of {len(share)} bytes, expected {SHARE_BYTES}")
     return share
 
 
 def _place(index: int) -> bytes:
-    if not 0 <= index < len(_U32):  # _U32[-1] would be the last one
+    if not 0 <= index < len(_U32):  # Python would take _U32[-1] for the last record
         raise FormatError(f"record {index} is not within 0 to {len(_U32) - 1}")
     return _U32[index]
 
 
 def _places(indexes: Sequence[int]) -> list[bytes]:
     if indexes and not 0 <= min(indexes) <= max(indexes) < len(_U32):
-        return [_place(i) for i in indexes]  # raises
+        return [_place(i) for i in indexes]  # raises, and names the wrong index
     return [_U32[i] for i in indexes]
 
 
 def _u32(number: int) -> bytes:
-    if not 0 <= number < 2**32:  # a signed header may say -1
+    if not 0 <= number < 2**32:  # a header signed by an adversary may say -1
         raise FormatError(f"{number} is not within 0 to 4294967295")
     return number.to_bytes(4, "big")
 
@@ -136,7 +142,10 @@ def _u32(number: int) -> bytes:
 def context_of(
     genesis: bytes, topic: str, partition: int, epoch: int, issuer: str, manifest_id: bytes
 ) -> bytes:
-    """What a batch's shares are bound to: coalition, topic, partition, epoch, issuer and manifest."""
+    """Return what a batch's shares are bound to: coalition, topic, partition, epoch, issuer and manifest.
+
+    Raises FormatError for a partition or epoch that is not within 0 to 4294967295.
+    """
     parts = (
         b"ftf-broker/v1/context",
         genesis,
@@ -150,18 +159,19 @@ def context_of(
 
 
 def release_share(context: bytes, release_secret: bytes, index: int) -> bytes:
-    """The release share of one record; OpenError for a secret that is none."""
+    """Derive the release share of one record. Raises OpenError when the secret has the wrong length."""
     return release_shares(context, release_secret, (index,))[0]
 
 
 def release_shares(context: bytes, release_secret: bytes, indexes: Sequence[int]) -> list[bytes]:
-    """The release shares of some records of a batch; OpenError for a secret that is none."""
-    block, label = _Expand(_share(release_secret, "release secret")).block, _RELEASE + context
+    """Derive the release shares of some records. Raises OpenError when the secret has the wrong length."""
+    block = _Expand(_share(release_secret, "release secret")).block
+    label = _RELEASE + context
     return [block(label + _place(i)) for i in indexes]
 
 
 def check_release_share(context: bytes, index: int, share: bytes, release_check: bytes) -> bytes:
-    """Return the share if it is the one the issuer signed for; else OpenError."""
+    """Return the share if it is the one that the issuer signed for. Raises OpenError if it is not."""
     if sha256(_CHECK + context + _place(index) + _share(share, "release share")).digest() != release_check:
         raise OpenError(f"release share of record {index} does not fit its release check")
     return share
@@ -170,11 +180,12 @@ def check_release_share(context: bytes, index: int, share: bytes, release_check:
 def wrong_release_shares(
     context: bytes, indexes: Sequence[int], shares: Sequence[bytes], checks: bytes
 ) -> frozenset[int]:
-    """The indexes whose share is not the one that the issuer signed for, those of another length included.
+    """Return the indexes whose share is not the one that the issuer signed for, or has another length.
 
-    ``checks`` is the manifest's whole column of release checks.
+    ``checks`` is the manifest's whole column of release checks, 32 bytes for each record.
     """
-    label, digest = _CHECK + context, sha256
+    label = _CHECK + context
+    digest = sha256
     return frozenset(
         i
         for i, place, share in zip(indexes, _places(indexes), shares, strict=True)
@@ -197,12 +208,12 @@ def _unpad(plaintext: bytes) -> bytes:
 
 
 def locked_size(body_bytes: int) -> int:
-    """Bytes of a body message's value for a body of this size."""
+    """The size of a body message's value for a body of this size, in bytes."""
     return 1 + 4 + body_bytes + -(4 + body_bytes) % BODY_BLOCK + 16
 
 
 class LockedBody(NamedTuple):
-    """A locked body and what its entry in the manifest says of it."""
+    """A locked body, and the three values that its entry in the manifest holds about it."""
 
     value: bytes
     digest: bytes
@@ -210,36 +221,47 @@ class LockedBody(NamedTuple):
     release_check: bytes
 
 
-_locked = partial(tuple.__new__, LockedBody)  # a third of the time of LockedBody(...)
+_locked = partial(tuple.__new__, LockedBody)  # takes a third of the time of LockedBody(...)
 
 
 def lock_bodies(
     context: bytes, member_share: bytes, release_secret: bytes, bodies: Sequence[bytes]
 ) -> list[LockedBody]:
-    """Lock the bodies of one batch; each at most MAX_BODY_BYTES, at most 256 of them."""
+    """Lock the bodies of one batch: 1 to 256 of them, each of at most MAX_BODY_BYTES.
+
+    Raises UsageError for another number, a larger body, or a share of another length.
+    """
     if not 1 <= len(bodies) <= 256:
         raise UsageError(f"batch of {len(bodies)} bodies, expected 1 to 256")
     if not len(member_share) == len(release_secret) == SHARE_BYTES:
         raise UsageError(f"member share and release secret are {SHARE_BYTES} bytes each")
-    share_of, key_of = _Expand(release_secret), _Expand(_extract(context, member_share))
-    share_inner, share_outer, key_inner, key_outer = (
-        share_of.inner,
-        share_of.outer,
-        key_of.inner,
-        key_of.outer,
-    )
-    release_label, check_label = _RELEASE + context, _CHECK + context
-    if (longest := max(map(len, bodies))) > MAX_BODY_BYTES:
+    share_of = _Expand(release_secret)
+    key_of = _Expand(_extract(context, member_share))
+    release_label = _RELEASE + context
+    check_label = _CHECK + context
+    longest = max(map(len, bodies))
+    if longest > MAX_BODY_BYTES:
         raise UsageError(f"body of {longest} bytes, at most {MAX_BODY_BYTES}")
+    # Names of this function are found faster than those of objects and modules, and the loop below is half
+    # of what publishing costs.
+    share_inner = share_of.inner
+    share_outer = share_of.outer
+    key_inner = key_of.inner
+    key_outer = key_of.outer
+    digest_of = sha256
+    aead = AESGCM
+    nonce = _NONCE
     locked: list[LockedBody] = []
-    add, digest_of, aead, nonce = locked.append, sha256, AESGCM, _NONCE
+    add = locked.append
     for number, body in zip(_U32, bodies, strict=False):
-        # _Expand.block, twice, and _pad, without the calls: this loop is half of what publishing costs
-        inner, outer = share_inner(), share_outer()
+        # This is _Expand.block for the release share, _Expand.block for the key, and _pad, without the calls.
+        inner = share_inner()
+        outer = share_outer()
         inner.update(release_label + number + b"\x01")
         outer.update(inner.digest())
         share = outer.digest()
-        inner, outer = key_inner(), key_outer()
+        inner = key_inner()
+        outer = key_outer()
         inner.update(_BODY + number + share + b"\x01")
         outer.update(inner.digest())
         key = outer.digest()

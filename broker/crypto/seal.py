@@ -1,6 +1,7 @@
-"""HPKE to a post-quantum hybrid key: RFC 9180 base mode, ML-KEM-768 with X25519.
+"""The seal: HPKE to a post-quantum hybrid key (RFC 9180 base mode, ML-KEM-768 with X25519).
 
-HPKE's one-shot interface here has no additional data, so ``info`` binds every seal to its place:
+The one-shot interface of HPKE that we use has no additional data. So ``info`` binds each seal to the place
+where it belongs, and a seal that somebody moved or copied to another place does not open:
 
     info = "ftf-broker/v1/" | use | "\\n" | fields
 
@@ -12,7 +13,7 @@ HPKE's one-shot interface here has no additional data, so ``info`` binds every s
     answer        digest of the request
     storage       genesis, H(label)                     (the KAS's own key store, never on a log)
 
-Sealed bytes are enc (1120) then ciphertext.
+Sealed bytes are enc (1120 bytes), then the ciphertext.
 """
 
 from __future__ import annotations
@@ -62,30 +63,33 @@ _PREFIX = b"ftf-broker/v1/"
 
 
 def _u32(number: int) -> bytes:
-    if not 0 <= number < 2**32:  # a signed statement may say -1
+    if not 0 <= number < 2**32:  # a statement signed by an adversary may say -1
         raise FormatError(f"{number} is not within 0 to 4294967295")
     return number.to_bytes(4, "big")
 
 
 def statement_info(genesis: bytes, topic: str, partition: int, epoch: int) -> bytes:
-    """Binds a sealed manifest to its coalition, topic, partition and epoch."""
+    """The info that binds a sealed manifest to its coalition, topic, partition and epoch."""
     return b"".join(
         (_PREFIX, b"statement\n", genesis, sha256(topic.encode()).digest(), _u32(partition), _u32(epoch))
     )
 
 
 def member_share_info(context: bytes) -> bytes:
-    """Binds a member share to its batch."""
+    """The info that binds a member share to its batch."""
     return _PREFIX + b"member-share\n" + context
 
 
 def release_info(context: bytes, intake_key_id: bytes) -> bytes:
-    """Binds a release secret to its batch and intake key."""
+    """The info that binds a release secret to its batch and intake key."""
     return _PREFIX + b"release\n" + context + intake_key_id
 
 
 def seed_info(genesis: bytes, channel: str, epoch: int, use: str, recipient_key_id: bytes) -> bytes:
-    """Binds an epoch seed to its channel, epoch, use (metadata, content, access) and recipient."""
+    """The info that binds an epoch seed to its channel, epoch, use and recipient.
+
+    The use is ``metadata``, ``content`` or ``access``.
+    """
     return b"".join(
         (
             _PREFIX,
@@ -100,17 +104,17 @@ def seed_info(genesis: bytes, channel: str, epoch: int, use: str, recipient_key_
 
 
 def answer_info(request_digest: bytes) -> bytes:
-    """Binds an answer to its request."""
+    """The info that binds an answer to its request."""
     return _PREFIX + b"answer\n" + request_digest
 
 
 def storage_info(genesis: bytes, label: str) -> bytes:
-    """Binds a key that the key access service keeps for itself to what it is."""
+    """The info that binds a key which the key access service keeps for itself to its label."""
     return _PREFIX + b"storage\n" + genesis + sha256(label.encode()).digest()
 
 
 def receiving_key_id(public: bytes) -> bytes:
-    """The id of a hybrid public key: 32 bytes, never shortened."""
+    """Return the id of a hybrid public key: 32 bytes, never shortened."""
     return sha256(b"mlkem768-x25519\n" + public).digest()
 
 
@@ -128,16 +132,17 @@ def _load(public: bytes) -> MLKEM768X25519PublicKey:
 
 
 def check_receiving_public(public: bytes) -> bytes:
-    """Return the hybrid public key if something can be sealed to it; else OpenError.
+    """Return the hybrid public key if something can be sealed to it. Raises OpenError if not.
 
-    A trial seal finds what loading does not, such as an X25519 half of small order (RFC 7748, 6.1).
+    A trial seal finds faults that loading does not find, such as an X25519 half of small order, with which
+    the shared secret would be zero for everybody (RFC 7748, 6.1).
     """
     seal(public, b"", b"ftf-broker/v1/check\n")
     return public
 
 
 def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
-    """Seal to a hybrid public key; OpenError where the key cannot be used."""
+    """Seal to a hybrid public key. Raises OpenError where the key cannot be used."""
     try:
         return _SUITE.encrypt(plaintext, _load(public), info=info)
     except (ValueError, InvalidTag):
@@ -146,7 +151,7 @@ def seal(public: bytes, plaintext: bytes, info: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReceivingKey:
-    """A private ML-KEM-768 and X25519 key that opens what was sealed to it."""
+    """A private hybrid key, ML-KEM-768 and X25519, that opens what was sealed to it."""
 
     mlkem: MLKEM768PrivateKey
     x25519: X25519PrivateKey
@@ -156,19 +161,19 @@ class ReceivingKey:
 
     @classmethod
     def of(cls, mlkem: MLKEM768PrivateKey, x25519: X25519PrivateKey) -> ReceivingKey:
-        """The receiving key made of its two halves."""
+        """Make a receiving key of its two halves."""
         public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
         hybrid = MLKEM768X25519PrivateKey(mlkem, x25519)
         return cls(mlkem, x25519, hybrid, public, receiving_key_id(public))
 
     @classmethod
     def generate(cls) -> ReceivingKey:
-        """A fresh key."""
+        """Draw a new key."""
         return cls.of(MLKEM768PrivateKey.generate(), X25519PrivateKey.generate())
 
 
 def open_sealed(key: ReceivingKey, sealed: bytes, info: bytes) -> bytes:
-    """Open what was sealed to this key for this place; OpenError for anything else."""
+    """Open what was sealed to this key with this info. Raises OpenError for anything else."""
     if len(sealed) < SEALED_OVERHEAD:
         raise OpenError(f"sealed bytes are too short: {len(sealed)}")
     try:
@@ -178,9 +183,9 @@ def open_sealed(key: ReceivingKey, sealed: bytes, info: bytes) -> bytes:
 
 
 def epoch_key(seed: bytes) -> ReceivingKey:
-    """The key pair of an epoch from its 32-byte seed.
+    """Derive the key pair of an epoch from its 32-byte seed. Raises OpenError for another length.
 
-    SHAKE256(seed, 96) = 64 bytes ML-KEM seed (d, z) then 32 bytes X25519, as X-Wing derives them.
+    SHAKE256(seed, 96) gives 64 bytes of ML-KEM seed (d, z), then 32 bytes of X25519 key, as in X-Wing.
     """
     if len(seed) != SEED_BYTES:
         raise OpenError(f"epoch seed of {len(seed)} bytes, expected {SEED_BYTES}")

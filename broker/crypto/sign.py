@@ -1,10 +1,12 @@
-"""Ed25519 signatures over (kind, coalition, content), RFC 8032.
+"""Signatures: Ed25519 over kind, coalition and content (RFC 8032).
 
     signed over   "ftf-broker/v1/" | kind | "\\n" | genesis | content
     key_id        H("ed25519" | 0x0A | public key)
 
-The genesis hash binds every signature to one coalition, the kind to one use. Public keys of small
-order, under which one signature fits every message, and non-canonical ones are refused.
+The genesis hash binds each signature to one coalition, and the kind binds it to one use: a signature made
+for an exercise or for another statement does not verify here. Public keys of small order are refused, since
+under them one signature fits every message; RFC 8032 does not ask for that check. Keys that are not
+canonical are refused too, so that a key has one id.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from broker.errors import SignatureInvalid
 __all__ = ["NO_GENESIS", "SigningKey", "check_public_key", "signing_key_id", "verify"]
 
 NO_GENESIS = bytes(32)
-"""Stands for the genesis hash inside the genesis statement itself."""
+"""What stands for the genesis hash inside the genesis statement itself."""
 
 _KIND = re.compile(r"[a-z-]+", re.ASCII)
 _P = 2**255 - 19
@@ -35,21 +37,26 @@ _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
 
 
 def signing_key_id(public: bytes) -> bytes:
-    """The id of an Ed25519 public key: 32 bytes, never shortened."""
+    """Return the id of an Ed25519 public key: 32 bytes, never shortened."""
     return sha256(b"ed25519\n" + public).digest()
 
 
 @lru_cache(maxsize=4096)
 def check_public_key(public: bytes) -> bytes:
-    """Return the key if it is canonical, on the curve and not of small order; else SignatureInvalid."""
+    """Return the key if it is canonical, on the curve and not of small order.
+
+    Raises SignatureInvalid for any other key.
+    """
     if len(public) != 32:
         raise SignatureInvalid(f"Ed25519 public key of {len(public)} bytes, expected 32")
     number = int.from_bytes(public, "little")
-    y, sign = number & (2**255 - 1), number >> 255
+    y = number & (2**255 - 1)
+    sign = number >> 255
     if y >= _P:
         raise SignatureInvalid("non-canonical Ed25519 public key")
     if y in _SMALL_ORDER_Y:
         raise SignatureInvalid("Ed25519 public key of small order")
+    # The curve is -x^2 + y^2 = 1 + d x^2 y^2. A point exists for y where this x^2 is a square (Euler).
     x2 = (y * y - 1) * pow(_D * y * y + 1, _P - 2, _P) % _P
     if pow(x2, (_P - 1) // 2, _P) != 1 or (x2 == 0 and sign):
         raise SignatureInvalid("Ed25519 public key is no point of the curve")
@@ -62,7 +69,7 @@ def _load(public: bytes) -> Ed25519PublicKey:
 
 
 def _preimage(kind: str, genesis: bytes, content: bytes) -> bytes:
-    # A line break inside kind would let one signature stand for two readings of the same bytes.
+    # A line break inside the kind would let one signature stand for two readings of the same bytes.
     if not _KIND.fullmatch(kind):
         raise SignatureInvalid(f"kind {kind[:40]!r} is not of small letters and hyphens")
     return b"".join((b"ftf-broker/v1/", kind.encode("ascii"), b"\n", genesis, content))
@@ -78,17 +85,17 @@ class SigningKey:
 
     @classmethod
     def of(cls, private: Ed25519PrivateKey) -> SigningKey:
-        """The signing key around a private key."""
+        """Make the signing key of a private key."""
         public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return cls(private, public, signing_key_id(public))
 
     @classmethod
     def generate(cls) -> SigningKey:
-        """A fresh key."""
+        """Draw a new key."""
         return cls.of(Ed25519PrivateKey.generate())
 
     def sign(self, kind: str, genesis: bytes, content: bytes) -> bytes:
-        """The 64-byte signature over this content as a statement of this kind in this coalition."""
+        """Sign this content as a statement of this kind in this coalition; returns 64 bytes."""
         return self.private.sign(_preimage(kind, genesis, content))
 
 
