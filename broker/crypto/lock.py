@@ -282,20 +282,21 @@ def lock_bodies(
 
 
 def body_key(context: bytes, member_share: bytes, index: int, share: bytes) -> bytes:
-    """key_i, from both shares; OpenError for a share that is none."""
+    """Derive the key of one body from both shares. Raises OpenError when a share has the wrong length."""
     return body_keys(context, member_share, (index,), (share,))[0]
 
 
 def body_keys(
     context: bytes, member_share: bytes, indexes: Sequence[int], shares: Sequence[bytes]
 ) -> list[bytes]:
-    """The keys of some records of a batch; OpenError for a share that is none."""
-    # RFC 5869: with SHA-256 the extraction, and an expansion to 32 bytes, are one HMAC each.
-    prk, one = hmac.digest(context, _share(member_share, "member share"), "sha256"), hmac.digest
+    """Derive the keys of some bodies of a batch. Raises OpenError when a share has the wrong length."""
+    # RFC 5869: with SHA-256 the extraction is one HMAC, and so is an expansion to 32 bytes.
+    expand = hmac.digest
+    prk = hmac.digest(context, _share(member_share, "member share"), "sha256")
     for share in shares:
         _share(share, "release share")
     return [
-        one(prk, b"".join((_BODY, place, share, b"\x01")), "sha256")
+        expand(prk, b"".join((_BODY, place, share, b"\x01")), "sha256")
         for place, share in zip(_places(indexes), shares, strict=True)
     ]
 

@@ -11,15 +11,15 @@ __all__ = ["inclusion_path", "leaf_hash", "root_of_leaves", "tree_hash", "verify
 
 
 def leaf_hash(entry: bytes) -> bytes:
-    """The hash of one leaf: H(0x00 | entry)."""
+    """Return the hash of one leaf: H(0x00 | entry)."""
     return sha256(b"\x00" + entry).digest()
 
 
 def root_of_leaves(hashes: Sequence[bytes]) -> bytes:
-    """The tree hash over leaf hashes; H of nothing for an empty tree.
+    """Return the tree hash over leaf hashes; for an empty tree the hash of no bytes.
 
-    Level by level: an odd last node moves up as it is, which gives the RFC's split at the largest
-    power of two below n without recursion.
+    It works level by level, and an odd last node moves up as it is. That gives the same tree as the RFC,
+    which splits at the largest power of two below n, without recursion.
     """
     if not hashes:
         return sha256(b"").digest()
@@ -33,12 +33,12 @@ def root_of_leaves(hashes: Sequence[bytes]) -> bytes:
 
 
 def tree_hash(entries: Sequence[bytes]) -> bytes:
-    """The tree hash over entries."""
+    """Return the tree hash over entries."""
     return root_of_leaves([leaf_hash(entry) for entry in entries])
 
 
 def inclusion_path(hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The nodes that prove leaf ``index`` of these leaf hashes, from the leaf upwards."""
+    """Return the nodes that prove leaf ``index`` of these leaf hashes, from the leaf upwards."""
     if not 0 <= index < len(hashes):
         raise IndexError(f"leaf {index} of {len(hashes)}")
     path: list[bytes] = []
@@ -56,13 +56,17 @@ def inclusion_path(hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
 
 
 def verify_inclusion(entry: bytes, index: int, count: int, path: Sequence[bytes], root: bytes) -> bytes:
-    """Return ``entry`` if the path proves it as leaf ``index`` of ``count`` under ``root``; else OpenError.
+    """Return ``entry`` if the path proves that it is leaf ``index`` of ``count`` under ``root``.
 
-    RFC 9162, section 2.1.3.2.
+    Raises OpenError if it does not (RFC 9162, section 2.1.3.2). ``count`` must come from a signed
+    statement: whoever shows the proof could choose one that fits.
     """
     if not 0 <= index < count:
         raise OpenError(f"entry {index} is not in a tree of {count}")
-    node, last, place, steps = leaf_hash(entry), count - 1, index, list(path)
+    node = leaf_hash(entry)
+    last = count - 1
+    place = index
+    steps = list(path)
     while last > 0:
         if place & 1 or place < last:
             if not steps:

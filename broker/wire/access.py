@@ -1,6 +1,6 @@
 """Access requests, receipts and answers, as values.
 
-Field for field the schemas in ``schemas/protocol``; what each field means is said there.
+The schemas in ``schemas/protocol`` say what each field means.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A batch on the wire: one signed, sealed manifest and its locked bodies.
+"""A batch as it stands in the log: one signed, sealed manifest, and its locked bodies behind it.
 
     manifest message   key manifest_id            value 0x01 | u32(epoch) | tag (16) | sealed
     sealed plaintext   u32(length) | Avro{Signed, Entries} | zeros to a multiple of 256
@@ -9,7 +9,8 @@
     entries_root       RFC 6962 tree hash over the entries
     batch_id           H(content of the manifest)
 
-Pure: whoever builds draws manifest_id, member_share, release_secret and salts, and passes them in.
+The functions are pure, except that ``Secrets.draw`` and the salts of ``build_batch`` are random. A retry
+appends the same bytes; whoever builds a batch anew draws new secrets.
 """
 
 from __future__ import annotations
@@ -74,11 +75,14 @@ __all__ = [
 ]
 
 MAX_RECORDS = 256
+"""The most records in a batch."""
 MAX_BATCH_BYTES = 1_000_000
+"""The largest batch as the log counts it, in bytes."""
 MAX_MEMBER_SEALS = 128
+"""The most keys that a member share is sealed to."""
 MAX_TARGETS = 256
 MESSAGE_OVERHEAD = 80
-"""Bytes that the log may add to each message, bounded generously."""
+"""The most bytes that a log adds to each message; Kafka adds fewer."""
 
 MANIFEST_KIND = 0x01
 _MANIFEST_BLOCK = 256
@@ -90,7 +94,7 @@ _ENTRY_FIXED_BYTES = 16 + 16 + 32 + 32 + 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochAccess:
-    """The public side of the key that manifests are sealed to, and the admit key for their tags."""
+    """What a publisher knows of an epoch: the public key for manifests, and the key of their tags."""
 
     public: bytes
     admit: bytes
@@ -98,7 +102,7 @@ class EpochAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
-    """The KAS's intake key of the day."""
+    """The intake key of the day, to which the release secret is sealed."""
 
     key_id: bytes
     public: bytes
@@ -106,7 +110,7 @@ class Intake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One record as it goes into a batch: its id, its terms and its encoded body."""
+    """One record on its way into a batch: its id, its terms and its encoded body."""
 
     record_id: bytes
     terms: Terms
@@ -115,7 +119,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Secrets:
-    """What a batch draws anew; forgotten when the append is settled."""
+    """The random values of one batch; the publisher forgets them when the append is settled."""
 
     manifest_id: bytes
     member_share: bytes
@@ -123,7 +127,7 @@ class Secrets:
 
     @classmethod
     def draw(cls) -> Secrets:
-        """Fresh randomness for one batch, built once."""
+        """Draw new values. Each batch that is built needs its own: the lock's nonce is constant."""
         return cls(
             manifest_id=secrets.token_bytes(16),
             member_share=secrets.token_bytes(32),
@@ -133,7 +137,7 @@ class Secrets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """A batch ready to append: ``messages`` are (key, value) pairs, the manifest first."""
+    """A batch that is ready to append; ``messages`` are (key, value) pairs with the manifest first."""
 
     batch_id: bytes
     manifest: RecordManifest
@@ -142,7 +146,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A manifest message before anything is opened."""
+    """The parts of a manifest message, before anything of it is opened."""
 
     manifest_id: bytes
     epoch: int
@@ -152,7 +156,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedManifest:
-    """A manifest whose form is right and whose entries are bound; its signature is not yet judged."""
+    """A manifest whose form is right and whose entries it binds. Its signature is not judged yet."""
 
     batch_id: bytes
     signed: Signed
@@ -161,7 +165,7 @@ class OpenedManifest:
 
 
 def sign_content(key: SigningKey, kind: str, genesis: bytes, content: bytes) -> Signed:
-    """A statement with one signature."""
+    """Sign content with one key, as a statement of this kind."""
     return Signed(
         kind=kind,
         content=content,
@@ -170,20 +174,24 @@ def sign_content(key: SigningKey, kind: str, genesis: bytes, content: bytes) -> 
 
 
 def body_message_key(manifest_id: bytes, index: int) -> bytes:
-    """The key of body message ``index``."""
+    """Return the key of the message that holds body ``index``."""
     return manifest_id + index.to_bytes(4, "big")
 
 
 def manifest_tag(
     admit: bytes, topic: str, partition: int, epoch: int, manifest_id: bytes, sealed: bytes
 ) -> bytes:
-    """The tag by which members drop an outsider's garbage for a microsecond each."""
+    """Compute the tag of a manifest message.
+
+    Only members, auditors and the service know ``admit``. So a reader drops an outsider's garbage for the
+    price of one HMAC, and need not open it.
+    """
     place = sha256(topic.encode()).digest() + partition.to_bytes(4, "big") + epoch.to_bytes(4, "big")
     return hmac.digest(admit, b"".join((place, manifest_id, sealed)), "sha256")[:_TAG_BYTES]
 
 
 def batch_bytes(body_sizes: Sequence[int], terms_bytes: int, member_seals: int) -> int:
-    """An upper bound of a batch's size as the log counts it, for deciding when a batch is full."""
+    """Return an upper bound of a batch's size as the log counts it; it decides when a batch is full."""
     count = len(body_sizes)
     manifest = 1024 + member_seals * (SEALED_OVERHEAD + 96) + 2 * SEALED_OVERHEAD
     manifest += count * (_ENTRY_FIXED_BYTES + 1) + terms_bytes + _MANIFEST_BLOCK
@@ -191,25 +199,25 @@ def batch_bytes(body_sizes: Sequence[int], terms_bytes: int, member_seals: int) 
 
 
 def entry_bytes(entries: Entries, index: int) -> bytes:
-    """Entry ``index`` as it is hashed into the entries root."""
+    """Return entry ``index`` as it is hashed into the entries root."""
     columns = [getattr(entries, name)[index * size : (index + 1) * size] for name, size in _COLUMNS]
     return b"".join(columns) + encode(TermsLeaf(terms=entries.terms[entries.term_of[index]]))
 
 
 def leaf_hashes(entries: Entries) -> list[bytes]:
-    """The leaf hashes of the entries; the columns must have been checked."""
+    """Return the leaf hashes of the entries, whose columns must have been checked before."""
     encoded = [encode(TermsLeaf(terms=terms)) for terms in entries.terms]
     count = len(entries.term_of)
     columns = (_cells(size, count)(getattr(entries, name)) for name, size in _COLUMNS)
     terms_column = [encoded[term] for term in entries.term_of]
-    # unpack, zip and join run in C: this is a fifth of what replaying a record costs
+    # unpack, zip and join run in C. This line is a fifth of what replaying a record costs.
     leaves = map(b"".join, zip(repeat(b"\0"), *columns, terms_column, strict=False))
     return [sha256(leaf).digest() for leaf in leaves]
 
 
 @lru_cache(maxsize=64)
 def _cells(size: int, count: int) -> Callable[[bytes], tuple[bytes, ...]]:
-    """A function that cuts a column into its cells, at a third of the cost of slices."""
+    """Return a function that cuts a column into its cells, at a third of the cost of slices."""
     return Struct(f"{size}s" * count).unpack
 
 
@@ -218,19 +226,22 @@ def _targets(terms: Terms) -> int:
 
 
 def _all_targets(terms: Sequence[Terms], term_of: bytes) -> int:
-    """How many targets the records of a batch have in all."""
-    targets = [_targets(one) for one in terms]
+    """Return how many targets the records of a batch have in all."""
+    targets = [_targets(each) for each in terms]
     return sum(targets[term] for term in term_of) if any(targets) else 0
 
 
 def _columns(items: Sequence[Item]) -> tuple[tuple[Terms, ...], bytes]:
     places: dict[Terms, int] = {}
-    known: dict[int, int] = {}  # by identity first: hashing terms costs more than locking a body
+    # Most records of a batch share one object of terms, and hashing terms costs more than locking a body. So
+    # they are looked up by identity first. The items keep the objects alive, so an id is not used twice.
+    known: dict[int, int] = {}
     term_of = bytearray()
     for terms in [item.terms for item in items]:
         place = known.get(id(terms))
         if place is None:
-            place = known[id(terms)] = places.setdefault(terms, len(places))
+            place = places.setdefault(terms, len(places))
+            known[id(terms)] = place
         term_of.append(place)
     return tuple(places), bytes(term_of)
 
@@ -248,10 +259,11 @@ def build_batch(
     intake: Intake | None,
     draw: Secrets,
 ) -> Batch:
-    """Lock, sign and seal a batch. A retry appends these bytes; a batch built anew draws its secrets anew.
+    """Lock, sign and seal a batch.
 
-    ``members`` are (key_id, public) of the content key, or of each authority named by releasable_to.
-    Without ``intake`` (the access log) the release secret is not sealed to anybody.
+    ``members`` are (key_id, public) of the epoch's content key, or of each agency that releasable_to
+    names. On the access log there is no ``intake``: its release secret is derived and sealed to nobody.
+    ``draw`` must be new for each call. Raises UsageError for a batch that is too large or malformed.
     """
     if not 1 <= len(items) <= MAX_RECORDS:
         raise UsageError(f"batch of {len(items)} records, expected 1 to {MAX_RECORDS}")
@@ -261,7 +273,8 @@ def build_batch(
     if any(map((16).__ne__, map(len, record_ids))):
         raise UsageError("a record id is 16 bytes")
     terms, term_of = _columns(items)
-    if (targets := _all_targets(terms, term_of)) > MAX_TARGETS:
+    targets = _all_targets(terms, term_of)
+    if targets > MAX_TARGETS:
         raise UsageError(f"batch with {targets} targets, at most {MAX_TARGETS}")
     context = context_of(
         genesis, header.topic, header.partition, header.epoch, header.issuer, draw.manifest_id
@@ -318,7 +331,7 @@ def _seal_manifest(
 
 
 def parse_envelope(key: bytes | None, value: bytes | None) -> Envelope | None:
-    """The parts of a manifest message, or None where the message cannot be one."""
+    """Take a manifest message apart; None where the message cannot be a manifest."""
     if key is None or value is None or len(key) != 16 or value[:1] != b"\x01":
         return None
     if not _HEAD_BYTES + SEALED_OVERHEAD + _MANIFEST_BLOCK <= len(value) <= MAX_BATCH_BYTES:
@@ -334,12 +347,12 @@ def parse_envelope(key: bytes | None, value: bytes | None) -> Envelope | None:
 def open_manifest(
     envelope: Envelope, *, genesis: bytes, topic: str, partition: int, key: ReceivingKey
 ) -> OpenedManifest:
-    """Open an admitted manifest and check its form; the tag was checked, the signature is judged later.
+    """Open a manifest whose tag fits, and check its form. The signature is judged later, by ``verify``.
 
-    (1) the seal opens for this place, (2) the padding is the least that fits, (3) the Avro is
-    strict, (4) it is a manifest with one signature, (5) its header and id name this place and
-    message, (6) counts and columns agree, (7) the entries hash to the root. OpenError or
-    FormatError says which failed.
+    (1) The seal opens for this place. (2) The padding is the least that fits. (3) The Avro is strict.
+    (4) It is a manifest with one signature. (5) Its header names this place, and its id is the message's
+    key: so a manifest that was moved or copied is found. (6) Counts and columns agree. (7) The entries
+    hash to the root. Raises OpenError or FormatError, which says what failed.
     """
     info = statement_info(genesis, topic, partition, envelope.epoch)
     padded = open_sealed(key, envelope.sealed, info)  # (1)
@@ -381,7 +394,7 @@ def _check_columns(manifest: RecordManifest, entries: Entries) -> None:
             raise FormatError(f"column '{name}' does not hold {count} entries")
     if len(entries.term_of) != count:
         raise FormatError(f"column 'term_of' does not hold {count} entries")
-    # each distinct one once, in order of first use: one encoding for one meaning
+    # Each distinct term stands once, in order of first use: so one meaning has one encoding and one digest.
     first_use = tuple(dict.fromkeys(entries.term_of))
     if first_use != tuple(range(len(entries.terms))) or len(set(entries.terms)) != len(entries.terms):
         raise FormatError("terms are not each distinct one once, in order of first use")

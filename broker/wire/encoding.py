@@ -1,7 +1,7 @@
-"""Protocol values to bytes and back, strictly.
+"""Encoding: protocol values become bytes and bytes become values, strictly.
 
-``encode`` and ``decode`` use the Avro schemas in ``schemas/protocol``. Decoding consumes every
-byte and accepts the one encoding that ``encode`` makes, else it raises FormatError.
+``encode`` and ``decode`` use the Avro schemas in ``schemas/protocol``. Decoding consumes every byte and takes only
+the encoding that ``encode`` makes; anything else raises FormatError. So one value has one digest.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ STATEMENT_KINDS: dict[str, type] = {
     "channel-keys-complained": statements.ChannelKeysComplained,
     "epoch-granted": statements.EpochGranted,
 }
-"""Kinds of the directory's statements."""
+"""The kinds of the directory's statements, and the class of each content."""
 
 KINDS: dict[str, type] = {
     **STATEMENT_KINDS,
@@ -73,7 +73,7 @@ KINDS: dict[str, type] = {
     "collection-query": CollectionQuery,
     "collection-answer": CollectionAnswer,
 }
-"""The closed list of kinds that are ever signed."""
+"""Every kind that is ever signed. The list is closed: another kind is refused before it is decoded."""
 
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 
@@ -98,23 +98,23 @@ def _codec(cls: type) -> Codec:
 
 
 def encode(value: Any) -> bytes:
-    """The Avro encoding of a protocol value; UsageError where a field cannot hold what it is given."""
+    """Encode a protocol value. Raises UsageError where a field cannot hold its value."""
     return _codec(type(value)).encode(value)
 
 
 def decode(cls: type[T], data: bytes) -> T:
-    """The protocol value of class ``cls`` that these bytes, all of them, encode; else FormatError."""
+    """Decode all of these bytes as a value of class ``cls``. Raises FormatError where they are not one."""
     value: T = _codec(cls).decode(data)
     return value
 
 
 def kind_of(value: object) -> str:
-    """The kind under which a value of this class is signed."""
+    """Return the kind under which a value of this class is signed."""
     return _KIND_OF[type(value)]
 
 
 def decode_content(signed: Signed) -> Any:
-    """The content of a signed statement, as the class of its kind; FormatError if the kind is unknown."""
+    """Decode the content of a signed statement by its kind. Raises FormatError for an unknown kind."""
     cls = KINDS.get(signed.kind)
     if cls is None:
         raise FormatError(f"unknown kind of statement {signed.kind[:40]!r}")

@@ -1,6 +1,6 @@
-"""Signed statements and the manifests of batches, as values.
+"""Signed statements, the manifests of batches, and the terms of their entries, as values.
 
-Field for field the schemas in ``schemas/protocol``; what each field means is said there.
+The schemas in ``schemas/protocol`` say what each field means.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 
 class Operation(StrEnum):
-    """LED art. 25(1)."""
+    """The operations that the law wants logged (LED art. 25(1))."""
 
     COLLECTION = "COLLECTION"
     ALTERATION = "ALTERATION"
@@ -51,7 +51,7 @@ class Operation(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What was decided for a record."""
+    """The decision about a record."""
 
     ALLOWED = "ALLOWED"
     DENIED = "DENIED"
@@ -212,7 +212,7 @@ class RecordOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicEnd:
-    """How far a partition of a record topic was applied."""
+    """How far the service had applied the channel's partition of one record topic."""
 
     topic: str
     end: int
@@ -220,7 +220,7 @@ class TopicEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions:
-    """Where the logs stood when access was decided."""
+    """How far the service had read each log when it decided; ``ends`` has every record topic."""
 
     directory_size: int
     directory_head: bytes
@@ -230,7 +230,7 @@ class Positions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessTerms:
-    """An access: the signed request, whole, and what was decided where."""
+    """An access: the whole signed request, the decisions, and the positions at which they were made."""
 
     request: Signed
     outcomes: tuple[RecordOutcome, ...]
@@ -238,7 +238,7 @@ class AccessTerms:
 
 
 Terms = RecordTerms | AccessTerms | CollectionTerms | DenialTerms | LateTerms | ErasureTerms
-"""What an entry may say; the union's order is that of the schema."""
+"""What an entry may say. The order is that of the schema's union: it is part of the bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +291,7 @@ class Entries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestPlaintext:
-    """What a manifest message seals."""
+    """The plaintext that a manifest message seals."""
 
     signed: Signed
     entries: Entries
@@ -299,6 +299,6 @@ class ManifestPlaintext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TermsLeaf:
-    """The terms of one entry as they are hashed."""
+    """The terms of one entry in the form in which they are hashed."""
 
     terms: Terms

@@ -1,6 +1,6 @@
-"""Directory statements, as values.
+"""The statements of the directory, as values.
 
-Field for field the schemas in ``schemas/protocol``; what each field means is said there.
+The schemas in ``schemas/protocol`` say what each field means, and ``directory/rules`` who may say it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the manifest says of a record: action, targets, handling, purpose, retention.
+"""The terms of a record, which its manifest shows: action, targets, handling, purpose, retention.
 
-Members, auditors and the key access service can read these terms; all else is in the locked body.
+Members, auditors and the key access service can read these terms. Everything else is in the locked body.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class Action(StrEnum):
-    """What a record does: report something new, or act on earlier records of its originator."""
+    """What a record does: it reports something new, or it acts on earlier records of its originator."""
 
     NEW = "NEW"
     RECTIFY = "RECTIFY"
@@ -55,7 +55,7 @@ class Tlp(StrEnum):
 
 
 class Purpose(StrEnum):
-    """Why a record is shared or read; the last four are for reading the access log only."""
+    """The purpose for which a record is shared or read; the last four are only for the access log."""
 
     PREVENTION = "PREVENTION"
     INVESTIGATION = "INVESTIGATION"
@@ -115,7 +115,7 @@ class Handling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordTerms:
-    """The readable part of a record; ``review_by`` and ``erase_by`` are days since 1970-01-01."""
+    """The terms of one record; ``review_by`` and ``erase_by`` are days since 1970-01-01."""
 
     action: Action
     targets: tuple[Target, ...]

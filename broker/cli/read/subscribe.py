@@ -1,4 +1,4 @@
-"""``subscribe``: read the records of a channel, to the terminal or into a file; each reading is logged first."""
+"""``subscribe``: read a channel's records, to the terminal or into a file; each reading is logged first."""
 
 from __future__ import annotations
 
