@@ -1,7 +1,7 @@
 """Encoding: protocol values become bytes and bytes become values, strictly.
 
-``encode`` and ``decode`` use the Avro schemas in ``schemas/protocol``. Decoding consumes every byte and takes only
-the encoding that ``encode`` makes; anything else raises FormatError. So one value has one digest.
+``encode`` and ``decode`` use the Avro schemas in ``schemas/protocol``. Decoding consumes every byte and takes
+only the encoding that ``encode`` makes; anything else raises FormatError. So one value has one digest.
 """
 
 from __future__ import annotations
