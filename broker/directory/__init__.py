@@ -7,7 +7,7 @@
 from broker.directory.channel import Channel, Epoch, Use
 from broker.directory.directory import Authority, Directory
 from broker.directory.epochs import EpochKey, complaint, epoch_key_of, epoch_keys, open_seed
-from broker.directory.fold import DirectoryMessage, fold
+from broker.directory.fold import DirectoryMessage, apply, fold
 from broker.directory.history import HighWater, History, check_high_water
 from broker.directory.issuance import (
     authority_header,
@@ -50,6 +50,7 @@ __all__ = [
     "PendingKey",
     "Recipient",
     "Use",
+    "apply",
     "authority_header",
     "check_high_water",
     "complaint",

@@ -24,7 +24,6 @@ from broker.directory.party import (
     Recipient,
 )
 from broker.errors import NotEntitled
-from broker.wire.manifest import Signed
 from broker.wire.statements import KeyUse
 
 __all__ = ["NO_DIGEST", "Authority", "Directory"]
@@ -89,12 +88,6 @@ class Directory:
             heads=Map({0: bytes(32)}),
             applied=Map(),
         )
-
-    def apply(self, signed: Signed, *, appended_at: int) -> Directory:
-        """The directory after this statement, if its signers were entitled in this one; else PeerError."""
-        from broker.directory.fold import apply  # the rules build on this value, not the other way round
-
-        return apply(self, signed, appended_at=appended_at)
 
     def head_at(self, size: int) -> bytes | None:
         """The running hash at an earlier size; None beyond the end."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from broker.clock import system_clock
-from broker.directory import Directory, directory_message
+from broker.directory import Directory, apply, directory_message
 from broker.errors import NotEntitled, PeerError, UsageError
 from broker.log import Message
 from broker.participant.follower import DIRECTORY
@@ -20,7 +20,7 @@ def judge(directory: Directory, statements: Sequence[Signed]) -> PeerError | Non
     """Why these statements would not count now, one after another; None if they would."""
     try:
         for signed in statements:
-            directory = directory.apply(signed, appended_at=max(system_clock(), directory.clock))
+            directory = apply(directory, signed, appended_at=max(system_clock(), directory.clock))
     except PeerError as error:
         return error
     return None

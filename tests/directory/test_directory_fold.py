@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.directory import Directory, directory_message, drafts, fold, sign_statement
+from broker.directory import Directory, apply, directory_message, drafts, fold, sign_statement
 from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid
 from broker.log.protocol import StoredMessage
 from broker.wire.encoding import encode
@@ -88,9 +88,9 @@ def test_apply_equals_fold(coalition: Coalition) -> None:
     """A statement applied as a value gives what its message gives."""
     before = coalition.directory
     signed = coalition.add(suspension(coalition), *coalition.authority_keys)
-    assert before.apply(signed, appended_at=coalition.now) == coalition.directory
+    assert apply(before, signed, appended_at=coalition.now) == coalition.directory
     with pytest.raises(NotEntitled, match="previous"):
-        coalition.directory.apply(signed, appended_at=coalition.now)
+        apply(coalition.directory, signed, appended_at=coalition.now)
 
 
 def _header(**changes: object) -> Callable[[Header], Header]:
@@ -226,7 +226,7 @@ def test_genesis_must_be_sound(changes: dict[str, object], signers: int, words: 
     statement = replace(statement, **changes)  # type: ignore[arg-type]
     signed = sign_statement(statement, keys[:signers], bytes(32))
     with pytest.raises(PeerError, match=words):
-        Directory.empty().apply(signed, appended_at=1)
+        apply(Directory.empty(), signed, appended_at=1)
 
 
 def test_genesis_comes_first_and_once(coalition: Coalition) -> None:
@@ -250,7 +250,7 @@ def test_pinned_genesis(coalition: Coalition) -> None:
     other = Coalition.replay(coalition.messages, b"g" * 32)
     assert other.latest.authority.keys == ()
     with pytest.raises(NotEntitled, match="expected the pinned 6767"):
-        Directory.empty(b"g" * 32).apply(_genesis(coalition), appended_at=1)
+        apply(Directory.empty(b"g" * 32), _genesis(coalition), appended_at=1)
 
 
 def _resigned(signed: Signed, signatures: tuple[KeySignature, ...]) -> bytes:

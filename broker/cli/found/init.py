@@ -19,7 +19,7 @@ from broker.cli.found.enrolment import absolute_url, passphrase_file_option
 from broker.cli.opening import new_passphrase
 from broker.cli.output import note, print_json, print_line
 from broker.clock import system_clock
-from broker.directory import AUTHORITY, Directory, directory_message, drafts, sign_statement
+from broker.directory import AUTHORITY, Directory, apply, directory_message, drafts, sign_statement
 from broker.errors import UsageError
 from broker.log import Log, Message, open_log
 from broker.participant.follower import DIRECTORY
@@ -137,7 +137,7 @@ async def found(
         )
         signed = sign_statement(statement, keys, bytes(32))
         # A genesis that does not count would stay in the log for ever, so it is tried out first.
-        Directory.empty().apply(signed, appended_at=system_clock())
+        apply(Directory.empty(), signed, appended_at=system_clock())
         profile = Profile(
             path=folder / "authority.toml",
             name=AUTHORITY,
