@@ -1,7 +1,14 @@
-"""Directory statements folded into a Directory: who takes part, with which keys, in which channels.
+"""The directory of a coalition: who takes part, with which keys, and in which channels.
 
-``History`` follows ftf.directory; ``history.at(size)`` answers who was entitled when. ``drafts`` and
-``make`` put statements together, ``epochs`` opens the keys of a channel's epoch.
+A ``Directory`` is one immutable value. It is computed from the signed statements of ``ftf.directory``
+and from nothing else, so every participant that reads the same messages gets the same value.
+
+    directory, party, channel   the value and its parts, with look-ups and without rules
+    case, changes, rules/       what a statement must fulfil to count, and what it changes
+    fold                        ``fold`` takes a message of the log, ``apply`` a signed statement
+    history                     ``history.at(size)`` answers who was entitled at an earlier time
+    drafts, issuance            new statements: their content, then headers, seeds and signatures
+    epochs                      the keys of an epoch, as a recipient opens them
 """
 
 from broker.directory.channel import Channel, Epoch, Use

@@ -1,4 +1,10 @@
-"""Small changes from one directory to the next, of which the rules are made."""
+"""Changes of a directory from which the rules are made: a new key, a changed party, a forced epoch.
+
+Each function takes a directory and returns the next one. None of them looks at signatures: the rule that
+calls it has checked who signed. What must follow from a change always follows here, so that no rule can
+forget it: a key is registered to its owner, a new recipient forces new epochs, a KAS key may change the
+key access service (KAS).
+"""
 
 from __future__ import annotations
 
@@ -24,59 +30,66 @@ from broker.wire.statements import KeyUse
 
 __all__ = [
     "channels_of",
+    "check_name_is_free",
     "checked_key_id",
-    "claim_key",
     "force_epochs",
-    "fresh_name",
-    "new_key",
-    "settle_key",
+    "make_key",
+    "register_key",
     "with_channel",
     "with_key",
+    "with_new_key",
     "with_party",
 ]
 
 
 def checked_key_id(public: bytes, use: KeyUse) -> bytes:
-    """The id of a public key whose form is right for its use; else SignatureInvalid or OpenError."""
+    """Return the id of a public key after checking its form.
+
+    Raises SignatureInvalid for a signing key and OpenError for a receiving or intake key whose form is
+    wrong (schemas/README.md, section 3).
+    """
+    # Stands against keys of small order and keys in a second encoding. Under a key of small order one
+    # signature fits every message, so that a signature by it proves nothing.
     if use is KeyUse.SIGNING:
         return signing_key_id(check_public_key(public))
     return receiving_key_id(check_receiving_public(public))
 
 
-def claim_key(directory: Directory, key_id: bytes, owner: str) -> Directory:
-    """Register a public key as this owner's; NotEntitled where it was ever registered before."""
+def register_key(directory: Directory, key_id: bytes, owner: str) -> Directory:
+    """Register a public key to its owner; raises NotEntitled when the key was ever registered before."""
+    # Stands against a party that registers another party's public key as its own. A signing key proves
+    # its possession besides; a receiving key cannot sign, so that this check is all there is. It also
+    # keeps the keys of an epoch different from each other and from those of all earlier epochs.
     taken = directory.owners.get(key_id)
     if taken is not None:
         raise NotEntitled(f"key {key_id.hex()} is already registered, by '{taken}'")
     return replace(directory, owners=directory.owners.set(key_id, owner))
 
 
-def fresh_name(directory: Directory, name: str) -> str:
-    """Return the name if no party has it or had it, and it is not the authority's."""
+def check_name_is_free(directory: Directory, name: str) -> None:
+    """Raise NotEntitled when a party has this name, or when it is the authority's."""
     if name == AUTHORITY or name in directory.parties:
         raise NotEntitled(f"the name '{name}' is taken")
-    return name
 
 
-def new_key(
+def make_key(
     directory: Directory,
     public: bytes,
     use: KeyUse,
     *,
     now: int,
-    active_at: int | None = None,
     vouchers: frozenset[bytes] = frozenset(),
     day: int | None = None,
 ) -> Key:
-    """A checked key that is active from now, or pending until ``active_at``."""
+    """Return a key that is active from ``now``, after checking the form of its public key."""
     return Key(
         key_id=checked_key_id(public, use),
         public=public,
         use=use,
-        state=KeyState.ACTIVE if active_at is None else KeyState.PENDING,
+        state=KeyState.ACTIVE,
         added_size=directory.size,
         added_at=now,
-        active_at=now if active_at is None else active_at,
+        active_at=now,
         active_size=directory.size,
         vouchers=vouchers,
         day=day,
@@ -84,29 +97,37 @@ def new_key(
 
 
 def with_party(directory: Directory, party: Party) -> Directory:
-    """The directory with this party as it is now."""
+    """Return the directory with this party in place of the one of its name, if any."""
     return replace(directory, parties=directory.parties.set(party.name, party))
 
 
 def with_channel(directory: Directory, channel: Channel) -> Directory:
-    """The directory with this channel as it is now."""
+    """Return the directory with this channel in place of the one of its name, if any."""
     return replace(directory, channels=directory.channels.set(channel.name, channel))
 
 
-def with_key(directory: Directory, name: str, key: Key) -> Directory:
-    """The directory after a new key of a party, registered to it and with all that follows from it."""
+def with_new_key(directory: Directory, name: str, key: Key) -> Directory:
+    """Return the directory after a party got a new key, active or pending.
+
+    Raises NotEntitled when the key was registered before, or when the party has too many keys.
+    """
     party = directory.parties[name]
+    # Intake keys have a bound of their own, one for each day; see rules/keys.
     if key.use is not KeyUse.INTAKE:
         _check_room(party, key)
-    directory = claim_key(directory, key.key_id, name)
+    directory = register_key(directory, key.key_id, name)
     if key.state is KeyState.PENDING:
         entry = PendingKey(party=name, key_id=key.key_id, active_at=key.active_at)
         directory = replace(directory, pending=(*directory.pending, entry))
-    return settle_key(directory, name, key)
+    return with_key(directory, name, key)
 
 
-def settle_key(directory: Directory, name: str, key: Key) -> Directory:
-    """The directory after a key changed its state; who becomes a recipient by it needs a new epoch."""
+def with_key(directory: Directory, name: str, key: Key) -> Directory:
+    """Return the directory after a party's key is new or has another state, with all that follows.
+
+    A party that gets its first active receiving key becomes a recipient, and its channels need new
+    epochs. A signing key of a KAS may put another service in charge.
+    """
     party = directory.parties[name]
     was_recipient = bool(party.active(KeyUse.RECEIVING))
     directory = with_party(directory, replace(party, keys=party.keys.set(key.key_id, key)))
@@ -118,17 +139,22 @@ def settle_key(directory: Directory, name: str, key: Key) -> Directory:
 
 
 def _check_room(party: Party, added: Key) -> None:
-    use, standing = added.use, (KeyState.ACTIVE, KeyState.PENDING)
-    of_use = [key for key in party.keys.values() if key.use is use]
-    if sum(key.state in standing for key in of_use) >= MAX_ACTIVE_KEYS:
+    use = added.use
+    keys = [key for key in party.keys.values() if key.use is use]
+    if sum(key.state in (KeyState.ACTIVE, KeyState.PENDING) for key in keys) >= MAX_ACTIVE_KEYS:
         raise NotEntitled(f"'{party.name}' has {MAX_ACTIVE_KEYS} keys for {use.lower()} already")
-    # Whoever looks for a party's active keys looks at all of them. The authority can always recover it.
-    if added.vouchers and len(of_use) >= MAX_KEYS:
+    # Stands against a party that adds and revokes keys without end: every participant looks through all
+    # of them for the active ones. A key by the authority has no vouchers and is let through on purpose,
+    # so that the authority can always recover the party.
+    if added.vouchers and len(keys) >= MAX_KEYS:
         raise NotEntitled(f"'{party.name}' has had {MAX_KEYS} keys for {use.lower()} already")
 
 
 def _choose_kas(directory: Directory) -> Directory:
-    """The KAS is the service whose signing key took effect last; it stays while no key of any is active."""
+    """Put the KAS whose signing key took effect last in charge.
+
+    While no KAS has an active signing key, the one in charge stays in charge.
+    """
     newest: tuple[int, str] | None = None
     for party in directory.parties.values():
         if party.kind is PartyKind.KAS and (keys := party.active(KeyUse.SIGNING)):
@@ -140,12 +166,12 @@ def _choose_kas(directory: Directory) -> Directory:
 
 
 def channels_of(directory: Directory, name: str) -> tuple[str, ...]:
-    """The open channels in which this party is a member or auditor; all of them for the KAS."""
-    everywhere = name == directory.kas_name
+    """Return the open channels in which this party is a member or auditor; for the KAS, all open ones."""
+    is_kas = name == directory.kas_name
     return tuple(
         channel.name
         for channel in directory.channels.values()
-        if channel.is_open and (everywhere or name in channel.members or name in channel.auditors)
+        if channel.is_open and (is_kas or name in channel.members or name in channel.auditors)
     )
 
 
@@ -154,7 +180,7 @@ def force_epochs(
     names: Iterable[str],
     change: Callable[[Channel], Channel] = lambda channel: channel,
 ) -> Directory:
-    """The directory after these channels changed so that each needs a new epoch."""
+    """Return the directory after these channels changed in such a way that each needs a new epoch."""
     channels = directory.channels.mutate()
     for name in names:
         channels[name] = replace(change(channels[name]), needs_new_epoch=True)

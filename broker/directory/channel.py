@@ -1,4 +1,9 @@
-"""Channels and the epochs of their keys."""
+"""Channels, and the epochs of their keys.
+
+A channel has an epoch for each set of keys that was published for it. Epochs are numbered from 0. A
+publisher uses the newest epoch that the key access service (KAS) has confirmed and of which no recipient
+has complained.
+"""
 
 from __future__ import annotations
 
@@ -14,39 +19,41 @@ from broker.wire.terms import Purpose
 __all__ = ["CHANNEL_NAME", "MAX_CHANNELS", "MAX_MEMBERS", "Channel", "Epoch", "Use", "newest_usable"]
 
 CHANNEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-"""Names of channels; match it whole."""
+"""Names of channels; the whole name must match."""
 
 MAX_CHANNELS = 100_000
-"""Channel numbers are below this; each is a partition in every topic."""
+"""Channel numbers are smaller than this. Each number is a partition in every topic."""
 
 MAX_MEMBERS = 128
-"""Members of a channel."""
+"""Most members of a channel."""
 
 Use = Literal["metadata", "content", "access"]
-"""Which of an epoch's three keys."""
+"""The use of an epoch's key: for manifests, for bodies, or for entries of the access log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """The keys of a channel from one publication to the next; seeds include those granted later."""
+    """The three keys of a channel from one publication to the next, and the seeds sealed for them."""
 
     number: int
     publisher: str
     metadata_key: bytes
     content_key: bytes
     access_key: bytes | None
+    """None until the KAS confirms the epoch, because the KAS makes this key."""
     metadata_seeds: Map[str, tuple[SealedSeed, ...]]
+    """Seeds by recipient; those granted later stand behind the first one."""
     content_seeds: Map[str, tuple[SealedSeed, ...]]
     access_seeds: Map[str, tuple[SealedSeed, ...]]
     confirmed_at: int | None
-    """Directory size from which the epoch may be used."""
+    """Size of the directory from which on the epoch may be used; None until it is confirmed."""
     complained: bool
-    """A recipient could not open its seeds: the epoch is void."""
+    """True when a recipient could not open its seeds. The epoch is then void."""
     grants: Map[tuple[str, Use, str, bytes], int]
-    """Who granted the seed of which use to which recipient's which key, and where in the directory."""
+    """Place in the directory of each grant, by granter, use, recipient and the recipient's key id."""
 
     def public(self, use: Use) -> bytes | None:
-        """The epoch's public key for this use; None for an access key not yet published."""
+        """Return the epoch's public key for this use; None for the access key of an unconfirmed epoch."""
         match use:
             case "metadata":
                 return self.metadata_key
@@ -56,7 +63,7 @@ class Epoch:
                 return self.access_key
 
     def seeds(self, use: Use) -> Map[str, tuple[SealedSeed, ...]]:
-        """Who was sealed the seed of this use."""
+        """Return the sealed seeds of this use, by recipient."""
         match use:
             case "metadata":
                 return self.metadata_seeds
@@ -71,7 +78,7 @@ class Epoch:
 
 
 def newest_usable(epochs: Map[int, Epoch], newest: int) -> int:
-    """The newest epoch, from ``newest`` downwards, that is confirmed and not complained of; -1 if none."""
+    """Return the newest epoch up to ``newest`` that is confirmed and not complained of, or -1."""
     while newest >= 0 and (epochs[newest].complained or epochs[newest].confirmed_at is None):
         newest -= 1
     return newest
@@ -79,11 +86,11 @@ def newest_usable(epochs: Map[int, Epoch], newest: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """Who shares what with whom, on which legal basis, and under which keys."""
+    """A channel: which agencies share which records, on which legal basis, and under which keys."""
 
     name: str
     number: int
-    """Its partition in every topic."""
+    """The channel's partition in every topic."""
     kind: ChannelKind
     members: frozenset[str]
     auditors: frozenset[str]
@@ -91,30 +98,32 @@ class Channel:
     purposes: frozenset[Purpose]
     legal_basis: str
     ceiling_days: int
+    """Most days for which a record of this channel may be kept."""
     joining: JoiningRule
     mandates: Map[str, Mandate]
     is_open: bool
     epochs: Map[int, Epoch]
     newest_published: int
-    """-1 where there is none."""
+    """-1 before the first epoch."""
     newest_confirmed: int
-    """The newest epoch that is confirmed and not complained of: the one to publish under; -1 where none."""
+    """The epoch to publish under: the newest one that is confirmed and not complained of; -1 before it."""
     needs_new_epoch: bool
-    """Somebody left, came, was suspended or dismissed, a key was revoked, or a complaint stands."""
+    """True when the recipients or their keys changed since the newest epoch, or when it was complained of."""
     published_at: int
     """Append time of the newest published epoch, in microseconds."""
     complaints: Map[tuple[str, str], int]
-    """When each recipient last complained of each publisher, by append time."""
+    """Append time of the last complaint, by recipient and by the publisher of whom it complained."""
 
     @property
     def epoch(self) -> Epoch | None:
-        """The epoch to publish under."""
+        """The epoch to publish under, or None."""
         return self.epochs.get(self.newest_confirmed)
 
     @property
-    def one_before(self) -> int:
-        """The epoch before the one to publish under, which batches on their way may still bear.
+    def oldest_accepted(self) -> int:
+        """The oldest epoch that a batch may still name: the usable one before the epoch to publish under.
 
-        One that was complained of, or never confirmed, is none: nobody published under it.
+        A batch may have been on its way when the newest epoch was confirmed. An epoch that was complained
+        of, or never confirmed, is passed over, because nobody published under it. -1 when there is none.
         """
         return newest_usable(self.epochs, self.newest_confirmed - 1)

@@ -1,8 +1,11 @@
-"""The directory: who takes part, with which keys, in which channels, as one immutable value.
+"""The directory as one immutable value: who takes part, with which keys, and in which channels.
 
-A ``Directory`` is the fold of the first ``size`` messages of ``ftf.directory``. Values share their
-structure, so that keeping every one of them (see ``history``) costs little, and "who was entitled
-when" is a query on the value of that size.
+A ``Directory`` is what the first ``size`` messages of ``ftf.directory`` say together. ``fold`` computes
+the next value from a message; nothing changes a value that exists. Two values that follow each other
+share almost all of their structure. That is why ``history`` can keep the value of every size, and why
+the question "who was entitled then" is a look-up in the value of that size.
+
+This module holds the value and its look-ups alone. It imports no rule: the rules import it.
 """
 
 from __future__ import annotations
@@ -29,46 +32,70 @@ from broker.wire.statements import KeyUse
 __all__ = ["NO_DIGEST", "Authority", "Directory"]
 
 NO_DIGEST = bytes(32)
-"""Stands for a digest where there is none."""
+"""Stands in the field ``previous`` of a statement that follows no other statement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
-    """The coalition's authority: k of n keys, and the digest of its last statement."""
+    """The coalition's authority: its n keys, and how many of them must sign."""
 
     keys: tuple[bytes, ...]
+    """The n public keys."""
     threshold: int
+    """How many different keys must sign a statement of the authority: k, always a majority of the n."""
     last: bytes
+    """Digest of the authority's last statement that counted. The next one must name it as ``previous``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory:
-    """What the first ``size`` messages of the directory say; ``clock`` is the latest append time so far."""
+    """What the first ``size`` messages of ``ftf.directory`` say.
+
+    Only ``fold`` sets ``size``, ``head``, ``heads``, ``clock``, ``applied`` and the authority's ``last``;
+    only the rules set the other fields.
+    """
 
     size: int
+    """How many messages were applied, valid or not."""
     head: bytes
+    """The running hash over these messages and their append times."""
     clock: int
+    """The latest append time so far, in microseconds. It never goes back."""
+    # Whoever pins a genesis and whoever pins none must find equal directories, so this field is not compared.
     pinned: bytes | None = field(compare=False)
+    """The genesis hash that this participant expects; None when it takes the first genesis that comes."""
     genesis: bytes
+    """Digest of the genesis statement. It is in every signature, and so binds it to this coalition."""
     coalition: str
+    """Name of the coalition, for people."""
     authority: Authority
     parties: Map[str, Party]
+    """Every agency, auditor and service by name. A party is never removed."""
     owners: Map[bytes, str]
-    """Whose each public key is that was ever registered, by key id: no key is registered twice."""
+    """Who registered each public key, by key id. No key is registered twice, not even after revocation."""
     channels: Map[str, Channel]
+    """Every channel by name, closed ones too."""
     numbers: Map[int, str]
+    """The name of each channel by number, which is its partition in every topic."""
     kas_name: str | None
+    """The name of the key access service (KAS) in charge; None before the first one has a key."""
     intake_keys: Map[bytes, IntakeKey]
+    """Intake keys that are not revoked, by key id."""
     intake_days: Map[tuple[str, int], bytes]
+    """The id of the intake key of each service and day."""
     pending: tuple[PendingKey, ...]
+    """Keys that were announced and have not taken effect yet."""
     heads: Map[int, bytes]
     """The running hash at every size up to this one."""
     applied: Map[bytes, int]
-    """Digests of the statements that counted."""
+    """The digest of each statement that counted, and its place in the directory, counted from 0."""
 
     @classmethod
     def empty(cls, genesis: bytes | None = None) -> Directory:
-        """The directory before its first message; ``genesis`` pins the hash that this must have."""
+        """Return the directory before its first message.
+
+        ``genesis`` pins the coalition: a genesis statement with another digest does not count.
+        """
         return cls(
             size=0,
             head=bytes(32),
@@ -90,17 +117,21 @@ class Directory:
         )
 
     def head_at(self, size: int) -> bytes | None:
-        """The running hash at an earlier size; None beyond the end."""
+        """Return the running hash at this size, or None for a size that the directory never had."""
         return self.heads.get(size)
 
     def signer(self, issuer: str, key_id: bytes) -> bytes:
-        """The public key by which ``issuer`` may sign now; else NotEntitled, which says what is wrong."""
+        """Return the public key ``key_id`` of ``issuer``, with which it may sign now.
+
+        Raises NotEntitled when no such party or key exists, when the key is not active, or when the
+        party is suspended. The message says which of these is the case.
+        """
         party = self.parties.get(issuer)
         if party is None:
             raise NotEntitled(f"nobody in the directory is called {issuer[:80]!r}")
         key = party.keys.get(key_id)
         if key is None or key.use is not KeyUse.SIGNING:
-            raise NotEntitled(f"{key_id.hex()} is no signing key of {issuer[:80]!r}")
+            raise NotEntitled(f"key {key_id.hex()} is not a signing key of {issuer[:80]!r}")
         if key.state is not KeyState.ACTIVE:
             raise NotEntitled(f"signing key {key_id.hex()} of '{issuer}' is {key.state.lower()}")
         if party.suspended:
@@ -108,15 +139,15 @@ class Directory:
         return key.public
 
     def agency(self, name: str) -> Agency | None:
-        """The agency of this name, suspended or not."""
+        """Return the agency of this name, suspended or not, or None."""
         return self._of_kind(name, PartyKind.AGENCY)
 
     def auditor(self, name: str) -> Party | None:
-        """The auditor of this name, dismissed or not."""
+        """Return the auditor of this name, dismissed or not, or None."""
         return self._of_kind(name, PartyKind.AUDITOR)
 
     def service(self, name: str) -> Party | None:
-        """The service of this name."""
+        """Return the service of this name, or None."""
         party = self.parties.get(name)
         return party if party and party.kind not in (PartyKind.AGENCY, PartyKind.AUDITOR) else None
 
@@ -125,38 +156,45 @@ class Directory:
         return party if party and party.kind is kind else None
 
     def receiving_key(self, name: str) -> tuple[bytes, bytes]:
-        """(key_id, public) of the newest active receiving key of this party; NotEntitled where none."""
+        """Return (key id, public key) of the party's newest active receiving key.
+
+        Raises NotEntitled when the party has no active receiving key.
+        """
         keys = self.receiving_keys(name)
         if not keys:
             raise NotEntitled(f"'{name}' has no active receiving key")
         return keys[0].key_id, keys[0].public
 
     def receiving_keys(self, name: str) -> tuple[Key, ...]:
-        """All active receiving keys of this party, the newest first."""
+        """Return all active receiving keys of this party, the newest first."""
         party = self.parties.get(name)
         return party.active(KeyUse.RECEIVING) if party else ()
 
     def channel(self, name: str) -> Channel | None:
-        """The channel of this name, open or closed."""
+        """Return the channel of this name, open or closed, or None."""
         return self.channels.get(name)
 
     def channel_at(self, number: int) -> Channel | None:
-        """The channel whose partition this is, open or closed."""
+        """Return the channel with this number, open or closed, or None."""
         name = self.numbers.get(number)
         return None if name is None else self.channels[name]
 
     def intake_key(self, day: int) -> IntakeKey | None:
-        """The key to seal release secrets to on this day since 1970-01-01: the first announced for it."""
+        """Return the KAS's key to which release secrets are sealed on this day, or None.
+
+        Days are counted from 1970-01-01. The first key that was announced for a day is the day's key.
+        """
         if self.kas_name is None:
             return None
         key_id = self.intake_days.get((self.kas_name, day))
         return None if key_id is None else self.intake_keys.get(key_id)
 
     def recipients(self, channel_name: str, use: Use) -> tuple[Recipient, ...]:
-        """Who must be sealed the seed of this use now, sorted by name.
+        """Return the parties to which a new seed of this use must be sealed, sorted by name.
 
-        Metadata: members, auditors, KAS; content: members; access: auditors, KAS. Who is suspended, or
-        has no active receiving key, is left out.
+        A metadata seed goes to members, auditors and the KAS; a content seed to members; an access seed
+        to auditors and the KAS. A party that is suspended, or has no active receiving key, is left out.
+        Raises NotEntitled when there is no such channel.
         """
         channel = self.channels.get(channel_name)
         if channel is None:

@@ -1,13 +1,17 @@
-"""Statements drafted for the directory as it is, to be signed by those whom the rules ask.
+"""Drafts of directory statements: each function puts one together, ready to be signed.
 
-Each says in its first line who must sign.
+A draft names the directory that it was made from, so it should be signed and appended soon: a draft of the
+authority no longer counts once the authority has made another statement. Nothing here checks whether a
+draft would count; ``rules`` says that, and ``fold.apply`` tells. ``issuance.sign_statement`` signs it.
+
+``issued_at`` is the issuer's clock in microseconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.directory.directory import NO_DIGEST, Directory
+from broker.directory.directory import Directory
 from broker.directory.issuance import authority_header, header_for
 from broker.wire import statements as s
 from broker.wire.terms import Purpose
@@ -37,7 +41,7 @@ __all__ = [
 def found_coalition(
     *, coalition: str, authority_keys: Sequence[bytes], threshold: int, issued_at: int
 ) -> s.Genesis:
-    """Signed by all authority keys."""
+    """Draft the genesis of a coalition; all authority keys must sign it."""
     return s.Genesis(
         header=authority_header(Directory.empty(), issued_at),
         coalition=coalition,
@@ -49,7 +53,7 @@ def found_coalition(
 def rotate_authority(
     directory: Directory, *, authority_keys: Sequence[bytes], threshold: int, issued_at: int
 ) -> s.AuthorityRotated:
-    """Signed by k of the old keys and all of the new ones."""
+    """Draft new keys for the authority; k of the old keys and all of the new ones must sign it."""
     return s.AuthorityRotated(
         header=authority_header(directory, issued_at),
         authority_keys=tuple(authority_keys),
@@ -60,7 +64,7 @@ def rotate_authority(
 def admit_agency(
     directory: Directory, *, agency: str, title: str, signing_key: bytes, receiving_key: bytes, issued_at: int
 ) -> s.AgencyAdmitted:
-    """Signed by the authority and by the agency's new key."""
+    """Draft the admission of an agency; the authority and the agency's new key must sign it."""
     return s.AgencyAdmitted(
         header=authority_header(directory, issued_at),
         agency=agency,
@@ -71,19 +75,22 @@ def admit_agency(
 
 
 def suspend_agency(directory: Directory, *, agency: str, reason: str, issued_at: int) -> s.AgencySuspended:
-    """Signed by the authority."""
+    """Draft the suspension of an agency; the authority must sign it."""
     return s.AgencySuspended(header=authority_header(directory, issued_at), agency=agency, reason=reason)
 
 
 def reinstate_agency(directory: Directory, *, agency: str, issued_at: int) -> s.AgencyReinstated:
-    """Signed by the authority."""
+    """Draft the end of a suspension; the authority must sign it."""
     return s.AgencyReinstated(header=authority_header(directory, issued_at), agency=agency)
 
 
 def add_key(
     directory: Directory, *, party: str, use: s.KeyUse, public_key: bytes, issued_at: int
 ) -> s.KeyAdded:
-    """Signed by an active key of the agency or auditor, and by the new key if it is a signing key."""
+    """Draft a further key of an agency or auditor.
+
+    An active key of the party must sign it, and the new key too if it is a signing key.
+    """
     header = header_for(directory, party, issued_at=issued_at)
     return s.KeyAdded(header=header, agency=party, use=use, public_key=public_key, recovery=False)
 
@@ -91,7 +98,10 @@ def add_key(
 def recover_key(
     directory: Directory, *, party: str, use: s.KeyUse, public_key: bytes, issued_at: int
 ) -> s.KeyAdded:
-    """Signed by the authority, and by the new key if it is a signing key; in force 72 hours later."""
+    """Draft a key for an agency or auditor that has lost its keys; it takes effect 72 hours later.
+
+    The authority must sign it, and the new key too if it is a signing key.
+    """
     header = authority_header(directory, issued_at)
     return s.KeyAdded(header=header, agency=party, use=use, public_key=public_key, recovery=True)
 
@@ -99,7 +109,10 @@ def recover_key(
 def retire_key(
     directory: Directory, *, party: str, key_id: bytes, successor: bytes, issued_at: int
 ) -> s.KeyRetired:
-    """Signed by an active key of the party, a day after the successor was added."""
+    """Draft the retirement of a key; an active key of the party must sign it.
+
+    It counts from a day after its successor was added.
+    """
     header = header_for(directory, party, issued_at=issued_at)
     return s.KeyRetired(header=header, agency=party, key_id=key_id, successor=successor)
 
@@ -113,11 +126,14 @@ def revoke_key(
     issued_at: int,
     by_authority: bool = False,
 ) -> s.KeyRevoked:
-    """Signed by another active key of the party, by the key itself, or by the authority."""
+    """Draft the revocation of a key, which is distrusted from directory size ``since`` on.
+
+    An active key of the party must sign it, be it this key itself, or the authority when ``by_authority``.
+    """
     header = (
         authority_header(directory, issued_at)
         if by_authority
-        else header_for(directory, party, issued_at=issued_at, previous=NO_DIGEST)
+        else header_for(directory, party, issued_at=issued_at)
     )
     return s.KeyRevoked(header=header, agency=party, key_id=key_id, since=since)
 
@@ -138,7 +154,10 @@ def open_channel(
     joining: s.JoiningRule = s.JoiningRule.ALL,
     mandates: Sequence[s.Mandate] = (),
 ) -> s.ChannelOpened:
-    """Signed by the authority; of two members a channel is bilateral, unless said otherwise."""
+    """Draft the opening of a channel; the authority must sign it.
+
+    Without ``kind``, a channel of two members is bilateral and any other one multilateral.
+    """
     by_count = s.ChannelKind.BILATERAL if len(members) == 2 else s.ChannelKind.MULTILATERAL
     return s.ChannelOpened(
         header=authority_header(directory, issued_at),
@@ -157,24 +176,27 @@ def open_channel(
 
 
 def close_channel(directory: Directory, *, channel: str, issued_at: int) -> s.ChannelClosed:
-    """Signed by the authority."""
+    """Draft the closing of a channel; the authority must sign it."""
     return s.ChannelClosed(header=authority_header(directory, issued_at), channel=channel)
 
 
 def join_channel(directory: Directory, *, channel: str, agency: str, issued_at: int) -> s.MemberJoined:
-    """Signed by the joiner and by the members whom the channel's rule asks."""
+    """Draft the joining of an agency to a channel.
+
+    The joiner must sign it, and as many members as the channel's rule asks.
+    """
     header = header_for(directory, agency, issued_at=issued_at)
     return s.MemberJoined(header=header, channel=channel, agency=agency)
 
 
 def leave_channel(directory: Directory, *, channel: str, agency: str, issued_at: int) -> s.MemberLeft:
-    """Signed by the agency itself."""
+    """Draft the departure of a member from a channel; the agency itself must sign it."""
     header = header_for(directory, agency, issued_at=issued_at)
     return s.MemberLeft(header=header, channel=channel, agency=agency)
 
 
 def expel_member(directory: Directory, *, channel: str, agency: str, issued_at: int) -> s.MemberLeft:
-    """Signed by the authority."""
+    """Draft the removal of a member from a channel; the authority must sign it."""
     return s.MemberLeft(header=authority_header(directory, issued_at), channel=channel, agency=agency)
 
 
@@ -188,7 +210,10 @@ def appoint_auditor(
     issued_at: int,
     channels: Sequence[str] = (),
 ) -> s.AuditorAppointed:
-    """Signed by the authority, and the first time by the auditor's key."""
+    """Draft the appointment of an auditor to channels.
+
+    The authority must sign it, and the first time the auditor's signing key too.
+    """
     return s.AuditorAppointed(
         header=authority_header(directory, issued_at),
         auditor=auditor,
@@ -202,7 +227,7 @@ def appoint_auditor(
 def dismiss_auditor(
     directory: Directory, *, auditor: str, issued_at: int, channels: Sequence[str] = ()
 ) -> s.AuditorDismissed:
-    """Signed by the authority; without channels, from all of them."""
+    """Draft the dismissal of an auditor from these channels, or from all; the authority must sign it."""
     header = authority_header(directory, issued_at)
     return s.AuditorDismissed(header=header, auditor=auditor, channels=tuple(channels))
 
@@ -216,9 +241,10 @@ def announce_service_key(
     public_key: bytes,
     issued_at: int,
 ) -> s.ServiceKeyAnnounced:
-    """Signed by the authority, by a new signing key itself, and by an old key of the role.
+    """Draft a signing or receiving key of a service.
 
-    Without that of an old key it is in force 72 hours later, unless it is the role's first.
+    The authority must sign it, and the new key too if it is a signing key. With a signature by an active key
+    of the role it takes effect at once, as the role's first key does; otherwise 72 hours later.
     """
     return s.ServiceKeyAnnounced(
         header=authority_header(directory, issued_at),
@@ -233,7 +259,10 @@ def announce_service_key(
 def announce_intake_key(
     directory: Directory, *, service: str, public_key: bytes, day: int, issued_at: int
 ) -> s.ServiceKeyAnnounced:
-    """Signed by the key access service; at most 15 days before its day."""
+    """Draft an intake key of the key access service, which must sign it.
+
+    ``day`` is counted from 1970-01-01 and lies at most 15 days ahead.
+    """
     return s.ServiceKeyAnnounced(
         header=header_for(directory, service, issued_at=issued_at),
         service=service,

@@ -1,7 +1,8 @@
-"""An epoch's keys as a recipient gets them out of the directory.
+"""The keys of an epoch, as a recipient opens them from the directory.
 
-A seed counts only if it gives the public key that the directory says: whoever was sealed anything
-else complains, and another member publishes the next epoch.
+From the seed that was sealed to it a recipient derives the epoch's private key. A seed counts only if the
+public key that belongs to it is the one in the directory. A recipient whose seed gives another key, or does
+not open, was sealed junk: it complains, the epoch is void, and another member publishes the next one.
 """
 
 from __future__ import annotations
@@ -23,37 +24,49 @@ from broker.wire.statements import ChannelKeysComplained, SealedSeed
 __all__ = ["EpochKey", "admit_key", "complaint", "epoch_key_of", "epoch_keys", "open_seed"]
 
 ReceivingKeys = Mapping[bytes, ReceivingKey]
-"""The receiving keys that somebody holds, retired ones too, by key id."""
+"""The receiving keys that a party holds, retired ones too, by key id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochKey:
-    """A key of an epoch with what only its holders can compute; never written to disk or log."""
+    """A key of an epoch, with the secrets that only its holders can compute.
+
+    It is kept in memory alone, never on disk or in a log.
+    """
 
     channel: str
     epoch: int
     use: Use
     key: ReceivingKey
     admit: bytes
-    """Authenticates the tag of a sealed manifest."""
+    """The key of the HMAC tag of a manifest message."""
     seed: bytes
-    """For granting the epoch to others."""
+    """The epoch's seed, 32 bytes, with which its holder can grant the epoch to others."""
 
     def __repr__(self) -> str:
+        # Without the secrets: a repr ends up in tracebacks and logs.
         return f"EpochKey({self.channel!r}, {self.epoch}, {self.use!r})"
 
 
 def admit_key(seed: bytes, genesis: bytes) -> bytes:
-    """HKDF-SHA-256 (RFC 5869) of an epoch's seed, salted with the genesis."""
+    """Return the admit key of an epoch: HKDF-SHA-256 (RFC 5869) of its seed, with the genesis as salt."""
     return HKDF(SHA256(), 32, salt=genesis, info=b"ftf-broker/v1/admit").derive(seed)
 
 
 def open_seed(
     directory: Directory, channel: str, epoch: int, use: Use, name: str, receiving_keys: ReceivingKeys
 ) -> bytes | None:
-    """The seed sealed to ``name``; None for who is no recipient or has lost that key, OpenError for junk."""
-    found = _epoch(directory, channel, epoch)
-    public, junk = found.public(use), None
+    """Open the seed of this use that was sealed to ``name``, and check it against the directory.
+
+    Returns None when ``name`` is not a recipient, or holds none of the keys to which seeds were sealed.
+    Raises OpenError when every seed that it holds a key for is junk, and NotEntitled when there is no such
+    channel or epoch.
+    """
+    found = _find_epoch(directory, channel, epoch)
+    public = found.public(use)
+    junk: OpenError | None = None
+    # There may be several seeds, by granters and for new receiving keys. A junk seed must not hide a good one
+    # behind it.
     for sealed in found.seeds(use).get(name, ()):
         key = receiving_keys.get(sealed.key_id)
         if key is None:
@@ -78,6 +91,7 @@ def _open(
 ) -> bytes:
     info = seed_info(directory.genesis, channel, epoch.number, use, sealed.key_id)
     seed = open_sealed(key, sealed.sealed, info)
+    # Stands against a member that seals different seeds to different recipients, or the seed of another use.
     if epoch_key(seed).public != public:
         raise OpenError(f"the {use} seed of epoch {epoch.number} of '{channel}' gives another public key")
     return seed
@@ -86,7 +100,7 @@ def _open(
 def epoch_key_of(
     directory: Directory, channel: str, epoch: int, use: Use, name: str, receiving_keys: ReceivingKeys
 ) -> EpochKey | None:
-    """The key for one use of this epoch; None and OpenError as ``open_seed`` has them."""
+    """Open the key for one use of this epoch. Returns None, and raises errors, as ``open_seed`` does."""
     seed = open_seed(directory, channel, epoch, use, name, receiving_keys)
     if seed is None:
         return None
@@ -103,21 +117,27 @@ def epoch_key_of(
 def epoch_keys(
     directory: Directory, channel: str, epoch: int, name: str, receiving_keys: ReceivingKeys
 ) -> dict[Use, EpochKey]:
-    """The keys of this epoch that ``name`` can open; OpenError, which calls for a complaint, for junk."""
+    """Open all keys of this epoch that were sealed to ``name``, by use.
+
+    Raises OpenError when a seed is junk, which is a reason to make a ``complaint``.
+    """
     uses: tuple[Use, ...] = get_args(Use)
-    found = {use: epoch_key_of(directory, channel, epoch, use, name, receiving_keys) for use in uses}
-    return {use: key for use, key in found.items() if key is not None}
+    keys = {use: epoch_key_of(directory, channel, epoch, use, name, receiving_keys) for use in uses}
+    return {use: key for use, key in keys.items() if key is not None}
 
 
 def complaint(
     directory: Directory, channel: str, epoch: int, issuer: str, *, detail: str, issued_at: int
 ) -> ChannelKeysComplained:
-    """The statement of a recipient who was sealed junk: signed by it, it makes the epoch void."""
+    """Draft the complaint of a recipient that was sealed junk. Signed by it, it makes the epoch void.
+
+    Only the first 200 characters of ``detail`` are kept.
+    """
     header = header_for(directory, issuer, issued_at=issued_at)
     return ChannelKeysComplained(header=header, channel=channel, epoch=epoch, detail=detail[:200])
 
 
-def _epoch(directory: Directory, channel: str, number: int) -> Epoch:
+def _find_epoch(directory: Directory, channel: str, number: int) -> Epoch:
     found = directory.channel(channel)
     if found is None:
         raise NotEntitled(f"there is no channel {channel[:80]!r}")

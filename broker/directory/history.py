@@ -1,4 +1,8 @@
-"""Every directory there has been, by size, and the promise never to accept less than was seen."""
+"""The history of a directory: its value at every size, and checks against a log that takes messages back.
+
+A participant remembers the most of the directory that it has ever seen, as a ``HighWater`` mark. With it the
+participant notices a log that was rolled back or that shows another directory than before.
+"""
 
 from __future__ import annotations
 
@@ -12,53 +16,60 @@ from broker.errors import LogUnavailable, NotEntitled, PeerError
 __all__ = ["CLOCK_TOLERANCE_US", "HighWater", "History", "check_append_time", "check_high_water"]
 
 CLOCK_TOLERANCE_US = 2 * 3600 * 1_000_000
-"""How far a log's clock may be from that of who follows it live: a clock set to the wrong summer time is
-no alarm, and of the 72 hours 68 are left in which all can see what was announced."""
+"""How far the log's clock may differ from the clock of a participant that follows it live: two hours.
+
+So a clock that is wrong by a change of summer time raises no alarm. Of the 72 hours in which everybody can
+see a pending key at least 68 are left.
+"""
 
 
 class History:
-    """The directory at every size; values share their structure, so that all of them fit in memory."""
+    """The directory at every size, from the empty one to the latest.
+
+    The values share their structure, so all of them fit in memory.
+    """
 
     def __init__(self, genesis: bytes | None = None) -> None:
-        """Start before the first message; ``genesis`` pins what it must be."""
+        """Begin before the first message; ``genesis`` pins the digest that the genesis must have."""
+        # Only ``extend`` appends here. Place n holds the directory of size n.
         self._values = [Directory.empty(genesis)]
 
     @classmethod
     def replay(cls, messages: Iterable[DirectoryMessage], genesis: bytes | None = None) -> History:
-        """The history that these messages make, valid or not."""
+        """Return the history after these messages, valid or not."""
         history = cls(genesis)
         for message in messages:
             history.extend(message)
         return history
 
     def copy(self) -> History:
-        """The same history, to be extended on its own."""
+        """Return a history with the same values, which can be extended without changing this one."""
         other = History()
         other._values = list(self._values)
         return other
 
     @property
     def size(self) -> int:
-        """How many messages were applied."""
+        """The number of messages that were applied, valid or not."""
         return len(self._values) - 1
 
     @property
     def latest(self) -> Directory:
-        """The directory now."""
+        """The directory after all messages that were applied."""
         return self._values[-1]
 
     def at(self, size: int) -> Directory:
-        """The directory after so many messages; NotEntitled beyond the end."""
+        """Return the directory after ``size`` messages; raises NotEntitled when it never had this size."""
         if not 0 <= size < len(self._values):
-            raise NotEntitled(f"directory size {size} is beyond the directory's end {self.size}")
+            raise NotEntitled(f"there is no directory of size {size}, expected 0 to {self.size}")
         return self._values[size]
 
     def head_at(self, size: int) -> bytes | None:
-        """The running hash at this size; None beyond the end."""
+        """Return the running hash at this size, or None when the directory never had this size."""
         return self._values[size].head if 0 <= size < len(self._values) else None
 
     def extend(self, message: DirectoryMessage) -> PeerError | None:
-        """Apply the next message of the log; returns why its statement did not count, if it did not."""
+        """Apply the next message of the log, and return the reason why it does not count, if any."""
         directory, error = fold(self.latest, message)
         self._values.append(directory)
         return error
@@ -66,20 +77,25 @@ class History:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HighWater:
-    """The most of the directory that a participant has ever seen."""
+    """The largest size of the directory that a participant has ever seen, and the running hash there."""
 
     size: int
     head: bytes
 
 
 def check_high_water(history: History, mark: HighWater) -> HighWater:
-    """The new mark; NotEntitled where the log shows less, or something else, than was seen before."""
+    """Check that the log shows everything that was seen before, and return the new mark.
+
+    Raises NotEntitled when the log ends earlier than it did, or shows other messages.
+    """
+    # Stands against an operator of the log who rolls the directory back, for example to hide a suspension.
     head = history.head_at(mark.size)
     if head is None:
         raise NotEntitled(
             f"the directory ends at {history.size}, and {mark.size} messages were seen before",
             hint="the log has lost or withholds statements: do not go on, ask the authority",
         )
+    # Stands against an operator who shows this participant a fork of the directory.
     if head != mark.head:
         raise NotEntitled(
             f"the directory differs from what was seen before, within its first {mark.size} messages",
@@ -89,13 +105,17 @@ def check_high_water(history: History, mark: HighWater) -> HighWater:
 
 
 def check_append_time(appended_at: int, *, ended_at: int | None, now: int) -> None:
-    """Raise LogUnavailable where the log's clock is wrong for a message that arrived while we followed it.
+    """Raise LogUnavailable when the append time of a message that has just arrived cannot be true.
 
-    ``ended_at`` is when we last saw the log end before this message, None for who only catches up;
-    ``now`` is our clock. The 72 hours run by append time, which is the operator's word; for who follows
-    live it cannot be dated back, nor for anybody the clock be put forward, by more than the tolerance. To
-    stop is the only safe answer: to judge by another time than everybody who replays would split the
-    directory in two.
+    ``ended_at`` is when this participant last saw the log end before this message; None while it catches up.
+    ``now`` is its own clock. All times are in microseconds.
+
+    The 72 hours of a pending key run by append time, and append time is what the operator of the log says. A
+    participant that follows live knows when a message arrived, so nobody can date it back; and nobody at all
+    believes a time that lies ahead. Both hold up to the tolerance.
+
+    To stop is the only safe answer. A participant that judged by a time of its own would get another
+    directory than everybody who replays the log later.
     """
     earliest = appended_at if ended_at is None else ended_at - CLOCK_TOLERANCE_US
     if not earliest <= appended_at <= now + CLOCK_TOLERANCE_US:

@@ -1,10 +1,13 @@
-"""Statements made: headers, signatures, and the keys of an epoch sealed to its recipients.
+"""Issuance of statements: their headers, their signatures, and the seeds of an epoch.
 
-The other statements are put together by ``drafts``; whoever holds the keys signs them here:
+Statements about channel keys are made here, because they need fresh secrets. All other statements are
+drafted in ``drafts``. Whoever holds the keys then signs them here:
 
     statement = drafts.suspend_agency(directory, agency="XAA:police", reason="…", issued_at=now)
     signed = sign_statement(statement, authority_keys, directory.genesis)
     key, value = directory_message(signed)
+
+Nothing here checks whether the statement would count: ``fold.apply`` tells.
 """
 
 from __future__ import annotations
@@ -42,13 +45,17 @@ __all__ = [
 
 
 def sign_statement(statement: Statement, keys: Sequence[SigningKey], genesis: bytes) -> Signed:
-    """Sign a statement with each of these keys; a genesis statement is bound to no coalition but itself."""
+    """Sign a statement of the coalition with this genesis hash, with each of these keys."""
+    # The genesis statement cannot contain its own hash, so it is signed with zeros in its place.
     unsigned = Signed(kind=kind_of(statement), content=encode(statement), signatures=())
     return countersign(unsigned, keys, NO_GENESIS if isinstance(statement, Genesis) else genesis)
 
 
 def countersign(signed: Signed, keys: Sequence[SigningKey], genesis: bytes) -> Signed:
-    """Add signatures, as the k keys of an authority and the members of a channel do one after another."""
+    """Return the statement with one more signature by each of these keys.
+
+    So the holders of the authority's keys, or the members of a channel, can sign one after another.
+    """
     added = tuple(
         KeySignature(key_id=key.key_id, signature=key.sign(signed.kind, genesis, signed.content))
         for key in keys
@@ -57,12 +64,12 @@ def countersign(signed: Signed, keys: Sequence[SigningKey], genesis: bytes) -> S
 
 
 def directory_message(signed: Signed) -> tuple[bytes, bytes]:
-    """(key, value) of the message to append to ftf.directory."""
+    """Return (key, value) of the message that carries this statement in ftf.directory."""
     return b"", encode(signed)
 
 
 def header_for(directory: Directory, issuer: str, *, issued_at: int, previous: bytes = NO_DIGEST) -> Header:
-    """The header of a directory statement by somebody who has applied this directory."""
+    """Return the header of a directory statement by an issuer that has applied this directory."""
     return Header(
         topic="directory",
         partition=0,
@@ -78,28 +85,28 @@ def header_for(directory: Directory, issuer: str, *, issued_at: int, previous: b
 
 
 def authority_header(directory: Directory, issued_at: int) -> Header:
-    """The header of the authority's next statement; it follows the authority's last one."""
+    """Return the header of the authority's next statement, which follows its last one."""
     return header_for(directory, AUTHORITY, issued_at=issued_at, previous=directory.authority.last)
 
 
 def seal_seed(
     directory: Directory, channel: str, epoch: int, use: Use, seed: bytes, recipients: Sequence[Recipient]
 ) -> tuple[SealedSeed, ...]:
-    """A seed sealed to each of these recipients."""
-    return tuple(
-        SealedSeed(
-            recipient=one.name,
-            key_id=one.key_id,
-            sealed=seal(one.public, seed, seed_info(directory.genesis, channel, epoch, use, one.key_id)),
-        )
-        for one in recipients
-    )
+    """Seal a seed to each of these recipients."""
+    sealed_seeds = []
+    for recipient in recipients:
+        # The info binds the seed to its place: sealed for one epoch or use, it does not open as another.
+        info = seed_info(directory.genesis, channel, epoch, use, recipient.key_id)
+        sealed = seal(recipient.public, seed, info)
+        sealed_seeds.append(SealedSeed(recipient=recipient.name, key_id=recipient.key_id, sealed=sealed))
+    return tuple(sealed_seeds)
 
 
 def _fresh_seeds(
     directory: Directory, channel: str, epoch: int, use: Use
 ) -> tuple[bytes, tuple[SealedSeed, ...]]:
-    """The public key of a fresh seed, and the seed sealed to all who must have it now."""
+    """Draw a seed, and return its public key and the seed sealed to all current recipients of this use."""
+    # The maker forgets the seed here. It opens its own sealed seed later, like every other recipient.
     seed = secrets.token_bytes(SEED_BYTES)
     sealed = seal_seed(directory, channel, epoch, use, seed, directory.recipients(channel, use))
     return epoch_key(seed).public, sealed
@@ -108,7 +115,10 @@ def _fresh_seeds(
 def make_channel_keys(
     directory: Directory, channel: str, publisher: str, issued_at: int
 ) -> ChannelKeysPublished:
-    """The next epoch of a channel, its keys drawn afresh and sealed to exactly the current recipients."""
+    """Draft the next epoch of a channel: fresh keys, sealed to exactly the current recipients.
+
+    The publisher, a member, must sign it. Raises UsageError when there is no such channel.
+    """
     found = directory.channel(channel)
     if found is None:
         raise UsageError(f"there is no channel {channel[:80]!r}")
@@ -129,9 +139,10 @@ def make_channel_keys(
 def confirm_channel_keys(
     directory: Directory, channel: str, kas_name: str, issued_at: int
 ) -> ChannelKeysConfirmed:
-    """The KAS's confirmation of the newest epoch, with an access key drawn afresh.
+    """Draft the confirmation of a channel's newest epoch, with a fresh access key.
 
-    The KAS first opens its own seed (``epochs.epoch_keys``) and complains if it cannot.
+    The key access service (KAS) must sign it. Before that the KAS opens its own seed (``epochs.epoch_keys``),
+    and makes a ``complaint`` instead when the seed is junk. Raises UsageError when there is no epoch.
     """
     found = directory.channel(channel)
     if found is None or found.newest_published < 0:
@@ -158,16 +169,19 @@ def grant_epoch(
     access_seed: bytes | None = None,
     issued_at: int,
 ) -> EpochGranted:
-    """An earlier epoch for a later recipient: an auditor gets the metadata seed of a member, and the
-    access seed of the key access service.
+    """Draft a grant of an earlier epoch to a recipient that came later; the granter must sign it.
+
+    A new member gets the metadata and content seeds from another member. A new auditor gets the metadata
+    seed from a member, and the access seed from the key access service. Raises UsageError when the recipient
+    is not a current recipient of a seed that is granted.
     """
 
     def sealed(use: Use, seed: bytes | None) -> tuple[SealedSeed, ...]:
         if seed is None:
             return ()
-        found = [one for one in directory.recipients(channel, use) if one.name == recipient]
+        found = [party for party in directory.recipients(channel, use) if party.name == recipient]
         if not found:
-            raise UsageError(f"{recipient[:80]!r} is no recipient of {use} seeds of {channel[:80]!r}")
+            raise UsageError(f"{recipient[:80]!r} is not a recipient of {use} seeds of {channel[:80]!r}")
         return seal_seed(directory, channel, epoch, use, seed, found)
 
     return EpochGranted(

@@ -1,12 +1,12 @@
-"""Who takes part, and the keys that are theirs.
+"""Parties and their keys.
 
-A party is an agency, an auditor or a service; all share one namespace. A key has one state:
+A party is an agency, an auditor or a service. All parties share one namespace. A key is in one state:
 
     PENDING ──72 h──▶ ACTIVE ──▶ RETIRED
        └────────────────┴───────────┴────▶ REVOKED
 
-A retired key signs nothing new, and what it vouched for stands. A revoked key takes with it what it
-alone vouched for since it was no longer trusted.
+A retired key signs nothing new, and the keys that it vouched for stay. A revoked key is distrusted from
+one size of the directory on: keys that it alone vouched for from that size on are revoked with it.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ __all__ = [
 ]
 
 AUTHORITY = "authority"
-"""The issuer of the authority's statements; nobody else may be called so."""
+"""The issuer of the authority's statements. No party may have this name."""
 
 AGENCY_NAME = re.compile(r"[A-Z][A-Z0-9]{1,7}:[a-z0-9-]{1,40}")
-"""``<state or organisation>:<id>``; match it whole."""
+"""Names of agencies, ``<state or organisation>:<id>``; the whole name must match."""
 
 PLAIN_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}")
-"""Names of auditors and services; match it whole."""
+"""Names of auditors and services; the whole name must match."""
 
 MAX_ACTIVE_KEYS = 32
-"""Active and pending keys of one party and use; a statement's signatures stay cheap to check."""
+"""Most active and pending keys of one party for one use, so that signatures stay cheap to check."""
 
 MAX_KEYS = 4096
-"""Keys for one use that a party may ever have added itself, revoked ones counted too."""
+"""Most keys for one use that a party may ever add itself; revoked and retired keys are counted too."""
 
 
 class PartyKind(StrEnum):
-    """What a party is; the last three are the service roles."""
+    """The kind of a party. The last three are the roles of a service."""
 
     AGENCY = "AGENCY"
     AUDITOR = "AUDITOR"
@@ -62,7 +62,7 @@ class PartyKind(StrEnum):
 
 
 class KeyState(StrEnum):
-    """What a key may be used for now."""
+    """The state of a key, which says what it may be used for now."""
 
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
@@ -72,30 +72,30 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A public key of a party; times are append times in microseconds, sizes those of the directory."""
+    """A public key of a party. Times are append times in microseconds; sizes are sizes of the directory."""
 
     key_id: bytes
     public: bytes
     use: KeyUse
     state: KeyState
     added_size: int
-    """Place in the directory of the statement that added it."""
+    """Size of the directory before the statement that added the key."""
     added_at: int
     active_at: int
-    """When it took effect; of a pending key, when it will."""
+    """When the key took effect, or will take effect while it is pending."""
     active_size: int
-    """Place of the message with which it took effect; of two active keys the larger is the newer."""
+    """Size of the directory before the message with which the key took effect. The largest is the newest."""
     vouchers: frozenset[bytes]
-    """Keys of the same party that signed for it; empty where the authority did."""
+    """Ids of the party's own keys that signed for this key; empty when the authority signed for it."""
     untrusted_from: int | None = None
-    """Of a revoked key: the place from which on what it alone vouched for falls with it."""
+    """For a revoked key: the size from which on it is distrusted."""
     day: int | None = None
-    """Of an intake key: its day, counted from 1970-01-01."""
+    """For an intake key: its day, counted from 1970-01-01."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """An agency, an auditor or a service; ``suspended`` is also what a dismissed auditor is."""
+    """An agency, an auditor or a service. An auditor dismissed from all channels counts as suspended."""
 
     name: str
     kind: PartyKind
@@ -104,18 +104,18 @@ class Party:
     keys: Map[bytes, Key]
 
     def active(self, use: KeyUse) -> tuple[Key, ...]:
-        """The keys of this use in force, the newest first."""
+        """Return the active keys for this use, the newest first."""
         found = [key for key in self.keys.values() if key.use is use and key.state is KeyState.ACTIVE]
         return tuple(sorted(found, key=lambda key: (-key.active_size, key.key_id)))
 
 
 Agency = Party
-"""A party of kind AGENCY."""
+"""A party whose kind is AGENCY."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingKey:
-    """A key that everybody can see 72 hours before it takes effect."""
+    """A key that everybody can see in the directory for 72 hours before it takes effect."""
 
     party: str
     key_id: bytes
@@ -124,7 +124,7 @@ class PendingKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeKey:
-    """The key to which publishers seal release secrets on one day."""
+    """The public key to which publishers seal release secrets on one day."""
 
     key_id: bytes
     public: bytes
@@ -134,7 +134,7 @@ class IntakeKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
-    """Somebody who must be able to open an epoch's seeds, and the key to seal them to."""
+    """A party that must be able to open an epoch's seeds, and the key to which they are sealed."""
 
     name: str
     key_id: bytes

@@ -211,7 +211,7 @@ class Judge:
             cause = self._directory_fault(latest.size + 1) if lost else None
             return Rejected(Kind.EPOCH_UNKNOWN, f"epoch {envelope.epoch} is not confirmed", cause)
         marked = self._history.at(min(self.mark, latest.size)).channel_at(self.partition)
-        if marked is not None and envelope.epoch < marked.one_before:
+        if marked is not None and envelope.epoch < marked.oldest_accepted:
             return Rejected(Kind.EPOCH_SUPERSEDED, f"epoch {envelope.epoch} was superseded twice")
         return None
 

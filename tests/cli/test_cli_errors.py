@@ -190,7 +190,7 @@ def test_who_may_not_say_something_is_told_so(coalition: Path) -> None:
     """A member cannot suspend another: what it signs is not the authority's."""
     told = ftf_broker("agency", "suspend", "XBB:police", "--reason", "x", "--out", "s", *ME)
     assert told.code == 0
-    assert "0 of 2 authority signatures" in told.err
+    assert "'agency-suspended' has 0 of the 2 authority signatures that it needs" in told.err
 
 
 def test_a_bug_is_called_a_bug_and_shows_no_traceback(

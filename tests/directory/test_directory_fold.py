@@ -98,15 +98,15 @@ def _header(**changes: object) -> Callable[[Header], Header]:
 
 
 HEADERS: list[tuple[str, Callable[[Header], Header], str]] = [
-    ("topic", _header(topic="returns"), "stands in 'directory'"),
-    ("partition", _header(partition=1), "stands in 'directory'"),
-    ("epoch", _header(epoch=0), "stands in 'directory'"),
-    ("stream", _header(stream=b"s" * 16), "stands in 'directory'"),
-    ("sequence", _header(sequence=1), "stands in 'directory'"),
-    ("size beyond the end", _header(directory_size=10_000), "beyond the directory's end"),
-    ("size below zero", _header(directory_size=-1), "beyond the directory's end"),
-    ("another head", _header(directory_head=b"h" * 32), "is not ours: a fork"),
-    ("another size", _header(directory_size=3), "is not ours: a fork"),
+    ("topic", _header(topic="returns"), "a directory statement has topic 'directory'"),
+    ("partition", _header(partition=1), "a directory statement has topic 'directory'"),
+    ("epoch", _header(epoch=0), "a directory statement has topic 'directory'"),
+    ("stream", _header(stream=b"s" * 16), "a directory statement has topic 'directory'"),
+    ("sequence", _header(sequence=1), "a directory statement has topic 'directory'"),
+    ("size beyond the end", _header(directory_size=10_000), "directory_size is 10000, expected 0 to"),
+    ("size below zero", _header(directory_size=-1), "directory_size is -1, expected 0 to"),
+    ("another head", _header(directory_head=b"h" * 32), "the issuer saw another directory"),
+    ("another size", _header(directory_size=3), "the issuer saw another directory"),
     ("another previous", _header(previous=b"p" * 32), "previous is"),
     ("no previous", _header(previous=bytes(32)), "previous is"),
     ("another issuer", _header(issuer=POLICE_A), "previous is"),
@@ -141,7 +141,7 @@ def test_kind_is_signed(coalition: Coalition) -> None:
     assert isinstance(coalition.append(encode(replace(signed, kind="agency-reinstated"))), PeerError)
     error = coalition.append(encode(replace(signed, kind="manifest")))
     assert isinstance(error, FormatError)
-    assert "no kind of directory statement" in error.message
+    assert "is not a kind of directory statement" in error.message
 
 
 def test_another_coalition_convinces_nobody(coalition: Coalition) -> None:
@@ -167,7 +167,7 @@ def test_operator_drops_a_statement_and_others_notice(coalition: Coalition) -> N
     history = Coalition.replay(coalition.messages[:-3], coalition.genesis)
     error = history.extend(coalition.messages[-2])
     assert isinstance(error, NotEntitled)
-    assert "beyond the directory's end" in error.message
+    assert "expected 0 to the directory's size" in error.message
 
 
 def test_operator_reorders_and_repeats(coalition: Coalition) -> None:
@@ -197,19 +197,19 @@ def test_a_repeat_of_an_agency_does_not_count(coalition: Coalition) -> None:
     coalition.add(join, *(coalition.signing[name] for name in [BORDER, *members]))
     error = coalition.append(left.value)
     assert isinstance(error, NotEntitled)
-    assert "a repeat" in error.message
+    assert "has counted already" in error.message
 
 
 ONE, IDENTITY = signing_key("authority 0"), b"\x01" + bytes(31)
 
 GENESES: list[tuple[str, dict[str, object], int, str]] = [
-    ("threshold of no majority", {"threshold": 1}, 3, "threshold 1 of 3"),
-    ("threshold above n", {"threshold": 4}, 3, "threshold 4 of 3"),
-    ("no keys", {"authority_keys": (), "threshold": 0}, 0, "0 authority keys"),
+    ("threshold of no majority", {"threshold": 1}, 3, "threshold is 1 of 3 keys, expected 2 to 3"),
+    ("threshold above n", {"threshold": 4}, 3, "threshold is 4 of 3 keys, expected 2 to 3"),
+    ("no keys", {"authority_keys": (), "threshold": 0}, 0, "authority has 0 keys"),
     ("one key twice", {"authority_keys": (ONE.public, ONE.public)}, 1, "listed twice"),
     ("small order", {"authority_keys": (ONE.public, IDENTITY)}, 1, "small order"),
-    ("a key without possession", {}, 2, "signed by all 3"),
-    ("33 keys", {"authority_keys": tuple(bytes([i]) * 32 for i in range(33))}, 3, "33 authority keys"),
+    ("a key without possession", {}, 2, "must be signed by all 3"),
+    ("33 keys", {"authority_keys": tuple(bytes([i]) * 32 for i in range(33))}, 3, "authority has 33 keys"),
     ("no name", {"coalition": ""}, 3, "name of the coalition"),
 ]
 
@@ -267,8 +267,8 @@ def test_k_of_n_signatures(coalition: Coalition) -> None:
     agency = coalition.sign(statement, coalition.signing[JUSTICE]).signatures[0]
     wrong = replace(coalition.sign(statement, three).signatures[0], signature=bytes(64))
     for signatures, words in [
-        ((), "0 of 2 authority signatures"),
-        ((first,), "1 of 2 authority signatures"),
+        ((), "has 0 of the 2 authority signatures"),
+        ((first,), "has 1 of the 2 authority signatures"),
         ((first, first), "signed 'agency-suspended' twice"),
         ((first, second, second), "signed 'agency-suspended' twice"),
         ((first, second, stranger), "may not sign this"),
@@ -291,5 +291,5 @@ def test_pinned_to_the_state_before(coalition: Coalition) -> None:
     coalition.add(statement, coalition.signing[BORDER], new)
     size = coalition.directory.size
     assert coalition.history.at(size).signer(BORDER, new.key_id) == new.public
-    with pytest.raises(NotEntitled, match="is no signing key of 'XAA:border'"):
+    with pytest.raises(NotEntitled, match="is not a signing key of 'XAA:border'"):
         coalition.history.at(size - 1).signer(BORDER, new.key_id)

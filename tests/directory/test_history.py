@@ -29,7 +29,7 @@ def test_every_size_is_at_hand(coalition: Coalition) -> None:
     assert [history.head_at(size) for size in (0, history.size)] == [bytes(32), history.latest.head]
     assert history.latest.head_at(3) == history.head_at(3)
     assert history.head_at(history.size + 1) is None
-    with pytest.raises(NotEntitled, match="beyond the directory's end"):
+    with pytest.raises(NotEntitled, match="there is no directory of size"):
         history.at(history.size + 1)
 
 

@@ -1,9 +1,10 @@
-"""Rules for channel keys: published by a member, confirmed by the KAS, complained of, granted.
+"""Rules for channel keys: how an epoch is published, confirmed, complained of and granted.
 
     published ──KAS──▶ confirmed: publishers use it
-        └──────────────────┴──a recipient──▶ complained of: void; another member publishes the next
+        └──────────────────┴──a recipient──▶ complained of: void; another member publishes the next one
 
-The authority has no part in it: it can name members, and cannot give anybody a key.
+KAS is the key access service. The authority has no part in any of this: it can name members, but it holds
+no key of a channel and can give nobody one.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from dataclasses import replace
 from immutables import Map
 
 from broker.crypto.seal import SEALED_OVERHEAD, SEED_BYTES
-from broker.directory.case import Case, check_issuer, check_text, known_party
-from broker.directory.changes import checked_key_id, claim_key, with_channel
+from broker.directory.case import Case, check_issuer, check_text, unsuspended_party
+from broker.directory.changes import checked_key_id, register_key, with_channel
 from broker.directory.channel import Channel, Epoch, Use, newest_usable
 from broker.directory.directory import Directory
-from broker.directory.party import Recipient
-from broker.directory.rules.channels import open_channel
+from broker.directory.rules.channels import find_open_channel
 from broker.directory.rules.keys import HOUR_US
 from broker.errors import FormatError, NotEntitled
 from broker.wire.statements import (
@@ -40,28 +40,38 @@ __all__ = [
 ]
 
 EPOCH_US = HOUR_US
-"""Least time between two epochs of a channel that nothing forces, and between two complaints of one
-recipient about one publisher: neither a publisher nor two who play into each other's hands can
-publish epochs without end."""
+"""Shortest time, in microseconds, between two epochs of a channel that nothing forces.
+
+It is also the shortest time between two complaints of one recipient about one publisher. So neither a
+publisher alone, nor a publisher and a recipient that complains by agreement, can publish epochs without end.
+"""
 
 
 def channel_keys_published(case: Case, statement: ChannelKeysPublished) -> Directory:
-    """By a current member, to exactly the current recipients."""
-    before, publisher = case.before, statement.header.issuer
-    channel = open_channel(before, statement.channel)
+    """Publish the next epoch of a channel: a member signs, and seals to exactly the current recipients."""
+    # (1) The publisher is a member that is not suspended, and it is its turn.
+    before = case.before
+    publisher = statement.header.issuer
+    channel = find_open_channel(before, statement.channel)
     if publisher not in channel.members:
-        raise NotEntitled(f"{publisher[:80]!r} is no member of '{channel.name}'")
-    known_party(before, publisher)
+        raise NotEntitled(f"{publisher[:80]!r} is not a member of '{channel.name}'")
+    unsuspended_party(before, publisher)
+    # Two members may publish at the same time. The first one in log order counts; the other one fails here.
     if statement.epoch != channel.newest_published + 1:
-        raise NotEntitled(f"epoch {statement.epoch}, expected {channel.newest_published + 1}")
+        raise NotEntitled(f"the epoch is {statement.epoch}, expected {channel.newest_published + 1}")
     _check_turn(channel, publisher, case.now)
+    # (2) The seeds go to all who must read and to nobody else. Whether each seed opens cannot be seen here;
+    # a recipient that was sealed junk complains.
     if before.kas_name is None or not before.receiving_keys(before.kas_name):
-        raise NotEntitled("there is no key access service to publish channel keys to")
-    metadata = _exactly(statement.metadata_seeds, before.recipients(channel.name, "metadata"), "metadata")
-    content = _exactly(statement.content_seeds, before.recipients(channel.name, "content"), "content")
+        raise NotEntitled("there is no key access service with a receiving key to seal channel keys to")
+    metadata = _seeds_by_recipient(before, channel, "metadata", statement.metadata_seeds)
+    content = _seeds_by_recipient(before, channel, "content", statement.content_seeds)
     case.signed_by_party(publisher)
-    after = _claim(before, channel, statement.epoch, "metadata", statement.metadata_key)
-    after = _claim(after, channel, statement.epoch, "content", statement.content_key)
+    # (3) Both keys are new. Equal keys for both uses, or an old key, would let auditors or former members
+    # open what is sealed to the content key.
+    after = _register_epoch_key(before, channel, statement.epoch, "metadata", statement.metadata_key)
+    after = _register_epoch_key(after, channel, statement.epoch, "content", statement.content_key)
+    # (4) The epoch stands, and waits for the KAS to confirm it.
     epoch = Epoch(
         number=statement.epoch,
         publisher=publisher,
@@ -90,27 +100,41 @@ def _check_turn(channel: Channel, publisher: str, now: int) -> None:
     if newest is None:
         return
     if newest.complained and newest.publisher == publisher:
-        raise NotEntitled(f"epoch {newest.number} of '{publisher}' is complained of: another member is next")
+        raise NotEntitled(
+            f"a recipient complained of epoch {newest.number}, which '{publisher}' published: another member "
+            "must publish the next one"
+        )
+    # Stands against a member that publishes epochs without end.
     if not channel.needs_new_epoch and now < channel.published_at + EPOCH_US:
-        raise NotEntitled(f"channel '{channel.name}' has had a new epoch within the hour and needs none")
+        raise NotEntitled(
+            f"channel '{channel.name}' had a new epoch less than an hour ago and needs no other one yet"
+        )
 
 
-def _claim(directory: Directory, channel: Channel, epoch: int, use: Use, public: bytes) -> Directory:
+def _register_epoch_key(
+    directory: Directory, channel: Channel, epoch: int, use: Use, public: bytes
+) -> Directory:
     key_id = checked_key_id(public, KeyUse.RECEIVING)
-    return claim_key(directory, key_id, f"{channel.name} {use} {epoch}")
+    return register_key(directory, key_id, f"{channel.name} {use} {epoch}")
 
 
-def _exactly(
-    seeds: tuple[SealedSeed, ...], recipients: tuple[Recipient, ...], use: Use
+def _seeds_by_recipient(
+    directory: Directory, channel: Channel, use: Use, seeds: tuple[SealedSeed, ...]
 ) -> Map[str, tuple[SealedSeed, ...]]:
-    """The seeds by recipient, if they are one for each of these recipients, to the key it has now."""
-    expected = {recipient.name: recipient.key_id for recipient in recipients}
+    """Return the seeds by recipient, after checking that there is one for each recipient of this use.
+
+    Each seed must be sealed to the recipient's newest receiving key. Raises FormatError or NotEntitled.
+    """
+    expected = {recipient.name: recipient.key_id for recipient in directory.recipients(channel.name, use)}
     names = [seed.recipient for seed in seeds]
     if len(set(names)) != len(names):
         raise FormatError(f"a recipient of {use} seeds is listed twice")
-    if set(names) != expected.keys():
-        missing, foreign = expected.keys() - set(names), set(names) - expected.keys()
-        raise NotEntitled(f"{use} seeds are not for the recipients: {_listed(missing, foreign)}")
+    # Stands against a member that leaves out whom it does not want to read, and against one that seals to
+    # a former member or to an outsider.
+    missing = expected.keys() - set(names)
+    foreign = set(names) - expected.keys()
+    if missing or foreign:
+        raise NotEntitled(f"{use} seeds do not match the recipients: {_difference(missing, foreign)}")
     for seed in seeds:
         _check_seed(seed, expected[seed.recipient], use)
     return Map({seed.recipient: (seed,) for seed in seeds})
@@ -118,61 +142,79 @@ def _exactly(
 
 def _check_seed(seed: SealedSeed, key_id: bytes, use: Use) -> None:
     if seed.key_id != key_id:
-        raise NotEntitled(f"{use} seed of '{seed.recipient}' is not sealed to its newest receiving key")
-    if len(seed.sealed) != SEALED_OVERHEAD + SEED_BYTES:
-        raise FormatError(f"sealed seed of {len(seed.sealed)} bytes, expected {SEALED_OVERHEAD + SEED_BYTES}")
+        raise NotEntitled(f"the {use} seed of '{seed.recipient}' is not sealed to its newest receiving key")
+    size = SEALED_OVERHEAD + SEED_BYTES
+    if len(seed.sealed) != size:
+        raise FormatError(
+            f"the sealed seed of '{seed.recipient}' has {len(seed.sealed)} bytes, expected {size}"
+        )
 
 
-def _listed(missing: Iterable[str], foreign: Iterable[str]) -> str:
-    words = [f"'{name[:80]}' is missing" for name in sorted(missing)]
-    words += [f"'{name[:80]}' is none" for name in sorted(foreign)]
-    return ", ".join(words[:8])
+def _difference(missing: Iterable[str], foreign: Iterable[str]) -> str:
+    parts = [f"'{name[:80]}' has no seed" for name in sorted(missing)]
+    parts += [f"'{name[:80]}' is not a recipient" for name in sorted(foreign)]
+    # The error goes into reports, and the names are a stranger's text: eight of them are enough.
+    return ", ".join(parts[:8])
 
 
 def channel_keys_confirmed(case: Case, statement: ChannelKeysConfirmed) -> Directory:
-    """By the KAS, with an access key of its own making."""
-    before, channel = case.before, open_channel(case.before, statement.channel)
+    """Confirm the newest epoch: the KAS signs, and adds an access key of its own making.
+
+    A KAS confirms an epoch when its own seed opens, and complains of it otherwise. So an epoch with a junk
+    seed for the KAS never comes into use.
+    """
+    before = case.before
+    channel = find_open_channel(before, statement.channel)
     if before.kas_name is None:
         raise NotEntitled("there is no key access service")
     check_issuer(statement.header, before.kas_name)
-    epoch = _newest(channel, statement.epoch)
+    epoch = _newest_epoch(channel, statement.epoch)
     if epoch.complained:
-        raise NotEntitled(f"epoch {epoch.number} of '{channel.name}' is complained of")
+        raise NotEntitled(f"epoch {epoch.number} of '{channel.name}' is void: a recipient complained of it")
     if epoch.confirmed_at is not None:
         raise NotEntitled(f"epoch {epoch.number} of '{channel.name}' is confirmed already")
-    seeds = _exactly(statement.access_seeds, before.recipients(channel.name, "access"), "access")
+    seeds = _seeds_by_recipient(before, channel, "access", statement.access_seeds)
     case.signed_by_party(before.kas_name)
-    after = _claim(before, channel, epoch.number, "access", statement.access_key)
+    # Members hold the metadata key and must not open the access log, so its key has to be another one.
+    after = _register_epoch_key(before, channel, epoch.number, "access", statement.access_key)
     confirmed = replace(
         epoch, access_key=statement.access_key, access_seeds=seeds, confirmed_at=before.size + 1
     )
-    changed = replace(
-        channel, epochs=channel.epochs.set(epoch.number, confirmed), newest_confirmed=epoch.number
-    )
-    return with_channel(after, changed)
+    epochs = channel.epochs.set(epoch.number, confirmed)
+    return with_channel(after, replace(channel, epochs=epochs, newest_confirmed=epoch.number))
 
 
 def channel_keys_complained(case: Case, statement: ChannelKeysComplained) -> Directory:
-    """By a recipient of the newest epoch; whether it is right cannot be seen, so the next one decides."""
-    before, name = case.before, statement.header.issuer
-    channel = open_channel(before, statement.channel)
-    epoch = _newest(channel, statement.epoch)
+    """Complain of the newest epoch: a recipient signs that its seeds do not open, and the epoch is void.
+
+    Nobody else can see whether the complaint is true, so it is believed, and another member publishes the
+    next epoch. A recipient that lies can do so once an hour for each publisher.
+    """
+    before = case.before
+    name = statement.header.issuer
+    channel = find_open_channel(before, statement.channel)
+    epoch = _newest_epoch(channel, statement.epoch)
     check_text(statement.detail, "detail")
     if not epoch.is_recipient(name):
-        raise NotEntitled(f"{name[:80]!r} is no recipient of epoch {epoch.number} of '{channel.name}'")
+        raise NotEntitled(f"{name[:80]!r} is not a recipient of epoch {epoch.number} of '{channel.name}'")
+    # Stands against a former member that goes on voiding epochs.
     if name not in {*channel.members, *channel.auditors, before.kas_name}:
-        raise NotEntitled(f"'{name}' has no part in '{channel.name}' any more")
+        raise NotEntitled(f"'{name}' no longer takes part in '{channel.name}'")
     if epoch.complained:
-        raise NotEntitled(f"epoch {epoch.number} of '{channel.name}' is complained of already")
+        raise NotEntitled(
+            f"epoch {epoch.number} of '{channel.name}' is void already: a recipient complained of it"
+        )
+    # Stands against two members that publish and complain in turn, so that epochs never end.
     last = channel.complaints.get((name, epoch.publisher))
     if last is not None and case.now < last + EPOCH_US:
-        raise NotEntitled(f"'{name}' has complained of '{epoch.publisher}' within the hour")
+        raise NotEntitled(f"'{name}' complained of '{epoch.publisher}' less than an hour ago already")
     case.signed_by_party(name)
     epochs = channel.epochs.set(epoch.number, replace(epoch, complained=True))
     changed = replace(
         channel,
         epochs=epochs,
-        # Until the next epoch is confirmed, the one before the void one serves: publishing must not stop.
+        # Until the next epoch is confirmed, publishers use the one before the void one. Publishing must not
+        # stop because a recipient complains.
         newest_confirmed=newest_usable(epochs, channel.newest_confirmed),
         needs_new_epoch=True,
         complaints=channel.complaints.set((name, epoch.publisher), case.now),
@@ -180,7 +222,8 @@ def channel_keys_complained(case: Case, statement: ChannelKeysComplained) -> Dir
     return with_channel(before, changed)
 
 
-def _newest(channel: Channel, number: int) -> Epoch:
+def _newest_epoch(channel: Channel, number: int) -> Epoch:
+    """Return the epoch with this number; raises NotEntitled unless it is the newest one published."""
     epoch = channel.epochs.get(number)
     if epoch is None or number != channel.newest_published:
         raise NotEntitled(
@@ -190,12 +233,13 @@ def _newest(channel: Channel, number: int) -> Epoch:
 
 
 def epoch_granted(case: Case, statement: EpochGranted) -> Directory:
-    """By a member that has the epoch's seeds, or of access seeds the KAS, to current recipients.
+    """Grant seeds of an earlier epoch to current recipients: a member signs, or the KAS for access seeds.
 
-    Each grants once to a recipient's key: what one granted may be junk, and another's is not barred by it.
+    The granter must have been sealed the seed itself.
     """
-    before, granter = case.before, statement.header.issuer
-    channel = open_channel(before, statement.channel)
+    before = case.before
+    granter = statement.header.issuer
+    channel = find_open_channel(before, statement.channel)
     seeds: dict[Use, tuple[SealedSeed, ...]] = {
         "metadata": statement.metadata_seeds,
         "content": statement.content_seeds,
@@ -203,38 +247,42 @@ def epoch_granted(case: Case, statement: EpochGranted) -> Directory:
     }
     if granter == before.kas_name:
         if seeds["metadata"] or seeds["content"]:
-            raise NotEntitled("the key access service grants access seeds only")
+            raise NotEntitled("the key access service may grant access seeds only")
     elif granter not in channel.members:
-        raise NotEntitled(f"{granter[:80]!r} is no member of '{channel.name}'")
-    known_party(before, granter)
+        raise NotEntitled(f"{granter[:80]!r} is not a member of '{channel.name}'")
+    unsuspended_party(before, granter)
     epoch = channel.epochs.get(statement.epoch)
     if epoch is None:
         raise NotEntitled(f"channel '{channel.name}' has no epoch {statement.epoch}")
     if not any(seeds.values()):
-        raise FormatError("a grant of nothing")
+        raise FormatError("the grant holds no seed")
     granted = epoch
-    for use, of_use in seeds.items():
-        for seed in of_use:
-            granted = _grant(before, channel, granted, use, granter, seed)
+    for use, seeds_of_use in seeds.items():
+        for seed in seeds_of_use:
+            granted = _with_grant(before, channel, granted, use, granter, seed)
     case.signed_by_party(granter)
     return with_channel(before, replace(channel, epochs=channel.epochs.set(epoch.number, granted)))
 
 
-def _grant(
+def _with_grant(
     directory: Directory, channel: Channel, epoch: Epoch, use: Use, granter: str, seed: SealedSeed
 ) -> Epoch:
-    """The epoch with one more seed; who has a new receiving key may be granted it again."""
-    have, name = epoch.seeds(use), seed.recipient
-    if granter not in have:
+    """Return the epoch with one more seed."""
+    held = epoch.seeds(use)
+    name = seed.recipient
+    if granter not in held:
         raise NotEntitled(f"'{granter}' has no {use} seed of epoch {epoch.number} to grant")
-    current = {one.name: one.key_id for one in directory.recipients(channel.name, use)}
+    # Stands against a member that grants content seeds to an auditor, or any seed to an outsider.
+    current = {recipient.name: recipient.key_id for recipient in directory.recipients(channel.name, use)}
     if name not in current:
-        raise NotEntitled(f"'{name[:80]}' is no recipient of {use} seeds of '{channel.name}'")
+        raise NotEntitled(f"'{name[:80]}' is not a recipient of {use} seeds of '{channel.name}'")
     _check_seed(seed, current[name], use)
+    # Each granter may grant once to each key of a recipient. A member that grants junk first does not bar
+    # the others, and a recipient with a new receiving key may be granted the epoch again.
     grant = (granter, use, name, seed.key_id)
     if grant in epoch.grants:
         raise NotEntitled(f"'{granter}' has granted '{name}' the {use} seed of epoch {epoch.number} already")
-    more = have.set(name, (*have.get(name, ()), seed))
+    more = held.set(name, (*held.get(name, ()), seed))
     grants = epoch.grants.set(grant, directory.size)
     match use:
         case "metadata":

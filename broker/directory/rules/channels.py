@@ -1,4 +1,8 @@
-"""Rules for channels: opened, closed, joined and left."""
+"""Rules for channels: how they are opened and closed, and how members join and leave.
+
+The authority opens and closes channels and may remove members. It cannot add a member: whoever joins a
+channel needs the consent of the members, by the rule with which the channel was opened.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import replace
 
 from immutables import Map
 
-from broker.directory.case import Case, check_issuer, check_name, check_text, known_party
+from broker.directory.case import Case, check_issuer, check_name, check_text, unsuspended_party
 from broker.directory.changes import force_epochs, with_channel
 from broker.directory.channel import CHANNEL_NAME, MAX_CHANNELS, MAX_MEMBERS, Channel
 from broker.directory.directory import Directory
@@ -29,23 +33,24 @@ __all__ = [
     "MAX_CEILING_DAYS",
     "channel_closed",
     "channel_opened",
+    "find_open_channel",
     "member_joined",
     "member_left",
-    "open_channel",
 ]
 
 MAX_CEILING_DAYS = 36_500
-MAX_RECORD_TYPES = 64
-MAX_MANDATES = 256
-MAX_LEGAL_BASIS = 500
-"""Characters."""
+"""Most days for which a channel may let its records be kept: a hundred years."""
+_MAX_RECORD_TYPES = 64
+_MAX_MANDATES = 256
+_MAX_LEGAL_BASIS = 500
+"""Characters of a channel's legal basis."""
 
 _RECORD_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 _MANDATE_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9:/_.-]{0,62}")
 
 
-def open_channel(directory: Directory, name: str) -> Channel:
-    """The channel of this name if it is open; else NotEntitled."""
+def find_open_channel(directory: Directory, name: str) -> Channel:
+    """Return the open channel of this name; raises NotEntitled when there is none or it is closed."""
     channel = directory.channels.get(name)
     if channel is None:
         raise NotEntitled(f"there is no channel {name[:80]!r}")
@@ -55,13 +60,20 @@ def open_channel(directory: Directory, name: str) -> Channel:
 
 
 def channel_opened(case: Case, statement: ChannelOpened) -> Directory:
-    """By the authority; name and number are used once and never again."""
-    before, name = case.before, check_name(statement.channel, CHANNEL_NAME, "a channel")
+    """Open a channel: the authority signs.
+
+    The members need not agree. They send nothing into a channel that they do not want, and can leave it.
+    """
+    before = case.before
+    name = statement.channel
+    check_name(name, CHANNEL_NAME, "a channel")
     check_issuer(statement.header, AUTHORITY)
+    # Name and number of a closed channel are never used again. Its messages stay in its partitions, and an
+    # old statement must never mean another channel.
     if name in before.channels:
         raise NotEntitled(f"the channel name '{name}' is taken")
     if not 0 <= statement.number < MAX_CHANNELS:
-        raise FormatError(f"channel number {statement.number}, expected 0 to {MAX_CHANNELS - 1}")
+        raise FormatError(f"the channel number is {statement.number}, expected 0 to {MAX_CHANNELS - 1}")
     if statement.number in before.numbers:
         raise NotEntitled(f"the channel number {statement.number} is taken")
     _check_members(before, statement)
@@ -93,39 +105,44 @@ def channel_opened(case: Case, statement: ChannelOpened) -> Directory:
 def _check_members(directory: Directory, statement: ChannelOpened) -> None:
     count = len(statement.members)
     if statement.kind is ChannelKind.BILATERAL and count != 2:
-        raise FormatError(f"bilateral channel of {count} members, expected 2")
+        raise FormatError(f"a bilateral channel has {count} members, expected 2")
     if statement.kind is ChannelKind.MULTILATERAL and not 3 <= count <= MAX_MEMBERS:
-        raise FormatError(f"multilateral channel of {count} members, expected 3 to {MAX_MEMBERS}")
-    _distinct(statement.members, "a member")
-    _distinct(statement.auditors, "an auditor")
+        raise FormatError(f"a multilateral channel has {count} members, expected 3 to {MAX_MEMBERS}")
+    _check_distinct(statement.members, "a member")
+    _check_distinct(statement.auditors, "an auditor")
     for name in statement.members:
         if directory.agency(name) is None:
             raise NotEntitled(f"there is no agency {name[:80]!r}")
-        known_party(directory, name)
+        unsuspended_party(directory, name)
     for name in statement.auditors:
         if directory.auditor(name) is None:
             raise NotEntitled(f"there is no auditor {name[:80]!r}")
-        known_party(directory, name)
+        unsuspended_party(directory, name)
 
 
 def _check_terms(statement: ChannelOpened) -> None:
-    if not 1 <= len(statement.record_types) <= MAX_RECORD_TYPES:
-        raise FormatError(f"{len(statement.record_types)} record types, expected 1 to {MAX_RECORD_TYPES}")
-    _distinct(statement.record_types, "a record type")
+    # Record types are checked by form alone: a type may come with a release that this participant does not
+    # have yet, and the directory must be the same for everybody.
+    count = len(statement.record_types)
+    if not 1 <= count <= _MAX_RECORD_TYPES:
+        raise FormatError(f"the channel allows {count} record types, expected 1 to {_MAX_RECORD_TYPES}")
+    _check_distinct(statement.record_types, "a record type")
     for record_type in statement.record_types:
         check_name(record_type, _RECORD_TYPE, "a record type")
     if not statement.purposes:
-        raise FormatError("a channel without purposes")
-    _distinct(statement.purposes, "a purpose")
+        raise FormatError("the channel allows no purposes, expected at least one")
+    _check_distinct(statement.purposes, "a purpose")
     for purpose in statement.purposes:
         if purpose in LOG_PURPOSES:
             raise FormatError(f"purpose {purpose} is for reading the access log only")
-    check_text(statement.legal_basis, "legal basis", most=MAX_LEGAL_BASIS)
+    check_text(statement.legal_basis, "legal basis", most=_MAX_LEGAL_BASIS)
     if not 1 <= statement.ceiling_days <= MAX_CEILING_DAYS:
-        raise FormatError(f"ceiling of {statement.ceiling_days} days, expected 1 to {MAX_CEILING_DAYS}")
-    if len(statement.mandates) > MAX_MANDATES:
-        raise FormatError(f"{len(statement.mandates)} mandates, expected at most {MAX_MANDATES}")
-    _distinct([mandate.ref for mandate in statement.mandates], "a mandate")
+        raise FormatError(f"the ceiling is {statement.ceiling_days} days, expected 1 to {MAX_CEILING_DAYS}")
+    if len(statement.mandates) > _MAX_MANDATES:
+        raise FormatError(
+            f"the channel has {len(statement.mandates)} mandates, expected at most {_MAX_MANDATES}"
+        )
+    _check_distinct([mandate.ref for mandate in statement.mandates], "a mandate")
     for mandate in statement.mandates:
         _check_mandate(mandate, statement)
 
@@ -133,34 +150,38 @@ def _check_terms(statement: ChannelOpened) -> None:
 def _check_mandate(mandate: Mandate, statement: ChannelOpened) -> None:
     check_name(mandate.ref, _MANDATE_REF, "a mandate")
     if mandate.agency not in statement.members:
-        raise FormatError(f"mandate {mandate.ref[:80]!r} is for {mandate.agency[:80]!r}, which is no member")
+        raise FormatError(
+            f"mandate {mandate.ref[:80]!r} is for {mandate.agency[:80]!r}, which is not a member"
+        )
     if not mandate.purposes or not set(mandate.purposes) <= set(statement.purposes):
         raise FormatError(f"mandate {mandate.ref[:80]!r} is for purposes that the channel does not allow")
-    _distinct(mandate.purposes, "a purpose")
+    _check_distinct(mandate.purposes, "a purpose")
 
 
-def _distinct(values: Sequence[str], what: str) -> None:
+def _check_distinct(values: Sequence[str], item: str) -> None:
     if len(set(values)) != len(values):
-        raise FormatError(f"{what} is listed twice")
+        raise FormatError(f"{item} is listed twice")
 
 
 def channel_closed(case: Case, statement: ChannelClosed) -> Directory:
-    """By the authority; nothing is published there any more, and it is never opened again."""
+    """Close a channel for ever: the authority signs. Nothing can be published in it any more."""
     check_issuer(statement.header, AUTHORITY)
-    channel = open_channel(case.before, statement.channel)
+    channel = find_open_channel(case.before, statement.channel)
     case.signed_by_authority()
     return with_channel(case.before, replace(channel, is_open=False, needs_new_epoch=False))
 
 
 def member_joined(case: Case, statement: MemberJoined) -> Directory:
-    """By the joiner and by as many members as the channel's rule asks.
+    """Let an agency join a channel: the joiner signs, and as many members as the channel's rule asks.
 
-    A suspended member counts and cannot sign: else the authority would suspend all but one, and that
-    one would let anybody in. Until it is reinstated, or has left, nobody joins where the rule is ALL.
+    The rule is ALL or MAJORITY. A suspended member counts as a member and cannot sign. While one is
+    suspended nobody can join a channel whose rule is ALL, until that member is reinstated or has left.
     """
-    before, joiner = case.before, statement.agency
+    before = case.before
+    joiner = statement.agency
     check_issuer(statement.header, joiner)
-    channel = open_channel(before, statement.channel)
+    channel = find_open_channel(before, statement.channel)
+    # A bilateral channel promises its two members that no third one ever joins, whoever signs.
     if channel.kind is not ChannelKind.MULTILATERAL:
         raise NotEntitled(f"channel '{channel.name}' is bilateral: nobody joins it")
     if before.agency(joiner) is None:
@@ -170,36 +191,47 @@ def member_joined(case: Case, statement: MemberJoined) -> Directory:
     if len(channel.members) >= MAX_MEMBERS:
         raise NotEntitled(f"channel '{channel.name}' has {MAX_MEMBERS} members already")
     _check_consent(case, channel, joiner)
-    return force_epochs(before, [channel.name], lambda one: replace(one, members=one.members | {joiner}))
+    return force_epochs(
+        before, [channel.name], lambda joined: replace(joined, members=joined.members | {joiner})
+    )
 
 
 def _check_consent(case: Case, channel: Channel, joiner: str) -> None:
     parties = case.before.parties
     members = sorted(channel.members)
     keys = {joiner: case.active_keys(joiner)}
+    # Stands against a puppet agency of the authority. If suspended members did not count, k holders could
+    # suspend all members but one, and that one's consent would let the puppet in.
     keys |= {name: {} if parties[name].suspended else case.active_keys(name) for name in members}
     allowed = {key_id: public for own in keys.values() for key_id, public in own.items()}
     signers = case.signers(allowed)
     if not signers & keys[joiner].keys():
-        raise SignatureInvalid(f"no signature by an active key of the joiner {joiner[:80]!r}")
+        raise SignatureInvalid(f"no active key of the joiner {joiner[:80]!r} signed this 'member-joined'")
+    # Members are counted, not keys: a member that signs with two keys has consented once.
     missing = [name for name in members if not signers & keys[name].keys()]
-    needed = len(members) if channel.joining is JoiningRule.ALL else len(members) // 2 + 1
-    if len(members) - len(missing) < needed:
+    count = len(members)
+    signed = count - len(missing)
+    needed = count if channel.joining is JoiningRule.ALL else count // 2 + 1
+    if signed < needed:
         raise SignatureInvalid(
-            f"{len(members) - len(missing)} of {needed} members signed; missing: {', '.join(missing)}"
+            f"{signed} of {count} members signed, expected {needed}; missing: {', '.join(missing)}"
         )
 
 
 def member_left(case: Case, statement: MemberLeft) -> Directory:
-    """By the agency itself, or by the authority."""
-    channel = open_channel(case.before, statement.channel)
+    """Remove a member from a channel: the agency itself signs, or the authority.
+
+    With one member that helps, k holders of the authority could remove the other members and so let a puppet
+    in. The removals stand in the directory for all to see before the puppet joins.
+    """
+    channel = find_open_channel(case.before, statement.channel)
     if statement.agency not in channel.members:
-        raise NotEntitled(f"{statement.agency[:80]!r} is no member of '{channel.name}'")
+        raise NotEntitled(f"{statement.agency[:80]!r} is not a member of '{channel.name}'")
     if statement.header.issuer == AUTHORITY:
         case.signed_by_authority()
     else:
         check_issuer(statement.header, statement.agency)
         case.signed_by_party(statement.agency)
     return force_epochs(
-        case.before, [channel.name], lambda one: replace(one, members=one.members - {statement.agency})
+        case.before, [channel.name], lambda left: replace(left, members=left.members - {statement.agency})
     )

@@ -1,14 +1,17 @@
 """Rules for keys: who may add, retire, revoke and announce them, and when they take effect.
 
-    added by                            signatures                              takes effect
-    the agency or auditor itself        an active key of it, and the new one    at once
-    the authority (recovery)            k of the authority, and the new one     72 hours later
-    the authority (a service's key)     k, the new one, an old one of the role  at once
-    the same without an old one         k, the new one                          72 hours later
-    a service (intake key)              an active key of it                     at once, for its day
+    added by                            signed by                                      takes effect
+    the agency or auditor itself        an active key of it, and the new key           at once
+    the authority (recovery)            k of the authority, and the new key            72 hours later
+    the authority (a service's key)     k, the new key, and an old key of the role     at once
+    the same without an old key         k, and the new key                             72 hours later
+    a service (intake key)              an active key of it                            at once, for its day
 
-"The new one" signs where it can, which a receiving key cannot. A role's first key has no old one to
-wait for. Time is append time.
+The new key signs only when it is a signing key, because a receiving key cannot sign. The first key of a
+role takes effect at once: nobody can be pushed aside by it. Time is append time.
+
+The 72 hours stand against k holders of the authority who act alone: a key of their making stands in the
+open for three days, and whoever owns the name can revoke it before it takes effect.
 """
 
 from __future__ import annotations
@@ -17,14 +20,15 @@ from dataclasses import replace
 
 from immutables import Map
 
-from broker.directory.case import Case, check_issuer, check_name, known_party
+from broker.clock import day_of
+from broker.directory.case import Case, check_issuer, check_name, unsuspended_party
 from broker.directory.changes import (
     channels_of,
+    check_name_is_free,
     force_epochs,
-    fresh_name,
-    new_key,
-    settle_key,
+    make_key,
     with_key,
+    with_new_key,
     with_party,
 )
 from broker.directory.directory import Directory
@@ -52,24 +56,24 @@ __all__ = [
     "HOUR_US",
     "INTAKE_DAYS_AHEAD",
     "PENDING_US",
+    "activate_due",
     "key_added",
     "key_retired",
     "key_revoked",
-    "mature",
     "service_key_announced",
 ]
 
 HOUR_US = 3600 * 1_000_000
 DAY_US = 24 * HOUR_US
 PENDING_US = 72 * HOUR_US
-"""What nobody but the authority vouches for is seen this long before it takes effect."""
+"""How long a key stays pending when only the authority signed for it: 72 hours, in microseconds."""
 
 INTAKE_DAYS_AHEAD = 15
-"""Days between an intake key's announcement and its day, at most."""
+"""Most days from the announcement of an intake key to its day."""
 
 
-def mature(directory: Directory, now: int) -> Directory:
-    """The directory at this append time: what was pending long enough has taken effect."""
+def activate_due(directory: Directory, now: int) -> Directory:
+    """Return the directory at this time: pending keys whose 72 hours are over have become active."""
     due = [entry for entry in directory.pending if entry.active_at <= now]
     if not due:
         return directory
@@ -78,132 +82,170 @@ def mature(directory: Directory, now: int) -> Directory:
     for entry in due:
         key = after.parties[entry.party].keys[entry.key_id]
         active = replace(key, state=KeyState.ACTIVE, active_size=directory.size)
-        after = settle_key(after, entry.party, active)
+        after = with_key(after, entry.party, active)
     return after
 
 
 def key_added(case: Case, statement: KeyAdded) -> Directory:
-    """By the party itself, or by the authority in the open for 72 hours."""
+    """Add a key of an agency or auditor: one of its active keys signs, or the authority (recovery).
+
+    A key by recovery takes effect 72 hours later.
+    """
     before, name = case.before, statement.agency
     party = before.agency(name) or before.auditor(name)
     if party is None:
         raise NotEntitled(f"there is no agency or auditor {name[:80]!r}")
     if statement.use is KeyUse.INTAKE:
-        raise FormatError(f"'{name}' is no key access service and takes nothing in")
-    key = new_key(before, statement.public_key, statement.use, now=case.now)
+        raise FormatError(f"'{name}' cannot have an intake key, only the key access service has them")
+    key = make_key(before, statement.public_key, statement.use, now=case.now)
+    # Proof of possession: a new signing key signs its own registration. Else a party could take somebody
+    # else's public key for its own and claim what that one signs.
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
     if statement.recovery:
+        # A suspended party can be recovered too. The key of its recovery still signs nothing before the
+        # reinstatement.
         check_issuer(statement.header, AUTHORITY)
         case.signed_by_authority(itself)
         key = replace(key, state=KeyState.PENDING, active_at=case.now + PENDING_US)
     else:
         check_issuer(statement.header, name)
+        # The vouchers are remembered against the thief of one key who adds keys of its own: they fall with
+        # the stolen key when it is revoked.
         key = replace(key, vouchers=case.signed_by_party(name, itself))
-    return with_key(before, name, key)
+    return with_new_key(before, name, key)
 
 
 def key_retired(case: Case, statement: KeyRetired) -> Directory:
-    """By the party itself, once its successor has been known for a day."""
+    """Retire a key of a party: one of its active keys signs, a day or more after the successor was added."""
     name = statement.agency
     check_issuer(statement.header, name)
-    party = known_party(case.before, name)
-    key, successor = _key(party, statement.key_id), _key(party, statement.successor)
-    for one in (key, successor):
-        if one.state is not KeyState.ACTIVE:
-            raise NotEntitled(f"key {one.key_id.hex()} of '{name}' is {one.state.lower()}, not active")
-    if key.use is KeyUse.INTAKE or successor.use is not key.use or successor.key_id == key.key_id:
-        raise NotEntitled(f"a {successor.use.lower()} key cannot succeed this {key.use.lower()} key")
+    party = unsuspended_party(case.before, name)
+    key = _key_of(party, statement.key_id)
+    successor = _key_of(party, statement.successor)
+    for named in (key, successor):
+        if named.state is not KeyState.ACTIVE:
+            raise NotEntitled(f"key {named.key_id.hex()} of '{name}' is {named.state.lower()}, not active")
+    _check_succession(key, successor)
+    # For a day others may still seal to the old key, because they have not read of the new one yet.
     if case.now < successor.added_at + DAY_US:
-        raise NotEntitled(f"successor of '{name}' was added less than a day before")
+        raise NotEntitled(f"the successor, key {successor.key_id.hex()}, was added less than a day ago")
     case.signed_by_party(name)
-    return settle_key(case.before, name, replace(key, state=KeyState.RETIRED))
+    return with_key(case.before, name, replace(key, state=KeyState.RETIRED))
+
+
+def _check_succession(key: Key, successor: Key) -> None:
+    if key.use is KeyUse.INTAKE:
+        raise NotEntitled("an intake key cannot be retired, because it is for one day only")
+    if successor.use is not key.use:
+        raise NotEntitled(f"a {successor.use.lower()} key cannot succeed a {key.use.lower()} key")
+    if successor.key_id == key.key_id:
+        raise NotEntitled(f"key {key.key_id.hex()} cannot succeed itself")
 
 
 def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
-    """By an active key of the party, by the key itself while it is pending, or by the authority.
+    """Revoke a key: an active key of the party signs, the key itself while it is pending, or the authority.
 
-    Not by a retired key: what it vouched for stands, or else who finds an old key could revoke it since
-    the beginning, and every key of the party with it.
+    ``since`` is the size of the directory from which on the key is distrusted. It may lie before an earlier
+    revocation of the same key, never after it. Statements that were judged before stay as they were judged:
+    a revocation unsigns nothing.
     """
     before, name = case.before, statement.agency
     party = before.parties.get(name)
     if party is None:
         raise NotEntitled(f"nobody in the directory is called {name[:80]!r}")
-    key = _key(party, statement.key_id)
+    key = _key_of(party, statement.key_id)
     if not 0 <= statement.since <= before.size:
-        raise FormatError(f"since {statement.since} is no size of a directory of {before.size}")
+        raise FormatError(f"since is {statement.since}, expected 0 to the directory's size {before.size}")
+    # A second revocation may only be stricter: a thief of another key cannot put ``since`` forward again.
     if key.untrusted_from is not None and key.untrusted_from <= statement.since:
         raise NotEntitled(f"key {key.key_id.hex()} is revoked already, since {key.untrusted_from}")
     if statement.header.issuer == AUTHORITY:
         case.signed_by_authority()
     else:
         check_issuer(statement.header, name)
+        # A retired key may not revoke itself. Whoever finds an old key could otherwise revoke it since the
+        # beginning, and with it every key of the party that it ever vouched for.
         is_pending = key.use is KeyUse.SIGNING and key.state is KeyState.PENDING
         itself = {key.key_id: key.public} if is_pending else {}
         if not case.signers({**case.active_keys(name), **itself}):
-            raise SignatureInvalid(f"no signature by a key of {name[:80]!r} on 'key-revoked'")
-    return _fall(before, party, replace(key, state=KeyState.REVOKED, untrusted_from=statement.since))
+            raise SignatureInvalid(f"no key of {name[:80]!r} signed this 'key-revoked'")
+    return _revoke(before, party, replace(key, state=KeyState.REVOKED, untrusted_from=statement.since))
 
 
-def _fall(before: Directory, party: Party, revoked: Key) -> Directory:
-    """Revoke a key, and with it every key whose vouchers are all revoked since before they vouched."""
-    keys, fallen = party.keys.set(revoked.key_id, revoked), {revoked.key_id}
-    # Who vouched was there before: in the order in which keys were added, one pass finds all that fall.
-    for key in sorted(party.keys.values(), key=lambda one: one.added_size):
-        falls = key.untrusted_from is None or key.untrusted_from > key.added_size
-        if falls and _stands_on_nothing(key, keys):
-            gone = replace(key, state=KeyState.REVOKED, untrusted_from=key.added_size)
-            keys = keys.set(key.key_id, gone)
+def _revoke(before: Directory, party: Party, revoked: Key) -> Directory:
+    """Return the directory after a key was revoked, and every key with it that has lost its vouchers."""
+    # (1) Find every key that falls, and distrust it from the moment it was added.
+    keys = party.keys.set(revoked.key_id, revoked)
+    fallen = {revoked.key_id}
+    # A voucher was there before the key that it vouched for. So one pass in the order in which keys were
+    # added finds all that fall. A thief's chain of thousands of keys costs one pass, not one for each.
+    for key in sorted(party.keys.values(), key=lambda key: key.added_size):
+        may_fall = key.untrusted_from is None or key.untrusted_from > key.added_size
+        if may_fall and _has_lost_vouchers(key, keys):
+            keys = keys.set(key.key_id, replace(key, state=KeyState.REVOKED, untrusted_from=key.added_size))
             fallen.add(key.key_id)
-    after = _forget_intake(before, party.name, fallen)
+    # (2) Take them out of what was planned: pending keys never become active, and days are free again.
+    after = _forget_intake_keys(before, party.name, fallen)
     after = replace(after, pending=tuple(entry for entry in after.pending if entry.key_id not in fallen))
-    effective = any(
+    after = with_party(after, replace(party, keys=keys))
+    after = with_key(after, party.name, keys[revoked.key_id])
+    # (3) A thief of a key that was in force may have opened seeds, with that key or with one that it added,
+    # so new epochs are due. A key that was still pending, and an intake key, open no seeds.
+    was_in_force = any(
         party.keys[key_id].state in (KeyState.ACTIVE, KeyState.RETIRED)
         and party.keys[key_id].use is not KeyUse.INTAKE
         for key_id in fallen
     )
-    after = with_party(after, replace(party, keys=keys))
-    after = settle_key(after, party.name, keys[revoked.key_id])
-    return force_epochs(after, channels_of(after, party.name)) if effective else after
+    return force_epochs(after, channels_of(after, party.name)) if was_in_force else after
 
 
-def _stands_on_nothing(key: Key, keys: Map[bytes, Key]) -> bool:
+def _has_lost_vouchers(key: Key, keys: Map[bytes, Key]) -> bool:
+    """Tell whether every key that vouched for this one was distrusted already when it was added."""
+    # The authority vouched for a key without vouchers, and no key of the party takes that away.
     if not key.vouchers:
-        return False  # the authority vouched for it
+        return False
     vouchers = [keys[key_id] for key_id in key.vouchers]
-    return all(one.untrusted_from is not None and one.untrusted_from <= key.added_size for one in vouchers)
+    return all(
+        voucher.untrusted_from is not None and voucher.untrusted_from <= key.added_size
+        for voucher in vouchers
+    )
 
 
-def _forget_intake(directory: Directory, service: str, fallen: set[bytes]) -> Directory:
-    keys, days = directory.intake_keys, directory.intake_days
+def _forget_intake_keys(directory: Directory, service: str, fallen: set[bytes]) -> Directory:
+    keys = directory.intake_keys
+    days = directory.intake_days
     for key_id in fallen & set(keys):
-        day = keys[key_id].day
-        keys, days = keys.delete(key_id), days.delete((service, day))
+        days = days.delete((service, keys[key_id].day))
+        keys = keys.delete(key_id)
     return replace(directory, intake_keys=keys, intake_days=days)
 
 
 def service_key_announced(case: Case, statement: ServiceKeyAnnounced) -> Directory:
-    """Signing and receiving keys by the authority, intake keys by the service itself."""
-    name, role = check_name(statement.service, PLAIN_NAME, "a service"), PartyKind(statement.role.value)
+    """Announce a key of a service: the authority signs for signing and receiving keys.
+
+    The service itself signs for an intake key.
+    """
+    name = statement.service
+    check_name(name, PLAIN_NAME, "a service")
+    role = PartyKind(statement.role.value)
     party = case.before.parties.get(name)
     if party is None:
-        fresh_name(case.before, name)
+        check_name_is_free(case.before, name)
     elif party.kind is not role:
         raise NotEntitled(f"the name '{name}' is taken")
     if statement.use is KeyUse.INTAKE:
-        return _intake_announced(case, statement)
+        return _intake_key_announced(case, statement)
     check_issuer(statement.header, AUTHORITY)
     if statement.day is not None:
-        raise FormatError(f"a {statement.use.lower()} key has no day")
-    return _announced(case, statement, party or _service(name, role))
+        raise FormatError(f"a {statement.use.lower()} key must not have a day, only an intake key has one")
+    service = party or Party(name=name, kind=role, title=name, suspended=False, keys=Map())
+    return _service_key_announced(case, statement, service)
 
 
-def _service(name: str, role: PartyKind) -> Party:
-    return Party(name=name, kind=role, title=name, suspended=False, keys=Map())
-
-
-def _announced(case: Case, statement: ServiceKeyAnnounced, party: Party) -> Directory:
+def _service_key_announced(case: Case, statement: ServiceKeyAnnounced, party: Party) -> Directory:
     before = case.before
+    # The keys of every service in this role, not of this name alone. Else k holders of the authority could
+    # put a key access service of theirs in charge at once, under a new name.
     of_role = [
         key
         for other in before.parties.values()
@@ -212,32 +254,43 @@ def _announced(case: Case, statement: ServiceKeyAnnounced, party: Party) -> Dire
         if key.use is KeyUse.SIGNING
     ]
     if statement.use is KeyUse.RECEIVING and not of_role:
-        raise NotEntitled(f"the first key of a {party.kind} is a signing key")
-    key = new_key(before, statement.public_key, statement.use, now=case.now)
+        raise NotEntitled(f"the first key of a {party.kind} must be a signing key")
+    key = make_key(before, statement.public_key, statement.use, now=case.now)
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
-    old = {one.key_id: one.public for one in of_role if one.state is KeyState.ACTIVE}
+    # A pending key of the role is no old key: else a puppet could sign itself out of its 72 hours.
+    old = {known.key_id: known.public for known in of_role if known.state is KeyState.ACTIVE}
     signers = case.signed_by_authority(itself, optional=old)
+    # Keys of the role that are all revoked still make a new one wait. Else k holders could revoke the
+    # service's keys first.
     if of_role and not signers & old.keys() - itself.keys():
         key = replace(key, state=KeyState.PENDING, active_at=case.now + PENDING_US)
     after = before if party.name in before.parties else with_party(before, party)
-    return with_key(after, party.name, key)
+    return with_new_key(after, party.name, key)
 
 
-def _intake_announced(case: Case, statement: ServiceKeyAnnounced) -> Directory:
-    before, name, day = case.before, statement.service, statement.day
+def _intake_key_announced(case: Case, statement: ServiceKeyAnnounced) -> Directory:
+    before = case.before
+    name = statement.service
+    day = statement.day
     check_issuer(statement.header, name)
     if statement.role is not ServiceRole.KAS:
-        raise NotEntitled(f"'{name}' is a {statement.role.lower()} and takes nothing in")
+        raise NotEntitled(
+            f"'{name}' is a {statement.role.lower()}, only a key access service has intake keys"
+        )
     if day is None:
-        raise FormatError("an intake key has a day")
-    today = case.now // DAY_US
-    if not today - 1 <= day <= today + INTAKE_DAYS_AHEAD:  # yesterday: it may be signed before midnight
-        raise NotEntitled(f"intake key for day {day}, expected {today - 1} to {today + INTAKE_DAYS_AHEAD}")
+        raise FormatError("an intake key must have a day")
+    # Yesterday is allowed, because the statement may have been signed before midnight. The bound ahead
+    # stands against a thief of the service's key who announces keys for years to come.
+    first = day_of(case.now) - 1
+    last = day_of(case.now) + INTAKE_DAYS_AHEAD
+    if not first <= day <= last:
+        raise NotEntitled(f"the intake key is for day {day} since 1970-01-01, expected {first} to {last}")
+    # The first key of a day stays. Publishers that have read it and those that read later seal to one key.
     if (name, day) in before.intake_days:
         raise NotEntitled(f"'{name}' has announced an intake key for day {day} already")
     vouchers = case.signed_by_party(name)
-    key = new_key(before, statement.public_key, KeyUse.INTAKE, now=case.now, vouchers=vouchers, day=day)
-    after = with_key(before, name, key)
+    key = make_key(before, statement.public_key, KeyUse.INTAKE, now=case.now, vouchers=vouchers, day=day)
+    after = with_new_key(before, name, key)
     intake = IntakeKey(key_id=key.key_id, public=key.public, day=day, service=name)
     return replace(
         after,
@@ -246,8 +299,8 @@ def _intake_announced(case: Case, statement: ServiceKeyAnnounced) -> Directory:
     )
 
 
-def _key(party: Party, key_id: bytes) -> Key:
+def _key_of(party: Party, key_id: bytes) -> Key:
     key = party.keys.get(key_id)
     if key is None:
-        raise NotEntitled(f"{key_id.hex()} is no key of '{party.name}'")
+        raise NotEntitled(f"'{party.name}' has no key {key_id.hex()}")
     return key
