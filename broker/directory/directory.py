@@ -61,7 +61,7 @@ class Directory:
     """The running hash over these messages and their append times."""
     clock: int
     """The latest append time so far, in microseconds. It never goes back."""
-    # Whoever pins a genesis and whoever pins none must find equal directories, so this field is not compared.
+    # Not compared: participants that pin the genesis and those that do not must find equal directories.
     pinned: bytes | None = field(compare=False)
     """The genesis hash that this participant expects; None when it takes the first genesis that comes."""
     genesis: bytes

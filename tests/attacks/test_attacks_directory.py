@@ -1,4 +1,4 @@
-"""The directory: rolled back, forked, reordered, and statements by those who may not make them."""
+"""Attacks on the directory: rolled back, forked, reordered, and statements by the wrong issuers."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def at(offset: int) -> Place:
     return Place("directory", 0, offset)
 
 
-# 10: the operator, against what stands
+# 10: the operator changes statements that count
 
 
 @pytest.mark.parametrize("offset", [0, 1, 7, 15, 21])
 def test_flip_a_statement(world: Simulator, offset: int) -> None:
-    """10: O flips a bit of a statement: it does not count there, and what others saw says that it did."""
+    """10: O flips a bit of a statement: it no longer counts, and heads that others saw say that it did."""
     place = world.flip(at(offset))
     world.must_report(Kind.DIRECTORY_STATEMENT, place)
 
 
 @pytest.mark.parametrize("close_up", [False, True])
 def test_drop_a_statement(world: Simulator, close_up: bool) -> None:
-    """10: O drops a statement, with a hole or without."""
+    """10: O drops a statement, and leaves a hole or closes the offsets up."""
     place = world.drop(at(9), close_up=close_up)
     world.must_report(Kind.DIRECTORY_STATEMENT if close_up else Kind.OFFSET_MISSING, place)
 
@@ -67,16 +67,16 @@ def test_swap_two_statements(world: Simulator) -> None:
 
 
 def test_change_an_append_time(world: Simulator) -> None:
-    """10: O changes when a statement was appended, on which 72 hours depend: its hash covers that."""
+    """10: O changes an append time, on which the 72 hours depend: the running hash covers it."""
     place = world.overwrite(at(9), 12345, column="appended_at")
     report = world.replay()
-    roots = [one.violation for one in report.violations if one.violation.caused_by is None]
-    assert [one.place.topic for one in roots] == ["directory"], report.violations
+    roots = [found.violation for found in report.violations if found.violation.caused_by is None]
+    assert [root.place.topic for root in roots] == ["directory"], report.violations
     assert place.offset <= roots[0].place.offset <= place.offset + 1
 
 
 def test_a_suspension_dropped(world: Simulator) -> None:
-    """10: O drops a suspension that somebody has seen: whoever saw it convicts the directory."""
+    """10: O drops a suspension that an issuer has seen: the head in that issuer's batch convicts O."""
     world.suspend(CARE)
     world.forge(issuer=BORDER)
     place = world.cut_tail(at(23))
@@ -110,18 +110,18 @@ def test_a_statement_twice(world: Simulator, offset: int) -> None:
 
 
 def test_rolled_back_for_who_has_seen_more(world: Simulator) -> None:
-    """5: O shows an older directory: replay with its own high-water mark reports where it ends."""
+    """5: O shows an older directory: an auditor that has seen more reports where it ends."""
     place = world.cut_tail(at(20))
     report = world.replay(high_water=played().high_water)
     assert (report.violations[0].violation.kind, report.violations[0].violation.place) == (
         Kind.DIRECTORY_ROLLBACK,
         place,
     )
-    assert all(one.violation.caused_by == place for one in report.violations[1:])
+    assert all(found.violation.caused_by == place for found in report.violations[1:])
 
 
 def test_rolled_back_for_who_is_new(world: Simulator) -> None:
-    """5: the same, for an auditor who has seen nothing: the service's newest entry had seen more."""
+    """5: O shows an older directory to a new auditor: the service's newest entry had seen more."""
     place = world.cut_tail(at(22))
     world.must_report(Kind.DIRECTORY_ROLLBACK, place)
 
@@ -137,12 +137,12 @@ def test_rolled_back_for_the_service(world: Simulator) -> None:
     "message", [(None, None), (b"", b""), (b"", None), (b"k", b"\xff" * 9), (b"", b"x" * 900_000)]
 )
 def test_raw_messages(world: Simulator, message: tuple[bytes | None, bytes | None]) -> None:
-    """25, 26: O appends what is no statement: it has its place in the hash, and counts for nobody."""
+    """25, 26: O appends a message that is not a statement: it enters the hash and does not count."""
     place = world.append("directory", 0, message)
     world.must_not_count(place, "")
 
 
-# 12, 14: who may not say it
+# 12, 14: statements by an issuer without a right
 
 
 def key_added(party: str, key: bytes, use: KeyUse = KeyUse.RECEIVING) -> Make:
@@ -192,14 +192,14 @@ SMALL = (  # of order 1, 2 and 4, and one that is not canonical
 
 @pytest.mark.parametrize("key", SMALL, ids=["zero", "one", "minus one", "too large"])
 def test_a_small_order_key(world: Simulator, key: bytes) -> None:
-    """14: M adds a key of small order, or not in its one form, under which one signature fits everything."""
+    """14: M adds a key of small order, under which one signature fits everything, or one in another form."""
     place = world.say_anyway(key_added(CARE, key, KeyUse.SIGNING), signing_key(CARE))
     world.must_not_count(place, "")
 
 
 @pytest.mark.parametrize("key", SMALL, ids=["zero", "one", "minus one", "too large"])
 def test_a_small_order_key_at_admission(world: Simulator, key: bytes) -> None:
-    """14: A admits an agency with such a key, both keys of the authority signing."""
+    """14: A admits an agency with such a key, signed by two keys of the authority."""
     place = world.say_anyway(admitted(key), *AUTHORITY[:2])
     world.must_not_count(place, "")
 
@@ -209,7 +209,7 @@ STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
     ("12: A signs twice with one key", admitted(), (AUTHORITY[0], AUTHORITY[0], signing_key(PUPPET))),
     ("14: a key without possession", admitted(), AUTHORITY[:2]),
     ("N admits itself", admitted(), (signing_key(PUPPET),)),
-    ("a name that is none", admitted(name="../../etc"), (*AUTHORITY[:2], signing_key(PUPPET))),
+    ("a name that is not an agency's", admitted(name="../../etc"), (*AUTHORITY[:2], signing_key(PUPPET))),
     ("a name that is taken", admitted(name=CARE), (*AUTHORITY[:2], signing_key(PUPPET))),
     ("12: A adds a receiving key", key_added(CARE, receiving_key("x").public), AUTHORITY[:2]),
     ("M adds a key to another", key_added(CARE, receiving_key("x").public), (signing_key(BORDER),)),
@@ -218,9 +218,9 @@ STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
     ("12: one A announces a KAS", service(ServiceRole.KAS, P.public), (AUTHORITY[0], P)),
     ("M announces a notary", service(ServiceRole.NOTARY, P.public), (signing_key(CARE), P)),
     ("M opens a channel", opened(), (signing_key(POLICE_A),)),
-    ("12: A opens one alone", opened(), (AUTHORITY[0],)),
+    ("12: A opens a channel alone", opened(), (AUTHORITY[0],)),
     (
-        "three in a bilateral one",
+        "three members in a bilateral channel",
         opened(members=[POLICE_A, POLICE_B, CARE], kind=ChannelKind.BILATERAL),
         AUTHORITY[:2],
     ),
@@ -228,9 +228,9 @@ STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
     ("a negative number", opened(number=-1), AUTHORITY[:2]),
     ("a name that is a path", opened(channel="../../etc/passwd"), AUTHORITY[:2]),
     ("a name that is taken", opened(channel=PAIR), AUTHORITY[:2]),
-    ("a member that is none", opened(members=[POLICE_A, PUPPET]), AUTHORITY[:2]),
+    ("a member that was not admitted", opened(members=[POLICE_A, PUPPET]), AUTHORITY[:2]),
     ("one member", opened(members=[POLICE_A]), AUTHORITY[:2]),
-    ("a record type that is none", opened(record_types=["Unknown", "Unknown"]), AUTHORITY[:2]),
+    ("a record type twice", opened(record_types=["Unknown", "Unknown"]), AUTHORITY[:2]),
     (
         "A joins a third to a bilateral channel",
         lambda d, now: drafts.join_channel(d, channel=PAIR, agency=CARE, issued_at=now),
@@ -264,9 +264,9 @@ STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
         (AUTHORITY[0],),
     ),
     (
-        "A makes its threshold none",
+        "A sets its threshold to 0",
         lambda d, now: drafts.rotate_authority(
-            d, authority_keys=[one.public for one in AUTHORITY], threshold=0, issued_at=now
+            d, authority_keys=[key.public for key in AUTHORITY], threshold=0, issued_at=now
         ),
         AUTHORITY[:2],
     ),
@@ -336,7 +336,7 @@ STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
         (signing_key(CARE),),
     ),
     (
-        "nobody suspends",
+        "a suspension that nobody signed",
         lambda d, now: drafts.suspend_agency(d, agency=CARE, reason="x", issued_at=now),
         (),
     ),
@@ -344,10 +344,10 @@ STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
 
 
 @pytest.mark.parametrize(
-    ("make", "keys"), [one[1:] for one in STATEMENTS], ids=[one[0] for one in STATEMENTS]
+    ("make", "keys"), [case[1:] for case in STATEMENTS], ids=[case[0] for case in STATEMENTS]
 )
 def test_statements_that_do_not_count(world: Simulator, make: Make, keys: tuple[SigningKey, ...]) -> None:
-    """12, 14, 16: said by who may not say it, or without the signatures that it needs."""
+    """12, 14, 16: a statement without the right issuer, or without the signatures that it needs."""
     place = world.say_anyway(make, *keys)
     world.must_not_count(place, "")
 
@@ -366,7 +366,7 @@ def test_statements_that_do_not_count(world: Simulator, make: Make, keys: tuple[
     ],
 )
 def test_a_header_that_lies(world: Simulator, header: dict[str, Any]) -> None:
-    """10, 13: a right statement of the authority with a header of another view, place, chain or issuer."""
+    """10, 13: A signs a statement whose header names another view, place, chain or issuer."""
 
     def make(directory: Directory, now: int) -> Statement:
         made = drafts.suspend_agency(directory, agency=CARE, reason="x", issued_at=now)
@@ -381,7 +381,7 @@ def test_a_header_that_lies(world: Simulator, header: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("sealed", [b"", b"j" * 1168])
 def test_junk_seeds(world: Simulator, sealed: bytes) -> None:
-    """16: M seals junk to one recipient: it complains, and the epoch is used by nobody."""
+    """16: M seals junk to a recipient: it complains, and the next epoch takes the place of that one."""
     world.suspend(CARE)  # for a new epoch there must be a reason, or an hour
 
     def make(directory: Directory, now: int) -> Statement:

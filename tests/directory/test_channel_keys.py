@@ -1,4 +1,4 @@
-"""Keys of a channel's epochs: published, confirmed, complained of, granted and opened (ATTACKS 16)."""
+"""Channel keys: how epochs are published, confirmed, complained of, granted and opened (ATTACKS 16)."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ NOT_PUBLISHED: dict[str, tuple[Publication, str, str]] = {
 
 @pytest.mark.parametrize(("made", "signer", "words"), NOT_PUBLISHED.values(), ids=NOT_PUBLISHED.keys())
 def test_channel_keys_do_not_count(coalition: Coalition, made: Publication, signer: str, words: str) -> None:
-    """Channel keys by anybody else, for another epoch, or to others than the recipients do not count."""
+    """Channel keys count only by a member, for the next epoch, and sealed to exactly the recipients."""
     error = coalition.try_add(made(coalition), coalition.signing[signer])
     assert isinstance(error, PeerError)
     assert words in error.message
@@ -175,8 +175,9 @@ def test_channel_keys_do_not_count(coalition: Coalition, made: Publication, sign
 
 
 def test_first_in_log_order_counts(coalition: Coalition) -> None:
-    """Of two members that publish the same epoch the first one's counts, and is used once confirmed."""
-    first, second = published(coalition, POLICE_A), published(coalition, JUSTICE)
+    """When two members publish the same epoch the first one in the log counts."""
+    first = published(coalition, POLICE_A)
+    second = published(coalition, JUSTICE)
     coalition.add(first, coalition.signing[POLICE_A])
     assert "epoch is 1, expected 2" in str(coalition.try_add(second, coalition.signing[JUSTICE]))
     channel = coalition.directory.channels[ALL]
@@ -190,7 +191,7 @@ def test_first_in_log_order_counts(coalition: Coalition) -> None:
 
 
 def test_one_epoch_an_hour(coalition: Coalition) -> None:
-    """While nobody comes or goes a channel has one new epoch an hour (ATTACKS 16)."""
+    """A channel whose recipients stay the same has at most one new epoch an hour (ATTACKS 16)."""
     c = coalition
     c.new_epoch(ALL, POLICE_A)
     at = c.directory.channels[ALL].published_at
@@ -242,7 +243,7 @@ def _join(c: Coalition) -> None:
 def test_change_of_recipients_forces_an_epoch(
     coalition: Coalition, change: Callable[[Coalition], None]
 ) -> None:
-    """Who comes or goes, or loses a key, makes a new epoch due at once, to those who are there then."""
+    """A new epoch is due at once when a recipient comes, goes or loses a key."""
     c = coalition
     c.new_epoch(ALL, POLICE_A)
     assert not c.directory.channels[ALL].needs_new_epoch
@@ -252,7 +253,7 @@ def test_change_of_recipients_forces_an_epoch(
     channel = c.directory.channels[ALL]
     assert not channel.needs_new_epoch
     names = {
-        one for one in channel.members | channel.auditors | {KAS} if not c.directory.parties[one].suspended
+        name for name in channel.members | channel.auditors | {KAS} if not c.directory.parties[name].suspended
     }
     assert set(epoch_of(c, 2).metadata_seeds) == names
     assert set(epoch_of(c, 2).content_seeds) == names & channel.members
@@ -269,7 +270,7 @@ def test_a_suspended_member_publishes_nothing(coalition: Coalition) -> None:
 
 
 def test_no_keys_without_a_kas() -> None:
-    """Without a key access service that can be sealed to, no channel keys count."""
+    """Channel keys do not count while no key access service has a receiving key."""
     c = Coalition.found()
     for name in (POLICE_A, POLICE_B):
         c.add_agency(name)
@@ -307,7 +308,7 @@ NOT_CONFIRMED: dict[str, tuple[Callable[[Coalition], ChannelKeysConfirmed], str,
 def test_confirmation_does_not_count(
     coalition: Coalition, made: Callable[[Coalition], ChannelKeysConfirmed], signer: str, words: str
 ) -> None:
-    """Only the KAS confirms, only the newest epoch, to exactly the auditors and itself, with a new key."""
+    """Only the KAS confirms the newest epoch, with a new key sealed to exactly the auditors and itself."""
     coalition.new_epoch(ALL, POLICE_A, confirm=False)
     error = coalition.try_add(made(coalition), coalition.signing[signer])
     assert isinstance(error, PeerError)
@@ -323,7 +324,7 @@ def test_confirmed_once(coalition: Coalition) -> None:
 
 
 def test_junk_is_complained_of_and_another_member_publishes(coalition: Coalition) -> None:
-    """Who was sealed junk complains; the epoch is void, and another member publishes the next at once."""
+    """A complaint of junk voids the epoch, and another member publishes the next one at once."""
     c = coalition
     c.add(with_junk(published(c), CARE), c.signing[POLICE_A])
     with pytest.raises(OpenError):
@@ -341,8 +342,9 @@ def test_junk_is_complained_of_and_another_member_publishes(coalition: Coalition
 def test_equal_seeds_for_both_uses_are_junk(coalition: Coalition) -> None:
     """A member that is sealed the metadata seed as its content seed finds another public key (ATTACKS 16)."""
     c = coalition
-    statement, seed = published(c), b"m" * 32
-    care = [one for one in c.directory.recipients(ALL, "content") if one.name == CARE]
+    statement = published(c)
+    seed = b"m" * 32
+    care = [party for party in c.directory.recipients(ALL, "content") if party.name == CARE]
     (wrong,) = seal_seed(c.directory, ALL, 1, "content", seed, care)
     content = changed(statement.content_seeds, CARE, sealed=wrong.sealed)
     c.add(replace(statement, content_seeds=content), c.signing[POLICE_A])
@@ -351,7 +353,7 @@ def test_equal_seeds_for_both_uses_are_junk(coalition: Coalition) -> None:
 
 
 def test_complaint_of_a_confirmed_epoch(coalition: Coalition) -> None:
-    """Until the next epoch is confirmed the one before the void one serves: publishing does not stop."""
+    """Publishers use the epoch before a void one until the next epoch is confirmed."""
     c = coalition
     c.new_epoch(ALL, POLICE_A)
     c.add(complained(c, epoch=1), c.signing[CARE])
@@ -361,7 +363,7 @@ def test_complaint_of_a_confirmed_epoch(coalition: Coalition) -> None:
 
 
 def test_two_cannot_publish_epochs_without_end(coalition: Coalition) -> None:
-    """Two members who publish and complain in turn have one complaint of each other an hour (ATTACKS 16)."""
+    """Two members that publish and complain in turn may complain once an hour (ATTACKS 16)."""
     c = coalition
     c.new_epoch(ALL, POLICE_A)
     c.add(complained(c, JUSTICE, 1), c.signing[JUSTICE])
@@ -374,7 +376,7 @@ def test_two_cannot_publish_epochs_without_end(coalition: Coalition) -> None:
 
 
 def test_complaint_does_not_count(coalition: Coalition) -> None:
-    """Only a recipient complains, only of the newest epoch, once."""
+    """A complaint counts only by a recipient, only of the newest epoch, and only once."""
     c = coalition
     c.add_agency("XEE:police")
     c.new_epoch(ALL, POLICE_A)
@@ -409,7 +411,7 @@ def granted(
 
 def granted_access(c: Coalition, recipient: str) -> EpochGranted:
     seed = c.epoch_keys(ALL, 0, KAS)["access"].seed
-    to = [one for one in c.directory.recipients(ALL, "metadata") if one.name == recipient]
+    to = [party for party in c.directory.recipients(ALL, "metadata") if party.name == recipient]
     return EpochGranted(
         header=header_for(c.directory, KAS, issued_at=c.now),
         channel=ALL,
@@ -421,7 +423,7 @@ def granted_access(c: Coalition, recipient: str) -> EpochGranted:
 
 
 def test_the_service_grants_a_new_auditor_the_access_log(coalition: Coalition) -> None:
-    """The entries of the time before it was appointed open to an auditor once the KAS grants their epoch."""
+    """A new auditor opens older access entries once the KAS has granted it their epoch."""
     c = coalition
     _appoint(c)
     c.add(granted_access(c, "court"), c.signing[KAS])
@@ -442,14 +444,14 @@ def test_the_service_grants_a_new_auditor_the_access_log(coalition: Coalition) -
     )
 
 
-def test_a_grant_of_junk_bars_nobody_else_s(coalition: Coalition) -> None:
+def test_a_grant_of_junk_does_not_bar_another_grant(coalition: Coalition) -> None:
     """A member that grants junk first does not keep an auditor from an earlier epoch."""
     c = coalition
     _appoint(c)
     junk = granted(c, granter=JUSTICE, recipient="court", content=False)
     seeds = seal_seed(
         c.directory, ALL, 0, "metadata", bytes(32),
-        [one for one in c.directory.recipients(ALL, "metadata") if one.name == "court"],
+        [party for party in c.directory.recipients(ALL, "metadata") if party.name == "court"],
     )  # fmt: skip
     c.add(replace(junk, metadata_seeds=seeds), c.signing[JUSTICE])
     with pytest.raises(OpenError):
@@ -459,7 +461,7 @@ def test_a_grant_of_junk_bars_nobody_else_s(coalition: Coalition) -> None:
 
 
 def test_epoch_is_granted_to_who_joined_later(coalition: Coalition) -> None:
-    """Who joins has no key of earlier epochs until a member grants one."""
+    """A new member has no key of earlier epochs until another member grants them."""
     c = coalition
     _join(c)
     assert c.epoch_keys(ALL, 0, "XEE:police") == {}
@@ -472,7 +474,7 @@ def test_epoch_is_granted_to_who_joined_later(coalition: Coalition) -> None:
 
 
 def test_epoch_is_granted_to_a_new_auditor_and_a_new_key(coalition: Coalition) -> None:
-    """An auditor is granted metadata; an agency with a new receiving key is granted what it had."""
+    """A new auditor is granted metadata, and an agency with a new receiving key its epochs again."""
     c = coalition
     _appoint(c)
     c.add(granted(c, recipient="court", content=False), c.signing[POLICE_A])
@@ -488,7 +490,7 @@ def test_epoch_is_granted_to_a_new_auditor_and_a_new_key(coalition: Coalition) -
 
 
 def test_grant_does_not_count(coalition: Coalition) -> None:
-    """Only a member that has an epoch's seeds grants them, only to recipients, only content to members."""
+    """A grant counts only by a party that has the seeds, and only to a recipient of the same use."""
     c = coalition
     _join(c)
     good = granted(c)
@@ -548,9 +550,10 @@ def test_admit_key_is_hkdf_of_the_seed(coalition: Coalition) -> None:
 
 
 def test_seed_opens_in_its_place_only(coalition: Coalition) -> None:
-    """A seed sealed for one epoch is junk in another, and nobody is a recipient of what does not exist."""
+    """A seed that was sealed for one epoch does not open in another one."""
     c = coalition
-    statement, old = published(c), epoch_of(c, 0).content_seeds[CARE][0]
+    statement = published(c)
+    old = epoch_of(c, 0).content_seeds[CARE][0]
     c.add(
         replace(statement, content_seeds=changed(statement.content_seeds, CARE, sealed=old.sealed)),
         c.signing[POLICE_A],
@@ -565,7 +568,7 @@ def test_seed_opens_in_its_place_only(coalition: Coalition) -> None:
 
 
 def test_a_stolen_revoked_key_publishes_nothing(coalition: Coalition) -> None:
-    """A directory statement is judged where it stands: a revoked key cannot date itself back (ATTACKS 11)."""
+    """A statement is judged at its place in the log: a revoked key cannot date it back (ATTACKS 11)."""
     c = coalition
     before = published(c)
     _revoke(c, POLICE_A)

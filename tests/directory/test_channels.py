@@ -1,4 +1,4 @@
-"""Channels: opened, closed, joined and left."""
+"""Channels: how they are opened and closed, and how members join and leave."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def left(c: Coalition, agency: str = BORDER, channel: str = "repatriation") -> M
     return drafts.leave_channel(c.directory, channel=channel, agency=agency, issued_at=c.now)
 
 
-TWICE, MANY = (POLICE_A, POLICE_A, JUSTICE), tuple(f"XAA:{i}" for i in range(129))
+TWICE = (POLICE_A, POLICE_A, JUSTICE)
+MANY = tuple(f"XAA:{i}" for i in range(129))
 
 NOT_OPENED: dict[str, tuple[dict[str, object], str]] = {
     "a name in use": ({"channel": "xaa-xbb"}, "channel name 'xaa-xbb' is taken"),
@@ -108,7 +109,7 @@ NOT_OPENED: dict[str, tuple[dict[str, object], str]] = {
 
 @pytest.mark.parametrize(("changes", "words"), NOT_OPENED.values(), ids=NOT_OPENED.keys())
 def test_channel_is_not_opened(coalition: Coalition, changes: dict[str, object], words: str) -> None:
-    """A channel that breaks a rule is not opened, and the error says which."""
+    """A channel that breaks a rule is not opened, and the error says which rule."""
     coalition.suspend(REHAB)
     error = coalition.try_add(opened(coalition, **changes), *coalition.authority_keys)
     assert isinstance(error, PeerError)
@@ -131,7 +132,7 @@ def test_channel_is_opened(coalition: Coalition) -> None:
 
 
 def test_channel_is_closed_for_good(coalition: Coalition) -> None:
-    """Nothing happens on a closed channel any more, and its name and number are not used again."""
+    """A closed channel never changes again, and its name and number are not used again."""
     c = coalition
     c.add(drafts.close_channel(c.directory, channel="repatriation", issued_at=1), *c.authority_keys)
     channel = c.directory.channel("repatriation")
@@ -164,7 +165,7 @@ def test_channel_is_closed_for_good(coalition: Coalition) -> None:
 def test_joining_needs_the_members_by_the_rule(
     coalition: Coalition, joining: JoiningRule, members: tuple[str, ...], counts: bool
 ) -> None:
-    """All members sign, or more than half, by the rule with which the channel was opened."""
+    """A joiner needs all members or more than half of them, by the channel's rule."""
     coalition.add(opened(coalition, joining=joining), *coalition.authority_keys)
     keys = [coalition.signing[name] for name in (CARE, *members)]
     error = coalition.try_add(joined(coalition), *keys)
@@ -174,7 +175,7 @@ def test_joining_needs_the_members_by_the_rule(
 
 
 def test_suspended_members_count_though_they_cannot_sign(coalition: Coalition) -> None:
-    """An authority that suspends all members but one lets nobody in with that one's consent."""
+    """An authority that suspends members cannot let an agency in with the consent of the others alone."""
     coalition.add(opened(coalition, joining=JoiningRule.ALL), *coalition.authority_keys)
     coalition.suspend(POLICE_B)
     keys = [coalition.signing[name] for name in (CARE, POLICE_A, JUSTICE)]
@@ -225,8 +226,9 @@ NOT_JOINED: dict[str, tuple[Callable[[Coalition], tuple[Statement, tuple[Signing
 def test_not_joined(
     coalition: Coalition, made: Callable[[Coalition], tuple[Statement, tuple[SigningKey, ...]]], words: str
 ) -> None:
-    """Who joins needs the right signatures, on a channel that can be joined."""
-    c, second = coalition, signing_key("second")
+    """An agency joins with the right signatures only, and only a channel that can be joined."""
+    c = coalition
+    second = signing_key("second")
     c.add(opened(c), *c.authority_keys)
     statement = drafts.add_key(
         c.directory, party=POLICE_A, use=KeyUse.SIGNING, public_key=second.public, issued_at=c.now
@@ -254,4 +256,6 @@ def test_member_leaves(coalition: Coalition) -> None:
     assert channel.members == {POLICE_A, POLICE_B, JUSTICE, REHAB}
     assert channel.needs_new_epoch
     assert not c.directory.channels["xaa-xbb"].needs_new_epoch
-    assert {one.name for one in c.directory.recipients("repatriation", "content")} == channel.members
+    assert {
+        recipient.name for recipient in c.directory.recipients("repatriation", "content")
+    } == channel.members

@@ -1,4 +1,4 @@
-"""What holds for every message of the directory, whatever it says (ATTACKS 10, 13 and 15)."""
+"""Rules that hold for every message of the directory, whatever it says (ATTACKS 10, 13 and 15)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def suspension(coalition: Coalition, agency: str = BORDER) -> AgencySuspended:
 
 
 def test_head_is_a_hash_over_every_message(coalition: Coalition) -> None:
-    """head(n + 1) = H(head(n) | u64(appended_at) | H(value)), whether the message counts or not."""
+    """Every message enters the head, valid or not: head(n + 1) = H(head(n) | u64(appended_at) | H(value))."""
     coalition.append(b"garbage")
     coalition.append(None)
     head = bytes(32)
@@ -44,7 +44,7 @@ def test_head_is_a_hash_over_every_message(coalition: Coalition) -> None:
 
 @pytest.mark.parametrize("key", [None, b"k"])
 def test_key_must_be_empty(coalition: Coalition, key: bytes | None) -> None:
-    """A valid statement under a key does not count."""
+    """A valid statement does not count when the key of its message is null or not empty."""
     value = directory_message(coalition.sign(suspension(coalition), *coalition.authority_keys))[1]
     assert isinstance(coalition.append(value, key=key), FormatError)
     assert coalition.directory.signer(BORDER, coalition.signing[BORDER].key_id)
@@ -52,7 +52,7 @@ def test_key_must_be_empty(coalition: Coalition, key: bytes | None) -> None:
 
 @given(value=st.one_of(st.none(), st.binary(max_size=300)), at=st.integers(-(2**63), 2**63 - 1))
 def test_any_bytes_advance_and_never_raise(value: bytes | None, at: int) -> None:
-    """Any bytes at any time move size and head by one, change nothing else, and end in our error."""
+    """Any bytes at any time raise the size by one, change the head alone, and end in our error."""
     before = Coalition.create().directory
     after, error = fold(before, StoredMessage(before.size, b"", value, at))
     assert isinstance(error, PeerError)
@@ -64,7 +64,7 @@ def test_any_bytes_advance_and_never_raise(value: bytes | None, at: int) -> None
 
 @given(data=st.data())
 def test_any_changed_byte_voids_a_statement(data: st.DataObject) -> None:
-    """A byte changed anywhere in any message of a real directory leaves a statement that does not count."""
+    """A statement with one changed byte, anywhere in a real directory, does not count."""
     messages = Coalition.create().messages
     place = data.draw(st.integers(0, len(messages) - 1))
     value = bytearray(messages[place].value or b"")
@@ -85,7 +85,7 @@ def test_fold_is_deterministic(coalition: Coalition) -> None:
 
 
 def test_apply_equals_fold(coalition: Coalition) -> None:
-    """A statement applied as a value gives what its message gives."""
+    """Applying a statement gives the same directory as folding its message."""
     before = coalition.directory
     signed = coalition.add(suspension(coalition), *coalition.authority_keys)
     assert apply(before, signed, appended_at=coalition.now) == coalition.directory
@@ -119,7 +119,7 @@ HEADERS: list[tuple[str, Callable[[Header], Header], str]] = [
     ("change", "words"), [case[1:] for case in HEADERS], ids=[case[0] for case in HEADERS]
 )
 def test_header_must_hold(coalition: Coalition, change: Callable[[Header], Header], words: str) -> None:
-    """A statement in another place, with another view, or out of its chain does not count."""
+    """A statement of another place, of another view of the directory, or out of its chain does not count."""
     statement = suspension(coalition)
     error = coalition.try_add(replace(statement, header=change(statement.header)), *coalition.authority_keys)
     assert isinstance(error, PeerError)
@@ -136,7 +136,7 @@ def test_an_old_view_is_no_other_view(coalition: Coalition) -> None:
 
 
 def test_kind_is_signed(coalition: Coalition) -> None:
-    """A signature under one kind is none under another."""
+    """A signature made for one kind of statement does not verify for another kind."""
     signed = coalition.sign(suspension(coalition), *coalition.authority_keys)
     assert isinstance(coalition.append(encode(replace(signed, kind="agency-reinstated"))), PeerError)
     error = coalition.append(encode(replace(signed, kind="manifest")))
@@ -152,7 +152,7 @@ def test_another_coalition_convinces_nobody(coalition: Coalition) -> None:
 
 
 def test_operator_drops_a_suspension(coalition: Coalition) -> None:
-    """Without the authority's statement before it, the next one does not follow (ATTACKS 10)."""
+    """A statement of the authority does not count when the one before it was dropped (ATTACKS 10)."""
     coalition.suspend(BORDER)
     coalition.suspend(JUSTICE)
     history = Coalition.replay(coalition.messages[:-2], coalition.genesis)
@@ -161,7 +161,7 @@ def test_operator_drops_a_suspension(coalition: Coalition) -> None:
 
 
 def test_operator_drops_a_statement_and_others_notice(coalition: Coalition) -> None:
-    """An agency's statement names a head that a directory without the suspension never had (ATTACKS 10)."""
+    """An agency's statement names a head that a directory without a suspension never had (ATTACKS 10)."""
     coalition.suspend(BORDER)
     coalition.new_epoch("repatriation", POLICE_A)
     history = Coalition.replay(coalition.messages[:-3], coalition.genesis)
@@ -184,7 +184,7 @@ def test_operator_reorders_and_repeats(coalition: Coalition) -> None:
 
 
 def test_a_repeat_of_an_agency_does_not_count(coalition: Coalition) -> None:
-    """An agency that left and joined again is not made to leave again by its old statement."""
+    """The old departure of an agency does not count again after the agency has joined again."""
     leave = drafts.leave_channel(
         coalition.directory, channel="repatriation", agency=BORDER, issued_at=coalition.now
     )
@@ -200,14 +200,15 @@ def test_a_repeat_of_an_agency_does_not_count(coalition: Coalition) -> None:
     assert "has counted already" in error.message
 
 
-ONE, IDENTITY = signing_key("authority 0"), b"\x01" + bytes(31)
+KEY = signing_key("authority 0")
+IDENTITY = b"\x01" + bytes(31)
 
 GENESES: list[tuple[str, dict[str, object], int, str]] = [
     ("threshold of no majority", {"threshold": 1}, 3, "threshold is 1 of 3 keys, expected 2 to 3"),
     ("threshold above n", {"threshold": 4}, 3, "threshold is 4 of 3 keys, expected 2 to 3"),
     ("no keys", {"authority_keys": (), "threshold": 0}, 0, "authority has 0 keys"),
-    ("one key twice", {"authority_keys": (ONE.public, ONE.public)}, 1, "listed twice"),
-    ("small order", {"authority_keys": (ONE.public, IDENTITY)}, 1, "small order"),
+    ("one key twice", {"authority_keys": (KEY.public, KEY.public)}, 1, "listed twice"),
+    ("small order", {"authority_keys": (KEY.public, IDENTITY)}, 1, "small order"),
     ("a key without possession", {}, 2, "must be signed by all 3"),
     ("33 keys", {"authority_keys": tuple(bytes([i]) * 32 for i in range(33))}, 3, "authority has 33 keys"),
     ("no name", {"coalition": ""}, 3, "name of the coalition"),
@@ -218,7 +219,7 @@ GENESES: list[tuple[str, dict[str, object], int, str]] = [
     ("changes", "signers", "words"), [c[1:] for c in GENESES], ids=[c[0] for c in GENESES]
 )
 def test_genesis_must_be_sound(changes: dict[str, object], signers: int, words: str) -> None:
-    """Genesis names distinct, usable keys, a majority of them as threshold, and all of them sign it."""
+    """A genesis names distinct and usable keys, needs a majority of them, and all of them sign it."""
     keys = Coalition.found().all_authority_keys
     statement = drafts.found_coalition(
         coalition="Other", authority_keys=[key.public for key in keys], threshold=2, issued_at=1
@@ -230,7 +231,7 @@ def test_genesis_must_be_sound(changes: dict[str, object], signers: int, words: 
 
 
 def test_genesis_comes_first_and_once(coalition: Coalition) -> None:
-    """A directory that begins with anything else never begins, and a second genesis does not count."""
+    """A genesis counts as the first message only: neither behind another message nor a second time."""
     history = Coalition.replay([coalition.messages[1], coalition.messages[0]])
     assert history.latest.authority.keys == ()
     error = history.extend(coalition.messages[2])
@@ -258,14 +259,14 @@ def _resigned(signed: Signed, signatures: tuple[KeySignature, ...]) -> bytes:
 
 
 def test_k_of_n_signatures(coalition: Coalition) -> None:
-    """k distinct authority keys, none wrong, none foreign: anything less does not count (ATTACKS 12)."""
-    one, two, three = coalition.all_authority_keys
+    """k distinct authority keys must sign, and no wrong or foreign signature may stand there (ATTACKS 12)."""
+    key_1, key_2, key_3 = coalition.all_authority_keys
     statement = suspension(coalition)
-    signed = coalition.sign(statement, one, two)
+    signed = coalition.sign(statement, key_1, key_2)
     first, second = signed.signatures
     stranger = coalition.sign(statement, signing_key("stranger")).signatures[0]
     agency = coalition.sign(statement, coalition.signing[JUSTICE]).signatures[0]
-    wrong = replace(coalition.sign(statement, three).signatures[0], signature=bytes(64))
+    wrong = replace(coalition.sign(statement, key_3).signatures[0], signature=bytes(64))
     for signatures, words in [
         ((), "has 0 of the 2 authority signatures"),
         ((first,), "has 1 of the 2 authority signatures"),
@@ -274,16 +275,16 @@ def test_k_of_n_signatures(coalition: Coalition) -> None:
         ((first, second, stranger), "may not sign this"),
         ((first, agency), "may not sign this"),
         ((first, second, wrong), "does not verify"),
-        ((first, replace(second, key_id=three.key_id)), "does not verify"),
+        ((first, replace(second, key_id=key_3.key_id)), "does not verify"),
     ]:
         error = coalition.append(_resigned(signed, signatures))
         assert isinstance(error, SignatureInvalid)
         assert words in error.message
-    coalition.add(suspension(coalition), one, two, three)
+    coalition.add(suspension(coalition), key_1, key_2, key_3)
 
 
 def test_pinned_to_the_state_before(coalition: Coalition) -> None:
-    """A key added by a statement signs nothing before that statement, and history says since when."""
+    """A key signs nothing before the statement that added it, and the history says since when it signs."""
     new = signing_key("new")
     statement = drafts.add_key(
         coalition.directory, party=BORDER, use=KeyUse.SIGNING, public_key=new.public, issued_at=1

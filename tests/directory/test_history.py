@@ -1,4 +1,4 @@
-"""Histories: every size at hand, and never less than was seen (ATTACKS 5 and 10)."""
+"""Histories keep every size, and a log may never show less than was seen (ATTACKS 5 and 10)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mark(coalition: Coalition) -> HighWater:
 
 
 def test_every_size_is_at_hand(coalition: Coalition) -> None:
-    """The directory of every size is there, and none beyond the end."""
+    """A history holds the directory of every size up to the latest, and of no other size."""
     history = coalition.history
     assert [history.at(size).size for size in range(history.size + 1)] == list(range(history.size + 1))
     assert [history.head_at(size) for size in (0, history.size)] == [bytes(32), history.latest.head]
@@ -34,7 +34,7 @@ def test_every_size_is_at_hand(coalition: Coalition) -> None:
 
 
 def test_high_water_rises(coalition: Coalition) -> None:
-    """Who has seen less than there is goes on, with a new mark."""
+    """A participant that has seen less than the log shows goes on with a new mark."""
     seen = mark(coalition)
     coalition.suspend(BORDER)
     assert check_high_water(coalition.history, seen) == mark(coalition)
@@ -58,7 +58,7 @@ def test_fork_is_refused(coalition: Coalition) -> None:
 
 
 def test_a_copy_goes_its_own_way(coalition: Coalition) -> None:
-    """What is appended to a copy of a history does not show in the other."""
+    """A message that is added to a copy of a history does not appear in the original."""
     copy = coalition.copy()
     copy.suspend(BORDER)
     assert copy.history.size == coalition.history.size + 1
@@ -75,25 +75,25 @@ def test_a_copy_goes_its_own_way(coalition: Coalition) -> None:
     ],
 )
 def test_clock_of_the_log_is_believed(appended_at: int, ended_at: int | None, now: int) -> None:
-    """A message that arrives about when it says it was appended is taken, and what one catches up on."""
+    """A message is taken when its append time is about now, or earlier while the participant catches up."""
     check_append_time(appended_at, ended_at=ended_at, now=now)
 
 
 @pytest.mark.parametrize("appended_at", [START_US - 72 * HOUR_US, START_US + 72 * HOUR_US])
 def test_clock_of_the_log_cannot_shorten_the_72_hours(appended_at: int) -> None:
-    """Who follows live is not told of announcements that are three days old, nor of days to come."""
+    """A participant that follows live refuses a new message that is dated three days back or ahead."""
     with pytest.raises(LogUnavailable, match="says it was appended at"):
         check_append_time(appended_at, ended_at=START_US - HOUR_US, now=START_US)
 
 
 def test_a_message_from_the_future_is_read_by_nobody() -> None:
-    """Who only catches up cannot tell what was dated back, but does not believe in days to come."""
+    """A participant that catches up refuses a message whose append time lies three days ahead."""
     with pytest.raises(LogUnavailable, match="expected"):
         check_append_time(START_US + 72 * HOUR_US, ended_at=None, now=START_US)
 
 
 async def test_written_to_a_log(tmp_path: Path) -> None:
-    """A coalition made again on a log is the same coalition, by the log's clock."""
+    """A coalition that is written to a log again is the same coalition, with the log's append times."""
     coalition = Coalition.live()
     async with await SqliteLog.open(tmp_path / "log.db") as log:
         written = await coalition.write_to(log)

@@ -37,7 +37,9 @@ from support.coalition import (
     signing_key,
 )
 
-NEW, NEWER, STRANGER = signing_key("new"), signing_key("newer"), signing_key("stranger")
+NEW = signing_key("new")
+NEWER = signing_key("newer")
+STRANGER = signing_key("stranger")
 INBOX = receiving_key("inbox")
 IDENTITY = b"\x01" + bytes(31)
 NOT_CANONICAL = b"\xff" * 31 + b"\x7f"
@@ -325,7 +327,7 @@ REFUSED: dict[str, tuple[Callable[[Coalition], Made], str]] = {
 
 @pytest.mark.parametrize(("made", "words"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused(coalition: Coalition, made: Callable[[Coalition], Made], words: str) -> None:
-    """A statement about a party or a key that breaks a rule does not count, and says which rule."""
+    """A statement about a party or a key that breaks a rule does not count, and the error says why."""
     statement, keys = made(coalition)
     before = coalition.directory
     error = coalition.try_add(statement, *keys)
@@ -348,7 +350,7 @@ def test_authority_rotates(coalition: Coalition) -> None:
 
 
 def test_agency_is_admitted(coalition: Coalition) -> None:
-    """An admitted agency signs and is sealed to."""
+    """An admitted agency has a signing key and a receiving key."""
     coalition.add(admit(coalition), *auth(coalition, NEW))
     agency = coalition.directory.agency("XEE:police")
     assert agency is not None
@@ -358,7 +360,7 @@ def test_agency_is_admitted(coalition: Coalition) -> None:
 
 
 def test_suspended_agency_signs_nothing(coalition: Coalition) -> None:
-    """From its suspension to its reinstatement an agency signs nothing, not even for its own keys."""
+    """A suspended agency signs nothing, not even for its own keys, until it is reinstated."""
     key_id = own(coalition).key_id
     coalition.suspend(BORDER)
     with pytest.raises(NotEntitled, match="'XAA:border' is suspended"):
@@ -373,7 +375,7 @@ def test_suspended_agency_signs_nothing(coalition: Coalition) -> None:
 
 
 def test_signer_says_what_is_wrong(coalition: Coalition) -> None:
-    """Who asks for a signer that is none learns why."""
+    """The error says why an issuer may not sign with a key."""
     for issuer, key_id, words in [
         ("XEE:police", NEW.key_id, "nobody in the directory is called 'XEE:police'"),
         (BORDER, NEW.key_id, "is not a signing key of 'XAA:border'"),
@@ -385,16 +387,18 @@ def test_signer_says_what_is_wrong(coalition: Coalition) -> None:
 
 
 def test_auditor_is_appointed_and_dismissed(coalition: Coalition) -> None:
-    """An auditor comes to channels, leaves some, leaves all and then signs nothing, and may come back."""
+    """A dismissed auditor signs nothing once it has left all channels, and may be appointed again."""
     c = coalition
     c.add(appoint(c, channels=("xaa-xbb", "xbb-xdd")), *auth(c, NEW))
     c.add(drafts.dismiss_auditor(c.directory, auditor="court", channels=["xbb-xdd"], issued_at=1), *auth(c))
-    assert {n for n, one in c.directory.channels.items() if "court" in one.auditors} == {"xaa-xbb"}
+    assert {channel.name for channel in c.directory.channels.values() if "court" in channel.auditors} == {
+        "xaa-xbb"
+    }
     assert c.directory.signer("court", NEW.key_id) == NEW.public
     again = drafts.dismiss_auditor(c.directory, auditor="court", channels=["xbb-xdd"], issued_at=1)
     assert "is not an auditor of 'xbb-xdd'" in str(c.try_add(again, *auth(c)))
     c.add(drafts.dismiss_auditor(c.directory, auditor="court", issued_at=1), *auth(c))
-    assert not any("court" in one.auditors for one in c.directory.channels.values())
+    assert not any("court" in channel.auditors for channel in c.directory.channels.values())
     with pytest.raises(NotEntitled, match="suspended"):
         c.directory.signer("court", NEW.key_id)
     c.add(appoint(c, channels=("xaa-xbb",)), *auth(c))
@@ -402,7 +406,7 @@ def test_auditor_is_appointed_and_dismissed(coalition: Coalition) -> None:
 
 
 def test_key_is_added_by_its_owner(coalition: Coalition) -> None:
-    """A key that an active key and it itself have signed for is in force at once; the newest is sealed to."""
+    """A key that itself and an active key have signed for is active at once, and the newest is used."""
     coalition.add(key_added(coalition), own(coalition), NEW)
     assert coalition.directory.signer(BORDER, NEW.key_id) == NEW.public
     coalition.add(key_added(coalition, INBOX.public, use=KeyUse.RECEIVING), NEW)
@@ -414,7 +418,7 @@ def test_key_is_added_by_its_owner(coalition: Coalition) -> None:
 
 
 def test_number_of_keys_is_bounded(coalition: Coalition) -> None:
-    """A party has at most 32 keys of a use in force."""
+    """A party has at most 32 active keys for one use."""
     for i in range(31):
         key = signing_key(f"key {i}")
         coalition.add(key_added(coalition, key.public), own(coalition), key)
@@ -425,7 +429,7 @@ def test_number_of_keys_is_bounded(coalition: Coalition) -> None:
 
 @pytest.mark.parametrize(("hours", "in_force"), [(71.9, False), (72.1, True)])
 def test_recovery_waits_72_hours(coalition: Coalition, hours: float, in_force: bool) -> None:
-    """A key by the authority alone stands in the open for 72 hours of append time (ATTACKS 12)."""
+    """A key that only the authority signed for is pending for 72 hours of append time (ATTACKS 12)."""
     coalition.add(recovered(coalition), *auth(coalition, NEW))
     (pending,) = coalition.directory.pending
     assert (pending.party, pending.key_id) == (BORDER, NEW.key_id)
@@ -441,14 +445,14 @@ def test_recovery_waits_72_hours(coalition: Coalition, hours: float, in_force: b
 
 
 def test_recovered_key_signs_the_first_statement_after_72_hours(coalition: Coalition) -> None:
-    """The very message appended after 72 hours may be signed with the recovered key."""
+    """The first message that is appended after 72 hours may be signed with the recovered key."""
     coalition.add(recovered(coalition), *auth(coalition, NEW))
     coalition.advance(hours=72)
     coalition.add(key_added(coalition, INBOX.public, use=KeyUse.RECEIVING), NEW)
 
 
 def test_agency_revokes_a_recovery_that_it_did_not_ask_for(coalition: Coalition) -> None:
-    """Within the 72 hours the agency revokes the key, and it never takes effect (ATTACKS 12)."""
+    """A pending key never takes effect when its agency revokes it within the 72 hours (ATTACKS 12)."""
     coalition.add(recovered(coalition), *auth(coalition, NEW))
     coalition.add(revoked(coalition, NEW.key_id), own(coalition))
     assert coalition.directory.pending == ()
@@ -459,14 +463,14 @@ def test_agency_revokes_a_recovery_that_it_did_not_ask_for(coalition: Coalition)
 
 
 def test_time_does_not_go_back(coalition: Coalition) -> None:
-    """A log whose clock is put back does not date an announcement back."""
+    """An announcement is not dated back by a log whose clock is put back."""
     coalition.add(recovered(coalition), *auth(coalition, NEW), at=coalition.now - 3 * DAY_US)
     (pending,) = coalition.directory.pending
     assert pending.active_at == coalition.history.at(coalition.history.size - 1).clock + 3 * DAY_US
 
 
 def test_key_is_retired_a_day_after_its_successor(coalition: Coalition) -> None:
-    """A day after its successor came a key may go; what it vouched for stays."""
+    """A key may be retired a day after its successor was added, and keys that it vouched for stay."""
     coalition.add(key_added(coalition), own(coalition), NEW)
     statement = retired(coalition, own(coalition).key_id, NEW.key_id)
     assert "less than a day ago" in str(coalition.try_add(statement, NEW))
@@ -487,9 +491,10 @@ def test_key_is_retired_a_day_after_its_successor(coalition: Coalition) -> None:
 
 
 def test_revocation_takes_what_a_key_alone_vouched_for(coalition: Coalition) -> None:
-    """What the key vouched for before stays; what it vouched for since, and that in turn, falls."""
+    """A revoked key takes the keys that it alone vouched for since, and their keys in turn."""
     early, thief, thief_2, shared = (signing_key(n) for n in ("early", "thief", "thief 2", "shared"))
-    c, key = coalition, own(coalition)
+    c = coalition
+    key = own(coalition)
     c.add(key_added(c, early.public), key, early)
     since = c.directory.size
     c.add(key_added(c, thief.public), key, thief)
@@ -498,7 +503,7 @@ def test_revocation_takes_what_a_key_alone_vouched_for(coalition: Coalition) -> 
     c.add(key_added(c, shared.public), key, early, shared)
     c.add(revoked(c, key.key_id, since=since), early)
     held = c.directory.parties[BORDER].keys
-    states = {one: held[one.key_id].state for one in (key, early, thief, thief_2, shared)}
+    states = {added: held[added.key_id].state for added in (key, early, thief, thief_2, shared)}
     fallen = [KeyState.REVOKED, KeyState.ACTIVE, KeyState.REVOKED, KeyState.REVOKED, KeyState.ACTIVE]
     assert list(states.values()) == fallen
     assert c.directory.receiving_key(BORDER) == (c.receiving[BORDER].key_id, c.receiving[BORDER].public)
@@ -513,7 +518,7 @@ def test_revocation_takes_what_a_key_alone_vouched_for(coalition: Coalition) -> 
 
 
 def test_key_is_revoked_by_itself_and_by_the_authority(coalition: Coalition) -> None:
-    """A stolen key can be revoked by whoever holds it, and by the authority."""
+    """A stolen key can be revoked by the key itself and by the authority."""
     coalition.add(revoked(coalition, own(coalition).key_id, since=coalition.directory.size), own(coalition))
     with pytest.raises(NotEntitled, match="is revoked"):
         coalition.directory.signer(BORDER, own(coalition).key_id)
@@ -525,8 +530,9 @@ def test_key_is_revoked_by_itself_and_by_the_authority(coalition: Coalition) -> 
 
 
 def test_a_retired_key_revokes_nothing(coalition: Coalition) -> None:
-    """Who finds an old, retired key cannot revoke it since the beginning, and all later keys with it."""
-    c, old = coalition, own(coalition)
+    """A retired key that somebody finds cannot revoke itself, nor the later keys with it."""
+    c = coalition
+    old = own(coalition)
     c.add(key_added(c), old, NEW)
     c.advance(hours=25)
     c.add(retired(c, old.key_id, NEW.key_id), NEW)
@@ -538,33 +544,35 @@ def test_a_retired_key_revokes_nothing(coalition: Coalition) -> None:
 
 
 def test_a_long_chain_of_keys_falls_at_once(coalition: Coalition, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys of which each vouched for the next fall in one pass, not in one for each."""
-    c, key = coalition, own(coalition)
+    """A long chain of keys, each of which vouched for the next one, falls in one pass."""
+    c = coalition
+    key = own(coalition)
     chain = [key, *(signing_key(f"chain {i}") for i in range(200))]
     for voucher, added in pairwise(chain):
         c.add(key_added(c, added.public), voucher, added)
         c.add(revoked(c, voucher.key_id, since=c.directory.size), added)
     asked = 0
 
-    def counted(one: Key, among: Map[bytes, Key]) -> bool:
+    def counted(checked: Key, among: Map[bytes, Key]) -> bool:
         nonlocal asked
         asked += 1
-        return stands_on_nothing(one, among)
+        return has_lost_vouchers(checked, among)
 
-    stands_on_nothing = keys._has_lost_vouchers
+    has_lost_vouchers = keys._has_lost_vouchers
     monkeypatch.setattr(keys, "_has_lost_vouchers", counted)
     c.add(revoked(c, key.key_id), chain[-1])
-    fallen = [one for one in c.directory.parties[BORDER].keys.values() if one.vouchers]
-    assert all(one.untrusted_from == one.added_size for one in fallen)
+    fallen = [added for added in c.directory.parties[BORDER].keys.values() if added.vouchers]
+    assert all(added.untrusted_from == added.added_size for added in fallen)
     assert asked <= 2 * len(chain)
 
 
 def test_a_party_adds_so_many_keys_and_is_still_recovered(
     coalition: Coalition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A party cannot have everybody look through keys without end; the authority can still recover it."""
+    """A party cannot add keys without end, and the authority can still recover it."""
     monkeypatch.setattr(changes, "MAX_KEYS", 3)
-    c, key = coalition, own(coalition)
+    c = coalition
+    key = own(coalition)
     for name in ("one", "two"):
         extra = signing_key(name)
         c.add(key_added(c, extra.public), key, extra)
@@ -574,14 +582,14 @@ def test_a_party_adds_so_many_keys_and_is_still_recovered(
 
 
 def test_revoked_yesterday_is_not_unsigned(coalition: Coalition) -> None:
-    """Whoever asks the directory of a size before the revocation finds the key in force."""
+    """A revoked key is still active in the directory of a size before its revocation."""
     size = coalition.directory.size
     coalition.add(revoked(coalition, own(coalition).key_id), own(coalition))
     assert coalition.history.at(size).signer(BORDER, own(coalition).key_id) == own(coalition).public
 
 
 def test_service_key_with_an_old_one(coalition: Coalition) -> None:
-    """A service's new key that an old one of its role has signed for is in force at once."""
+    """A new key of a service is active at once when an old key of its role has signed for it."""
     coalition.add(announced(coalition), *auth(coalition, NEW, own(coalition, KAS)))
     assert coalition.directory.signer(KAS, NEW.key_id) == NEW.public
     assert coalition.directory.kas_name == KAS
@@ -590,24 +598,27 @@ def test_service_key_with_an_old_one(coalition: Coalition) -> None:
 
 
 def test_another_kas_waits_72_hours(coalition: Coalition) -> None:
-    """The authority's own KAS stands in the open for 72 hours before it is the KAS (ATTACKS 12)."""
+    """A KAS that only the authority signed for is pending for 72 hours (ATTACKS 12)."""
     c = coalition
     c.add(announced(c, service="puppet"), *auth(c, NEW))
     c.add(announced(c, INBOX.public, service="puppet", use=KeyUse.RECEIVING), *auth(c))
-    assert [one.party for one in c.directory.pending] == ["puppet", "puppet"]
+    assert [entry.party for entry in c.directory.pending] == ["puppet", "puppet"]
     assert c.directory.kas_name == KAS
-    assert KAS in {one.name for one in c.directory.recipients("xaa-xbb", "access")}
+    assert KAS in {recipient.name for recipient in c.directory.recipients("xaa-xbb", "access")}
     error = c.try_add(announced(c, NEWER.public, service="puppet"), *auth(c, NEWER, NEW))
     assert isinstance(error, SignatureInvalid)
     c.advance(hours=72)
     c.append(b"")
     assert c.directory.kas_name == "puppet"
-    assert {one.name for one in c.directory.recipients("xaa-xbb", "access")} == {AUDITOR, "puppet"}
+    assert {recipient.name for recipient in c.directory.recipients("xaa-xbb", "access")} == {
+        AUDITOR,
+        "puppet",
+    }
     assert all(channel.needs_new_epoch for channel in c.directory.channels.values())
 
 
 def test_pending_kas_is_revoked_by_the_authority(coalition: Coalition) -> None:
-    """A pending service key can be revoked; the KAS stays who it was."""
+    """The authority can revoke a pending service key, and the KAS stays the one in charge."""
     c = coalition
     c.add(announced(c, service="puppet"), *auth(c, NEW))
     statement = replace(revoked(c, NEW.key_id, by_authority=True), agency="puppet")
@@ -618,7 +629,7 @@ def test_pending_kas_is_revoked_by_the_authority(coalition: Coalition) -> None:
 
 
 def test_intake_keys(coalition: Coalition) -> None:
-    """The KAS announces intake keys up to 15 days ahead; the first for a day counts."""
+    """The KAS announces intake keys up to 15 days ahead, and the first key of a day counts."""
     day = coalition.day + 15
     coalition.add(intake(coalition, day), own(coalition, KAS))
     found = coalition.directory.intake_key(day)
@@ -629,8 +640,9 @@ def test_intake_keys(coalition: Coalition) -> None:
 
 
 def test_intake_keys_fall_with_the_key_that_vouched(coalition: Coalition) -> None:
-    """A revoked KAS key takes its intake keys along, and others may be announced for the days."""
-    c, day = coalition, coalition.day + 5
+    """A revoked KAS key takes its intake keys with it, and their days may get other keys."""
+    c = coalition
+    day = c.day + 5
     c.add(announced(c), *auth(c, NEW, own(c, KAS)))
     since = c.directory.size
     c.add(intake(c, day), own(c, KAS))

@@ -57,7 +57,9 @@ def genesis(case: Case, statement: Genesis) -> Directory:
     before = case.before
     # Stands against a second genesis, with which an operator would put its own authority in place.
     if before.size != 0:
-        raise NotEntitled("this directory has a first message already, and only that one can be the genesis")
+        raise NotEntitled(
+            f"the genesis must be the first message of the directory, not message {before.size + 1}"
+        )
     # Stands against another coalition, such as an exercise, that is shown in place of this one.
     if before.pinned is not None and case.digest != before.pinned:
         raise NotEntitled(

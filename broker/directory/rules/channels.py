@@ -1,7 +1,7 @@
 """Rules for channels: how they are opened and closed, and how members join and leave.
 
-The authority opens and closes channels and may remove members. It cannot add a member: whoever joins a
-channel needs the consent of the members, by the rule with which the channel was opened.
+The authority opens and closes channels and may remove members. It cannot add a member: an agency
+that joins needs the consent of the members, by the rule with which the channel was opened.
 """
 
 from __future__ import annotations

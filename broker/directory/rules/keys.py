@@ -11,7 +11,7 @@ The new key signs only when it is a signing key, because a receiving key cannot 
 role takes effect at once: nobody can be pushed aside by it. Time is append time.
 
 The 72 hours stand against k holders of the authority who act alone: a key of their making stands in the
-open for three days, and whoever owns the name can revoke it before it takes effect.
+open for three days, and the owner of the name can revoke it before it takes effect.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def key_added(case: Case, statement: KeyAdded) -> Directory:
 
     A key by recovery takes effect 72 hours later.
     """
-    before, name = case.before, statement.agency
+    before = case.before
+    name = statement.agency
     party = before.agency(name) or before.auditor(name)
     if party is None:
         raise NotEntitled(f"there is no agency or auditor {name[:80]!r}")
@@ -149,7 +150,8 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
     revocation of the same key, never after it. Statements that were judged before stay as they were judged:
     a revocation unsigns nothing.
     """
-    before, name = case.before, statement.agency
+    before = case.before
+    name = statement.agency
     party = before.parties.get(name)
     if party is None:
         raise NotEntitled(f"nobody in the directory is called {name[:80]!r}")
