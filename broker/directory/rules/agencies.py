@@ -132,7 +132,7 @@ def _with_new_party(
     check_text(statement.name, "name for people")
     signing = make_key(before, statement.signing_key, KeyUse.SIGNING, now=case.now)
     # Proof of possession: the new key signs. Else the authority, or a party that had itself admitted, could
-    # take the public key of somebody else for its own and claim what that one signs.
+    # take the public key of somebody else for its own and claim what its owner signs.
     case.signed_by_authority({signing.key_id: signing.public})
     receiving = make_key(before, statement.receiving_key, KeyUse.RECEIVING, now=case.now)
     party = Party(name=name, kind=kind, title=statement.name, suspended=False, keys=Map())

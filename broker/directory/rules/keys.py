@@ -100,7 +100,7 @@ def key_added(case: Case, statement: KeyAdded) -> Directory:
         raise FormatError(f"'{name}' cannot have an intake key, only the key access service has them")
     key = make_key(before, statement.public_key, statement.use, now=case.now)
     # Proof of possession: a new signing key signs its own registration. Else a party could take somebody
-    # else's public key for its own and claim what that one signs.
+    # else's public key for its own and claim what its owner signs.
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
     if statement.recovery:
         # A suspended party can be recovered too. The key of its recovery still signs nothing before the
@@ -259,7 +259,7 @@ def _service_key_announced(case: Case, statement: ServiceKeyAnnounced, party: Pa
         raise NotEntitled(f"the first key of a {party.kind} must be a signing key")
     key = make_key(before, statement.public_key, statement.use, now=case.now)
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
-    # A pending key of the role is no old key: else a puppet could sign itself out of its 72 hours.
+    # A pending key of the role is not an old key: else a puppet could sign itself out of its 72 hours.
     old = {known.key_id: known.public for known in of_role if known.state is KeyState.ACTIVE}
     signers = case.signed_by_authority(itself, optional=old)
     # Keys of the role that are all revoked still make a new one wait. Else k holders could revoke the
