@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from broker.cli.demo.leavings import write_readme
+from broker.cli.demo.readme import write_readme
 from support.command_line import Transcript, ftf_broker
 
 CHAPTERS = [
@@ -25,7 +25,7 @@ CHAPTERS = [
     "3. A justice team's feed",
     "4. The child protection agency's feed",
     "5. A consultation",
-    "6. Three that are denied",
+    "6. Three requests that are denied",
     "7. The auditor replays",
     "8. A forger is found out",
 ]

@@ -1,4 +1,4 @@
-"""What the agencies of the demo do: publish files, subscribe, consult, and ask for what they may not have."""
+"""What the agencies of the demo do: they publish files, subscribe, find a record and consult it."""
 
 from __future__ import annotations
 
@@ -33,18 +33,19 @@ __all__ = ["Actor", "FeedResult", "Found", "PublishResult", "Wish", "consultatio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishResult:
-    """What came of a file: records that are durable, rows rejected with every reason."""
+    """What became of a file: counts of durable records, and the rejected rows with every reason."""
 
     plan: PublishPlan
     published: int
     batches: int
     collected: int
     rejects: tuple[tuple[int, tuple[str, ...]], ...]
+    """Numbers of rejected rows, and what is wrong with each."""
 
 
 @dataclass(slots=True, kw_only=True)
 class FeedResult:
-    """What a subscription came to: the records delivered, and why others were not."""
+    """What a subscription delivered, and how many records were denied for which reason."""
 
     delivered: list[Delivered] = field(default_factory=list)
     denied: Counter[str] = field(default_factory=Counter)
@@ -52,7 +53,7 @@ class FeedResult:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A record in a verified batch; its body is locked."""
+    """A record in a verified batch. Its body is still locked."""
 
     batch: VerifiedBatch
     index: int
@@ -60,7 +61,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """Which record somebody looks for: by what its manifest says, which members can see."""
+    """A record that somebody looks for, by the terms that every member can see in its manifest."""
 
     channel: str
     topic: str
@@ -68,7 +69,7 @@ class Wish:
     code: HandlingCode | None = None
 
     def fits(self, terms: RecordTerms) -> bool:
-        """Tell whether a record's terms are those wished for."""
+        """Tell whether a record's terms are those that are wished for."""
         return self.purpose in (None, terms.purpose) and (
             self.code is None or self.code in terms.handling.codes
         )
@@ -76,7 +77,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """One agency at work, with the key access service that it asks."""
+    """An agency at work, and the key access service that it asks."""
 
     world: World
     session: Session
@@ -85,13 +86,14 @@ class Actor:
     @classmethod
     @asynccontextmanager
     async def enter(cls, world: World, name: str, kas: KeyAccess) -> AsyncIterator[Actor]:
-        """The agency of this name, at work until it leaves."""
+        """Open the session of the agency of this name, until the block ends."""
         async with open_session(world.profiles[name]) as session:
             yield cls(world, session, kas)
 
     async def publish(self, plan: PublishPlan) -> PublishResult:
-        """Publish a file; rows that break a rule are written beside it, the rest goes out."""
-        session, examples = self.session, self.world.examples
+        """Publish a file. Rows that break a rule are written to a file of rejects beside it."""
+        session = self.session
+        examples = self.world.examples
         source = InputFile.open(
             examples / plan.file,
             record_type=plan.record_type,
@@ -100,7 +102,8 @@ class Actor:
             store=session.store,
         )
         channel = session.directory.channels[plan.channel]
-        today, tickets = datetime.now(UTC).date(), []
+        today = datetime.now(UTC).date()
+        tickets = []
         problems: list[tuple[int, tuple[str, ...]]] = []
         publisher = Publisher(session.participant)
         with Rejects(source.rejects_path) as rejects:
@@ -123,18 +126,19 @@ class Actor:
                 await publisher.flush()
                 published = [await ticket for ticket in tickets]
                 answered = await publisher.collected(published, self.kas)
-        collected = sum(one.status is CollectionStatus.COLLECTED for one in answered)
+        collected = sum(batch.status is CollectionStatus.COLLECTED for batch in answered)
         return PublishResult(
             plan=plan,
             published=len(published),
-            batches=len({one.batch_id for one in published}),
+            batches=len({record.batch_id for record in published}),
             collected=collected,
             rejects=tuple(problems),
         )
 
     async def feed(self, ground: Ground, record_types: tuple[str, ...] | None = None) -> FeedResult:
-        """Everything that a subscription delivers up to now; its position is kept in the agency's state."""
-        session, result = self.session, FeedResult()
+        """Read everything that a subscription delivers up to now, and keep its position for the next time."""
+        session = self.session
+        result = FeedResult()
         state = session.profile.state
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
         subscriber = Subscriber(
@@ -156,7 +160,7 @@ class Actor:
         return result
 
     async def find(self, wish: Wish) -> Found:
-        """The first record that fits, by its manifest: members and auditors see as much, and no more."""
+        """Return the first record whose terms fit. Raises UsageError when there is none."""
         participant = self.session.participant
         channel = participant.directory.channels[wish.channel]
         reader = participant.reader(channel, wish.topic)
@@ -186,7 +190,7 @@ class Actor:
 
 
 def disclosure(channel: str, purpose: Purpose, mandate: str, *, why: str, basis: str) -> Ground:
-    """A system's ground: the agency's officer has signed for it once, in the channel's mandate."""
+    """Return the ground of a system, which reads under a mandate of the channel and without a person."""
     return Ground(
         channel=channel,
         purpose=purpose,
@@ -199,7 +203,7 @@ def disclosure(channel: str, purpose: Purpose, mandate: str, *, why: str, basis:
 def consultation(
     channel: str, purpose: Purpose, *, person: str, role: str, basis: str, case: str, why: str
 ) -> Ground:
-    """A person's ground: who, why, by which law, for which case."""
+    """Return the ground of a person, who reads for one case."""
     return Ground(
         channel=channel,
         purpose=purpose,

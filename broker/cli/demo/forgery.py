@@ -1,4 +1,7 @@
-"""The demo's forger: a copy of the log, whatever kind it is, in which one bit of one record differs."""
+"""The forgery of the demo: a copy of the log in which one bit of one record differs.
+
+The copy is an SQLite file, whatever log the demo plays on.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +22,21 @@ from broker.verify.violations import Place
 __all__ = ["Forgery", "forge"]
 
 _PLACE = Place("returns", 0, 2)
-"""The second body of the first batch of returns: a child's record."""
+"""The message that is altered: the second body of the first batch of returns, which is about a child."""
 
 _INSERT = "INSERT INTO message(topic, partition, offset, key, value, appended_at) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
 class Forgery:
-    """Where the copy was altered, and the auditor's profile that looks at it."""
+    """A forged copy: the place that was altered, and a profile of the auditor for this copy."""
 
     place: Place
     profile: Profile
 
 
 async def forge(world: World) -> Forgery:
-    """Copy the log into the folder ``forged`` with one bit flipped; the real log is only read."""
+    """Copy the log into the folder ``forged``, with one bit flipped. The real log is only read."""
     folder = world.folder / "forged"
     folder.mkdir(mode=0o700)
     copy = folder / "log.db"
@@ -49,12 +52,13 @@ async def forge(world: World) -> Forgery:
 
 
 async def _copy(real: Log, prefix: str, copy: Path) -> None:
-    """Write the rows as they are, times included: the log itself would stamp its own."""
+    """Copy every message, its append time included."""
+    # Straight into the file: an append would stamp its own time, which would be a difference of its own.
     topics = (*default_store().topics, "access")
-    partitions = [DIRECTORY, *(Partition(topic, one.number) for topic in topics for one in CHANNELS)]
+    partitions = [DIRECTORY, *(Partition(topic, channel.number) for topic in topics for channel in CHANNELS)]
     with closing(sqlite3.connect(copy)) as database, database:
         for partition in partitions:
-            rows = [_row(prefix, partition, one) async for one in real.read(partition, 0)]
+            rows = [_row(prefix, partition, message) async for message in real.read(partition, 0)]
             database.executemany(_INSERT, rows)
 
 

@@ -1,4 +1,8 @@
-"""The demo's first act: a folder, a log, everybody's keys, the coalition and its channels."""
+"""The founding of the demo's coalition: a folder, a log, everybody's keys, the directory and the channels.
+
+Everything is done by the functions behind ``init``, ``agency add`` and the like, so that the demo shows
+nothing that users could not do themselves.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +46,11 @@ from broker.wire.manifest import Signed
 __all__ = ["examples_folder", "found_world", "make_folder", "with_own_prefix"]
 
 _CEILING_DAYS = 1825
+"""Days for which records may be kept at most: five years."""
 
 
 def examples_folder() -> Path:
-    """The example files: beside the package in a wheel, at the root in a source tree."""
+    """Return the folder of example files: beside the package in a wheel, at the root in a source tree."""
     package = Path(broker.__file__).parent
     for folder in (package / "_examples", package.parent / "examples"):
         if (folder / FILES[0].file).is_file():
@@ -54,7 +59,7 @@ def examples_folder() -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the demo's folder; UsageError unless it is new or empty."""
+    """Make the demo's folder. Raises UsageError unless the folder is new or empty."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -66,7 +71,10 @@ def make_folder(folder: Path) -> None:
 
 
 def with_own_prefix(url: str) -> str:
-    """The URL of a Kafka with a prefix of this demo's own, unless it has one: so brokers hold many demos."""
+    """Return the URL of a log, with a prefix of this demo's own if it is a Kafka and the URL names none.
+
+    Without a prefix, a second demo on the same brokers would find a coalition there already.
+    """
     parts = urlsplit(url)
     if parts.scheme != "kafka" or "prefix" in dict(parse_qsl(parts.query)):
         return url
@@ -75,19 +83,22 @@ def with_own_prefix(url: str) -> str:
 
 
 async def found_world(folder: Path, url: str) -> World:
-    """Found the coalition in a folder that ``make_folder`` made."""
+    """Found the coalition of the demo, with all its participants and channels.
+
+    The folder must be one that ``make_folder`` made.
+    """
     shutil.copytree(
         examples_folder(), folder / "examples", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
     )
-    phrase = _passphrase_file(folder / AUTHORITY)
+    passphrase_file = _passphrase_file(folder / AUTHORITY)
     authority = await found(
         COALITION,
-        KeyFolder.create(folder / AUTHORITY / "keys", phrase.read_bytes()),
+        KeyFolder.create(folder / AUTHORITY / "keys", passphrase_file.read_bytes()),
         folder=folder / AUTHORITY,
         url=url,
         count=KEYS,
         threshold=THRESHOLD,
-        passphrase_file=phrase,
+        passphrase_file=passphrase_file,
     )
     profiles = {AUTHORITY: authority}
     for name, (role, _) in PARTICIPANTS.items():
@@ -110,7 +121,10 @@ async def found_world(folder: Path, url: str) -> World:
 
 
 def _passphrase_file(home: Path) -> Path:
-    """A passphrase of its own for each participant, in a file: an exercise's keys, and nobody asks for it."""
+    """Make a participant's folder with a file that holds a passphrase of its own.
+
+    This is for an exercise: the commands that the demo suggests must run without a question.
+    """
     home.mkdir(mode=0o700)
     path = home / "passphrase"
     write_private(path, secrets.token_urlsafe(18).encode())
@@ -119,7 +133,7 @@ def _passphrase_file(home: Path) -> Path:
 
 @asynccontextmanager
 async def _everybody(world: World) -> AsyncIterator[dict[str, Session]]:
-    """Everybody's session on one log and one reading of the directory."""
+    """Open a session for each participant, all on one log and one reading of the directory."""
     async with open_session(world.profiles[AUTHORITY]) as first:
         yield {
             name: Session(profile, first.log, first.follower, first.store)
@@ -136,12 +150,13 @@ async def _admit_all(sessions: dict[str, Session]) -> None:
 
 def _countersigned(authority: Session, statements: Sequence[Signed]) -> list[Signed]:
     signing = authority.signing_keys()
-    return [sign_as(authority.directory, one, AUTHORITY, signing) for one in statements]
+    return [sign_as(authority.directory, signed, AUTHORITY, signing) for signed in statements]
 
 
 async def _open_channel(sessions: dict[str, Session], plan: ChannelPlan) -> None:
-    """The authority opens it, its first member publishes keys, the key access service confirms them."""
-    authority, member = sessions[AUTHORITY], sessions[plan.members[0]]
+    """Open a channel: the authority states it, a member publishes its keys, the service confirms them."""
+    authority = sessions[AUTHORITY]
+    member = sessions[plan.members[0]]
     opened = drafts.open_channel(
         authority.directory,
         channel=plan.name,

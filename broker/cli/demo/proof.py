@@ -1,4 +1,4 @@
-"""The auditor of the demo: a replay of both logs, as numbers and words."""
+"""What the demo's auditor proves: a replay of both logs, in numbers and words."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Audit", "replay"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What a replay found."""
+    """What a replay counted, and the violations that it found."""
 
     verified: bool
     records: int
@@ -27,21 +27,24 @@ class Audit:
     rows: tuple[tuple[str, str, str], ...]
     """Each violation as place, what it is, and the place that it follows from."""
     roots: tuple[Place, ...]
-    """Where the violations are that follow from no other."""
+    """The places of the violations that follow from no other."""
 
 
 async def replay(profile: Profile) -> Audit:
-    """Replay every channel with this auditor's keys."""
+    """Replay every channel with the keys of this auditor."""
     async with open_session(profile) as session:
         report = await replay_logs(session.participant)
-    found = [one.violation for one in report.violations]
+    violations = [listed.violation for listed in report.violations]
     return Audit(
         verified=report.verified,
         records=report.counts.records,
         manifests=report.counts.manifests,
         access_entries=report.counts.access_entries,
         violations=report.violation_count,
-        lines=tuple(violation_line(one) for one in found),
-        roots=tuple(one.place for one in found if one.caused_by is None),
-        rows=tuple((str(one.place), KINDS[one.kind], str(one.caused_by or "")) for one in found),
+        lines=tuple(violation_line(violation) for violation in violations),
+        roots=tuple(violation.place for violation in violations if violation.caused_by is None),
+        rows=tuple(
+            (str(violation.place), KINDS[violation.kind], str(violation.caused_by or ""))
+            for violation in violations
+        ),
     )

@@ -1,4 +1,7 @@
-"""The story that the demo plays, act by act, and what it counts."""
+"""The story of the demo, chapter by chapter, and what it counts.
+
+Each method of ``Story`` plays one chapter and then tells it, in the order in which they stand here.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.access.client import KeyAccess
-from broker.cli.demo.acts import Actor, Found, PublishResult, Wish, consultation, disclosure
+from broker.cli.demo.acts import Actor, FeedResult, Found, PublishResult, Wish, consultation, disclosure
 from broker.cli.demo.forgery import Forgery, forge
 from broker.cli.demo.founding import found_world
+from broker.cli.demo.narrator import Narrator
 from broker.cli.demo.proof import Audit, replay
-from broker.cli.demo.teller import Teller
 from broker.cli.demo.world import (
     AUDITOR,
     CHANNELS,
@@ -34,13 +37,17 @@ from broker.wire.terms import HandlingCode, Purpose
 __all__ = ["Story"]
 
 _SHOWN = ("type", "attention", "purpose", "handling", "issued by")
+"""Rows of the consulted record that are shown; all of them would be too long for a story."""
 
 
 @dataclass(slots=True)
 class Story:
-    """The acts, in their order, and what they count."""
+    """The chapters, and what has been counted so far.
 
-    teller: Teller
+    The counts are written by the chapters alone; ``consulted`` is the id of the record that chapter 5 read.
+    """
+
+    narrator: Narrator
     published: int = 0
     rejected: int = 0
     delivered: int = 0
@@ -48,58 +55,63 @@ class Story:
     consulted: str = ""
 
     async def found(self, folder: Path, log: str) -> World:
-        """Act 1."""
+        """Play chapter 1: the authority founds the coalition and opens its channels."""
         world = await found_world(folder, log)
-        tell = self.teller
-        tell.chapter(
+        self.narrator.chapter(
             "Four states found a coalition",
-            f"{', '.join(STATES.values())}: an authority of three keys, of which two sign together, "
-            f"admits {len(_agencies())} agencies, a key access service and an auditor, each with keys of "
-            "its own. It opens channels; their keys come from a member, never from the authority.",
-        )
-        rows = [
-            (one.name, str(len(one.members)), ", ".join(one.record_types), ", ".join(one.purposes))
-            for one in CHANNELS
-        ]
-        tell.table(("channel", "members", "records", "purposes"), rows, right=("members",))
-        return world
-
-    async def publish(self, world: World, kas: KeyAccess) -> None:
-        """Act 2."""
-        results = []
-        for plan in FILES:
-            async with Actor.enter(world, plan.agency, kas) as actor:
-                results.append(await actor.publish(plan))
-        self.published = sum(one.published for one in results)
-        self.rejected = sum(len(one.rejects) for one in results)
-        self.teller.chapter(
-            "They publish",
-            "A repatriation batch of 100 people, half of them children, and what police, courts and "
-            "rehabilitation know. Names and passport numbers stay in the files: the mapping drops them. "
-            "Each batch is signed once, and each record locked under a key that nobody holds alone.",
+            f"The states are {_and(list(STATES.values()))}. Their authority has three keys, of which two "
+            f"must sign together. It admits {_agency_count()} agencies, a key access service and an auditor, "
+            "and each of them has made its own keys. It opens channels, whose keys come from a member, never "
+            "from the authority.",
         )
         rows = [
             (
-                one.plan.agency,
-                one.plan.channel,
-                one.plan.file,
-                str(one.published),
-                str(len(one.rejects)),
+                channel.name,
+                str(len(channel.members)),
+                ", ".join(channel.record_types),
+                ", ".join(channel.purposes),
             )
-            for one in results
+            for channel in CHANNELS
+        ]
+        self.narrator.table(("channel", "members", "records", "purposes"), rows, right=("members",))
+        return world
+
+    async def publish(self, world: World, kas: KeyAccess) -> None:
+        """Play chapter 2: the agencies publish their files."""
+        results: list[PublishResult] = []
+        for plan in FILES:
+            async with Actor.enter(world, plan.agency, kas) as actor:
+                results.append(await actor.publish(plan))
+        self.published = sum(result.published for result in results)
+        self.rejected = sum(len(result.rejects) for result in results)
+        self.narrator.chapter(
+            "They publish",
+            "The agencies publish the return of 100 people, half of them children, and what police, courts "
+            "and rehabilitation know. Names and passport numbers stay in the files: the mapping drops them. "
+            "Each batch is signed once, and each record is locked under a key that nobody holds alone.",
+        )
+        rows = [
+            (
+                result.plan.agency,
+                result.plan.channel,
+                result.plan.file,
+                str(result.published),
+                str(len(result.rejects)),
+            )
+            for result in results
         ]
         columns = ("agency", "channel", "file", "published", "rejected")
-        self.teller.table(columns, rows, right=("published", "rejected"))
+        self.narrator.table(columns, rows, right=("published", "rejected"))
         self._tell_rejects(results)
 
     def _tell_rejects(self, results: Sequence[PublishResult]) -> None:
-        for one in results:
-            for line, problems in one.rejects:
+        for result in results:
+            for line, problems in result.rejects:
                 more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
-                self.teller.bad(f"rejected, row {line}: {_short(problems[0])}{more}")
+                self.narrator.bad(f"rejected, row {line}: {_short(problems[0])}{more}")
 
     async def justice_feed(self, world: World, kas: KeyAccess) -> None:
-        """Act 3."""
+        """Play chapter 3: a ministry of justice subscribes under its mandate."""
         ground = disclosure(
             "xbb-xdd",
             Purpose.PROSECUTION,
@@ -107,21 +119,18 @@ class Story:
             why="nightly feed of the court registry",
             basis="Mutual Legal Assistance Treaty, article 3",
         )
-        async with Actor.enter(world, COURTS.agency, kas) as actor:
-            feed = await actor.feed(ground)
-        self._count(len(feed.delivered), feed.denied)
-        measures = Counter(str(one.record.body.get("measure")) for one in feed.delivered)
-        self.teller.chapter(
+        feed = await self._feed(world, COURTS.agency, kas, ground)
+        measures = Counter(str(item.record.body.get("measure")) for item in feed.delivered)
+        self.narrator.chapter(
             "A justice team's feed",
             f"The ministry of justice of Dorvale subscribes under its mandate {COURTS.ref}. Before "
-            "anything is unlocked, the key access service has written down who reads what, and why.",
+            "anything is unlocked, the key access service has logged who reads what, and why.",
         )
-        listed = ", ".join(f"{count} {name.lower()}" for name, count in measures.most_common())
-        self.teller.good(f"{len(feed.delivered)} measures delivered: {listed}")
+        self.narrator.good(f"{len(feed.delivered)} measures delivered: {_listed(measures)}")
         self._tell_denied(feed.denied)
 
     async def protection_feed(self, world: World, kas: KeyAccess) -> None:
-        """Act 4."""
+        """Play chapter 4: a child protection agency reads what was shared for children only."""
         ground = disclosure(
             "repatriation",
             Purpose.CHILD_PROTECTION,
@@ -129,21 +138,31 @@ class Story:
             why="preparing the reception of children",
             basis="Child Protection Act of Cassarine, section 4",
         )
-        async with Actor.enter(world, PROTECTION.agency, kas) as actor:
-            feed = await actor.feed(ground, ("ReturnEvent",))
-        self._count(len(feed.delivered), feed.denied)
-        ages = Counter(str(one.record.body["subject"]["age_band"]) for one in feed.delivered)
-        self.teller.chapter(
+        feed = await self._feed(world, PROTECTION.agency, kas, ground, ("ReturnEvent",))
+        ages = Counter(str(item.record.body["subject"]["age_band"]) for item in feed.delivered)
+        self.narrator.chapter(
             "The child protection agency's feed",
-            "It reads the returns of children, and those of unknown age, who are protected as children "
-            "are. What was shared for the reintegration of adults is not for it.",
+            "The agency reads the returns of children. It also reads those of people of unknown age, who "
+            "are protected as children are. It cannot read what was shared to reintegrate adults.",
         )
-        listed = ", ".join(f"{count} {name.lower()}" for name, count in ages.most_common())
-        self.teller.good(f"{len(feed.delivered)} returns delivered: {listed}")
+        self.narrator.good(f"{len(feed.delivered)} returns delivered: {_listed(ages)}")
         self._tell_denied(feed.denied)
 
+    async def _feed(
+        self,
+        world: World,
+        agency: str,
+        kas: KeyAccess,
+        ground: Ground,
+        record_types: tuple[str, ...] | None = None,
+    ) -> FeedResult:
+        async with Actor.enter(world, agency, kas) as actor:
+            feed = await actor.feed(ground, record_types)
+        self._count(len(feed.delivered), feed.denied)
+        return feed
+
     async def consult(self, world: World, kas: KeyAccess) -> None:
-        """Act 5."""
+        """Play chapter 5: an officer reads one record."""
         ground = consultation(
             "xaa-xbb",
             Purpose.INVESTIGATION,
@@ -158,25 +177,23 @@ class Story:
         if not isinstance(item, Delivered):
             raise UsageError(f"the demo's consultation was not answered: {item}")
         self._count(1, Counter())
-        self.consulted = dict(record_rows(item))["record"]
-        self.teller.chapter(
+        rows = record_rows(item)
+        self.consulted = dict(rows)["record"]
+        self.narrator.chapter(
             "A consultation",
-            "An officer of Borvenia's police, known to others by a pseudonym only, looks up one report for "
-            "case BV-2026-0815. Who reads and why goes into the access log first, locked there for those "
-            "whom "
-            "the law lets read it: "
-            f"“{ground.details().justification}”",
+            "An officer of Borvenia's police reads one report for case BV-2026-0815. Others know the officer "
+            "by a pseudonym only. Before the report opens, the access log holds who reads it and why, locked "
+            f"for those who may know it by law: “{ground.details().justification}”",
         )
-        self.teller.table(
-            ("field", "value"), [(name, value) for name, value in record_rows(item) if name in _SHOWN]
-        )
+        self.narrator.table(("field", "value"), [row for row in rows if row[0] in _SHOWN])
 
     async def denials(self, world: World, kas: KeyAccess) -> None:
-        """Act 6."""
-        self.teller.chapter(
-            "Three that are denied",
-            "A stranger to a channel, who learns nothing but no; a member with the wrong purpose; and a "
-            "court, where the provider has not permitted it (handling code H1).",
+        """Play chapter 6: three requests that must be denied."""
+        self.narrator.chapter(
+            "Three requests that are denied",
+            "The first comes from an agency outside the channel, which learns nothing but no. The second "
+            "comes from a member with the wrong purpose. The third comes from a court, and the provider "
+            "does not permit use in court (handling code H1).",
         )
         rows = []
         for name, finder, wish, purpose in _DENIALS:
@@ -186,71 +203,43 @@ class Story:
                 reason = await _refused(actor, found, wish.channel, purpose)
             self._count(0, Counter([reason]))
             rows.append((name, wish.channel, purpose.value, reason, reason_meaning(reason).text))
-        self.teller.table(("who", "channel", "purpose", "denied", "because"), rows)
+        self.narrator.table(("who", "channel", "purpose", "denied", "because"), rows)
 
     async def audit(self, world: World) -> Audit:
-        """Act 7."""
+        """Play chapter 7: the auditor replays both logs."""
         audit = await replay(world.profiles[AUDITOR])
-        self.teller.chapter(
+        self.narrator.chapter(
             "The auditor replays",
-            "With keys that open no record, the auditor replays both logs from the first message: every "
-            "signature, every digest, every access, each decided once more.",
+            "The auditor's keys open no record. With them the auditor replays both logs from the first "
+            "message, checks every signature and every digest, and decides every access once more.",
         )
         if audit.verified:
-            self.teller.good(
+            self.narrator.good(
                 f"verified: {audit.records} records in {audit.manifests} batches, {audit.access_entries} "
                 "access entries, 0 violations"
             )
         else:
-            self.teller.bad(f"NOT verified, {audit.violations} violations, which is a bug:")
+            self.narrator.bad(f"NOT verified: {audit.violations} violations. This is a bug of the demo:")
             for line in audit.lines:
-                self.teller.bad(line)
+                self.narrator.bad(line)
         return audit
 
     async def forgery(self, world: World) -> tuple[Forgery, Audit]:
-        """Act 8."""
+        """Play chapter 8: the auditor replays a forged copy of the log."""
         forgery = await forge(world)
         audit = await replay(forgery.profile)
-        self.teller.chapter(
+        self.narrator.chapter(
             "A forger is found out",
-            "Somebody with full access to the disk changes one bit of one child's record, in a copy of the "
-            "log. The auditor replays the copy.",
+            "Somebody who can write to the disk changes one bit of one child's record, in a copy of the log. "
+            "The auditor replays the copy.",
         )
         if audit.roots == (forgery.place,):
-            self.teller.good(f"found, and named: {audit.lines[0]}")
-            self.teller.say("All else that is wrong follows from it, and says so:")
+            self.narrator.good(f"found, and named: {audit.lines[0]}")
+            self.narrator.say("Everything else that is wrong follows from it, and says so:")
         else:
-            self.teller.bad("the manipulation was NOT found as what it is, which is a bug:")
-        self.teller.table(("where", "what is wrong", "follows from"), audit.rows)
+            self.narrator.bad("the manipulation was NOT found at its place. This is a bug of the demo:")
+        self.narrator.table(("where", "what is wrong", "follows from"), audit.rows)
         return forgery, audit
-
-    def summary(self, world: World, audit: Audit, forgery: Forgery, found_out: Audit) -> dict[str, object]:
-        """The answer for a program."""
-        return {
-            "published": self.published,
-            "rejected": self.rejected,
-            "delivered": self.delivered,
-            "denied": self.denied.total(),
-            "denied_by_reason": dict(self.denied),
-            "access_entries": audit.access_entries,
-            "records": audit.records,
-            "manifests": audit.manifests,
-            "verified": audit.verified,
-            "violations": audit.violations,
-            "consulted": self.consulted,
-            "log": world.log,
-            "profiles": {name: str(profile.path) for name, profile in world.profiles.items()},
-            "forged": {
-                "found": found_out.roots == (forgery.place,),
-                "profile": str(forgery.profile.path),
-                "log": forgery.profile.log,
-                "topic": forgery.place.topic,
-                "partition": forgery.place.partition,
-                "offset": forgery.place.offset,
-                "violations": found_out.violations,
-                "lines": list(found_out.lines),
-            },
-        }
 
     def _count(self, delivered: int, denied: Counter[str]) -> None:
         self.delivered += delivered
@@ -258,11 +247,11 @@ class Story:
 
     def _tell_denied(self, denied: Counter[str]) -> None:
         for reason, count in denied.items():
-            self.teller.bad(f"{count} denied, {reason}: {reason_meaning(reason).text}")
+            self.narrator.bad(f"{count} denied, {reason}: {reason_meaning(reason).text}")
 
 
 _DENIALS = (
-    # who, a member who tells it where the record is, which record, for what
+    # The agency that asks, the member that tells it where the record is, the record, and the purpose.
     ("XBB:police", "XBB:justice", Wish(channel="xbb-xdd", topic="justice"), Purpose.PROSECUTION),
     (
         "XCC:border",
@@ -280,7 +269,7 @@ _DENIALS = (
 
 
 async def _refused(actor: Actor, found: Found, channel: str, purpose: Purpose) -> str:
-    """Why the record was not released to this actor."""
+    """Ask for a record that this actor may not have, and return the reason of the denial."""
     ground: Ground = consultation(
         channel,
         purpose,
@@ -292,14 +281,22 @@ async def _refused(actor: Actor, found: Found, channel: str, purpose: Purpose) -
     )
     item = await actor.consult(found, ground)
     if not isinstance(item, NotDelivered):
-        raise UsageError(f"what must be denied was not: {item.place}")
+        raise UsageError(f"the request for {item.place} was answered, expected a denial")
     return str(item.reason)
 
 
-def _agencies() -> list[str]:
-    return [name for name, (role, _) in PARTICIPANTS.items() if role is Role.AGENCY]
+def _agency_count() -> int:
+    return sum(role is Role.AGENCY for role, _ in PARTICIPANTS.values())
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name.lower()}" for name, count in counts.most_common())
 
 
 def _short(problem: str) -> str:
-    """A reason without what was expected and the law: that stands in the file of rejects."""
+    """Return a reason without what was expected and the law, which the file of rejects holds."""
     return problem.split(", expected", 1)[0]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.session import Profile, Role
-from broker.session.profile import slug
 from broker.wire.statements import Mandate
 from broker.wire.terms import Purpose
 
@@ -31,8 +30,10 @@ __all__ = [
 ]
 
 COALITION = "Exercise Amber"
-KEYS, THRESHOLD = 3, 2
-KAS, AUDITOR = "kas", "auditor"
+KEYS = 3
+THRESHOLD = 2
+KAS = "kas"
+AUDITOR = "auditor"
 STATES = {"XAA": "Aldoria", "XBB": "Borvenia", "XCC": "Cassarine", "XDD": "Dorvale"}
 
 PARTICIPANTS: dict[str, tuple[Role, str]] = {
@@ -60,7 +61,7 @@ COURTS = Mandate(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelPlan:
-    """A channel as the authority opens it; the first member publishes its keys."""
+    """A channel that the authority opens. The first of its members publishes its keys."""
 
     name: str
     number: int
@@ -110,7 +111,7 @@ CHANNELS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishPlan:
-    """A file that an agency publishes."""
+    """A file that an agency publishes in a channel."""
 
     agency: str
     channel: str
@@ -157,7 +158,7 @@ FILES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Where the demo plays, and the profiles that it leaves behind."""
+    """The demo's folder, its log, and the profiles of its participants by their names."""
 
     folder: Path
     log: str
@@ -165,9 +166,5 @@ class World:
 
     @property
     def examples(self) -> Path:
-        """The files that the agencies publish, copied to where a person may change them."""
+        """The folder of the files that the agencies publish: copies, which the user may change."""
         return self.folder / "examples"
-
-    def home(self, name: str) -> Path:
-        """The folder of one participant."""
-        return self.folder / slug(name)

@@ -1,4 +1,4 @@
-"""How the demo tells its story: panels and tables on a terminal, plain lines in a pipe."""
+"""The narrator of the demo: panels and tables on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rich.text import Text
 
 from broker.cli.output import out, print_line, print_table
 
-__all__ = ["Teller"]
+__all__ = ["Narrator"]
 
 _WIDTH = 100
-"""Characters of a line of prose; longer ones are hard to read."""
+"""Characters of a line of prose, at most: longer lines are hard to read."""
 
 
 @dataclass(slots=True)
-class Teller:
-    """Tells on stdout, or says nothing at all."""
+class Narrator:
+    """A narrator that writes to stdout, or is silent when a program wants JSON there."""
 
     is_silent: bool = False
     _chapter: int = field(default=0)
 
     def chapter(self, title: str, text: str) -> None:
-        """Begin a chapter: its title, and what happens in it."""
+        """Begin the next chapter, and say what happens in it."""
         self._chapter += 1
         heading = f"{self._chapter}. {title}"
         if self.is_silent:
@@ -50,10 +50,11 @@ class Teller:
         print_line(heading)
         for line in textwrap.wrap(text, _WIDTH):
             print_line(line)
+        # Whoever reads the pipe sees the chapter now, before the next one is played.
         sys.stdout.flush()
 
     def say(self, text: str, *, style: str = "") -> None:
-        """A sentence."""
+        """Print a sentence."""
         if self.is_silent:
             return
         console = out()
@@ -64,22 +65,22 @@ class Teller:
             print_line(line)
 
     def good(self, text: str) -> None:
-        """What went as it should."""
+        """Print what went as it should."""
         self.say(text, style="green")
 
     def bad(self, text: str) -> None:
-        """What was denied, rejected or found out."""
+        """Print what was denied, rejected or found wrong."""
         self.say(text, style="red")
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
     ) -> None:
-        """A table."""
+        """Print a table; ``right`` names the columns of numbers."""
         if not self.is_silent:
             print_table("", columns, rows, right=right)
 
     def commands(self, title: str, commands: Sequence[tuple[str, str]]) -> None:
-        """What to try next; each command stands on a line of its own, whole, to be pasted."""
+        """Print commands to try. Each stands whole on one line, so that it can be pasted."""
         if self.is_silent:
             return
         console = out()

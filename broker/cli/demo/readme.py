@@ -1,4 +1,4 @@
-"""What the demo leaves behind: a folder to be played with, a README in it, and commands to try."""
+"""The README that the demo leaves in its folder, and the commands that it suggests at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["next_commands", "write_readme"]
 
 
 def next_commands(folder: Path, consulted: str) -> list[tuple[str, str]]:
-    """Commands to try; every one works when pasted."""
+    """Return commands to try, each with what it is for. A test runs every one of them."""
     tool = _tool()
 
     def profile(name: str) -> str:
@@ -25,33 +25,33 @@ def next_commands(folder: Path, consulted: str) -> list[tuple[str, str]]:
     forged = shlex.quote(str(folder / "forged" / "auditor.toml"))
     why = "--person BV-4711 --role investigator --legal-basis 'Police Treaty, article 12'"
     return [
-        ("prove both logs once more", f"{tool} audit replay --profile {profile(AUDITOR)}"),
-        ("see what the forger's copy gives away; exit code 1", f"{tool} audit replay --profile {forged}"),
+        ("Prove once more that both logs are whole:", f"{tool} audit replay --profile {profile(AUDITOR)}"),
+        ("Replay the forged copy; the exit code is 1:", f"{tool} audit replay --profile {forged}"),
         (
-            "what a member sees of a channel",
+            "See what a member sees of a channel:",
             f"{tool} log inspect --channel xaa-xbb --limit 5 --profile {profile('XBB:police')}",
         ),
         (
-            "what a stranger sees of it: sizes and times",
+            "See what a stranger sees of it, which is sizes and times:",
             f"{tool} log inspect --channel xaa-xbb --limit 5 --profile {profile('XCC:border')}",
         ),
         (
-            "consult a record; it is logged",
+            "Read one record as a person; the reading is logged:",
             f"{tool} consult --record {consulted} --channel xaa-xbb --purpose INVESTIGATION {why} "
             f"--justification 'trying it out' --profile {profile('XBB:police')}",
         ),
         (
-            "subscribe as the justice team does, under its mandate; it is logged",
+            "Subscribe as the justice team, under its mandate; the reading is logged:",
             f"{tool} subscribe --channel xbb-xdd --purpose PROSECUTION --mandate {COURTS.ref} "
             "--role system --legal-basis 'Treaty, article 3' --justification 'trying it out' "
             f"--profile {profile(COURTS.agency)}",
         ),
-        ("who takes part", f"{tool} agency list --profile {profile(AUDITOR)}"),
+        ("List the participants:", f"{tool} agency list --profile {profile(AUDITOR)}"),
     ]
 
 
 def _tool() -> str:
-    """The command as it was called, so that what is shown can be pasted."""
+    """Return the command in the form in which the user called it, so that it works when pasted."""
     called = sys.argv[0]
     if os.path.basename(called) != "ftf-broker":
         return "ftf-broker"
@@ -64,29 +64,32 @@ def _tool() -> str:
 _README = """\
 This folder was made by: ftf-broker demo --dir {folder}
 
-A coalition of states that do not exist, with records about people who do not exist. Play with it, break
-it, remove it.
+It holds a coalition of states that do not exist, with records about people who do not exist. You can
+play with it, break it, and remove it.
 
 {log}
-  authority/      the coalition's authority: three keys, of which two sign together
-  xaa-police/ …   one folder for each agency: its profile (.toml), its keys, its state
-  kas/            the key access service: it logs each access before it releases what opens a record
-  auditor/        the auditor: it replays the logs and reads no record
-  examples/       the files that were published, and the rejects of one of them
-  forged/         a copy of the log with one bit changed, and the auditor's profile to replay it with
+  authority/      the authority of the coalition: three keys, of which two must sign together
+  xaa-police/ …   one folder for each agency, with its profile (.toml), its keys and its state
+  kas/            the key access service, which logs each access before it helps to open a record
+  auditor/        the auditor, who replays the logs and can read no record
+  examples/       the files that were published, and the rejected rows of one of them
+  forged/         a copy of the log with one bit changed, and a profile to replay it with
 
-Every participant's keys are encrypted with a passphrase, which lies beside them in a file of mode 0600
-("passphrase_file" in the profile). That is for an exercise only: outside one, leave that line out of the
-profile, and the passphrase is asked for.
+The keys of each participant are encrypted with a passphrase. It is in a file beside them, which the profile
+names as "passphrase_file". Do that in an exercise only. Outside one, leave this line out of the profile:
+the commands then ask for the passphrase.
 """
 
 
-_HERE = '  log.db          the log: one SQLite file; look into it with any SQLite tool (table "message")'
+_HERE = '  log.db          the log: one SQLite file, which any SQLite tool opens (table "message")'
 _ELSEWHERE = "  (elsewhere)     the log: {log}"
 
 
 def write_readme(folder: Path, shown: Path, log: str) -> None:
-    """Say in the folder what it holds, and where the log is."""
+    """Write README.txt, which says what the folder holds and where the log is.
+
+    ``shown`` is the folder as the user typed it.
+    """
     is_here = log == f"sqlite:{quote(str(folder / 'log.db'))}"
     text = _README.format(folder=shown, log=_HERE if is_here else _ELSEWHERE.format(log=log))
     (folder / "README.txt").write_text(text, encoding="utf-8")
