@@ -1,4 +1,4 @@
-"""The demo: its contract for programs, its story, and the commands that it leaves to try."""
+"""The demo: its answer for programs, its story, and the commands that it suggests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CHAPTERS = [
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """The folder of a demo, and what it answered a program."""
+    """Play a demo, and return its folder and its answer for a program."""
     folder = tmp_path_factory.mktemp("played") / "demo"
     told = ftf_broker("demo", "--dir", str(folder), "--json")
     assert (told.code, told.err) == (0, "")
@@ -42,13 +42,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Transcript:
-    """The story as it is told in a pipe."""
+    """Play a demo, and return its story as it is told in a pipe."""
     folder = tmp_path_factory.mktemp("told") / "it's here"
     return ftf_broker("demo", "--dir", str(folder))
 
 
 def test_the_answer_for_a_program(played: tuple[Path, Any]) -> None:
-    """What operators script against: counts, a verified log, and a profile for each participant."""
+    """Scripts get counts, a verified log, and a profile for each participant."""
     folder, answer = played
     assert answer["published"] == 165 == answer["records"]
     assert answer["rejected"] == 4
@@ -85,7 +85,7 @@ def test_the_forgery_is_found_where_it_was_made(played: tuple[Path, Any]) -> Non
 
 
 def test_private_files_are_for_their_owner_only(played: tuple[Path, Any]) -> None:
-    """Keys, passphrases and the log are 0600, and the folder is 0700."""
+    """Keys, passphrases and the log have mode 0600, and the folder has 0700."""
     folder, _ = played
     assert folder.stat().st_mode & 0o777 == 0o700
     private = [*folder.rglob("*.pem"), *folder.rglob("passphrase"), *folder.rglob("log.db")]
@@ -94,7 +94,7 @@ def test_private_files_are_for_their_owner_only(played: tuple[Path, Any]) -> Non
 
 
 def test_what_is_shared_is_nowhere_in_the_log(played: tuple[Path, Any]) -> None:
-    """Neither a name that the mapping drops nor a reference that is shared is in the file in the clear."""
+    """The file holds in the clear neither a name that the mapping drops nor a reference that is shared."""
     folder, _ = played
     data = b"".join(path.read_bytes() for path in folder.glob("log.db*"))
     assert b"Police of Aldoria" in data, "the directory is public, so this finds what is there"
@@ -103,7 +103,7 @@ def test_what_is_shared_is_nowhere_in_the_log(played: tuple[Path, Any]) -> None:
 
 
 def test_the_folder_says_where_its_log_is(played: tuple[Path, Any], tmp_path: Path) -> None:
-    """log.db in it; or, played on another log, that log's address."""
+    """The README names log.db in the folder, or the address of the other log that was played on."""
     folder, _ = played
     here = (folder / "README.txt").read_text()
     assert "  log.db          the log: one SQLite file" in here
@@ -114,7 +114,7 @@ def test_the_folder_says_where_its_log_is(played: tuple[Path, Any], tmp_path: Pa
 
 
 def test_rejects_lie_beside_the_file_with_every_reason(played: tuple[Path, Any]) -> None:
-    """The rows that broke a rule can be mended there."""
+    """A user finds the rows that broke a rule in this file, and can mend them."""
     folder, _ = played
     lines = (folder / "examples/returns-with-mistakes.rejects.jsonl").read_text().splitlines()
     assert [json.loads(line)["line"] for line in lines] == [2, 3, 4, 5]
@@ -122,7 +122,7 @@ def test_rejects_lie_beside_the_file_with_every_reason(played: tuple[Path, Any])
 
 
 def test_the_story_is_told_in_eight_chapters(told: Transcript) -> None:
-    """In a pipe it is plain lines of at most 100 characters, tables and commands aside; nothing on stderr."""
+    """In a pipe the story is plain text without escapes, short enough to be read, and stderr is empty."""
     assert (told.code, told.err) == (0, "")
     lines = told.out.splitlines()
     assert [line for line in lines if line in CHAPTERS] == CHAPTERS
@@ -133,7 +133,7 @@ def test_the_story_is_told_in_eight_chapters(told: Transcript) -> None:
 
 
 def test_every_command_that_it_names_works_when_pasted(told: Transcript) -> None:
-    """Each line is a whole command, quoted where the path needs it; the real log stays verified."""
+    """Each line is a whole command, quoted where its path needs it, and the real log stays verified."""
     lines = told.out.splitlines()
     commands = [line for line in lines[lines.index("Try next:") + 1 :] if not line.startswith("#")]
     assert len(commands) == 7
@@ -149,7 +149,7 @@ def test_every_command_that_it_names_works_when_pasted(told: Transcript) -> None
 def test_a_cut_access_log_stops_the_service_until_somebody_has_looked(
     played: tuple[Path, Any], tmp_path: Path
 ) -> None:
-    """An alarm, exit code 1, nothing released; what was lost is back in the log, marked as late."""
+    """The service raises an alarm, releases nothing, and appends what was lost, marked as late."""
     shutil.copytree(played[0], tmp_path / "cut")
     kas, police = (f"{tmp_path}/cut/{name}/{name}.toml" for name in ("kas", "xbb-police"))
     with closing(sqlite3.connect(tmp_path / "cut/log.db")) as log, log:
@@ -158,7 +158,7 @@ def test_a_cut_access_log_stops_the_service_until_somebody_has_looked(
     assert (told.code, told.out) == (1, "")
     assert "alarm: channel 'xaa-xbb': the access log was cut\n" in told.err
     listed = ftf_broker("kas", "alarms", "--profile", kas, "--json")
-    assert (listed.code, [one["channel"] for one in listed.json]) == (1, ["xaa-xbb"])
+    assert (listed.code, [alarm["channel"] for alarm in listed.json]) == (1, ["xaa-xbb"])
     who = ("--person", "BV-4711", "--role", "x", "--legal-basis", "x", "--justification", "x")
     what = ("--channel", "xaa-xbb", "--record", played[1]["consulted"], "--purpose", "INVESTIGATION")
     stopped = ftf_broker("consult", *what, *who, "--profile", police)
@@ -172,12 +172,12 @@ def test_a_cut_access_log_stops_the_service_until_somebody_has_looked(
     assert acknowledged == Transcript(0, "", "no alarm is open\n")
     assert ftf_broker("consult", *what, *who, "--profile", police).code == 0
     shown = ftf_broker("log", "inspect", "--topic", "access", "--json", "--profile", kas).json
-    late = [one for one in shown if one.get("entry") == "LATE"]
-    assert [one["channel"] for one in late] == ["xaa-xbb"]
+    late = [message for message in shown if message.get("entry") == "LATE"]
+    assert [message["channel"] for message in late] == ["xaa-xbb"]
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
-    """Nothing that is there is touched."""
+    """The demo touches nothing in a folder that is not empty."""
     (tmp_path / "mine").write_text("mine")
     assert ftf_broker("demo", "--dir", str(tmp_path)) == Transcript(
         2,
@@ -188,7 +188,7 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
-    """click says it before anything is done."""
+    """A file at the place of the folder is refused before anything is done."""
     (tmp_path / "mine").write_text("mine")
     told = ftf_broker("demo", "--dir", str(tmp_path / "mine"))
     assert told.code == 2
@@ -196,7 +196,7 @@ def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_it_plays_on_another_log(tmp_path: Path) -> None:
-    """With --log it leaves the profiles in the folder and the messages on that log, under its prefix."""
+    """With --log the profiles are in the folder and the messages on that log, under its prefix."""
     url = f"sqlite:{tmp_path}/elsewhere.db?prefix=exercise"
     told = ftf_broker("demo", "--dir", str(tmp_path / "demo"), "--log", url, "--json")
     assert told.code == 0
@@ -208,7 +208,7 @@ def test_it_plays_on_another_log(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_log_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    """The hint shows what a URL looks like."""
+    """Nothing is made for a log of an unknown kind."""
     told = ftf_broker("demo", "--dir", str(tmp_path / "demo"), "--log", "redis://host/0")
     assert told.code == 2
     assert told.err.startswith("error: unknown kind of log 'redis'")
@@ -216,7 +216,7 @@ def test_an_unknown_kind_of_log_is_refused_before_anything_is_made(tmp_path: Pat
 
 
 def test_ctrl_c_stops_it(tmp_path: Path) -> None:
-    """130 and 'stopped', no traceback; what was made until then stays."""
+    """The exit code is 130 without a traceback, and what was made until then stays."""
     command = Path(sys.executable).with_name("ftf-broker")
     with subprocess.Popen(
         [command, "demo", "--dir", tmp_path / "demo"],

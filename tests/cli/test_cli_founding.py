@@ -1,4 +1,4 @@
-"""Founding a coalition and being taken in, as transcripts."""
+"""How a coalition is founded and participants are admitted, as transcripts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ A = ("--profile", "authority/authority.toml")
 def test_init_prints_the_genesis_hash_and_nothing_else_on_stdout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a script reads from init is the hash to pin; the rest is words on stderr."""
+    """A script reads the hash to pin from stdout; the words for people are on stderr."""
     monkeypatch.chdir(tmp_path)
     told = ftf_broker("init", "Exercise Amber", "authority", "--log", "sqlite:log.db")
     assert told.code == 0
@@ -45,7 +45,7 @@ def test_init_prints_the_genesis_hash_and_nothing_else_on_stdout(
 def test_the_passphrase_is_asked_for_twice_and_not_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At a terminal, where nothing else says it; two that differ are asked for again."""
+    """Without a file or a variable, the terminal is asked; two entries that differ are asked for again."""
     monkeypatch.delenv("FTF_PASSPHRASE")
     command = str(Path(sys.executable).with_name("ftf-broker"))
     in_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
@@ -81,7 +81,7 @@ def test_the_passphrase_is_asked_for_twice_and_not_shown(
 
 
 def test_init_refuses_a_log_that_holds_a_coalition(coalition: Path) -> None:
-    """A second genesis on one log would be one too many."""
+    """A log holds one directory, and a second genesis would stay in it for ever."""
     told = ftf_broker("init", "Another", "other", "--log", "sqlite:log.db")
     assert told == Transcript(
         2,
@@ -104,7 +104,7 @@ def test_init_refuses_a_threshold_that_is_no_majority(tmp_path: Path) -> None:
 
 
 def test_agency_list_shows_who_takes_part(coalition: Path) -> None:
-    """In a pipe a table is plain columns; the folder was moved since it was made, and works."""
+    """In a pipe a table is plain columns, and a coalition works although its folder was moved."""
     told = ftf_broker("agency", "list", *A)
     assert told == Transcript(
         0,
@@ -122,7 +122,7 @@ def test_agency_list_shows_who_takes_part(coalition: Path) -> None:
 def test_the_profile_may_stand_before_or_after_the_command_or_in_the_environment(
     coalition: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All three choose it."""
+    """The profile is chosen in each of the three ways."""
     after = ftf_broker("channel", "list", "--profile", "kas/kas.toml")
     before = ftf_broker("--profile", "kas/kas.toml", "channel", "list")
     monkeypatch.setenv("FTF_PROFILE", "kas/kas.toml")
@@ -134,7 +134,7 @@ def test_the_profile_may_stand_before_or_after_the_command_or_in_the_environment
 
 
 def test_a_request_that_the_directory_left_behind_is_made_anew(coalition: Path) -> None:
-    """The authority's statements follow each other: a request drafted before another one is stale."""
+    """Each statement of the authority names the one before it, so an older request is refused."""
     like = ("--like", "authority/authority.toml")
     for name in ("XEE:one", "XEE:two"):
         assert ftf_broker("agency", "init", name, name[4:], *like).code == 0
@@ -149,7 +149,7 @@ def test_a_request_that_the_directory_left_behind_is_made_anew(coalition: Path) 
 
 
 def test_only_what_the_command_is_for_is_signed(coalition: Path) -> None:
-    """A statement file that suspends somebody is not signed by a command that admits."""
+    """A command that admits an agency does not sign a statement file that suspends one."""
     written = ftf_broker("agency", "suspend", "XBB:police", "--reason", "x", "--out", "s.statement", *A)
     assert written.code == 0
     assert ftf_broker("agency", "add", "s.statement", *A) == Transcript(
@@ -161,7 +161,7 @@ def test_only_what_the_command_is_for_is_signed(coalition: Path) -> None:
 
 
 def test_an_agency_adds_and_revokes_its_own_keys(coalition: Path) -> None:
-    """A new key is made in the key store, listed, and the revoked one stays listed as revoked."""
+    """A new key is stored and listed, and a revoked key stays in the list as revoked."""
     me = ("--profile", "xaa-police/xaa-police.toml")
     assert ftf_broker("agency", "key", "add", "--use", "signing", *me).code == 0
     keys = ftf_broker("agency", "show", "XAA:police", *me, "--json").json["keys"]
@@ -179,7 +179,7 @@ def test_an_agency_adds_and_revokes_its_own_keys(coalition: Path) -> None:
 def test_a_coalition_without_an_auditor_or_a_service_is_told_what_it_lacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening warns, rotating says how a service is added, publishing has it announce its keys by itself."""
+    """Opening warns, rotating says how to add a service, and publishing has it announce its keys."""
     monkeypatch.chdir(tmp_path)
     authority, police = ("--profile", "authority/authority.toml"), ("--profile", "police/xaa-police.toml")
     like = ("--like", "authority/authority.toml", "--kas", "local:kas/kas.toml")
@@ -206,7 +206,7 @@ def test_a_coalition_without_an_auditor_or_a_service_is_told_what_it_lacks(
     assert ftf_broker("kas", "add", "kas/kas.statement", *authority).code == 0
     assert ftf_broker("channel", "rotate", "pair", *police).code == 0
     rows = [row(0, purpose="INVESTIGATION")]
-    Path("rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    Path("rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
     publish = ("publish", "--channel", "pair", "--type", "ReturnEvent", "rows.jsonl", *police)
     assert ftf_broker(*publish, "--dry-run").code == 0
     assert "announces intake key" not in ftf_broker("log", "inspect", "--topic", "directory", *police).out

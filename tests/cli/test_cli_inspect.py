@@ -1,4 +1,4 @@
-"""``log inspect``, as transcripts: what each can see."""
+"""``log inspect`` as transcripts: what the holder of a profile can see of the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ A = ("--profile", "authority/authority.toml")
 
 
 def test_without_a_topic_it_tells_how_much_there_is(coalition: Path) -> None:
-    """Every topic and partition with its number of messages."""
+    """Without options every topic and partition is listed with its number of messages."""
     told = ftf_broker("log", "inspect", *A)
     assert told.code == 0
     assert told.out.splitlines()[0].split() == ["TOPIC", "PARTITION", "CHANNEL", "MESSAGES"]
@@ -22,7 +22,7 @@ def test_without_a_topic_it_tells_how_much_there_is(coalition: Path) -> None:
 
 
 def test_the_directory_is_told_in_words(coalition: Path) -> None:
-    """Anybody reads the directory, and no passphrase is needed for it."""
+    """Everybody can read the directory, and no passphrase is needed for it."""
     told = ftf_broker("log", "inspect", "--topic", "directory", "--limit", "2", *A)
     assert told.code == 0
     lines = [re.sub(r"  +", "|", line) for line in told.out.splitlines()]
@@ -34,7 +34,7 @@ def test_the_directory_is_told_in_words(coalition: Path) -> None:
 
 
 def test_a_statement_that_does_not_count_is_said_so(coalition: Path) -> None:
-    """What is on the log and not valid is shown with the reason."""
+    """A message of the directory that is not a valid statement is shown as one that does not count."""
     import asyncio
 
     from broker.log import Message, Partition, open_log
@@ -50,7 +50,7 @@ def test_a_statement_that_does_not_count_is_said_so(coalition: Path) -> None:
 
 
 def test_unknown_topic(coalition: Path) -> None:
-    """The hint lists the topics."""
+    """The hint lists the topics that there are."""
     told = ftf_broker("log", "inspect", "--topic", "nope", *A)
     assert told == Transcript(
         2,

@@ -1,4 +1,4 @@
-"""The key access service's commands, as transcripts."""
+"""The commands of the key access service, as transcripts."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ KAS = ("--profile", "kas/kas.toml")
 
 
 def test_announce_twice_announces_once(coalition: Path) -> None:
-    """14 days ahead are announced by the fixture; nothing is missing."""
+    """The fixture has announced 14 days ahead, so a second announcement adds nothing."""
     told = ftf_broker("kas", "announce", *KAS)
     assert told == Transcript(0, "", "intake keys announced: none was missing\n")
     statements = ftf_broker("log", "inspect", "--topic", "directory", "--json", *KAS).json
-    intake = [one for one in statements if "announces intake key" in one["says"]]
+    intake = [message for message in statements if "announces intake key" in message["says"]]
     assert len(intake) == 14
 
 
 def test_no_alarm_is_open_at_the_beginning(coalition: Path) -> None:
-    """Exit 0 while there is nothing to look into."""
+    """The exit code is 0 while there is nothing to look into."""
     assert ftf_broker("kas", "alarms", *KAS) == Transcript(0, "", "no alarm is open\n")
     assert ftf_broker("kas", "alarms", "--json", *KAS) == Transcript(0, "[]\n", "")
 
 
 def test_an_intake_key_that_is_lost_is_an_alarm(coalition: Path) -> None:
-    """Batches sealed to it could not be taken over: exit 1 until the key is back."""
+    """The service cannot take over what is sealed to a lost key, so the exit code is 1 until it is back."""
     lost = sorted(Path("kas/keys/service/intake").iterdir())[3]
     day = date(1970, 1, 1) + timedelta(days=int(lost.stem))
     kept = lost.rename("kas/lost.pem")
@@ -46,7 +46,7 @@ def test_an_intake_key_that_is_lost_is_an_alarm(coalition: Path) -> None:
 
 
 def test_the_service_is_made_under_a_name(coalition: Path) -> None:
-    """What its help shows as needed is needed."""
+    """NAME and FOLDER are both required, as the help shows."""
     told = ftf_broker("kas", "init", "somewhere", "--like", "authority/authority.toml")
     assert (told.code, told.out) == (2, "")
     assert "FOLDER" in told.err
@@ -54,7 +54,7 @@ def test_the_service_is_made_under_a_name(coalition: Path) -> None:
 
 
 def test_only_the_service_runs_as_the_service(coalition: Path) -> None:
-    """An agency's profile is refused."""
+    """The profile of an agency cannot run the service."""
     told = ftf_broker("kas", "run", "--once", "--profile", "xaa-police/xaa-police.toml")
     assert told == Transcript(
         2,
@@ -65,12 +65,12 @@ def test_only_the_service_runs_as_the_service(coalition: Path) -> None:
 
 
 def test_run_once_takes_over_and_ends(coalition: Path) -> None:
-    """With nothing published there is nothing to say."""
+    """With nothing published the service says nothing and ends."""
     assert ftf_broker("kas", "run", "--once", *KAS) == Transcript(0, "", "")
 
 
 def test_ctrl_c_stops_the_running_service_cleanly(coalition: Path) -> None:
-    """130, 'stopped', and no traceback; what it did is kept, so that it runs again."""
+    """The exit code is 130 without a traceback, and the service runs again afterwards."""
     command = Path(sys.executable).with_name("ftf-broker")
     with subprocess.Popen(
         [command, "kas", "run", *KAS], stderr=subprocess.PIPE, text=True, env=dict(os.environ)

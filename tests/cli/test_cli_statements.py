@@ -1,4 +1,4 @@
-"""Statements that several keys sign, and channels, as transcripts."""
+"""Statements that several holders sign, and channels, as transcripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ A = ("--profile", "authority/authority.toml")
 
 
 def _split_authority(coalition: Path) -> tuple[str, str]:
-    """Two holders with one authority key each, in profiles of their own; the first has key 1."""
+    """Give each of two holders one authority key and a profile; the first holder has key 1."""
     shutil.copytree("authority", "second")
     for number in (2, 3):
         (coalition / f"authority/keys/authority-{number}.pem").unlink()
@@ -22,7 +22,7 @@ def _split_authority(coalition: Path) -> tuple[str, str]:
 
 
 def test_the_authority_replaces_its_keys_on_one_host(coalition: Path) -> None:
-    """k of the old keys and every new one sign; afterwards the new ones speak, and the old ones do not."""
+    """k of the old keys and every new key sign; from then on only the new keys count."""
     before = ftf_broker("authority", "show", "--json", *A).json
     assert (before["threshold"], len(before["keys"])) == (2, 3)
     told = ftf_broker("authority", "rotate", "--new", "5", "--threshold", "3", *A)
@@ -31,7 +31,7 @@ def test_the_authority_replaces_its_keys_on_one_host(coalition: Path) -> None:
     assert f"of the new keys 5 of 5 are in {coalition}/authority/keys\n" in told.err
     after = ftf_broker("authority", "show", "--json", *A).json
     assert (after["threshold"], len(after["keys"])) == (3, 5)
-    assert not {one["key_id"] for one in before["keys"]} & {one["key_id"] for one in after["keys"]}
+    assert not {key["key_id"] for key in before["keys"]} & {key["key_id"] for key in after["keys"]}
     for number in (4, 5, 6):
         (coalition / f"authority/keys/authority-{number}.pem").rename(coalition / f"{number}.pem")
     suspend = ("agency", "suspend", "XBB:police", "--reason", "keys lost", *A)
@@ -44,11 +44,11 @@ def test_the_authority_replaces_its_keys_on_one_host(coalition: Path) -> None:
 
 
 def test_holders_on_two_hosts_replace_the_keys(coalition: Path) -> None:
-    """Each makes its new key where it sits; the statement file goes round, and one old key stays."""
+    """Each holder makes its new key on its host, the statement file goes round, and one old key stays."""
     first, second = _split_authority(coalition)
     stays = ftf_broker("authority", "show", "--json", *A).json["keys"][1]["public"]
-    new = [ftf_broker("authority", "key", "--profile", one).out.strip() for one in (first, second)]
-    keys = [word for one in (stays, *new) for word in ("--key", one)]
+    new = [ftf_broker("authority", "key", "--profile", profile).out.strip() for profile in (first, second)]
+    keys = [word for public in (stays, *new) for word in ("--key", public)]
     drafted = ftf_broker(
         "authority", "rotate", *keys, "--threshold", "2", "--out", "r.statement", "--profile", first
     )
@@ -58,14 +58,14 @@ def test_holders_on_two_hosts_replace_the_keys(coalition: Path) -> None:
     assert signed.code == 0
     assert "next: ftf-broker statement submit r.statement\n" in signed.err
     assert ftf_broker("statement", "submit", "r.statement", "--profile", second).code == 0
-    assert [one["public"] for one in ftf_broker("authority", "show", "--json", *A).json["keys"]] == [
+    assert [key["public"] for key in ftf_broker("authority", "show", "--json", *A).json["keys"]] == [
         stays,
         *new,
     ]
 
 
 def test_a_rotation_that_cannot_be(coalition: Path) -> None:
-    """No majority, no key, or nobody who may: exit 2, and no key is made."""
+    """Without a majority, a key or the right to it, the exit code is 2 and no key is made."""
     before = sorted((coalition / "authority/keys").iterdir())
     for arguments, error in (
         (("--new", "4", "--threshold", "2", *A), "--threshold 2 of 4 keys, expected a majority of them"),
@@ -80,7 +80,7 @@ def test_a_rotation_that_cannot_be(coalition: Path) -> None:
 
 
 def test_a_lost_signing_key_is_recovered_by_the_authority(coalition: Path) -> None:
-    """The agency makes a new one and proves it; the authority vouches; it is in force 72 hours later."""
+    """The agency proves its new key, the authority vouches for it, and it is in force 72 hours later."""
     me = ("--profile", "xaa-police/xaa-police.toml")
     (coalition / "xaa-police/keys/signing-1.pem").unlink()
     made = ftf_broker("agency", "key", "recover", "--use", "signing", "--json", *me)
@@ -93,13 +93,13 @@ def test_a_lost_signing_key_is_recovered_by_the_authority(coalition: Path) -> No
     assert told.code == 0
     assert told.err.endswith("to XAA:police, in force in 72 hours\n")
     keys = ftf_broker("agency", "show", "XAA:police", "--json", *A).json["keys"]
-    states = {one["key_id"]: one["state"] for one in keys if one["use"] == "signing"}
+    states = {key["key_id"]: key["state"] for key in keys if key["use"] == "signing"}
     assert states.pop(made.json["key_id"]) == "pending"
     assert list(states.values()) == ["active"]
 
 
 def test_a_lost_receiving_key_is_recovered_too(coalition: Path) -> None:
-    """It cannot sign for itself, so the request carries no signature of the agency."""
+    """A receiving key cannot sign, so the request carries no signature of its holder."""
     me = ("--profile", "auditor/auditor.toml")
     assert ftf_broker("agency", "key", "recover", "--use", "receiving", "--out", "r.statement", *me).code == 0
     assert ftf_broker("statement", "sign", "r.statement", *A).code == 0
@@ -107,7 +107,7 @@ def test_a_lost_receiving_key_is_recovered_too(coalition: Path) -> None:
 
 
 def test_two_holders_on_two_hosts_sign_one_after_the_other(coalition: Path) -> None:
-    """One signature of two writes a file; the second holder sees what it says, signs and submits."""
+    """The first holder writes a file, the second looks at it, signs it and submits it."""
     first, second = _split_authority(coalition)
     told = ftf_broker(
         "agency", "suspend", "XBB:police", "--reason", "keys lost", "--out", "s.statement", "--profile", first
@@ -144,7 +144,7 @@ def test_two_holders_on_two_hosts_sign_one_after_the_other(coalition: Path) -> N
 
 
 def test_who_signs_is_shown_what_the_content_says(coalition: Path) -> None:
-    """Words written beside the content are not what is shown."""
+    """Words that somebody wrote beside the content are not shown to the signer."""
     path = coalition / "s.statement"
     told = ftf_broker("agency", "suspend", "XBB:police", "--reason", "x", "--out", str(path), *A)
     assert told.code == 0
@@ -157,7 +157,7 @@ def test_who_signs_is_shown_what_the_content_says(coalition: Path) -> None:
 
 
 def test_a_member_joins_when_all_members_have_signed(coalition: Path) -> None:
-    """The joiner drafts, each member signs, and the channel then needs new keys."""
+    """The new member drafts, each old member signs, and then the channel needs new keys."""
     told = ftf_broker(
         "channel", "join", "trio", "--out", "j.statement", "--profile", "xdd-justice/xdd-justice.toml"
     )
@@ -173,24 +173,28 @@ def test_a_member_joins_when_all_members_have_signed(coalition: Path) -> None:
 
 
 def test_a_member_grants_earlier_keys_to_who_joined_later(coalition: Path) -> None:
-    """The joiner lacks the epoch before it came, until a member grants it, once."""
+    """A new member lacks the epoch before it joined until a member grants it, once."""
     members = [word for name in ("xaa-police", "xbb-police", "xcc-border") for word in _sign_with(name)]
     joiner, member = "xdd-justice/xdd-justice.toml", "xbb-police/xbb-police.toml"
     assert ftf_broker("channel", "join", "trio", *members, "--profile", joiner).code == 0
     assert ftf_broker("channel", "rotate", "trio", "--profile", member).code == 0
-    readers = [one["readers"] for one in ftf_broker("channel", "show", "trio", "--json", *A).json["epochs"]]
-    assert ["XDD:justice" in one for one in readers] == [False, True]
+    readers = [
+        epoch["readers"] for epoch in ftf_broker("channel", "show", "trio", "--json", *A).json["epochs"]
+    ]
+    assert ["XDD:justice" in names for names in readers] == [False, True]
     told = ftf_broker("channel", "grant", "trio", "--to", "XDD:justice", "--profile", member)
     assert told.err.endswith(": XBB:police grants epoch 0 of trio to XDD:justice\n")
-    readers = [one["readers"] for one in ftf_broker("channel", "show", "trio", "--json", *A).json["epochs"]]
-    assert ["XDD:justice" in one for one in readers] == [True, True]
+    readers = [
+        epoch["readers"] for epoch in ftf_broker("channel", "show", "trio", "--json", *A).json["epochs"]
+    ]
+    assert ["XDD:justice" in names for names in readers] == [True, True]
     assert ftf_broker("channel", "grant", "trio", "--to", "XDD:justice", "--profile", member) == Transcript(
         2, "", "error: 'XDD:justice' has these keys of 'trio' already\n"
     )
 
 
 def test_a_new_auditor_is_granted_records_by_a_member_and_accesses_by_the_service(coalition: Path) -> None:
-    """Appointed later, an auditor gets the earlier metadata keys of a member, the access keys of the KAS."""
+    """A later auditor gets earlier metadata keys from a member, and access keys from the service."""
     kas, member = "kas/kas.toml", "xbb-police/xbb-police.toml"
     assert ftf_broker("auditor", "init", "court", "court", "--like", "authority/authority.toml").code == 0
     told = ftf_broker("auditor", "add", "court/court.statement", *A)
@@ -215,7 +219,7 @@ def _sign_with(name: str) -> tuple[str, str]:
 
 
 def test_rotate_publishes_keys_and_the_local_kas_confirms_them(coalition: Path) -> None:
-    """With the key access service in the same process the new keys are usable at once."""
+    """With the key access service in the same process, new keys can be used at once."""
     told = ftf_broker("channel", "rotate", "trio", "--profile", "xbb-police/xbb-police.toml")
     assert told.code == 1
     assert "had a new epoch less than an hour ago and needs no other one yet" in told.err
@@ -230,7 +234,7 @@ def test_rotate_publishes_keys_and_the_local_kas_confirms_them(coalition: Path) 
 
 
 def test_channel_show_says_who_what_why_and_until_when(coalition: Path) -> None:
-    """All that the channel's opening laid down, and its keys."""
+    """The command shows everything that the channel's opening laid down, and its keys."""
     told = ftf_broker("channel", "show", "trio", *A)
     assert told.code == 0
     assert told.out.splitlines()[:10] == [
@@ -249,7 +253,7 @@ def test_channel_show_says_who_what_why_and_until_when(coalition: Path) -> None:
 
 
 def test_a_channel_is_closed_for_good(coalition: Path) -> None:
-    """A closed channel is listed as closed, and closing it again is refused."""
+    """A closed channel is listed as closed, and it cannot be closed again."""
     assert ftf_broker("channel", "close", "trio", *A).code == 0
     assert ftf_broker("channel", "list", *A, "--json").json[0]["state"] == "closed"
     told = ftf_broker("channel", "close", "trio", *A)
@@ -257,7 +261,7 @@ def test_a_channel_is_closed_for_good(coalition: Path) -> None:
 
 
 def test_a_suspended_agency_is_listed_as_suspended_and_reinstated(coalition: Path) -> None:
-    """Suspension and its end, and what the channels need because of it."""
+    """A suspension and its end are listed, and the user is told which channels need new keys."""
     told = ftf_broker("agency", "suspend", "XBB:police", "--reason", "keys lost", *A)
     assert told.code == 0
     assert told.err.endswith(
@@ -271,7 +275,7 @@ def test_a_suspended_agency_is_listed_as_suspended_and_reinstated(coalition: Pat
 
 
 def test_an_auditor_is_dismissed_and_assigned_again(coalition: Path) -> None:
-    """Auditors of a channel change, by the authority alone."""
+    """The authority alone removes an auditor from a channel and puts it back."""
     assert ftf_broker("auditor", "dismiss", "auditor", "--channel", "trio", *A).code == 0
     assert ftf_broker("channel", "show", "trio", "--json", *A).json["auditors"] == []
     assert ftf_broker("auditor", "assign", "auditor", "--channel", "trio", *A).code == 0
