@@ -2,21 +2,23 @@
 
     BrokerError
     ├── UsageError            the caller must act: an argument, a file or a setting is wrong    exit 2
-    │   ├── RecordInvalid     a record breaks rules; the error lists all of them
-    │   └── KeyFileError      a key file cannot be used as it is
+    │   ├── RecordInvalid         a record breaks rules; the error lists all of them
+    │   └── KeyFileError          a key file cannot be used as it is
     ├── PeerError             a peer must act: it sent something that must not be believed      exit 1
-    │   ├── FormatError       bytes that are not what the format says
-    │   ├── SignatureInvalid  a signature that is missing, wrong or by the wrong key
-    │   ├── OpenError         a seal or a lock that does not open, or a commitment that differs
-    │   ├── NotEntitled       a valid signature of somebody who may not say this
-    │   └── RequestRefused    a request that cannot be judged at all (stale, malformed)
-    ├── Denied                nobody failed: the answer is no                                   exit 1
-    └── OperatorError         an operator must act: something outside this process failed       exit 3
-        ├── LogUnavailable    the log cannot be reached or refuses
-        │   └── LogUnreachable    it cannot do it now and may do it later: a follower waits for it
-        ├── KasUnavailable    the key access service cannot be reached
-        │   └── KasStopped    it has stopped releasing until its operator has looked into an alarm
-        └── OutcomeUnknown    an append that may or may not have happened
+    │   ├── FormatError           bytes do not follow the format
+    │   ├── SignatureInvalid      a signature is missing, wrong or by the wrong key
+    │   ├── OpenError             a seal or a lock does not open, or a commitment differs
+    │   ├── NotEntitled           a valid signature comes from somebody who may not say this
+    │   └── RequestRefused        a request cannot be judged at all (it is stale or malformed)
+    ├── OperatorError         an operator must act: something outside this process failed       exit 3
+    │   ├── LogUnavailable        the log cannot be reached, or refuses
+    │   │   └── LogUnreachable        it cannot do it now and may do it later: a follower waits for it
+    │   ├── KasUnavailable        the key access service cannot be reached
+    │   │   └── KasStopped            it has stopped until its operator has looked into an alarm
+    │   └── OutcomeUnknown        an append may or may not have happened
+    └── Denied                nobody must act: nothing failed, and the answer is no             exit 1
+
+We must act on any other exception that reaches a caller: it is a bug of this package.
 
 Messages are lower case, without a full stop, and quote the offending value.
 A ``hint`` says what to do next; the command line prints it below the error.
@@ -57,13 +59,13 @@ class BrokerError(Exception):
 
 
 class UsageError(BrokerError):
-    """The caller gave something that cannot be used; nothing was done."""
+    """The caller gave something that cannot be used, and nothing was done."""
 
     exit_code = 2
 
 
 class RecordInvalid(UsageError):
-    """A record breaks rules; ``problems`` has one sentence for each, with the path of the field."""
+    """A record breaks rules; ``problems`` has a sentence for each of them, with the path of the field."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))
@@ -81,27 +83,27 @@ class PeerError(BrokerError):
 
 
 class FormatError(PeerError):
-    """Bytes that are not what the format says they are."""
+    """Bytes do not follow the format that they should have."""
 
 
 class SignatureInvalid(PeerError):
-    """A signature that is missing, wrong, or made by the wrong key."""
+    """A signature is missing, wrong, or made by the wrong key."""
 
 
 class OpenError(PeerError):
-    """A seal or a lock that does not open, or a commitment that differs."""
+    """A seal or a lock does not open, or its content differs from what was committed to."""
 
 
 class NotEntitled(PeerError):
-    """A valid signature of somebody who may not say this."""
+    """A signature is valid, but its signer may not say this."""
 
 
 class RequestRefused(PeerError):
-    """A request that cannot be judged at all, since it is stale, malformed or for another coalition."""
+    """A request cannot be judged at all: it is stale, malformed or for another coalition."""
 
 
 class Denied(BrokerError):
-    """Access was denied; ``reason`` is the word of the decision."""
+    """The key access service denied access; ``reason`` is the word of its decision."""
 
     exit_code = 1
 
@@ -111,7 +113,7 @@ class Denied(BrokerError):
 
 
 class OperatorError(BrokerError):
-    """Something outside this process failed."""
+    """Something outside this process failed, and its operator must look at it."""
 
     exit_code = 3
 
@@ -121,7 +123,7 @@ class LogUnavailable(OperatorError):
 
 
 class LogUnreachable(LogUnavailable):
-    """The log did not answer in time, or is not able to do it now: the same call may succeed later."""
+    """The log did not answer in time, or cannot do it now: the same call may succeed later."""
 
 
 class KasUnavailable(OperatorError):
@@ -136,4 +138,4 @@ class KasStopped(KasUnavailable):
 
 
 class OutcomeUnknown(OperatorError):
-    """An append whose acknowledgement was lost: reading the log's tail tells what became of it."""
+    """The log did not acknowledge an append: its tail tells whether the messages were added."""

@@ -20,7 +20,7 @@ from typing import Self
 
 from broker.errors import UsageError
 
-__all__ = ["LineFile", "locked", "make_folder", "open_lock", "sync_folder", "write_atomically"]
+__all__ = ["LineFile", "locked", "make_folder", "open_lock", "sync_folder", "write_atomically", "write_new"]
 
 _PRIVATE = os.O_NOFOLLOW | os.O_CLOEXEC
 """A link in the place of one of our files is refused: it would redirect what we write."""
@@ -102,6 +102,29 @@ def write_atomically(path: Path, data: bytes) -> None:
             raise
         sync_folder(path.parent)
     except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 that does not exist yet, durably.
+
+    Raises FileExistsError, with nothing written, where the path is taken, be it by a broken link. When the
+    disk fails, no part of the file stays behind: a half key would bar the next attempt.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PRIVATE, 0o600)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _unusable(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(path.parent)
+    except OSError as error:
+        path.unlink(missing_ok=True)
         raise _unusable(path, error) from error
 
 

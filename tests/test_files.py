@@ -12,7 +12,7 @@ import pytest
 
 from broker import files
 from broker.errors import UsageError
-from broker.files import LineFile, locked, make_folder, open_lock, write_atomically
+from broker.files import LineFile, locked, make_folder, open_lock, write_atomically, write_new
 
 
 @pytest.fixture
@@ -70,6 +70,41 @@ def test_a_failure_after_the_rename_is_reported(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(files, "sync_folder", fail)
     with pytest.raises(UsageError, match="Input/output error"):
         write_atomically(tmp_path / "file", b"new")
+
+
+def test_a_new_file_is_durable_bytes_and_name(tmp_path: Path, steps: list[str]) -> None:
+    """The bytes of a new file are synced, then its folder, and only its owner can read it."""
+    write_new(tmp_path / "file", b"new")
+    assert steps == ["file", "folder"]
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_a_new_file_replaces_nothing(tmp_path: Path) -> None:
+    """A path that is taken is refused, and what is there stays; a link that leads nowhere counts too."""
+    taken = tmp_path / "file"
+    taken.write_bytes(b"old")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    for path in (taken, link):
+        with pytest.raises(FileExistsError):
+            write_new(path, b"new")
+    assert taken.read_bytes() == b"old"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_new_file_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the bytes or the name cannot be made durable, the file is gone and the error names it."""
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for module, name in ((os, "fsync"), (files, "sync_folder")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fail)
+            with pytest.raises(UsageError, match=r"cannot write '.*file': No space left"):
+                write_new(tmp_path / "file", b"new")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_new_folders_are_durable_too(tmp_path: Path, steps: list[str]) -> None:

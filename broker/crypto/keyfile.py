@@ -24,11 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
-from broker.errors import KeyFileError
+from broker.errors import KeyFileError, UsageError
+from broker.files import write_new
 
 __all__ = ["load_receiving_key", "load_signing_key", "read_private", "write_key", "write_private"]
 
 MAX_KEY_FILE_BYTES = 64 * 1024
+"""The largest key file that is read, in bytes."""
 
 _BLOCK = re.compile(
     rb"-----BEGIN ENCRYPTED PRIVATE KEY-----\r?\n[A-Za-z0-9+/=\r\n]+-----END ENCRYPTED PRIVATE KEY-----\r?\n?"
@@ -36,42 +38,27 @@ _BLOCK = re.compile(
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a new file that only its owner can read, durably; KeyFileError if it exists already."""
+    """Write a new file that only its owner can read, durably. Raises KeyFileError if it exists already."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_new(path, data)
     except FileExistsError:
         raise KeyFileError(
             f"'{path}' exists already", hint="keys are never overwritten; move the old file away first"
         ) from None
-    except OSError as error:
-        raise KeyFileError(f"cannot write '{path}': {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _sync_folder(path.parent)
-    except OSError as error:
-        path.unlink(missing_ok=True)  # half a key is no key, and would bar the next attempt
-        raise KeyFileError(f"cannot write '{path}': {error.strerror}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the name is durable only when its folder is
-    finally:
-        os.close(descriptor)
+    except UsageError as error:
+        raise KeyFileError(error.message, hint=error.hint) from None
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file that nobody but its owner can read; KeyFileError otherwise.
+    """Read a file that nobody but its owner can read.
 
-    The check is made on the opened file, so that exchanging the path between check and read gains nothing.
+    Raises KeyFileError if others can read or write it, or if it is not a regular file.
     """
     try:
-        # O_NONBLOCK: a named pipe in the file's place would otherwise be waited for.
+        # O_NONBLOCK: without it, opening a named pipe in the file's place would wait for ever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            # The opened file is checked, not its path: somebody could exchange the file behind a path between
+            # the check and the reading. Links are followed, since secret stores use them.
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise KeyFileError(f"'{path}' is no regular file")

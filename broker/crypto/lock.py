@@ -34,6 +34,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from broker.crypto.hkdf import Expand, extract
 from broker.errors import FormatError, OpenError, UsageError
 
 __all__ = [
@@ -47,7 +48,6 @@ __all__ = [
     "body_keys",
     "check_release_share",
     "context_of",
-    "hkdf_sha256",
     "lock_bodies",
     "locked_size",
     "release_share",
@@ -70,48 +70,7 @@ _RELEASE = b"ftf-broker/v1/release"
 _CHECK = b"ftf-broker/v1/release-check"
 _BODY = b"ftf-broker/v1/body"
 _COMMITMENT = b"ftf-broker/v1/commitment"
-_IPAD = bytes(x ^ 0x36 for x in range(256))
-_OPAD = bytes(x ^ 0x5C for x in range(256))
 _U32 = tuple(i.to_bytes(4, "big") for i in range(256))
-
-
-def _hmac_key(key: bytes) -> bytes:
-    """Bring a key to the block size of 64 bytes: a longer key is hashed first (RFC 2104, section 2)."""
-    return (sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
-
-
-class _Expand:
-    """HKDF-Expand of one block under one key (RFC 5869, 2.3): one HMAC whose key schedule is kept.
-
-    The two hash states after the key are computed once. That halves the cost of the hot path, compared
-    with a new HMAC for each share.
-    """
-
-    __slots__ = ("inner", "outer")
-
-    def __init__(self, key: bytes) -> None:
-        padded = _hmac_key(key)
-        self.inner = sha256(padded.translate(_IPAD)).copy
-        self.outer = sha256(padded.translate(_OPAD)).copy
-
-    def block(self, info: bytes) -> bytes:
-        inner = self.inner()
-        outer = self.outer()
-        inner.update(info + b"\x01")
-        outer.update(inner.digest())
-        return outer.digest()
-
-
-def _extract(salt: bytes, ikm: bytes) -> bytes:
-    """HKDF-Extract, which is HMAC(salt, ikm) (RFC 5869, 2.2)."""
-    padded = _hmac_key(salt)
-    inner = sha256(padded.translate(_IPAD) + ikm).digest()
-    return sha256(padded.translate(_OPAD) + inner).digest()
-
-
-def hkdf_sha256(ikm: bytes, *, salt: bytes, info: bytes) -> bytes:
-    """Derive 32 bytes by HKDF-SHA-256 (RFC 5869)."""
-    return _Expand(_extract(salt, ikm)).block(info)
 
 
 def _share(share: bytes, what: str) -> bytes:
@@ -165,7 +124,7 @@ def release_share(context: bytes, release_secret: bytes, index: int) -> bytes:
 
 def release_shares(context: bytes, release_secret: bytes, indexes: Sequence[int]) -> list[bytes]:
     """Derive the release shares of some records. Raises OpenError when the secret has the wrong length."""
-    block = _Expand(_share(release_secret, "release secret")).block
+    block = Expand(_share(release_secret, "release secret")).block
     label = _RELEASE + context
     return [block(label + _place(i)) for i in indexes]
 
@@ -202,6 +161,7 @@ def _unpad(plaintext: bytes) -> bytes:
     length = int.from_bytes(plaintext[:4], "big")
     size = 4 + length
     zeros = -size % BODY_BLOCK
+    # A body has one padding, all zeros: other bytes there would be a hidden channel that no reader sees.
     if length > MAX_BODY_BYTES or size + zeros != len(plaintext) or plaintext[size:] != bytes(zeros):
         raise FormatError("padding of the body is wrong")
     return plaintext[4:size]
@@ -235,8 +195,8 @@ def lock_bodies(
         raise UsageError(f"batch of {len(bodies)} bodies, expected 1 to 256")
     if not len(member_share) == len(release_secret) == SHARE_BYTES:
         raise UsageError(f"member share and release secret are {SHARE_BYTES} bytes each")
-    share_of = _Expand(release_secret)
-    key_of = _Expand(_extract(context, member_share))
+    share_of = Expand(release_secret)
+    key_of = Expand(extract(context, member_share))
     release_label = _RELEASE + context
     check_label = _CHECK + context
     longest = max(map(len, bodies))
@@ -254,7 +214,7 @@ def lock_bodies(
     locked: list[LockedBody] = []
     add = locked.append
     for number, body in zip(_U32, bodies, strict=False):
-        # This is _Expand.block for the release share, _Expand.block for the key, and _pad, without the calls.
+        # This is Expand.block for the release share, Expand.block for the key, and _pad, without the calls.
         inner = share_inner()
         outer = share_outer()
         inner.update(release_label + number + b"\x01")
@@ -289,31 +249,36 @@ def body_key(context: bytes, member_share: bytes, index: int, share: bytes) -> b
 def body_keys(
     context: bytes, member_share: bytes, indexes: Sequence[int], shares: Sequence[bytes]
 ) -> list[bytes]:
-    """Derive the keys of some bodies of a batch. Raises OpenError when a share has the wrong length."""
+    """Derive the keys of some records of a batch. Raises OpenError when a share has the wrong length."""
     # RFC 5869: with SHA-256 the extraction is one HMAC, and so is an expansion to 32 bytes.
-    expand = hmac.digest
-    prk = hmac.digest(context, _share(member_share, "member share"), "sha256")
+    hmac_once = hmac.digest
+    prk = hmac_once(context, _share(member_share, "member share"), "sha256")
     for share in shares:
         _share(share, "release share")
     return [
-        expand(prk, b"".join((_BODY, place, share, b"\x01")), "sha256")
+        hmac_once(prk, b"".join((_BODY, place, share, b"\x01")), "sha256")
         for place, share in zip(_places(indexes), shares, strict=True)
     ]
 
 
 def unlock(key: bytes, index: int, value: bytes, commitment: bytes) -> bytes:
-    """The body under key_i; OpenError blames the issuer, whose entry promised what is not there.
+    """Return the body that a message's value holds under key_i.
 
-    (1) the value is a body message, (2) AES-GCM opens it, (3) the commitment fits, (4) the padding
-    is the least that fits.
+    (1) The value has the form of a body message. (2) AES-GCM opens it. (3) The commitment fits. (4) The
+    padding is the shortest that is possible. Raises FormatError or OpenError. The blame is the issuer's: it
+    signed an entry whose promise its body does not keep.
     """
+    # (1)
     size = len(value)
     if value[:1] != BODY_KIND or not 1 + BODY_BLOCK + 16 <= size <= MAX_BODY_VALUE_BYTES:
         raise FormatError(f"message of record {index} is no body")
+    # (2)
     try:
         plaintext = AESGCM(_share(key, "key of the body")).decrypt(_NONCE, value[1:], None)
     except InvalidTag:
         raise OpenError(f"record {index} does not unlock with its two shares") from None
+    # (3) With AES-GCM alone, an issuer could make one value that opens to two texts under two keys.
     if sha256(_COMMITMENT + key + plaintext).digest() != commitment:
         raise OpenError(f"record {index} is not what its issuer committed to")
+    # (4)
     return _unpad(plaintext)

@@ -1,4 +1,8 @@
-"""Merkle trees as Certificate Transparency builds them (RFC 6962, section 2.1; RFC 9162, 2.1.3)."""
+"""Merkle trees as Certificate Transparency builds them (RFC 6962, section 2.1; RFC 9162, 2.1.3).
+
+A leaf is H(0x00 | entry) and an inner node H(0x01 | left | right). The two prefixes keep an inner node from
+being shown as a leaf, and the other way round (second preimages).
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,10 @@ def leaf_hash(entry: bytes) -> bytes:
 
 
 def root_of_leaves(hashes: Sequence[bytes]) -> bytes:
-    """Return the tree hash over leaf hashes; for an empty tree the hash of no bytes.
+    """Return the tree hash over leaf hashes. The hash of an empty tree is H of no bytes.
 
-    It works level by level, and an odd last node moves up as it is. That gives the same tree as the RFC,
-    which splits at the largest power of two below n, without recursion.
+    The tree is built level by level, and an odd last node moves up as it is. That gives the same tree as the
+    RFC, which splits the leaves at the largest power of two below n, and needs no recursion.
     """
     if not hashes:
         return sha256(b"").digest()
@@ -38,13 +42,17 @@ def tree_hash(entries: Sequence[bytes]) -> bytes:
 
 
 def inclusion_path(hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """Return the nodes that prove leaf ``index`` of these leaf hashes, from the leaf upwards."""
+    """Return the nodes that prove leaf ``index`` of these leaf hashes, from the leaf upwards.
+
+    Raises IndexError when there is no such leaf.
+    """
     if not 0 <= index < len(hashes):
         raise IndexError(f"leaf {index} of {len(hashes)}")
     path: list[bytes] = []
     level = list(hashes)
     while len(level) > 1:
         sibling = index ^ 1
+        # An odd last node has no sibling on this level, and the path has no node for it.
         if sibling < len(level):
             path.append(level[sibling])
         odd = level[-1:] if len(level) & 1 else []
@@ -68,6 +76,7 @@ def verify_inclusion(entry: bytes, index: int, count: int, path: Sequence[bytes]
     place = index
     steps = list(path)
     while last > 0:
+        # Without a sibling (the odd last node of a level) the node moves up as it is.
         if place & 1 or place < last:
             if not steps:
                 raise OpenError("inclusion path is too short")
@@ -75,6 +84,7 @@ def verify_inclusion(entry: bytes, index: int, count: int, path: Sequence[bytes]
             node = sha256(b"\x01" + (sibling + node if place & 1 else node + sibling)).digest()
         place >>= 1
         last >>= 1
+    # A path with nodes to spare would give one fact two proofs.
     if steps:
         raise OpenError("inclusion path is too long")
     if node != root:

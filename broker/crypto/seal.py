@@ -55,8 +55,11 @@ __all__ = [
 ]
 
 PUBLIC_BYTES = 1184 + 32
+"""The length of a hybrid public key: its ML-KEM-768 half, then its X25519 half."""
 SEALED_OVERHEAD = 1120 + 16
+"""The bytes that sealing adds: enc, then the tag of AES-GCM."""
 SEED_BYTES = 32
+"""The length of an epoch seed."""
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _PREFIX = b"ftf-broker/v1/"

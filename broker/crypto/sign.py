@@ -33,6 +33,7 @@ _D = -121665 * pow(121666, _P - 2, _P) % _P
 _ORDER_8 = int.from_bytes(
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
 )
+# The y of every point whose order divides 8: eight points, since three of these y have two x each.
 _SMALL_ORDER_Y = frozenset({0, 1, _P - 1, _ORDER_8, _P - _ORDER_8})
 
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +19,6 @@ from broker.crypto.lock import (
     body_keys,
     check_release_share,
     context_of,
-    hkdf_sha256,
     lock_bodies,
     locked_size,
     release_share,
@@ -35,37 +34,6 @@ CONTEXT = context_of(GENESIS, "returns", 7, 3, "XAA:police", ID)
 LOCKED = lock_bodies(CONTEXT, MEMBER, SECRET, [b"first", b"second"])
 SHARES = release_shares(CONTEXT, SECRET, (0, 1))
 KEYS = [body_key(CONTEXT, MEMBER, i, SHARES[i]) for i in (0, 1)]
-
-
-@pytest.mark.parametrize(
-    ("ikm", "salt", "info", "okm"),
-    [
-        (
-            b"\x0b" * 22,
-            bytes(range(13)),
-            bytes(range(0xF0, 0xFA)),
-            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf",
-        ),
-        (
-            bytes(range(0x50)),
-            bytes(range(0x60, 0xB0)),
-            bytes(range(0xB0, 0x100)),
-            "b11e398dc80327a1c8e7f78c596a49344f012eda2d4efad8a050cc4c19afa97c",
-        ),
-        (b"\x0b" * 22, b"", b"", "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"),
-    ],
-    ids=["basic", "longer", "no-salt"],
-)
-def test_rfc_5869(ikm: bytes, salt: bytes, info: bytes, okm: str) -> None:
-    """The SHA-256 test cases of RFC 5869, appendix A, give their first 32 bytes."""
-    assert hkdf_sha256(ikm, salt=salt, info=info).hex() == okm
-
-
-@given(st.binary(max_size=200), st.binary(max_size=200), st.binary(max_size=200))
-def test_hkdf_agrees_with_the_library(ikm: bytes, salt: bytes, info: bytes) -> None:
-    """Our HKDF, with its kept midstates, is HKDF-SHA-256, whatever the lengths."""
-    expected = HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(ikm)
-    assert hkdf_sha256(ikm, salt=salt, info=info) == expected
 
 
 def test_context_byte_by_byte() -> None:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from broker.crypto.lock import hkdf_sha256
+from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import NO_GENESIS, SigningKey
 from broker.wire.batch import EpochAccess, Intake

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import (
     body_key,
     check_release_share,
     context_of,
-    hkdf_sha256,
     release_shares,
     unlock,
 )

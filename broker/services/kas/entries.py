@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.avro.schema import protocol_schema, schema_id
-from broker.crypto.lock import context_of, hkdf_sha256
+from broker.crypto.hkdf import hkdf_sha256
+from broker.crypto.lock import context_of
 from broker.crypto.seal import receiving_key_id
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, EpochKey
