@@ -75,6 +75,7 @@ class PartitionView:
             self._epoch = envelope.epoch
             text, facts = self._manifest(envelope)
             return _view(message, "manifest", text, facts, envelope.epoch)
+        # The key of a body is its manifest's id and a 4-byte index; its value begins with 2.
         if len(key) == 20 and value[:1] == b"\x02":
             text, facts = self._body(key[:16], int.from_bytes(key[16:], "big"))
             epoch = self._epoch if key[:16] == self._manifest_id else None
@@ -89,6 +90,8 @@ class PartitionView:
         epoch_key = self.keyring.epoch_key(self.directory, self.channel.name, envelope.epoch, self._use())
         if epoch_key is None:
             return f"sealed: no {self._use()} key of epoch {envelope.epoch}", {"sealed": True}
+        # Everybody can append. Only a holder of the epoch's key can make the tag, so it keeps strangers out
+        # before anything is opened.
         tag = manifest_tag(epoch_key.admit, *place, envelope.manifest_id, envelope.sealed)
         if not hmac.compare_digest(tag, envelope.tag):
             return "not a manifest: its tag is wrong", {}

@@ -12,6 +12,7 @@ __all__ = ["channels_of", "keys_of", "party_json", "party_state"]
 
 def party_state(party: Party) -> str:
     """Return the word that says whether this participant may act: active, suspended or dismissed."""
+    # The directory marks a dismissed auditor as suspended: both may do nothing from then on.
     if party.suspended:
         return "dismissed" if party.kind == "AUDITOR" else "suspended"
     return "active"

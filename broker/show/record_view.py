@@ -62,6 +62,7 @@ def record_warnings(record: Record) -> tuple[str, ...]:
 
 
 def _warnings(record: Record) -> Iterator[str]:
+    # The order is that of weight: first what takes a record back or clears a person, then doubts, then care.
     terms = record.terms
     body = record.body
     if terms.action is not Action.NEW:
@@ -82,6 +83,7 @@ def _warnings(record: Record) -> Iterator[str]:
     match _part(body, "subject").get("age_band"):
         case "CHILD":
             yield "CHILD"
+        # Where the age is in doubt, the rules for children apply (broker.records.rules).
         case "UNKNOWN":
             yield "AGE UNKNOWN: TREATED AS A CHILD"
 

@@ -103,6 +103,7 @@ def _channel_text(statement: Statement) -> str:
             recipients = sorted({seed.recipient for seed in seeds})
             return f"grants epoch {statement.epoch} of {statement.channel} to {_listed(recipients)}"
         case _:
+            # A kind without its own words must still be seen before it is signed.
             return type(statement).__name__
 
 

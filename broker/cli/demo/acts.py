@@ -156,6 +156,7 @@ class Actor:
                     case NotDelivered():
                         result.denied[item.reason] += 1
                     case _:
+                        # A violation, which this log cannot have: the forgery is made in a copy, later.
                         raise UsageError(f"the demo's own log is wrong at {item.place}: {item.detail}")
         return result
 

@@ -65,6 +65,7 @@ async def _copy(real: Log, prefix: str, copy: Path) -> None:
 def _row(prefix: str, partition: Partition, message: StoredMessage) -> tuple[object, ...]:
     value = message.value
     if value is not None and (*partition, message.offset) == _PLACE:
+        # The last byte belongs to the locked body, so the message still looks like one.
         value = value[:-1] + bytes((value[-1] ^ 1,))
     topic = prefix + partition.topic
     return (topic, partition.number, message.offset, message.key, value, message.appended_at)

@@ -116,6 +116,7 @@ async def found_world(folder: Path, url: str) -> World:
         await announce_intake(sessions[KAS])
         for plan in CHANNELS:
             await _open_channel(sessions, plan)
+        # So far each topic has one partition; from here on each channel has its own.
         await ensure_topics(sessions[AUTHORITY].log, len(CHANNELS))
     return world
 
@@ -144,6 +145,7 @@ async def _everybody(world: World) -> AsyncIterator[dict[str, Session]]:
 async def _admit_all(sessions: dict[str, Session]) -> None:
     authority = sessions[AUTHORITY]
     for name, (_, title) in PARTICIPANTS.items():
+        # One after the other: each request names the authority's statement before it.
         requested = request_statements(sessions[name], title)
         await append(authority, _countersigned(authority, requested))
 

@@ -59,10 +59,10 @@ class Story:
         world = await found_world(folder, log)
         self.narrator.chapter(
             "Four states found a coalition",
-            f"The states are {_and(list(STATES.values()))}. Their authority has three keys, of which two "
-            f"must sign together. It admits {_agency_count()} agencies, a key access service and an auditor, "
-            "and each of them has made its own keys. It opens channels, whose keys come from a member, never "
-            "from the authority.",
+            f"The states are {', '.join(STATES.values())}. Their authority has three keys, of which two must "
+            f"sign together. It admits {_agency_count()} agencies, a key access service and an auditor, and "
+            "each of them has made its own keys. It opens channels, whose keys come from a member, never from "
+            "the authority.",
         )
         rows = [
             (
@@ -287,10 +287,6 @@ async def _refused(actor: Actor, found: Found, channel: str, purpose: Purpose) -
 
 def _agency_count() -> int:
     return sum(role is Role.AGENCY for role, _ in PARTICIPANTS.values())
-
-
-def _and(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -130,6 +130,7 @@ async def list_agencies(profile: Profile, as_json: bool) -> None:
     Example:
       ftf-broker agency list --profile police/xaa-police.toml
     """
+    # The directory is an immutable value, so it outlives the session that has read it.
     async with open_session(profile) as session:
         directory = session.directory
     parties = sorted(directory.parties.values(), key=lambda party: (party.kind, party.name))

@@ -92,6 +92,7 @@ async def leave(name: str, agency: str | None, profile: Profile, options: IssueO
     """
     async with open_session(profile) as session:
         channel_named(session.directory, name)
+        # Removing a member and leaving are two kinds of statement, with different issuers.
         if profile.role is Role.AUTHORITY:
             if agency is None:
                 raise UsageError(

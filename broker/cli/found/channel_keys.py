@@ -56,6 +56,7 @@ async def rotate(name: str, profile: Profile, options: IssueOptions) -> None:
 
 
 async def _confirm_here(session: Session, options: IssueOptions) -> None:
+    # This opens the service's own key files, so it works only where its profile is on this host.
     if session.profile.kas is None:
         return
     kas = Profile.load(session.profile.kas)

@@ -82,6 +82,7 @@ def create(name: str, role: Role, place: ProfileOptions) -> Profile:
     check_name(name, role)
     folder = Path(os.path.abspath(place.folder))
     profile = _planned(name, role, folder, place)
+    # Checked before a passphrase is asked for and before a key is made.
     if profile.path.exists():
         raise UsageError(f"'{profile.path}' exists already", hint="choose another folder")
     passphrase = new_passphrase(name, profile.passphrase_file)

@@ -73,6 +73,7 @@ async def command(
     """
     check_majority(threshold, count, hint=f"for {count} keys say --threshold {count // 2 + 1} or more")
     folder = Path(os.path.abspath(folder))
+    # Only the profile is looked for: the folder may well exist, and hold the log or the passphrase file.
     if (folder / "authority.toml").exists():
         raise UsageError(f"'{folder}' holds a coalition's authority already", hint="choose another folder")
     file = Path(os.path.abspath(passphrase_file)) if passphrase_file else None
@@ -162,4 +163,5 @@ async def ensure_topics(log: Log, channels: int) -> None:
     for topic in (*default_store().topics, "access"):
         await log.ensure(topic, channels)
     await log.ensure("checkpoints", 1)
+    # Only this topic is compacted: a release secret that was replaced must be gone from the log.
     await log.ensure("keys", 1, compacted=True)

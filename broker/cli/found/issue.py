@@ -107,6 +107,8 @@ async def append_new(session: Session, statements: Sequence[Signed]) -> list[int
 
     Raises UsageError when the directory holds one of them already, and what ``append`` raises.
     """
+    # Submitting a file twice is a common mistake. Without this check its second statement would be refused
+    # for a stale `previous`, which tells the user nothing.
     await session.follower.refresh()
     for signed in statements:
         place = session.directory.applied.get(sha256(signed.content).digest())

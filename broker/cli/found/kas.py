@@ -136,6 +136,7 @@ async def run(once: bool, profile: Profile) -> int:
         if once:
             return 1 if service.alarms else 0
         note(f"'{profile.name}' follows every channel; Ctrl-C ends it", style="dim")
+        # If one task fails, the other is cancelled: a service must not look alive and do half of its work.
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(service.run(), name="kas follow")
             tasks.create_task(_keep_keys(session), name="kas keys")
@@ -171,6 +172,7 @@ async def alarms(acknowledge: str | None, profile: Profile, as_json: bool) -> in
         directory = session.directory
         missing_days = missing_intake(session)
     with open_journal(profile) as journal:
+        # First acknowledge, then list: the exit code tells what is open afterwards.
         if acknowledge is not None:
             journal.acknowledge(channel_named(directory, acknowledge).number)
         raised = journal.alarms()

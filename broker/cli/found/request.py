@@ -68,6 +68,7 @@ async def write_request(profile: Profile, title: str | None, out: Path | None, a
     Raises UsageError when the directory holds the participant already.
     """
     async with open_session(profile) as session:
+        # A participant that is there changes its keys with `agency key`, which its old keys vouch for.
         if profile.name in session.directory.parties:
             raise UsageError(f"'{profile.name}' is in the directory already")
         statements = request_statements(session, title or profile.name)

@@ -44,6 +44,7 @@ async def _opened(file: Path, profile: Profile) -> AsyncIterator[tuple[Statement
     """Open a statement file and the profile's session, which must be of the same coalition."""
     statement_file = StatementFile.load(file)
     async with open_session(profile) as session:
+        # A signature covers the genesis. Signed for another coalition, the statement would be worthless here.
         if statement_file.genesis != profile.genesis:
             raise UsageError(
                 f"'{file}' is of the coalition {statement_file.genesis.hex()}, "
@@ -107,6 +108,8 @@ async def sign(file: Path, profile: Profile, as_json: bool) -> None:
         keys = own_keys(session)
         ready = tuple(sign_as(directory, signed, profile.name, keys) for signed in statement_file.statements)
         error = judge(directory, ready)
+    # A script that signs with the wrong profile must fail here: the next holder would wait for a signature
+    # that nobody has added.
     before = sum(len(signed.signatures) for signed in statement_file.statements)
     added = sum(len(signed.signatures) for signed in ready) - before
     if not added:
