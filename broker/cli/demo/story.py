@@ -61,8 +61,8 @@ class Story:
             "Four states found a coalition",
             f"The states are {', '.join(STATES.values())}. Their authority has three keys, of which two must "
             f"sign together. It admits {_agency_count()} agencies, a key access service and an auditor, and "
-            "each of them has made its own keys. It opens channels, whose keys come from a member, never from "
-            "the authority.",
+            "each of them has made its own keys. It opens channels, whose keys come from a member, never "
+            "from the authority.",
         )
         rows = [
             (
