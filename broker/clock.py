@@ -1,4 +1,4 @@
-"""The clock: microseconds since 1970-01-01, UTC, as a function that is passed in."""
+"""The clock: a function that is passed in, so that a test can say what time it is."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable
 __all__ = ["DAY_US", "Clock", "day_of", "system_clock"]
 
 Clock = Callable[[], int]
-"""Gives the time in microseconds since 1970-01-01, UTC."""
+"""A clock returns the time in microseconds since 1970-01-01, UTC."""
 
 DAY_US = 86_400_000_000
 """Microseconds of a day."""
 
 
 def system_clock() -> int:
-    """The time of this machine."""
+    """Return the time of this machine."""
     return time.time_ns() // 1000
 
 
 def day_of(now: int) -> int:
-    """The UTC day of this time, counted from 1970-01-01."""
+    """Return the UTC day of a time, counted from 1970-01-01."""
     return now // DAY_US

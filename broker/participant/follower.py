@@ -1,4 +1,11 @@
-"""Following the directory: every reader and writer keeps its own fold of ``ftf.directory``."""
+"""The follower of the directory: each participant reads the directory's topic and folds it for itself.
+
+Nobody is asked what the directory says: every participant applies every statement, and so finds out by
+itself when a statement does not count, or when the log was altered.
+
+``refresh`` is the only way forward, and one lock serialises it. ``history``, ``violations`` and all private
+fields change under that lock alone; tasks that share a follower may look at them at any time.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +25,16 @@ __all__ = ["DIRECTORY", "DirectoryFollower"]
 
 DIRECTORY = Partition("directory", 0)
 _MAX_VIOLATIONS = 1000
+"""Violations that are kept: a log full of junk must not fill the memory."""
 
 
 @dataclass(slots=True)
 class DirectoryFollower:
     """The directory as far as it was read; ``refresh`` reads on to its end.
 
-    Statements that do not count are kept as ``violations`` and skipped; reading goes on. With a ``clock``
-    a message whose append time cannot be true is not read, nor anything behind it: LogUnavailable.
+    A statement that does not count is skipped and kept in ``violations``. With a ``clock``, a message whose
+    append time cannot be true ends the reading with LogUnavailable, and neither it nor anything after it is
+    read: time limits of the directory hang on these times.
     """
 
     log: Log
@@ -33,18 +42,24 @@ class DirectoryFollower:
     violations: list[Violation]
     clock: Clock | None = None
     _next: int = 0
+    """Offset of the next message to be read."""
     _ended_at: int | None = None
+    """When the reading began that last came to the directory's end: later messages are not older."""
     _proven: int = 0
+    """The largest view of an issuer whose statement counts: below this size it saw what we see."""
     _altered: Place | None = None
+    """Where the directory begins to differ from what an issuer saw, as far as statements show it."""
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     async def start(
         cls, log: Log, genesis: bytes, *, high_water: HighWater | None = None, clock: Clock | None = None
     ) -> DirectoryFollower:
-        """Read the directory to its end; NotEntitled if it is another, or less, than was pinned or seen.
+        """Read the directory to its end and return its follower.
 
-        Give a ``clock`` to follow a log live; without, as for a log kept for years, its own is believed.
+        Give a ``clock`` to follow a log that is written to now. Without it the append times are believed, as
+        for a log that was kept for years. Raises NotEntitled if the log holds no directory, or one that is
+        not the pinned coalition's, or less of it than ``high_water`` says was seen before.
         """
         follower = cls(log, History(genesis), [], clock)
         await follower.refresh()
@@ -58,15 +73,17 @@ class DirectoryFollower:
         return follower
 
     async def refresh(self, end: int | None = None) -> History:
-        """Read on to the directory's end now, or to ``end``; the same History object, extended.
+        """Read on to the directory's present end, or to ``end``; return ``history``, which has grown.
 
-        Several tasks may share a follower: each message is applied once. Cancelled, what was read counts.
+        Tasks that share a follower may call this at any time: each message is applied once. Cancelled,
+        what was read until then counts.
         """
         async with self._reading:
             await self._read_on(end)
         return self.history
 
     async def _read_on(self, end: int | None) -> None:
+        # Taken before reading: a message that is appended while we read is younger than this.
         begun_at = self.clock() if self.clock else None
         async for message in self.log.read(DIRECTORY, self._next):
             if end is not None and message.offset >= end:
@@ -89,37 +106,41 @@ class DirectoryFollower:
                     )
                 )
             self._next = message.offset + 1
-        self._ended_at = begun_at
+        self._ended_at = begun_at  # only here: a reading that stopped before the end says nothing of it
 
     def _report(self, violation: Violation) -> None:
         if len(self.violations) < _MAX_VIOLATIONS:
             self.violations.append(violation)
 
     def _compare_views(self, message: StoredMessage, *, valid: bool) -> None:
-        """Learn from what a statement's issuer had seen whether what stands before it was altered."""
+        """Learn from the view of a statement's issuer whether the directory before it was altered."""
         header = _header_of(message.value)
         if header is None:
             return
-        size, place = header.directory_size, Place("directory", 0, message.offset)
+        size = header.directory_size
+        place = Place("directory", 0, message.offset)
         if valid:
             self._proven = max(self._proven, size)
+            # A valid statement of somebody who saw as much as we do: the earlier, invalid one was wrong.
             if self._altered is not None and self._altered.offset < size:
-                self._altered = None  # whoever said so was wrong
+                self._altered = None
         elif self._altered is None and self.history.head_at(size) != header.directory_head:
             self._altered = self._first_unproven(size) or place
-            for i, one in enumerate(self.violations):
-                if one.place > self._altered and one.caused_by is None:
-                    self.violations[i] = replace(one, caused_by=self._altered)
+            # One manipulation is one root: what was reported after it is its consequence.
+            for i, violation in enumerate(self.violations):
+                if violation.place > self._altered and violation.caused_by is None:
+                    self.violations[i] = replace(violation, caused_by=self._altered)
 
     def _first_unproven(self, size: int) -> Place | None:
-        found = (v.place for v in self.violations if v.caused_by is None)
-        return next((place for place in found if self._proven <= place.offset < size), None)
+        """Return the first violation below ``size`` that no valid statement has passed by."""
+        roots = (violation.place for violation in self.violations if violation.caused_by is None)
+        return next((place for place in roots if self._proven <= place.offset < size), None)
 
     def fault(self, size: int) -> Place | None:
-        """Where the directory below this size begins to differ from what an issuer of that view saw.
+        """Return where the directory below ``size`` differs from what an issuer of that view saw, if it does.
 
-        An invalid statement that stands as it was written changes nobody's view, so it is no fault:
-        only the first violation behind all that later valid statements have seen can be one.
+        An invalid statement that stands as it was written is no such fault, since everybody sees the same.
+        Only the first violation that no later valid statement has seen can be one.
         """
         if self._altered is not None and self._altered.offset < size:
             return self._altered
@@ -127,13 +148,13 @@ class DirectoryFollower:
 
     @property
     def high_water(self) -> HighWater:
-        """The largest size and head seen, to be remembered."""
+        """The size and head of the directory as far as it was seen, to be remembered between two runs."""
         latest = self.history.latest
         return HighWater(size=latest.size, head=latest.head)
 
 
 def _header_of(value: bytes | None) -> Header | None:
-    """The header of a directory statement, valid or not; None where it does not decode."""
+    """Return the header of a directory statement, valid or not; None if it does not decode."""
     try:
         header = getattr(decode_content(decode(Signed, value or b"")), "header", None)
     except FormatError:

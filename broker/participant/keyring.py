@@ -1,4 +1,4 @@
-"""The keys of one participant, and what they open."""
+"""The keyring of one participant: its private keys, and the epoch keys that they open."""
 
 from __future__ import annotations
 
@@ -17,32 +17,40 @@ __all__ = ["Keyring"]
 
 @dataclass(slots=True)
 class Keyring:
-    """A participant's name and private keys; opens its epoch seeds once and keeps what they give.
+    """The name and the private keys of a participant, with every epoch key that was opened so far.
 
-    ``broken`` lists the (channel, epoch, use) whose seeds do not give the directory's public keys:
-    reason to complain (the statement is ``channel-keys-complained``).
+    Each epoch of a channel has a seed, which the directory holds sealed to each recipient; the epoch's
+    private key follows from it. Opening a seed costs a decapsulation, so each is opened once.
     """
 
     name: str
     signing: SigningKey
     receiving: dict[bytes, ReceivingKey]
+    """The receiving keys by key id, old ones included: seeds of old epochs are sealed to these."""
     broken: set[tuple[str, int, Use]] = field(default_factory=set)
+    """The (channel, epoch, use) whose seeds do not give the directory's public key.
+
+    This is a reason to complain; the statement is ``channel-keys-complained``.
+    """
     _epochs: dict[tuple[str, int, Use], EpochKey] = field(default_factory=dict)
     _junk: dict[tuple[str, int, Use], tuple[SealedSeed, ...]] = field(default_factory=dict)
+    """The seeds that did not open, to be tried again only when a member has granted others."""
 
     @classmethod
     def of(cls, name: str, signing: SigningKey, receiving: Iterable[ReceivingKey]) -> Keyring:
-        """The keyring with these keys."""
+        """Return the keyring of this name with these keys."""
         return cls(name, signing, {key.key_id: key for key in receiving})
 
     def epoch_key(self, directory: Directory, channel: str, epoch: int, use: Use) -> EpochKey | None:
-        """Our key for this use of an epoch; None where we were no recipient, or its seed is broken."""
+        """Return our key for this use of an epoch; None if we are no recipient, or its seed is broken."""
         place = (channel, epoch, use)
         found = self._epochs.get(place)
         if found is None:
             seeds = _seeds(directory, channel, epoch, use, self.name)
             if not seeds or self._junk.get(place) is seeds:
-                return None  # whoever claims this epoch would have us try them for every message
+                # Not tried again: anybody can write messages that claim this epoch, and each would make us
+                # open the same junk.
+                return None
             try:
                 seed = open_seed(directory, channel, epoch, use, self.name, self.receiving)
             except NotEntitled:
@@ -54,7 +62,7 @@ class Keyring:
             if seed is None:
                 return None
             self.broken.discard(place)  # a member granted the epoch anew
-            found = self._epochs[place] = EpochKey(
+            found = EpochKey(
                 channel=channel,
                 epoch=epoch,
                 use=use,
@@ -62,12 +70,13 @@ class Keyring:
                 admit=admit_key(seed, directory.genesis),
                 seed=seed,
             )
+            self._epochs[place] = found
         return found
 
 
 def _seeds(
     directory: Directory, channel: str, epoch: int, use: Use, name: str
 ) -> tuple[SealedSeed, ...] | None:
-    found = directory.channel(channel)
-    of_epoch = None if found is None else found.epochs.get(epoch)
-    return None if of_epoch is None else of_epoch.seeds(use).get(name)
+    named = directory.channel(channel)
+    found = None if named is None else named.epochs.get(epoch)
+    return None if found is None else found.seeds(use).get(name)

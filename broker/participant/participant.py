@@ -1,7 +1,4 @@
-"""A participant at work: what a publisher, a subscriber, a service and an auditor have in common.
-
-It is a value that is passed whole. Nothing here starts or stops anything: whoever opened the log closes it.
-"""
+"""The participant: log, directory, keys, schemas and clock, as one value that is passed whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Driving a PartitionReader over a log: the one loop that every reader shares."""
+"""Reading a partition: the one loop that takes a PartitionReader over a log.
+
+A manifest names how much of the directory its issuer had seen. The reader raises DirectoryBehind when that
+is more than was read here; then the directory is read on, and the same message is fed again.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +20,10 @@ __all__ = ["feed_read", "read_events"]
 async def read_events(
     log: Log, reader: PartitionReader, directory: DirectoryFollower, *, end: int | None = None
 ) -> AsyncGenerator[Event, None]:
-    """Events from the reader's next offset up to ``end``, or following for ever where ``end`` is None.
+    """Yield events from the reader's next offset up to ``end``; without ``end`` follow the log for ever.
 
-    The directory is read on when a manifest needs more of it than was read. With ``end`` the caller
-    flushes the reader; without, what is not yet reported waits for the next message, and an outage of the
-    log is outlasted.
+    With ``end`` the caller flushes the reader afterwards, and an error of the log is raised. Without it, an
+    event that the reader holds back is yielded with a later message, and an outage of the log is waited for.
     """
     outage = Outage(topic=reader.topic, partition=reader.partition) if end is None else None
     read_behind = 0
@@ -37,17 +40,20 @@ async def read_events(
 async def feed_read(
     log: Log, reader: PartitionReader, directory: DirectoryFollower, message: StoredMessage, read_behind: int
 ) -> tuple[Sequence[Event], int]:
-    """Feed a message, and read the directory on where that is needed.
+    """Feed one message, and read the directory on if the message needs more of it; return its events.
 
-    The directory was read since the messages below ``read_behind`` were in the log; returns the events
-    and that offset anew. So a flood that claims what the directory does not have costs a reading for all
-    that is there of it, not for each. Where the log cannot be read the message is not fed, and the call may
-    be made again.
+    ``read_behind`` is 0 at first, and then the second value that this function returned: the directory has
+    been read since all messages below that offset were in the log. A message below it that claims more of
+    the directory is lying, so a flood of such messages costs one reading of the directory, not one for each.
+
+    When the log cannot be read the message was not fed, and this may be called again.
     """
     try:
         return reader.feed(message, directory_read=message.offset < read_behind), read_behind
     except DirectoryBehind:
         partition = Partition(reader.topic, reader.partition)
-        ends = await log.ends([partition])  # before the directory is read
+        # The end is asked for before the directory is read: a message that is appended in between may need
+        # what the directory was given in between, and must not count as lying.
+        ends = await log.ends([partition])
         await directory.refresh()
         return reader.feed(message, directory_read=True), ends[partition]

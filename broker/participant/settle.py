@@ -1,4 +1,4 @@
-"""Settling an append whose outcome is unknown: by reading the tail, never by guessing.
+"""Settling an append: when its outcome is unknown, the end of the partition is read to find out.
 
     append ──▶ offset                                            settled
        ├─ OutcomeUnknown ──▶ read the tail ─┬─ found ──▶ offset  settled
@@ -6,8 +6,9 @@
        ├─ LogUnavailable ──▶ append the same bytes again
        └─ any other error                                        failed for good
 
-While an outcome is unknown nothing is appended before the tail was read. The bytes are the same each
-time, so that even an append which comes to light later is only a copy, and a copy counts once.
+While an outcome is unknown nothing is appended before the tail, the messages at the partition's end, was
+read. The same bytes are appended each time: an append that comes to light later, after the tail was read, is
+then only a copy of the same batch, and readers count a copy once.
 """
 
 from __future__ import annotations
@@ -23,26 +24,32 @@ from broker.logger import get_logger
 __all__ = ["ATTEMPTS", "append_settled", "backoff_s", "find_messages", "match_messages"]
 
 ATTEMPTS = 6
-"""How often an append, or the reading that settles it, is tried."""
+"""Attempts, of which each is an append or the reading that settles one."""
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
 
-_log = get_logger("broker.exchange")
+_log = get_logger("broker.participant")
 
 
 class _Matcher:
-    """Looks for a run of messages, contiguous and whole, among stored ones."""
+    """Looks among stored messages for a run of messages that stand whole and side by side."""
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self._wanted = [(message.key, message.value) for message in messages]
         self._seen: list[int] = []
+        """How many messages of the run have come, for each run that may have begun; longest first.
+
+        There may be several, since a run can begin in the middle of another: in A A B the run A B begins
+        at the second A.
+        """
         self._next = -1
 
     def feed(self, stored: StoredMessage) -> int | None:
-        """Take the next stored message; the offset of the run's first once its last has come."""
-        wanted, found = self._wanted, (stored.key, stored.value)
-        before = self._seen if stored.offset == self._next else []
+        """Take the next stored message; return the offset of the run's first message if it ends here."""
+        wanted = self._wanted
+        found = (stored.key, stored.value)
+        before = self._seen if stored.offset == self._next else []  # a gap ends every run
         self._next = stored.offset + 1
         self._seen = [count + 1 for count in (*before, 0) if wanted[count] == found]
         if self._seen and self._seen[0] == len(wanted):
@@ -51,15 +58,16 @@ class _Matcher:
 
 
 def match_messages(stored: Iterable[StoredMessage], messages: Sequence[Message]) -> int | None:
-    """The offset at which these messages stand, whole and with nothing between them; None if nowhere."""
+    """Return the offset at which these messages stand, with nothing between them; None if nowhere."""
     matcher = _Matcher(messages)
-    return next((found for one in stored if (found := matcher.feed(one)) is not None), None)
+    offsets = map(matcher.feed, stored)
+    return next((offset for offset in offsets if offset is not None), None)
 
 
 async def find_messages(
     log: Log, partition: Partition, messages: Sequence[Message], start: int
 ) -> int | None:
-    """``match_messages`` over a partition from ``start`` to its present end."""
+    """Look for these messages in a partition, from ``start`` to its present end; see ``match_messages``."""
     matcher = _Matcher(messages)
     async for stored in log.read(partition, start):
         if (found := matcher.feed(stored)) is not None:
@@ -68,7 +76,7 @@ async def find_messages(
 
 
 def backoff_s(attempt: int) -> float:
-    """How long to wait after this attempt, counted from 1: doubling, with jitter, at most five seconds."""
+    """Return the pause in seconds after this attempt, counted from 1: doubling, with jitter, at most five."""
     return pause_s(attempt, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
 
 
@@ -80,15 +88,16 @@ async def append_settled(
     start: int | None = None,
     attempts: int = ATTEMPTS,
 ) -> int:
-    """Append these messages once and return the offset of the first.
+    """Append these messages once, and return the offset of the first.
 
-    ``start`` is an offset known to be at or before the partition's end before the append, by default
-    asked of the log. OutcomeUnknown or LogUnavailable when ``attempts`` were not enough; the first
-    says that the messages may yet be in the log. Cancelled, they are in the log whole or not at all.
+    ``start`` is an offset at or before the partition's end as it is before the append; without it the log
+    is asked. Raises LogUnavailable when ``attempts`` were not enough, and OutcomeUnknown when the messages
+    may be in the log all the same. Cancelled, the log holds all of the messages or none.
     """
-    unknown = False
+    unknown = False  # whether an append was tried whose messages may be in the log
     for attempt in range(1, attempts + 1):
         try:
+            # Before the first append: the tail that settles it begins here.
             if start is None:
                 start = (await log.ends([partition]))[partition]
             if unknown and (found := await find_messages(log, partition, messages, start)) is not None:
@@ -97,6 +106,7 @@ async def append_settled(
             unknown = False
             return await log.append(partition, messages)
         except (OutcomeUnknown, LogUnavailable) as error:
+            # It stays unknown when the reading fails that should settle it.
             unknown = unknown or isinstance(error, OutcomeUnknown)
             _log.warning(
                 "append retried" if attempt < attempts else "append failed",

@@ -1,4 +1,4 @@
-"""The tasks of one publisher or subscriber; what fails in one of them comes out as itself."""
+"""The tasks of one publisher or subscriber: an error in one of them is raised as it is, not in a group."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _T = TypeVar("_T")
 
 
 class Tasks:
-    """An ``asyncio.TaskGroup`` whose single error is raised as it is, not in a group of one.
+    """An ``asyncio.TaskGroup`` that raises a single error as it is, not in a group of one.
 
-    So that ``except BrokerError`` around a publisher means what it says. Several errors at once stay
-    a group: none may hide another.
+    So ``except BrokerError`` around a publisher catches what its tasks raise. Several errors stay a group,
+    since raising one of them would hide the others.
     """
 
     def __init__(self) -> None:
         self._group = asyncio.TaskGroup()
 
     def create_task(self, work: Coroutine[Any, Any, _T], *, name: str) -> asyncio.Task[_T]:
-        """Run this; the first error of any task cancels all others and the block."""
+        """Run a coroutine as a task; the first error of any task cancels all others and the block."""
         return self._group.create_task(work, name=name)
 
     async def __aenter__(self) -> Self:
@@ -36,6 +36,7 @@ class Tasks:
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
+            # A task may itself have used a group, so groups of one are taken apart all the way down.
             only: BaseException = group
             while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
                 only = only.exceptions[0]

@@ -1,7 +1,7 @@
-"""A folder of key files: ``authority-1.pem``, ``signing-1.pem``, ``receiving-2.pem``.
+"""The folder of a participant's key files, such as ``signing-1.pem`` and ``receiving-2.pem``.
 
-Keys are numbered as they were made, never overwritten and never removed: an old receiving key opens
-what was sealed to it. The folder is 0700, the files 0600.
+Keys are numbered in the order in which they were made. They are never overwritten and never removed, since
+what was sealed to an old receiving key opens with no other. The folder has mode 0700, the files 0600.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class KeyFolder:
     folder: Path
     passphrase: bytes
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # without the passphrase, which a traceback or a log would show
         return f"KeyFolder({str(self.folder)!r})"
 
     @classmethod
     def create(cls, folder: Path, passphrase: bytes) -> KeyFolder:
-        """An empty key store in a folder that is made for it."""
+        """Make the folder if it is missing, and return it as a key store; raises KeyFileError."""
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -43,23 +43,23 @@ class KeyFolder:
         return cls(folder, passphrase)
 
     def new_signing(self, kind: Literal["authority", "signing"] = "signing") -> SigningKey:
-        """Make a signing key and store it."""
+        """Make a signing key, store it as the newest of its kind, and return it."""
         key = SigningKey.generate()
         write_key(self._next(kind), key, self.passphrase)
         return key
 
     def new_receiving(self) -> ReceivingKey:
-        """Make a receiving key and store it."""
+        """Make a receiving key, store it as the newest, and return it."""
         key = ReceivingKey.generate()
         write_key(self._next("receiving"), key, self.passphrase)
         return key
 
     def signing(self, kind: Literal["authority", "signing"] = "signing") -> tuple[SigningKey, ...]:
-        """The signing keys of this kind, the newest first."""
+        """Load the signing keys of this kind, the newest first; raises KeyFileError."""
         return tuple(load_signing_key(path, self.passphrase) for path in self._files(kind))
 
     def receiving(self) -> tuple[ReceivingKey, ...]:
-        """The receiving keys, the newest first."""
+        """Load the receiving keys, the newest first; raises KeyFileError."""
         return tuple(load_receiving_key(path, self.passphrase) for path in self._files("receiving"))
 
     def _next(self, kind: Kind) -> Path:

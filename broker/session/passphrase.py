@@ -1,8 +1,12 @@
-"""Where the passphrase of the key files comes from.
+"""The passphrase of a participant's key files, and the places where it is looked for.
 
-In this order: the profile's own ``passphrase_file`` (a process may use more than one profile, each with
-its passphrase), FTF_PASSPHRASE, FTF_PASSPHRASE_FILE, and else whoever is asked, if there is somebody. A
-file must be readable by its owner only; one line break at its end does not belong to the passphrase.
+    (1) ``passphrase_file`` in the profile; it comes first, since one process may use several profiles, each
+        with a passphrase of its own
+    (2) the environment variable FTF_PASSPHRASE
+    (3) the file that the environment variable FTF_PASSPHRASE_FILE names
+    (4) a person, by the function that the caller passes in
+
+A file must be readable by its owner only. One line break at its end does not belong to the passphrase.
 """
 
 from __future__ import annotations
@@ -18,16 +22,16 @@ from broker.session.profile import Profile
 __all__ = ["Ask", "passphrase_for", "passphrase_of"]
 
 Ask = Callable[[str], bytes]
-"""Asks somebody for the passphrase of the participant with this name; UsageError where nobody is there."""
+"""Asks a person for the passphrase of the participant of this name; raises UsageError if nobody is there."""
 
 
 def passphrase_of(profile: Profile, ask: Ask | None = None) -> bytes:
-    """The passphrase that opens this profile's key files; not yet tried."""
+    """Find the passphrase of this profile's key files; it has not been tried on them."""
     return passphrase_for(profile.name, profile.passphrase_file, ask)
 
 
 def passphrase_for(name: str, file: Path | None = None, ask: Ask | None = None) -> bytes:
-    """The passphrase of ``name``, from this file where it has one; UsageError if none is given."""
+    """Find the passphrase of ``name``, first of all in ``file``; raises UsageError if it is nowhere."""
     given = _given(file)
     if given is not None:
         return given
@@ -41,13 +45,14 @@ def passphrase_for(name: str, file: Path | None = None, ask: Ask | None = None) 
 
 def _given(file: Path | None) -> bytes | None:
     text = os.environ.get("FTF_PASSPHRASE")
-    if file is None and text is not None:
+    if file is None and text is not None:  # (2)
+        # Bytes that are not UTF-8 come back as they were set, so that any passphrase can be given here.
         return _checked(text.encode("utf-8", "surrogateescape"), "FTF_PASSPHRASE")
-    if file is None and (name := os.environ.get("FTF_PASSPHRASE_FILE")):
+    if file is None and (name := os.environ.get("FTF_PASSPHRASE_FILE")):  # (3)
         file = Path(name)
     if file is None:
         return None
-    data = read_private(file)
+    data = read_private(file)  # (1) or (3)
     line = data[:-2] if data.endswith(b"\r\n") else data.removesuffix(b"\n")
     return _checked(line, f"'{file}'")
 

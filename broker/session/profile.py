@@ -1,15 +1,16 @@
-"""A profile: one TOML file that says who a participant is, and where its log, keys and state are.
+"""The profile: a TOML file that says who a participant is, and where its log, keys and state are.
 
     name = "XAA:police"
     role = "agency"                      # authority, agency, kas or auditor
     log = "sqlite:../log.db"
-    kas = "local:../kas/kas.toml"        # needed by who reads
+    kas = "local:../kas/kas.toml"        # needed for reading
     keys = "keys"
     state = "state"
     genesis = "8f…"                      # SHA-256 of the coalition's genesis statement, 64 hex digits
     passphrase_file = "passphrase"       # optional; without it the passphrase is asked for
 
-Relative paths are relative to the file, so that its directory can be moved.
+Relative paths are relative to the folder of the file, so that the folder can be moved. ``genesis`` pins the
+coalition: a log whose directory begins otherwise is refused, whatever it says.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ _LOCAL = "local:"
 
 
 class Role(StrEnum):
-    """What a participant is."""
+    """The role of a participant; it decides which keys it has and what its name may be."""
 
     AUTHORITY = "authority"
     AGENCY = "agency"
@@ -60,7 +61,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A participant; paths are absolute here and relative in the file."""
+    """A participant's profile; its paths are absolute here, and relative in the file."""
 
     path: Path
     name: str
@@ -70,7 +71,7 @@ class Profile:
     state: Path
     genesis: bytes
     kas: Path | None = None
-    """The profile of the key access service that runs inside this process."""
+    """The profile of the key access service, if it runs inside this process."""
     passphrase_file: Path | None = None
 
     @property
@@ -80,7 +81,7 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> Profile:
-        """Read a profile; UsageError names the file and the field that is wrong or missing."""
+        """Read a profile; raises UsageError, which names the file and the field that is wrong or missing."""
         fields = _read(path)
         where = f"profile '{path}'"
         for name in fields.keys() - {*_REQUIRED, *_OPTIONAL}:
@@ -108,7 +109,7 @@ class Profile:
         )
 
     def save(self) -> None:
-        """Write a new profile, its paths relative to it; UsageError if there is one already."""
+        """Write a new profile, with paths relative to it; raises UsageError if the file exists already."""
         folder = self.path.parent
         fields: dict[str, str] = {"name": self.name, "role": self.role.value}
         fields["log"] = relative_url(self.log, folder)
@@ -146,7 +147,7 @@ def _read(path: Path) -> dict[str, object]:
     try:
         return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"profile '{path}' is no TOML: {error}") from None
+        raise UsageError(f"profile '{path}' is not valid TOML: {error}") from None
 
 
 def _text(where: str, fields: Mapping[str, object], name: str) -> str:
@@ -174,19 +175,19 @@ def _role(text: str, where: str) -> Role:
 
 
 def check_name(name: str, role: Role) -> str:
-    """Return the name if somebody in this role can be called so; else UsageError."""
+    """Return the name if a participant in this role may have it; raises UsageError if not."""
     if role is Role.AUTHORITY:
         if name != AUTHORITY:
             raise UsageError(f"the authority is called '{AUTHORITY}', not '{name}'")
     elif role is Role.AGENCY:
         if not AGENCY_NAME.fullmatch(name):
             raise UsageError(
-                f"'{name}' is no name of an agency",
+                f"'{name}' is not the name of an agency",
                 hint="<state or organisation>:<id>, for example XAA:police or XXO:europol-desk",
             )
     elif not PLAIN_NAME.fullmatch(name) or name == AUTHORITY:
         raise UsageError(
-            f"'{name}' is no name of a service or auditor", hint="small letters, digits, hyphens"
+            f"'{name}' is not the name of a service or an auditor", hint="small letters, digits, hyphens"
         )
     return name
 
@@ -197,7 +198,7 @@ def _genesis(text: str, where: str) -> bytes:
 
 
 def bytes_of(text: str, count: int, what: str, *, hint: str | None = None) -> bytes:
-    """So many bytes written as hex digits; UsageError says what is none."""
+    """Read exactly ``count`` bytes from hex digits; raises UsageError, which calls the value ``what``."""
     try:
         found = bytes.fromhex(text)
     except ValueError:
@@ -208,10 +209,10 @@ def bytes_of(text: str, count: int, what: str, *, hint: str | None = None) -> by
 
 
 def local_kas(address: str, folder: Path) -> Path:
-    """The profile of the key access service that an address names; relative to this folder."""
+    """Return the path of the profile that a ``local:`` address names, seen from this folder."""
     scheme, colon, rest = address.partition(":")
     if not colon or not scheme or not rest:
-        raise UsageError(f"'{address}' is no address", hint="write local:<path of the KAS's profile>")
+        raise UsageError(f"'{address}' is not an address", hint="write local:<path of the KAS's profile>")
     if scheme != "local":
         raise UsageError(
             f"cannot use '{address}': this version knows only key access services in the same process",
@@ -221,7 +222,10 @@ def local_kas(address: str, folder: Path) -> Path:
 
 
 def url_from(url: str, folder: Path) -> str:
-    """The URL of a log with its paths made absolute from this folder; UsageError where it cannot be one."""
+    """Return the URL of a log with its paths made absolute, seen from this folder.
+
+    Raises UsageError if it is not the URL of a log.
+    """
     check_url(url)
     parts = urlsplit(url)
     if parts.scheme == "kafka":
@@ -233,7 +237,7 @@ def url_from(url: str, folder: Path) -> str:
 
 
 def relative_url(url: str, folder: Path) -> str:
-    """The URL of the log as it is written into a profile in this folder: the inverse of reading it."""
+    """Return the URL of a log as a profile in this folder writes it; the inverse of ``url_from``."""
     parts = urlsplit(url)
     if parts.scheme == "kafka":
         return _with_files(url, lambda file: _relative(Path(file), folder))
@@ -245,7 +249,7 @@ def relative_url(url: str, folder: Path) -> str:
 
 
 def _with_files(url: str, change: Callable[[str], str]) -> str:
-    """The URL of a Kafka with the paths of the files that it names changed; the rest stays as it is."""
+    """Change the paths of the files that the URL of a Kafka names; everything else stays as it is."""
     head, mark, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     named = [(name, change(value) if name in FILE_OPTIONS else value) for name, value in pairs]
@@ -257,12 +261,13 @@ def _quoted(path: str) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path from this folder, if the two have more in common than the root; else the path as it is."""
-    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    """Return a path relative to this folder if they share more than the root; else the absolute path."""
+    path = Path(os.path.abspath(path))
+    folder = Path(os.path.abspath(folder))
     common = Path(os.path.commonpath((path, folder)))
     return str(path) if common == Path(common.anchor) else os.path.relpath(path, folder)
 
 
 def slug(name: str) -> str:
-    """A name as part of a file name: ``XAA:police`` gives ``xaa-police``."""
+    """Return a name as it may stand in a file name: ``XAA:police`` gives ``xaa-police``."""
     return name.lower().replace(":", "-")

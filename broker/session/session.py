@@ -1,9 +1,10 @@
-"""A participant at work: its profile, the log, the directory, its keys, and access to records.
+"""The session: a participant at work, with its profile, log, directory and keys, and access to records.
 
     async with open_session(profile) as session:
         session.directory.channels …
 
-What was seen of the directory is remembered in the state folder, and less is never accepted again.
+How much of the directory was seen is remembered in the profile's state folder, and a log that holds less of
+it is never accepted again: its operator could otherwise take back a suspension, or a new key.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ __all__ = ["KeyAccessOpener", "Session", "load_high_water", "open_session", "sav
 _HIGH_WATER = "high-water.json"
 
 KeyAccessOpener = Callable[["Session"], AbstractAsyncContextManager[KeyAccess]]
-"""What opens a participant's key access service: the one in this process, or the client of one elsewhere."""
+"""Opens a participant's key access service: the one in this process, or the client of one elsewhere."""
 
 
 @dataclass(slots=True)
 class Session:
-    """A participant at work; its keys are read, and the passphrase asked for, when first needed."""
+    """A participant at work. Its keys are read, and the passphrase asked for, when they are first needed."""
 
     profile: Profile
     log: Log
@@ -55,7 +56,7 @@ class Session:
     opener: KeyAccessOpener | None = None
     """Opens the key access service that the profile names; None in a session that never reads."""
     ask: Ask | None = None
-    """Asked for the passphrase where none is given."""
+    """Asks a person for the passphrase, if it is given nowhere."""
     _keys: KeyFolder | None = None
     _keyring: Keyring | None = field(default=None, repr=False)
 
@@ -79,7 +80,7 @@ class Session:
 
     @property
     def keyring(self) -> Keyring:
-        """The keys in use: the newest signing key that the directory lists, and every receiving key."""
+        """The keys in use: the newest signing key that the directory lists, and all receiving keys."""
         if self._keyring is None:
             signing = self.signing_keys()[0]
             self._keyring = Keyring.of(self.profile.name, signing, self.keys.receiving())
@@ -87,13 +88,13 @@ class Session:
 
     @property
     def participant(self) -> Participant:
-        """The log, directory and keys of this participant, as a publisher, subscriber or audit takes them."""
+        """This participant as a value, as a publisher, a subscriber or an audit takes it."""
         return Participant(
             log=self.log, follower=self.follower, keyring=self.keyring, store=self.store, clock=system_clock
         )
 
     def publisher(self, *, linger_s: float = 0.05) -> Publisher:
-        """A publisher of this participant: ``async with session.publisher() as publisher``.
+        """Return a publisher of this participant: ``async with session.publisher() as publisher``.
 
         A batch that is not full is sent ``linger_s`` seconds after its first record.
         """
@@ -108,7 +109,7 @@ class Session:
         state_path: str | os.PathLike[str] | None = None,
         autocommit: bool = True,
     ) -> AsyncIterator[Subscriber]:
-        """A subscriber of this participant, with its key access service open while the block runs.
+        """Open a subscriber of this participant; its key access service is open while the block runs.
 
         The options are those of :class:`~broker.subscribe.subscriber.Subscriber`.
         """
@@ -133,20 +134,24 @@ class Session:
         return from_json(record_type, fields, store=self.store, today=datetime.now(UTC).date())
 
     def signing_keys(self) -> tuple[SigningKey, ...]:
-        """Our signing keys that the directory lists as active, the newest first; else all that we have."""
+        """Return our signing keys that the directory lists as active, the newest first.
+
+        Without a listed key, as before the agency is admitted, all of our signing keys are returned.
+        """
         if self.profile.role is Role.AUTHORITY:
-            held, listed = self.keys.signing("authority"), authority_key_ids(self.directory)
+            held = self.keys.signing("authority")
+            listed = authority_key_ids(self.directory)
         else:
+            held = self.keys.signing()
             party = self.directory.parties.get(self.profile.name)
             listed = {key.key_id for key in party.active(KeyUse.SIGNING)} if party else set()
-            held = self.keys.signing()
         if not held:
             raise KeyFileError(f"there is no signing key in '{self.profile.keys}'")
         return tuple(key for key in held if key.key_id in listed) or held
 
 
 def authority_key_ids(directory: Directory) -> set[bytes]:
-    """The ids of the authority's keys."""
+    """Return the ids of the authority's keys."""
     return {signing_key_id(public) for public in directory.authority.keys}
 
 
@@ -154,13 +159,13 @@ def authority_key_ids(directory: Directory) -> set[bytes]:
 async def open_session(
     profile: Profile, *, key_access: KeyAccessOpener | None = None, ask: Ask | None = None
 ) -> AsyncIterator[Session]:
-    """Open the log and read the directory.
+    """Open the log that a profile names, and read the directory; the session lasts while the block runs.
 
-    ``key_access`` opens the key access service when the session is asked for it; ``ask`` is asked for
-    the passphrase of the keys where none is given.
+    ``key_access`` opens the key access service when the session is asked for it. ``ask`` asks a person for
+    the passphrase of the keys, if it is given nowhere.
 
-    Raises UsageError for a log that is not there, NotEntitled for a directory that is another, or
-    less, than what was pinned and seen before.
+    Raises UsageError when there is no such log, and NotEntitled when its directory is not the one that the
+    profile pins, or holds less than was seen before.
     """
     _check_log_exists(profile)
     async with open_log(profile.log) as log:
@@ -171,6 +176,8 @@ async def open_session(
                 f"the directory of this log is not of the coalition {profile.genesis.hex()}",
                 hint="check 'log' in the profile; the pinned genesis is never changed to fit a log",
             )
+        # Before the caller does anything by this directory, not only after: else a crash would forget what
+        # it had acted on.
         save_high_water(profile, follower.high_water)
         try:
             yield Session(profile, log, follower, default_store(), opener=key_access, ask=ask)
@@ -179,7 +186,10 @@ async def open_session(
 
 
 def _check_log_exists(profile: Profile) -> None:
-    """The embedded log creates its file when opened; only founding a coalition may do that."""
+    """Raise UsageError if an embedded log is missing.
+
+    Opening it would create an empty one, which only the founding of a coalition may do.
+    """
     parts = urlsplit(profile.log)
     if parts.scheme == "sqlite" and not os.path.exists(unquote(parts.path, errors="surrogateescape")):
         raise UsageError(
@@ -189,7 +199,7 @@ def _check_log_exists(profile: Profile) -> None:
 
 
 def load_high_water(profile: Profile) -> HighWater | None:
-    """The most of the directory that this participant has seen; None before the first time."""
+    """Read how much of the directory this participant has seen; None before the first time."""
     path = profile.state / _HIGH_WATER
     try:
         fields = json.loads(path.read_bytes())
@@ -199,7 +209,7 @@ def load_high_water(profile: Profile) -> HighWater | None:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(
             f"cannot read '{path}': {error}",
-            hint="it remembers how much of the directory was seen; ask the authority before you remove it",
+            hint="it says how much of the directory was seen; ask the authority before you remove it",
         ) from None
 
 

@@ -1,4 +1,9 @@
-"""Signed statements appended to the directory, and read back that they count."""
+"""Submission of signed statements: they are appended to the directory, and then read to see that they count.
+
+The log takes whatever is appended, and every participant decides by itself whether a statement counts. So a
+statement is judged before it is appended, and looked for in the directory afterwards: another participant's
+statement may have come in between.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ __all__ = ["append", "judge", "with_hint"]
 
 
 def judge(directory: Directory, statements: Sequence[Signed]) -> PeerError | None:
-    """Why these statements would not count now, one after another; None if they would."""
+    """Judge statements as if they were appended now, in order; return the first error, or None."""
     try:
         for signed in statements:
             directory = apply(directory, signed, appended_at=max(system_clock(), directory.clock))
@@ -27,10 +32,10 @@ def judge(directory: Directory, statements: Sequence[Signed]) -> PeerError | Non
 
 
 async def append(session: Session, statements: Sequence[Signed]) -> list[int]:
-    """Append statements that hold, one by one, and read that they count; returns their places.
+    """Append statements one by one, check after each that it counts, and return their offsets.
 
-    Raises what says why one would not count, before anything is appended; UsageError where somebody
-    else's statement came in between.
+    If a statement would not count, the reason is raised before anything is appended. Raises UsageError
+    when another participant's statement came in between and the statement does not count any more.
     """
     await session.follower.refresh()
     error = judge(session.directory, statements)
@@ -42,7 +47,8 @@ async def append(session: Session, statements: Sequence[Signed]) -> list[int]:
         place = await session.log.append(DIRECTORY, [Message(key, value)])
         await session.follower.refresh()
         if sha256(signed.content).digest() not in session.directory.applied:
-            why = next((v.detail for v in session.follower.violations if v.place.offset == place), "")
+            violations = session.follower.violations
+            why = next((found.detail for found in violations if found.place.offset == place), "")
             raise UsageError(
                 f"the statement at {place} does not count: {why}",
                 hint="another statement came in between; make it anew",
@@ -52,10 +58,10 @@ async def append(session: Session, statements: Sequence[Signed]) -> list[int]:
 
 
 def with_hint(error: PeerError) -> PeerError:
-    """The error, saying what to do where a statement was drafted before the authority's newest."""
+    """Add a hint to the error of a statement that was drafted before the authority's newest statement."""
     if error.hint is None and isinstance(error, NotEntitled) and error.message.startswith("previous is"):
         error.hint = (
-            "the authority has said something else since this was drafted: have it drafted anew "
-            "(request again), then sign that"
+            "the authority has issued another statement since this one was drafted: have it drafted anew "
+            "(request again), then sign the new draft"
         )
     return error

@@ -242,7 +242,7 @@ class Opener:
         except FormatError as error:
             return self._blame(Kind.RECORD_INVALID, batch, error.message, index)
         if issued_on is None:
-            return self._blame(Kind.RECORD_INVALID, batch, "issued_at is no date", index)
+            return self._blame(Kind.RECORD_INVALID, batch, "issued_at is not a date", index)
         problems = check_received(
             schema.record_type,
             schema,

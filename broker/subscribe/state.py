@@ -87,7 +87,7 @@ class SubscriberState:
         if mark is not None:
             high_water = HighWater(size=_int(_object(mark)["size"]), head=_bytes(_object(mark)["head"], 32))
         if not isinstance(whole["channel"], str):
-            raise ValueError("channel is no text")
+            raise ValueError("channel is not a text")
         return cls(
             genesis=_bytes(whole["genesis"], 32),
             channel=whole["channel"],
@@ -117,7 +117,7 @@ def _position_from_json(value: object) -> tuple[Partition, Position]:
     fields = _object(value)
     delivered = _object(fields["delivered_to"])
     if not isinstance(fields["topic"], str):
-        raise ValueError("topic is no text")
+        raise ValueError("topic is not a text")
     reader = ReaderState(
         next_offset=_int(fields["next_offset"]),
         mark=_int(fields["mark"]),
@@ -141,25 +141,25 @@ def _stream_to_json(key: StreamKey) -> dict[str, Any]:
 
 def _stream_from_json(fields: dict[str, Any]) -> StreamKey:
     if not isinstance(fields["issuer"], str):
-        raise ValueError("issuer is no text")
+        raise ValueError("issuer is not a text")
     return fields["issuer"], _int(fields["epoch"]), _bytes(fields["stream"], 16)
 
 
 def _object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{value!r:.60} is no object")
+        raise ValueError(f"{value!r:.60} is not an object")
     return value
 
 
 def _list(value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{value!r:.60} is no list")
+        raise ValueError(f"{value!r:.60} is not a list")
     return value
 
 
 def _int(value: object) -> int:
     if type(value) is not int or not 0 <= value <= MAX_OFFSET + 1:
-        raise ValueError(f"{value!r:.60} is no number from 0 to {MAX_OFFSET + 1}")
+        raise ValueError(f"{value!r:.60} is not a number from 0 to {MAX_OFFSET + 1}")
     return value
 
 

@@ -48,14 +48,14 @@ def test_a_profile_that_is_not_there() -> None:
     [
         ('role = "agency"', 'role = "agent"', "field 'role' is 'agent', expected one of: authority,"),
         ('role = "agency"', "", "field 'role' is missing"),
-        ('name = "XAA:police"', 'name = "police"', "field 'name': 'police' is no name of an agency"),
+        ('name = "XAA:police"', 'name = "police"', "field 'name': 'police' is not the name of an agency"),
         ('name = "XAA:police"', "name = 7", "field 'name' is 7, expected text"),
         ('keys = "keys"', 'kees = "keys"', "unknown field 'kees'"),
         ('genesis = "', 'genesis = "zz', "field 'genesis' is 'zz"),
-        ("log = ", "log ", "is no TOML"),
+        ("log = ", "log ", "is not valid TOML"),
         ("sqlite:../log.db", "redis://host/0", "field 'log': unknown kind of log 'redis'"),
         ("local:../kas/kas.toml", "https://kas.example", "field 'kas': cannot use 'https://kas.example'"),
-        ("local:../kas/kas.toml", "kas.toml", "field 'kas': 'kas.toml' is no address"),
+        ("local:../kas/kas.toml", "kas.toml", "field 'kas': 'kas.toml' is not an address"),
     ],
 )
 def test_a_wrong_field_of_a_profile_is_named_with_its_file(
