@@ -171,16 +171,7 @@ class Opener:
         shares = [release.shares[i] for i in released]
         wrong = wrong_release_shares(context, released, shares, entries.release_checks)  # (2)
         right = [i for i in released if i not in wrong]
-        keys: dict[int, bytes] = {}
-        blame: Violation | None = None
-        if right:
-            try:
-                member_share = self._member_share(batch, context, directory, channel)  # (3)
-                if member_share is not None:
-                    of_right = [release.shares[i] for i in right]
-                    keys = dict(zip(right, body_keys(context, member_share, right, of_right), strict=True))
-            except OpenError as error:
-                blame = self._blame(Kind.MEMBER_SEAL, batch, error.message)
+        keys = self._body_keys(batch, context, right, release, directory, channel) if right else {}  # (3)
         for i in indexes:
             if i not in release.shares:
                 yield i, not_delivered(batch, i, release.withheld.get(i, Reason.UNKNOWN_RECORD))
@@ -188,13 +179,32 @@ class Opener:
                 detail = f"'{directory.kas_name}' released a share that does not fit record {i}"
                 place = body_place(batch, i)
                 yield i, Violation(kind=Kind.RELEASE_SHARE, place=place, detail=detail)
-            elif blame is not None:
+            elif isinstance(keys, Violation):
                 if i == right[0]:  # one broken seal is one violation, counted for all of its records
-                    yield i, replace(blame, count=len(right))
+                    yield i, replace(keys, count=len(right))
             elif i not in keys:
                 yield i, not_delivered(batch, i, Reason.EPOCH_NOT_GRANTED)
             else:
                 yield i, self._record(batch, i, keys[i], schema, channel, issued_on, release.receipt)
+
+    def _body_keys(
+        self,
+        batch: VerifiedBatch,
+        context: bytes,
+        indexes: Sequence[int],
+        release: Release,
+        directory: Directory,
+        channel: Channel,
+    ) -> dict[int, bytes] | Violation:
+        """Derive the keys of these bodies; none if the member share is not sealed to us."""
+        try:
+            member_share = self._member_share(batch, context, directory, channel)
+            if member_share is None:
+                return {}
+            shares = [release.shares[i] for i in indexes]
+            return dict(zip(indexes, body_keys(context, member_share, indexes, shares), strict=True))
+        except OpenError as error:
+            return self._blame(Kind.MEMBER_SEAL, batch, error.message)
 
     def _member_share(
         self, batch: VerifiedBatch, context: bytes, directory: Directory, channel: Channel
@@ -236,28 +246,9 @@ class Opener:
         if not isinstance(terms, RecordTerms):
             return self._blame(Kind.RECORD_INVALID, batch, "terms of no record", index)
         try:
-            if not plain and terms.action not in ORDERS:
-                raise FormatError(f"no body, and {terms.action} has one")
-            body = decode_body(plain, schema)  # (5)
+            body = self._body(plain, schema, terms, channel, issued_on)
         except FormatError as error:
             return self._blame(Kind.RECORD_INVALID, batch, error.message, index)
-        if issued_on is None:
-            return self._blame(Kind.RECORD_INVALID, batch, "issued_at is not a date", index)
-        problems = check_received(
-            schema.record_type,
-            schema,
-            terms,
-            body,
-            issued_on=issued_on,
-            ceiling_days=channel.ceiling_days,
-        )  # (6)
-        if problems:
-            return self._blame(Kind.RECORD_INVALID, batch, "; ".join(problems)[:1000], index)
-        if body:
-            try:
-                body = self._current(schema, body)  # (7)
-            except FormatError as error:
-                return self._blame(Kind.RECORD_INVALID, batch, error.message, index)
         record = Record(
             record_type=schema.record_type,
             record_id=entries.record_id(index),
@@ -274,6 +265,32 @@ class Opener:
             receipt=receipt,
             opened=batch.opened,
         )
+
+    def _body(
+        self,
+        plain: bytes,
+        schema: RecordSchema,
+        terms: RecordTerms,
+        channel: Channel,
+        issued_on: date | None,
+    ) -> dict[str, Any]:
+        """Decode an unlocked body and check it; raises FormatError for whatever is wrong with the record."""
+        if not plain and terms.action not in ORDERS:
+            raise FormatError(f"no body, and {terms.action} has one")
+        body = decode_body(plain, schema)  # (5)
+        if issued_on is None:
+            raise FormatError("issued_at is not a date")
+        problems = check_received(
+            schema.record_type,
+            schema,
+            terms,
+            body,
+            issued_on=issued_on,
+            ceiling_days=channel.ceiling_days,
+        )  # (6)
+        if problems:
+            raise FormatError("; ".join(problems)[:1000])
+        return self._current(schema, body) if body else body  # (7)
 
     def _current(self, schema: RecordSchema, body: dict[str, Any]) -> dict[str, Any]:
         """Project a body onto the current schema of its record type."""
