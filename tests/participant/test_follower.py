@@ -23,7 +23,7 @@ async def _close_a_channel(coalition: Coalition, log: SqliteLog, channel: str) -
 
 @pytest.mark.parametrize("skew_us", [-20 * MINUTE_US, 0, 20 * MINUTE_US])
 async def test_clocks_that_differ_by_minutes_stop_nobody(tmp_path: Path, skew_us: int) -> None:
-    """Whoever's clock is some minutes wrong follows the directory all the same."""
+    """A participant whose clock is a few minutes wrong follows the directory all the same."""
     async with await SqliteLog.open(tmp_path / "log.db") as log:
         written = await Coalition.live().write_to(log)
         follower = await DirectoryFollower.start(log, written.genesis, clock=lambda: system_clock() + skew_us)
@@ -33,7 +33,7 @@ async def test_clocks_that_differ_by_minutes_stop_nobody(tmp_path: Path, skew_us
 
 
 async def test_a_log_whose_clock_was_put_forward_is_not_read(tmp_path: Path) -> None:
-    """Messages from three days ahead, which would end every 72 hours at once, are refused, then and later."""
+    """Append times three days ahead, which would end every wait of 72 hours, are refused, at once and later."""
     async with await SqliteLog.open(tmp_path / "log.db") as log:
         written = await Coalition.live().write_to(log)
         ahead = 0
@@ -51,7 +51,7 @@ async def test_a_log_whose_clock_was_put_forward_is_not_read(tmp_path: Path) -> 
 
 
 async def test_an_announcement_that_is_dated_back_is_not_read(tmp_path: Path) -> None:
-    """Who saw the log end now is not told that a message has been there for three days."""
+    """After the log was seen to end now, a message that claims to be three days old is refused."""
     async with await SqliteLog.open(tmp_path / "log.db") as log:
         written = await Coalition.live().write_to(log)
         follower = await DirectoryFollower.start(

@@ -16,13 +16,13 @@ CHANNEL = "repatriation"
 
 
 def test_junk_is_tried_once_until_somebody_grants_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A seed that opens nothing is a reason to complain, and costs no opening for each message."""
+    """A seed that opens nothing is a reason to complain, and is tried once, not for each message."""
     c = Coalition.create()
     c.advance(hours=2)
     draft = make_channel_keys(c.directory, CHANNEL, POLICE_A, c.now)
-    to = [one for one in c.directory.recipients(CHANNEL, "metadata") if one.name == AUDITOR]
+    to = [recipient for recipient in c.directory.recipients(CHANNEL, "metadata") if recipient.name == AUDITOR]
     (junk,) = seal_seed(c.directory, CHANNEL, 1, "metadata", bytes(32), to)
-    seeds = tuple(junk if one.recipient == AUDITOR else one for one in draft.metadata_seeds)
+    seeds = tuple(junk if seed.recipient == AUDITOR else seed for seed in draft.metadata_seeds)
     c.add(replace(draft, metadata_seeds=seeds), c.signing[POLICE_A])
     tried = 0
 
@@ -32,10 +32,10 @@ def test_junk_is_tried_once_until_somebody_grants_the_epoch(monkeypatch: pytest.
         return open_seed(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(keyring, "open_seed", counted)
-    one = Keyring.of(AUDITOR, signing_key(AUDITOR), [receiving_key(AUDITOR)])
+    auditor = Keyring.of(AUDITOR, signing_key(AUDITOR), [receiving_key(AUDITOR)])
     for _ in range(5):
-        assert one.epoch_key(c.directory, CHANNEL, 1, "metadata") is None
-    assert (tried, one.broken) == (1, {(CHANNEL, 1, "metadata")})
+        assert auditor.epoch_key(c.directory, CHANNEL, 1, "metadata") is None
+    assert (tried, auditor.broken) == (1, {(CHANNEL, 1, "metadata")})
     good = c.epoch_keys(CHANNEL, 1, BORDER)["metadata"]
     granted = grant_epoch(
         c.directory,
@@ -48,7 +48,7 @@ def test_junk_is_tried_once_until_somebody_grants_the_epoch(monkeypatch: pytest.
         issued_at=c.now,
     )
     c.add(granted, c.signing[BORDER])
-    found = one.epoch_key(c.directory, CHANNEL, 1, "metadata")
+    found = auditor.epoch_key(c.directory, CHANNEL, 1, "metadata")
     assert found is not None
     assert found.seed == good.seed
-    assert (tried, one.broken) == (2, set())
+    assert (tried, auditor.broken) == (2, set())

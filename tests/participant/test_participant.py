@@ -26,7 +26,7 @@ async def _violations(participant: Participant) -> list[Violation]:
 
 
 async def test_a_member_and_an_auditor_read_what_is_right(tmp_path: Path) -> None:
-    """Whoever holds the channel's metadata key reads its batches without a violation."""
+    """A member and an auditor hold the metadata key, and read a channel's batches without a violation."""
     async with World.open(tmp_path) as world:
         await world.publish(3)
         assert await _violations(await world.participant(POLICE_B)) == []

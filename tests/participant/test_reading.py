@@ -22,12 +22,12 @@ RETURNS = Partition("returns", 0)
 
 
 def _claim(i: int) -> Message:
-    """What anybody can write: the form of a manifest, of an epoch that nobody published."""
+    """A message that anybody can write: it has the form of a manifest, of an epoch that does not exist."""
     return Message(i.to_bytes(16, "big"), b"\x01\x00\x00\xff\xff" + bytes(2000))
 
 
 async def test_a_flood_of_unknown_epochs_has_the_directory_read_once(tmp_path: Path) -> None:
-    """An outsider's garbage costs no reading of the directory each, and is one counted violation."""
+    """A flood of an outsider's garbage costs one reading of the directory, and is one counted violation."""
     async with await SqliteLog.open(tmp_path / "log.db") as inner:
         await inner.ensure("returns", 1)
         log = FaultLog(inner)
@@ -35,16 +35,16 @@ async def test_a_flood_of_unknown_epochs_has_the_directory_read_once(tmp_path: P
         follower = await DirectoryFollower.start(log, written.genesis)
         for i in range(40):
             await inner.append(RETURNS, [_claim(i)])
-        one = reader(written, history=follower.history)
-        found = [event async for event in read_events(log, one, follower, end=40)]
-        found += one.flush()
+        partition_reader = reader(written, history=follower.history)
+        found = [event async for event in read_events(log, partition_reader, follower, end=40)]
+        found += partition_reader.flush()
         (violation,) = found
         assert isinstance(violation, Violation)
         assert (violation.kind, violation.count) == (Kind.EPOCH_UNKNOWN, 40)
         assert log.ends_asked == [(RETURNS,)]
         await inner.append(RETURNS, [_claim(40)])
-        found = [event async for event in read_events(log, one, follower, end=41)]
-        assert [*found, *one.flush()] != []
+        found = [event async for event in read_events(log, partition_reader, follower, end=41)]
+        assert [*found, *partition_reader.flush()] != []
         assert log.ends_asked == [(RETURNS,), (RETURNS,)]
 
 

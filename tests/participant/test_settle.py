@@ -23,7 +23,7 @@ BATCH = [Message(b"key", b"manifest"), Message(b"key 0", b"body"), Message(b"key
 
 @given(values, st.lists(st.sampled_from([b"a", b"b"]), min_size=1, max_size=4), st.integers(0, 5))
 def test_messages_are_found_where_they_stand_whole(held: list[bytes], wanted: list[bytes], gap: int) -> None:
-    """The first run of the very messages is found, and never across a gap of offsets."""
+    """The first run of equal messages is found, and never across a gap in the offsets."""
     offsets = [i if i < gap else i + 1 for i in range(len(held))]
     log = [StoredMessage(o, b"k", v, 0) for o, v in zip(offsets, held, strict=True)]
     expected = None
@@ -48,9 +48,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("faults", [[Fault.NONE], *[[one] for one in list(Fault)[1:]], *TABLE])
+@pytest.mark.parametrize("faults", [[Fault.NONE], *[[fault] for fault in list(Fault)[1:]], *TABLE])
 async def test_an_append_is_in_the_log_exactly_once(world: World, faults: list[Fault]) -> None:
-    """Whatever fails, kept or not, the messages stand in the log once, and their offset is known."""
+    """After any faults, with messages kept or lost, they stand in the log once, at the offset returned."""
     await world.log.append(RETURNS, [Message(b"k", b"before")])
     log = FaultLog(world.log, appends=list(faults))
     assert await append_settled(log, RETURNS, BATCH) == 1
@@ -59,7 +59,7 @@ async def test_an_append_is_in_the_log_exactly_once(world: World, faults: list[F
 
 
 async def test_others_append_meanwhile(world: World) -> None:
-    """The tail is searched from the end before the append, whatever others wrote there since."""
+    """The search begins where the log ended before the append, so messages of others do not hide ours."""
 
     class Busy(FaultLog):
         async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
@@ -71,7 +71,7 @@ async def test_others_append_meanwhile(world: World) -> None:
 
 
 async def test_nothing_is_appended_before_the_tail_was_read(world: World) -> None:
-    """While the outcome is unknown and the log unreadable, no second append is tried."""
+    """While the outcome is unknown and the log cannot be read, no second append is tried."""
     log = FaultLog(world.log, appends=[Fault.KEPT], reads=[Fault.REFUSED, Fault.REFUSED])
     assert await append_settled(log, RETURNS, BATCH) == 0
     assert len(log.appended) == 1
@@ -89,7 +89,7 @@ async def test_nothing_is_appended_before_the_tail_was_read(world: World) -> Non
 async def test_retries_end(
     world: World, appends: list[Fault], reads: list[Fault], error: type[Exception]
 ) -> None:
-    """After so many attempts the error says whether the messages may be in the log; each had a log line."""
+    """After the last attempt the error says whether the messages may be in the log; each had a log line."""
     log = FaultLog(world.log, appends=appends, reads=reads)
     with capture_logs() as lines, pytest.raises(error):
         await append_settled(log, RETURNS, BATCH, attempts=3)
@@ -97,7 +97,7 @@ async def test_retries_end(
 
 
 async def test_what_the_log_never_takes_is_not_retried(world: World) -> None:
-    """An append that the caller got wrong fails at once."""
+    """An append with an error of the caller fails at once."""
     log = FaultLog(world.log)
     with pytest.raises(UsageError, match="bytes"):
         await append_settled(log, RETURNS, [Message(b"k", bytes(1_000_001))])

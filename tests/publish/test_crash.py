@@ -34,7 +34,7 @@ STEPS: list[Any] = [
 
 
 def crashing(real: Callable[..., Any], after: int, is_behind: bool) -> Callable[..., Any]:
-    """``real``, but the call with this number crashes, before or behind what it does."""
+    """Wrap a function so that the call with this number crashes, before or after its work."""
     calls = [0]
 
     def crashes(*args: Any, **options: Any) -> Any:
@@ -52,7 +52,7 @@ def crashing(real: Callable[..., Any], after: int, is_behind: bool) -> Callable[
 
 
 async def consume(world: World, folder: Path) -> None:
-    """Append each record's number to a file, and commit its length behind every third."""
+    """Append each record's number to a file, and commit its length after every third."""
     subscriber = await world.subscriber(state_path=folder / "state.json", autocommit=False)
     async with subscriber:
         with open(folder / "out", "ab") as out:
@@ -75,7 +75,7 @@ async def consume(world: World, folder: Path) -> None:
 async def test_after_a_crash_every_record_is_there_once(
     world: World, tmp_path: Path, owner: object, name: str, is_behind: bool, after: int
 ) -> None:
-    """Wherever it fails, the next start goes on so that the file ends with each record once, in order."""
+    """After a crash at any step the next start goes on, and the file ends with each record once, in order."""
     await world.publish(RECORDS, max_records=3)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, crashing(getattr(owner, name), after, is_behind))

@@ -73,7 +73,7 @@ asyncio.run(main())
 
 
 async def test_publishers_in_processes_of_their_own(world: World, tmp_path: Path) -> None:
-    """Several processes of one agency publish side by side: each in its own streams, every record once."""
+    """Processes of one agency publish side by side, each in its own streams, and every record arrives once."""
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable,

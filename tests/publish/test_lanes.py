@@ -70,7 +70,7 @@ def test_targets_are_counted() -> None:
 
 
 def test_limits_are_those_of_the_format() -> None:
-    """A publisher cannot be told to make batches that no reader takes."""
+    """Limits that would make batches no reader accepts are refused."""
     for wrong in ({"max_records": 0}, {"max_records": 257}, {"max_bytes": 0}, {"max_bytes": 1_000_001}):
         with pytest.raises(UsageError, match=next(iter(wrong))):
             Limits(**wrong)

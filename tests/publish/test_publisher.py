@@ -24,7 +24,7 @@ RETURNS = Partition("returns", 0)
 
 
 def streams(found: Sequence[VerifiedBatch]) -> list[tuple[bytes, int]]:
-    """The stream and sequence of each batch."""
+    """Return the stream and the sequence of each batch."""
     return [(batch.header.stream, batch.header.sequence) for batch in found]
 
 
@@ -32,29 +32,29 @@ def streams(found: Sequence[VerifiedBatch]) -> list[tuple[bytes, int]]:
 
 
 async def test_records_travel_together_until_the_batch_is_full(world: World) -> None:
-    """A batch closes with its 256th record; tickets say batch and place, and readers agree."""
+    """A batch closes with its 256th record; each ticket names batch and place, and readers find it there."""
     published = await world.publish(300)
-    assert [one.index for one in published] == [*range(256), *range(44)]
-    assert {one.offset for one in published} == {0, 257}
+    assert [record.index for record in published] == [*range(256), *range(44)]
+    assert {record.offset for record in published} == {0, 257}
     found = await manifests(world, "returns")
     assert [(b.offset, b.batch_id, b.opened.manifest.count) for b in found] == [
         (0, published[0].batch_id, 256),
         (257, published[-1].batch_id, 44),
     ]
     ids = b"".join(batch.opened.entries.record_ids for batch in found)
-    assert ids == b"".join(one.record_id for one in published)
+    assert ids == b"".join(record.record_id for record in published)
 
 
 async def test_a_batch_closes_before_it_is_too_large(world: World) -> None:
-    """Bodies of many bytes make batches of fewer records, each within what the log takes."""
+    """Large bodies make batches of fewer records, each within the size that the log takes."""
     published = await world.publish(20, max_bytes=20_000)
-    assert {one.index for one in published} == set(range(max(one.index for one in published) + 1))
-    assert len({one.batch_id for one in published}) > 1
+    assert {record.index for record in published} == set(range(max(record.index for record in published) + 1))
+    assert len({record.batch_id for record in published}) > 1
     assert delivered_refs(await world.read()) == list(range(20))
 
 
 async def test_a_batch_closes_after_lingering(world: World) -> None:
-    """A single record is sent by itself soon, without a flush."""
+    """A single record is sent soon, without a flush."""
     async with world.publisher(linger_s=0.01) as publisher:
         ticket = await publisher.publish(CHANNEL, world.record())
         assert not ticket.is_settled()
@@ -63,7 +63,7 @@ async def test_a_batch_closes_after_lingering(world: World) -> None:
 
 
 async def test_leaving_the_block_flushes(world: World) -> None:
-    """Whatever was handed over is published when the publisher closes."""
+    """Every record that was handed over is published when the publisher closes."""
     async with world.publisher() as publisher:
         tickets = [await publisher.publish(CHANNEL, world.record(i)) for i in range(3)]
     assert [(await ticket).index for ticket in tickets] == [0, 1, 2]
@@ -86,7 +86,7 @@ async def test_an_error_in_the_block_flushes_too(world: World) -> None:
 
 
 class _Broken(FaultLog):
-    """A log whose appends break in a way that nobody foresaw, a moment after they began."""
+    """A log whose appends raise an unforeseen error a moment after they began."""
 
     async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
         await asyncio.sleep(0)
@@ -94,7 +94,7 @@ class _Broken(FaultLog):
 
 
 async def test_what_breaks_in_the_background_comes_out_as_itself(world: World) -> None:
-    """One error is no group of one; a batch that was being appended is in doubt, others were not sent."""
+    """A single error is raised as it is; the batch being appended is in doubt, and the others were not sent."""
     tickets = []
 
     async def work() -> None:
@@ -112,7 +112,7 @@ async def test_what_breaks_in_the_background_comes_out_as_itself(world: World) -
 
 
 async def test_each_lane_has_its_own_batch(world: World) -> None:
-    """Record type, channel and releasable_to decide which records travel together."""
+    """Record type, channel and releasable_to decide which records share a batch."""
     release = {"handling.releasable_to": [JUSTICE]}
     async with world.publisher() as publisher:
         tickets = [
@@ -125,8 +125,8 @@ async def test_each_lane_has_its_own_batch(world: World) -> None:
         await publisher.flush()
         found = [await ticket for ticket in tickets]
     assert found[0].batch_id == found[4].batch_id
-    assert len({one.batch_id for one in found}) == 4
-    assert [(one.topic, one.partition) for one in found[:4]] == [
+    assert len({record.batch_id for record in found}) == 4
+    assert [(record.topic, record.partition) for record in found[:4]] == [
         ("returns", 0),
         ("returns", 0),
         ("justice", 0),
@@ -135,7 +135,7 @@ async def test_each_lane_has_its_own_batch(world: World) -> None:
 
 
 async def test_records_for_named_authorities_are_sealed_to_them_alone(world: World) -> None:
-    """The member share of a record with releasable_to opens for those named and the issuer, nobody else."""
+    """The member share of a record with releasable_to opens for the named agencies and the issuer alone."""
     await world.publish_records([world.record(7, changes={"handling.releasable_to": [JUSTICE]})])
     for name in (JUSTICE, POLICE_A):
         assert delivered_refs(await world.read(name)) == [7]
@@ -148,20 +148,20 @@ async def test_records_for_named_authorities_are_sealed_to_them_alone(world: Wor
 
 
 async def test_publish_waits_while_too_much_is_under_way(world: World) -> None:
-    """With room for two records the third is taken only when the first two are settled."""
+    """With room for two records, the third is taken only when the first two are settled."""
     async with world.publisher(max_in_flight_records=2) as publisher:
         tickets = [await publisher.publish(CHANNEL, world.record(i)) for i in range(2)]
         third = asyncio.ensure_future(publisher.publish(CHANNEL, world.record(2)))
         await asyncio.sleep(0)
         assert not third.done()
         ticket = await third
-        assert all(one.is_settled() for one in tickets), "nobody waits for another's lingering"
+        assert all(ticket.is_settled() for ticket in tickets), "nobody waits for another's lingering"
         await publisher.flush()
         assert (await ticket).offset == 3
 
 
 async def test_many_callers_wait_for_room(world: World) -> None:
-    """Whoever waits gets its turn, and one that gives up takes no room."""
+    """Every caller that waits gets its turn, and a caller that gives up takes no room."""
     async with world.publisher(max_in_flight_records=3, linger_s=0.001) as publisher:
         calls = [asyncio.ensure_future(publisher.publish(CHANNEL, world.record(i))) for i in range(30)]
         await asyncio.sleep(0)
@@ -169,14 +169,14 @@ async def test_many_callers_wait_for_room(world: World) -> None:
         await asyncio.wait(calls)
         tickets = [call.result() for call in calls if not call.cancelled()]
         await publisher.flush()
-        assert len({(one.batch_id, one.index) for one in [await ticket for ticket in tickets]}) == 29
+        assert len({(record.batch_id, record.index) for record in [await ticket for ticket in tickets]}) == 29
 
 
 # Tickets
 
 
 async def test_a_waiter_that_is_cancelled_disturbs_nobody(world: World) -> None:
-    """Giving up on a ticket leaves the record on its way, and other waiters waiting."""
+    """A caller that stops waiting for a ticket stops neither the record nor the other callers."""
     async with world.publisher() as publisher:
         ticket = await publisher.publish(CHANNEL, world.record())
         first, second = (asyncio.ensure_future(_redeemed(ticket)) for _ in range(2))
@@ -192,7 +192,7 @@ async def _redeemed(ticket: Any) -> Any:
 
 
 async def test_a_failure_that_nobody_saw_is_raised_by_flush(world: World) -> None:
-    """Failures never pass in silence: a ticket's holder sees it, else flush or close raises it."""
+    """A failure is never silent: its ticket raises it, or else flush or close does."""
     log = FaultLog(world.log, appends=[Fault.REFUSED] * 6)
     async with world.publisher(log=log) as publisher:
         await publisher.publish(CHANNEL, world.record())
@@ -211,7 +211,7 @@ async def test_a_failure_that_nobody_saw_is_raised_by_flush(world: World) -> Non
 
 
 async def test_cancelled_it_sends_nothing_more(world: World) -> None:
-    """Cancellation ends a publisher at once: what was not sent is not, and its tickets say so."""
+    """Cancellation ends a publisher at once: nothing more is sent, and the tickets say so."""
     tickets, is_handed_over = [], asyncio.Event()
 
     async def work() -> None:
@@ -244,7 +244,7 @@ class Slow(FaultLog):
 
 
 async def test_cancelled_while_appending_the_outcome_is_unknown(world: World) -> None:
-    """Of a batch that was being appended the tickets say OutcomeUnknown; whoever waited for room is told."""
+    """The tickets of a batch that was being appended say OutcomeUnknown; callers waiting for room are told."""
     log, tickets, calls = Slow(world.log), [], []
 
     async def work() -> None:
@@ -270,7 +270,7 @@ async def test_cancelled_while_appending_the_outcome_is_unknown(world: World) ->
 
 
 async def test_one_batch_of_a_stream_is_unsettled(world: World) -> None:
-    """The next batch of a partition is built only when the one before it is settled; others go on."""
+    """A partition's next batch is built only when the batch before is settled; other partitions go on."""
     log = Slow(world.log)
     async with world.publisher(log=log, max_records=1) as publisher:
         tickets = [await publisher.publish(CHANNEL, world.record(i)) for i in range(3)]
@@ -287,7 +287,7 @@ async def test_one_batch_of_a_stream_is_unsettled(world: World) -> None:
 
 
 async def test_closed_while_a_caller_waits(world: World) -> None:
-    """A caller that waited for room when the publisher closed is told; what was taken is published."""
+    """A caller that waited for room when the publisher closed gets an error; every record taken is published."""
     calls = []
     async with world.publisher(max_in_flight_records=1) as publisher:
         ticket = await publisher.publish(CHANNEL, world.record(0))
@@ -303,7 +303,7 @@ async def test_closed_while_a_caller_waits(world: World) -> None:
 
 
 async def test_batches_of_a_process_are_one_stream_to_a_partition(world: World) -> None:
-    """Sequence rises by one and previous is the batch before; each partition has its own stream."""
+    """The sequence rises by one, previous names the batch before, and each partition has its own stream."""
     async with world.publisher(max_records=1) as publisher:
         for i in range(3):
             await publisher.publish(CHANNEL, world.record(i))
@@ -318,11 +318,11 @@ async def test_batches_of_a_process_are_one_stream_to_a_partition(world: World) 
 
 @pytest.mark.parametrize("fault", [Fault.KEPT, Fault.LOST, Fault.REFUSED])
 async def test_a_retry_goes_on_with_the_stream(world: World, fault: Fault) -> None:
-    """An append whose acknowledgement was lost is settled: each record once, in one unbroken stream."""
+    """An append whose acknowledgement was lost is settled: each record stands once, in an unbroken stream."""
     log = FaultLog(world.log, appends=[fault, Fault.NONE, fault, fault])
     with capture_logs():
         published = await world.publish(6, log=log, max_records=2)
-    assert len({one.batch_id for one in published}) == 3
+    assert len({record.batch_id for record in published}) == 3
     found = await manifests(world, "returns")
     assert [sequence for _, sequence in streams(found)] == [0, 1, 2]
     assert delivered_refs(await world.read()) == list(range(6))
@@ -359,7 +359,7 @@ async def test_an_hour_of_idleness_ends_a_stream(world: World) -> None:
 
 
 async def test_an_epoch_begins_new_streams(world: World) -> None:
-    """When the channel gets new keys meanwhile, the next batch is sealed to them, in a new stream."""
+    """When the channel has got new keys, the next batch is sealed to them, in a new stream."""
     async with world.publisher(max_records=1) as publisher:
         await publisher.publish(CHANNEL, world.record(0))
         await publisher.flush()
@@ -402,7 +402,7 @@ REFUSED: list[Any] = [
 async def test_what_may_not_be_published_is_the_callers_error(
     world: World, channel: str, change: dict[str, Any], message: str
 ) -> None:
-    """A record that the channel does not take is refused at once, by name, and nothing is built."""
+    """A record that the channel does not allow is refused at once, with the reason, and nothing is built."""
     record = world.record()
     handling = {key: change.pop(key) for key in ("releasable_to", "codes") if key in (change := dict(change))}
     terms = replace(record.terms, handling=replace(record.terms.handling, **handling), **change)
@@ -413,7 +413,7 @@ async def test_what_may_not_be_published_is_the_callers_error(
 
 
 async def test_a_body_that_is_too_large_is_refused(world: World) -> None:
-    """A body above 32 KiB is refused by name, and the records around it go through."""
+    """A body above 32 KiB is refused, and the records before and after it are published."""
     record = world.record(1)
     large = {**record.body, "subject": {**record.body["subject"], "ref": "x" * 40_000}}
     async with world.publisher() as publisher:
@@ -425,7 +425,7 @@ async def test_a_body_that_is_too_large_is_refused(world: World) -> None:
 
 
 async def test_a_suspended_agency_cannot_publish(world: World) -> None:
-    """A suspension that was read meanwhile ends publishing, with a hint whom to ask."""
+    """A suspended agency cannot publish, and the hint says whom to ask."""
     async with world.publisher(max_records=1) as publisher:
         await publisher.publish(CHANNEL, world.record(0))
         await publisher.flush()
@@ -450,7 +450,7 @@ async def test_a_channel_that_does_not_allow_the_type(world: World) -> None:
 
 
 async def test_without_confirmed_keys_nothing_is_published(world: World) -> None:
-    """A channel whose keys the key access service has not confirmed is named."""
+    """A channel whose keys the key access service has not confirmed is an error that names the channel."""
     await world.open_channel("fresh", 3, [POLICE_A, POLICE_B], epoch=False)
     async with world.publisher() as publisher:
         with pytest.raises(UsageError, match="no confirmed keys"):
@@ -458,7 +458,7 @@ async def test_without_confirmed_keys_nothing_is_published(world: World) -> None
 
 
 async def test_the_intake_key_is_of_today_or_the_nearest_day_behind(world: World) -> None:
-    """A missing day is bridged by the next; with no key left, the key access service is named."""
+    """Without a key of today the next day's is used; with no key left, the error names the service."""
     day = world.coalition.day
     for ahead, used in ((0, day), (-3, day)):
         clock = (day + ahead) * 86_400_000_000
@@ -478,7 +478,7 @@ async def test_the_intake_key_is_of_today_or_the_nearest_day_behind(world: World
 
 
 class _Silent:
-    """A key access service that is down, and from the third question on says nothing at all."""
+    """A key access service that is down, and from the third question on does not answer at all."""
 
     asked = 0
 
@@ -493,18 +493,18 @@ class _Silent:
 
 
 async def test_the_key_access_service_says_what_became_of_batches(world: World) -> None:
-    """Each batch once: COLLECTED where it was taken over."""
+    """Each batch is reported once, as COLLECTED after it was taken over."""
     async with world.publisher(max_records=2) as publisher:
         tickets = [await publisher.publish(CHANNEL, world.record(i)) for i in range(4)]
         await publisher.flush()
         published = [await ticket for ticket in tickets]
         found = await publisher.collected(published, world.kas)
-    assert [one.batch_id for one in found] == [published[0].batch_id, published[2].batch_id]
-    assert {one.status for one in found} == {CollectionStatus.COLLECTED}
+    assert [answer.batch_id for answer in found] == [published[0].batch_id, published[2].batch_id]
+    assert {answer.status for answer in found} == {CollectionStatus.COLLECTED}
 
 
 async def test_without_an_answer_the_publisher_warns(world: World) -> None:
-    """While the key access service is down nothing is known, which is a warning and no error."""
+    """While the key access service is down every batch is UNKNOWN: that is a warning, not an error."""
     async with world.publisher() as publisher:
         ticket = await publisher.publish(CHANNEL, world.record())
         await publisher.flush()

@@ -16,7 +16,7 @@ SIZES = range(100, 220)
 
 
 def test_processes_side_by_side_take_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While several of them write what each has seen, the mark only rises, and ends at the largest."""
+    """While several processes write what each has seen, the mark only rises, and it ends at the largest."""
     monkeypatch.setenv("FTF_PASSPHRASE", "an exercise")
     profile = Profile.load(CliCoalition.create(tmp_path).profile(POLICE))
 

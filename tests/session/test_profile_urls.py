@@ -16,7 +16,7 @@ ABSOLUTE = "kafka://b1:9092,b2:9092?ca=/srv/ftf/tls/ca.pem&cert=/srv/ftf/tls/a%2
 
 
 def test_files_of_a_kafka_url_count_from_the_profiles_folder() -> None:
-    """Certificate, key and authority are relative in the file, and absolute once it is read."""
+    """The paths of certificate, key and authority are relative in the file, and absolute after reading."""
     assert url_from(RELATIVE, HERE) == ABSOLUTE
     assert relative_url(ABSOLUTE, HERE) == RELATIVE
 
@@ -30,7 +30,7 @@ def test_files_of_a_kafka_url_count_from_the_profiles_folder() -> None:
     ],
 )
 def test_what_names_no_relative_file_stays_as_it_is(url: str) -> None:
-    """Hosts, options and absolute paths are nobody's to change."""
+    """Hosts, options and absolute paths are left as they are."""
     assert url_from(url, HERE) == url
     assert relative_url(url, HERE) == url
 

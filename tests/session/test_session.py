@@ -75,7 +75,7 @@ async def test_a_session_without_key_access_cannot_read(place: CliCoalition) -> 
 
 
 async def test_whoever_opens_a_session_may_be_asked_for_the_passphrase(place: CliCoalition) -> None:
-    """It is asked for once for each participant whose keys are used, when they are first needed."""
+    """The passphrase is asked for once for each participant, when its keys are first needed."""
     asked = list[str]()
 
     def ask(name: str) -> bytes:
@@ -89,7 +89,7 @@ async def test_whoever_opens_a_session_may_be_asked_for_the_passphrase(place: Cl
 
 
 async def test_a_program_that_gives_no_passphrase_is_told_how(place: CliCoalition) -> None:
-    """Nothing prompts behind a program's back."""
+    """A program that passes no function for asking is never prompted."""
     async with open_session(Profile.load(place.profile(BORDER))) as own:
         with pytest.raises(UsageError, match=f"the passphrase of '{BORDER}' is not given") as caught:
             _ = own.keyring
@@ -98,7 +98,7 @@ async def test_a_program_that_gives_no_passphrase_is_told_how(place: CliCoalitio
 
 
 def test_a_session_needs_no_command_line() -> None:
-    """Importing it, its publisher and its subscriber loads no module of the command line, nor click."""
+    """Importing session, publisher and subscriber loads neither click nor a module of the command line."""
     modules = (
         "broker.session, broker.services.kas.local, broker.publish.publisher, broker.subscribe.subscriber"
     )

@@ -58,7 +58,7 @@ async def replayed(world: World, receipts: Path) -> ReplayReport:
 
 
 async def test_a_record_is_found_by_its_batch_or_its_offset(world: World) -> None:
-    """The record named is read, and nothing else is asked for: the access log says which."""
+    """Only the named record is read and asked for, as the access log shows."""
     published = await world.publish(7, max_records=3)
     sent = published[4]
     for place in ({"batch_id": sent.batch_id}, {"offset": sent.offset}):
@@ -70,7 +70,7 @@ async def test_a_record_is_found_by_its_batch_or_its_offset(world: World) -> Non
 
 
 async def test_what_is_not_there_is_a_usage_error(world: World) -> None:
-    """A batch, an index or a channel that is not there is named with what to check."""
+    """A batch, an index or a channel that does not exist is an error with a hint."""
     (sent,) = await world.publish(1)
     for wrong, message in (
         ({"offset": 9}, "no batch at offset 9"),
@@ -85,7 +85,7 @@ async def test_what_is_not_there_is_a_usage_error(world: World) -> None:
 
 
 async def test_a_denial_is_an_answer(world: World) -> None:
-    """A record that was not shared for this purpose is named, with the reason."""
+    """A record that was not shared for this purpose comes back as not delivered, with the reason."""
     await world.publish_records([world.record(0, changes={"purpose": "CHILD_PROTECTION"})])
     found = await delivery_of(world, CARE, offset=0)
     assert isinstance(found, NotDelivered)
@@ -93,7 +93,7 @@ async def test_a_denial_is_an_answer(world: World) -> None:
 
 
 async def test_the_violation_at_an_offset_is_told(world: World) -> None:
-    """Asked for an offset where there is no valid batch, the answer says what stands there."""
+    """At an offset without a valid batch, the violation that stands there is returned."""
     await world.log.append(Partition("returns", 0), [Message(b"x", b"junk"), Message(b"y", b"junk")])
     found = await delivery_of(world, offset=1)
     assert isinstance(found, Violation)
@@ -104,7 +104,7 @@ async def test_the_violation_at_an_offset_is_told(world: World) -> None:
 
 
 async def test_without_the_service_nothing_is_read(world: World) -> None:
-    """While the key access service is down a consultation fails, after its timeout."""
+    """While the key access service is down a consultation fails after its timeout."""
 
     class Down:
         async def access(self, request: bytes, details: bytes) -> bytes:
@@ -133,7 +133,7 @@ async def test_the_receipt_is_kept_and_says_where_the_access_was_logged(world: W
 
 
 async def test_a_denial_has_its_receipt(world: World) -> None:
-    """What was denied is kept as well: the receipt names the reason."""
+    """The receipt of a denial is kept too, and gives the reason."""
     await world.publish_records([world.record(0, changes={"purpose": "CHILD_PROTECTION"})])
     found = await consulted(world, CARE, offset=0)
     assert isinstance(found, Consultation)
@@ -200,7 +200,7 @@ async def test_a_receipt_that_cannot_be_kept_is_found_out_before_anything_is_log
 async def test_a_record_that_we_are_too_old_to_read_is_not_asked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log would hold an access that never was; so there is no receipt either."""
+    """Nothing is asked for a record that we could not read, so there is no receipt either."""
     await world.publish(1)
     monkeypatch.setattr(Opener, "schema_of", lambda *_: None)
     found = await consulted(world, offset=0)

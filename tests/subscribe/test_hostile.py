@@ -33,7 +33,7 @@ SCHEMA = default_store().current("ReturnEvent")
 
 @dataclass(frozen=True, kw_only=True)
 class Forged:
-    """What a member that keeps no rule puts into a batch; by default it is right."""
+    """A batch as a hostile member may write it; without arguments everything in it is right."""
 
     bodies: Sequence[bytes] = ()
     header: Callable[[Header], Header] = lambda header: header
@@ -48,7 +48,7 @@ class Forged:
 
 
 def forge(world: World, how: Forged, records: Sequence[Record]) -> Batch:
-    """A batch of these records, wrong as it says."""
+    """Build a batch of these records that is wrong as ``how`` describes."""
     directory = world.coalition.directory
     channel = directory.channels[CHANNEL]
     epoch = channel.epochs[channel.newest_confirmed]
@@ -166,12 +166,12 @@ VOID: list[Any] = [
 async def test_what_no_manifest_accounts_for(
     world: World, write: Callable[[World], Any], kind: Kind, count: int
 ) -> None:
-    """It is one violation at its offset, and the good records around it are delivered."""
+    """Garbage is one violation at its offset, and the good records around it are delivered."""
     offset, reported, delivered = await around(world, write)
     assert delivered == [0, 1, 2, 3]
     assert (reported[0].kind, reported[0].place.offset) == (kind, offset)
-    assert sum(one.count for one in reported if one.kind is kind) >= count
-    assert all(one.place.offset >= offset for one in reported)
+    assert sum(violation.count for violation in reported if violation.kind is kind) >= count
+    assert all(violation.place.offset >= offset for violation in reported)
 
 
 FORGED: list[Any] = [
@@ -198,21 +198,21 @@ FORGED: list[Any] = [
 
 @pytest.mark.parametrize(("how", "kind"), FORGED)
 async def test_a_batch_that_may_not_be(world: World, how: Forged, kind: Kind) -> None:
-    """A manifest that is not entitled, or says what it may not, is a violation; its records are not there."""
+    """A manifest without entitlement or with wrong fields is a violation, and its records are not delivered."""
     offset, reported, delivered = await around(world, lambda world: put_forged(world, how))
     assert delivered == [0, 1, 2, 3]
     assert (reported[0].kind, reported[0].place.offset) == (kind, offset)
 
 
 async def test_a_copy_counts_for_nothing(world: World) -> None:
-    """An earlier batch once more is a violation, and its record is not delivered twice."""
+    """A copy of an earlier batch is a violation, and its record is not delivered twice."""
     offset, reported, delivered = await around(world, copy_of_an_earlier_batch)
     assert delivered == [0, 1, 200, 201, 2, 3]
     assert (reported[0].kind, reported[0].place.offset) == (Kind.MANIFEST_COPIED, offset)
 
 
 async def test_a_fork_of_a_stream_is_not_delivered(world: World) -> None:
-    """Two statements with one sequence: the first counts, the second is a violation."""
+    """Of two batches with one sequence the first counts, and the second is a violation."""
 
     async def write(world: World) -> int:
         place = StreamPlace(stream=RNG.randbytes(16))
@@ -221,15 +221,17 @@ async def test_a_fork_of_a_stream_is_not_delivered(world: World) -> None:
 
     offset, reported, delivered = await around(world, write)
     assert delivered == [0, 1, 100, 2, 3]
-    assert [(one.kind, one.place.offset) for one in reported] == [(Kind.STREAM_FORK, offset)]
+    assert [(violation.kind, violation.place.offset) for violation in reported] == [
+        (Kind.STREAM_FORK, offset)
+    ]
 
 
 async def test_a_gap_is_reported_and_what_follows_is_delivered(world: World) -> None:
-    """A statement behind a gap is signed all the same: delivered, with one violation."""
+    """A batch after a gap in its stream is delivered, with one violation."""
     how = Forged(place=StreamPlace(stream=bytes(16), sequence=5, previous=RNG.randbytes(32)))
     offset, reported, delivered = await around(world, lambda world: put_forged(world, how))
     assert delivered == [0, 1, 100, 101, 2, 3]
-    assert [(one.kind, one.place.offset) for one in reported] == [(Kind.STREAM_GAP, offset)]
+    assert [(violation.kind, violation.place.offset) for violation in reported] == [(Kind.STREAM_GAP, offset)]
 
 
 async def test_a_batch_cut_short_is_void(world: World) -> None:
@@ -245,7 +247,7 @@ async def test_a_batch_cut_short_is_void(world: World) -> None:
 
 
 async def test_an_altered_body_voids_its_batch(world: World) -> None:
-    """One changed bit in a body is found where it is."""
+    """One changed bit in a body is found at its offset."""
 
     async def write(world: World) -> int:
         whole = messages_of(forge(world, Forged(), [world.record(100), world.record(101)]))
@@ -256,7 +258,7 @@ async def test_an_altered_body_voids_its_batch(world: World) -> None:
     offset, reported, delivered = await around(world, write)
     assert delivered == [0, 1, 2, 3]
     assert (reported[0].kind, reported[0].place.offset) == (Kind.BODY_ALTERED, offset)
-    assert all(one.caused_by == reported[0].place for one in reported[1:])
+    assert all(violation.caused_by == reported[0].place for violation in reported[1:])
 
 
 # What only who unlocks can see
@@ -288,22 +290,24 @@ INVALID = [not_avro, trailing, no_body, rule_broken]
 async def test_a_record_that_breaks_rules_is_not_delivered(
     world: World, how: Callable[[World], Forged]
 ) -> None:
-    """Each is a violation at its body's offset that names its issuer, and no record."""
+    """A bad body is a violation at its offset that names its issuer, and gives no record."""
     offset, reported, delivered = await around(world, lambda world: put_forged(world, how(world)))
     assert delivered == [0, 1, 2, 3]
-    assert [(one.kind, one.place.offset) for one in reported] == [
+    assert [(violation.kind, violation.place.offset) for violation in reported] == [
         (Kind.RECORD_INVALID, offset + 1),
         (Kind.RECORD_INVALID, offset + 2),
     ]
-    assert all(CARE in one.detail for one in reported)
+    assert all(CARE in violation.detail for violation in reported)
 
 
 async def test_a_schema_of_another_type_is_the_issuers_fault(world: World) -> None:
-    """A body may not be read with the words of another record type."""
+    """A body may not be read with the schema of another record type."""
     how = Forged(schema=default_store().current("JusticeMeasure").id)
     offset, reported, delivered = await around(world, lambda world: put_forged(world, how))
     assert delivered == [0, 1, 2, 3]
-    assert [(one.kind, one.place.offset) for one in reported] == [(Kind.SCHEMA_MISMATCH, offset)]
+    assert [(violation.kind, violation.place.offset) for violation in reported] == [
+        (Kind.SCHEMA_MISMATCH, offset)
+    ]
 
 
 async def test_a_member_share_sealed_to_nobody_is_the_issuers_fault(world: World) -> None:
@@ -311,9 +315,9 @@ async def test_a_member_share_sealed_to_nobody_is_the_issuers_fault(world: World
     how = Forged(sealed_to=receiving_key("somebody").public)
     offset, reported, delivered = await around(world, lambda world: put_forged(world, how))
     assert delivered == [0, 1, 2, 3]
-    (one,) = reported
-    assert (one.kind, one.place.offset, one.count) == (Kind.MEMBER_SEAL, offset, 2)
-    assert CARE in one.detail
+    (violation,) = reported
+    assert (violation.kind, violation.place.offset, violation.count) == (Kind.MEMBER_SEAL, offset, 2)
+    assert CARE in violation.detail
 
 
 def other_value(body: LockedBody) -> LockedBody:
@@ -329,16 +333,18 @@ def other_commitment(body: LockedBody) -> LockedBody:
 async def test_a_body_that_does_not_unlock_is_the_issuers_fault(
     world: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[LockedBody], LockedBody]
 ) -> None:
-    """Its digest fits, its shares are right, and yet there is not what was committed to."""
+    """A body that is not the one committed to is found, though its digest and its shares are right."""
 
     async def write(world: World) -> int:
         with monkeypatch.context() as patch:
-            patch.setattr(batch_module, "lock_bodies", lambda *a: [change(one) for one in lock_bodies(*a)])
+            patch.setattr(batch_module, "lock_bodies", lambda *a: [change(body) for body in lock_bodies(*a)])
             return await put_forged(world, Forged(), 1)
 
     offset, reported, delivered = await around(world, write)
     assert delivered == [0, 1, 2, 3]
-    assert [(one.kind, one.place.offset) for one in reported] == [(Kind.BODY_LOCKED, offset + 1)]
+    assert [(violation.kind, violation.place.offset) for violation in reported] == [
+        (Kind.BODY_LOCKED, offset + 1)
+    ]
     assert CARE in reported[0].detail
 
 
@@ -353,13 +359,13 @@ async def test_a_release_secret_that_does_not_fit_is_never_collected(
     async def write(world: World) -> int:
         with monkeypatch.context() as patch:
             patch.setattr(
-                batch_module, "lock_bodies", lambda *a: [other_check(one) for one in lock_bodies(*a)]
+                batch_module, "lock_bodies", lambda *a: [other_check(body) for body in lock_bodies(*a)]
             )
             return await put_forged(world, Forged(), 1)
 
     _, reported, delivered = await around(world, write)
     assert delivered == [0, 1, 2, 3]
-    assert [(type(one), one.reason) for one in reported] == [(NotDelivered, "NOT_COLLECTED")]
+    assert [(type(item), item.reason) for item in reported] == [(NotDelivered, "NOT_COLLECTED")]
 
 
 def mutated(messages: Sequence[Message], rng: Random) -> list[Message]:
@@ -389,7 +395,7 @@ def mutated(messages: Sequence[Message], rng: Random) -> list[Message]:
 
 
 async def test_whatever_becomes_of_a_batch_the_others_arrive(world: World) -> None:
-    """Sixty batches, each with something wrong, between good ones: these are delivered, all and once."""
+    """Between sixty batches with something wrong, all good batches are delivered, each once."""
     rng, place = Random(60), StreamPlace(stream=RNG.randbytes(16))
     wrong = 0
     async with world.publisher(max_records=2) as publisher:
@@ -412,7 +418,7 @@ async def test_whatever_becomes_of_a_batch_the_others_arrive(world: World) -> No
 
 
 async def test_violations_do_not_come_again(world: World, tmp_path: Any) -> None:
-    """What was read to the end is behind the reader: neither records nor violations are repeated."""
+    """After reading to the end, neither records nor violations are repeated."""
     state = tmp_path / "state.json"
     await world.publish(1)
     await garbage(world)

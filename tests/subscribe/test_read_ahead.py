@@ -16,7 +16,7 @@ RETURNS = Partition("returns", 0)
 
 
 async def drained(feed: ReadAhead, ring: asyncio.Event) -> list[int]:
-    """The offsets of everything that a feed gives, up to its end."""
+    """Take every message up to the end and return their offsets."""
     offsets = []
     while not feed.is_done:
         ring.clear()
@@ -28,7 +28,7 @@ async def drained(feed: ReadAhead, ring: asyncio.Event) -> list[int]:
 
 
 async def test_it_reads_ahead_and_then_waits(world: World) -> None:
-    """However much the log holds, a feed holds a bounded part of it; all of it comes, in order."""
+    """A bounded number of messages is held at a time, and all of them come, in order."""
     for _ in range(6):
         await world.log.append(RETURNS, [Message(b"k", b"v")] * 1000)
     ring = asyncio.Event()
@@ -43,7 +43,7 @@ async def test_it_reads_ahead_and_then_waits(world: World) -> None:
 
 
 async def test_large_messages_are_bounded_by_bytes(world: World) -> None:
-    """Of messages of a megabyte a few are held."""
+    """Only a few messages of a megabyte are held."""
     for _ in range(8):
         await world.log.append(RETURNS, [Message(b"k", bytes(900_000))])
     ring = asyncio.Event()
@@ -58,7 +58,7 @@ async def test_large_messages_are_bounded_by_bytes(world: World) -> None:
 
 
 async def test_nothing_to_read_is_the_end(world: World) -> None:
-    """A feed of an empty range is done at once."""
+    """Reading an empty range is done at once."""
     ring = asyncio.Event()
     feed = ReadAhead(world.log, RETURNS, 0, 0, ring)
     await feed.run()
@@ -68,7 +68,7 @@ async def test_nothing_to_read_is_the_end(world: World) -> None:
 
 
 async def test_an_error_comes_behind_what_was_read(world: World) -> None:
-    """The log's error is raised to whoever takes, and does not end the task that reads."""
+    """The log's error is raised by ``take``, and not in the task that reads."""
     feed = ReadAhead(FaultLog(world.log, reads=[Fault.REFUSED]), RETURNS, 0, None, asyncio.Event())
     await feed.run()
     with pytest.raises(LogUnavailable):

@@ -53,7 +53,7 @@ def test_what_was_saved_is_there_again(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with opened(path) as file:
         assert file.state == STATE
-    assert {one.name for one in tmp_path.iterdir()} == {"state.json", "state.json.lock"}
+    assert {file.name for file in tmp_path.iterdir()} == {"state.json", "state.json.lock"}
 
 
 def test_a_person_can_read_it(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_person_can_read_it(tmp_path: Path) -> None:
 
 
 def test_a_crash_while_saving_leaves_the_state_before(tmp_path: Path) -> None:
-    """A half-written new file is not looked at, and the next save replaces it."""
+    """A half-written new file is ignored, and the next save works."""
     path = tmp_path / "state.json"
     with opened(path) as file:
         file.save(STATE)
@@ -102,7 +102,7 @@ DAMAGED: list[Any] = [
 
 @pytest.mark.parametrize(("content", "message"), DAMAGED)
 def test_a_file_that_cannot_be_used_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
-    """Damaged, foreign or newer: a usage error with a hint, and the file stays as it is."""
+    """A damaged, foreign or newer file is a usage error with a hint, and stays as it is."""
     path = tmp_path / "state.json"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=message) as caught:
@@ -119,7 +119,7 @@ json_values = st.recursive(
 
 @given(st.sampled_from(["genesis", "channel", "directory", "partitions"]), json_values)
 def test_any_field_gives_a_state_or_a_value_error(name: str, value: object) -> None:
-    """Whatever stands in a field, reading it ends in a state or in the error that is reported as damage."""
+    """Any value in any field gives a state, or the error that is reported as damage."""
     try:
         SubscriberState.from_json(STATE.to_json() | {name: value})
     except (ValueError, KeyError):
@@ -150,13 +150,13 @@ def test_a_second_process_is_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """A path that cannot be written is named."""
+    """A state file in a folder that does not exist is an error that says so."""
     with pytest.raises(UsageError, match="No such file"):
         opened(tmp_path / "nowhere" / "state.json")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    """Nobody redirects the lock of a state file elsewhere."""
+    """A link in the place of the lock file is refused."""
     (tmp_path / "state.json.lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UsageError):
         opened(tmp_path / "state.json")

@@ -40,9 +40,9 @@ from support.fault_log import Fault, FaultLog
 
 
 async def test_every_record_arrives_as_it_was_published(world: World) -> None:
-    """Whatever type: the body, the terms, the issuer and the place are those that were published."""
-    records = [world.record(i, one) for i, one in enumerate(default_store().record_types)]
-    published = {one.record_id: one for one in await world.publish_records(records)}
+    """Records of every type arrive with the body, terms, issuer and place that were published."""
+    records = [world.record(i, record_type) for i, record_type in enumerate(default_store().record_types)]
+    published = {record.record_id: record for record in await world.publish_records(records)}
     found = await world.read(BORDER)
     assert len(found) == 5
     for item in found:
@@ -63,7 +63,7 @@ async def test_each_topic_is_in_order(world: World) -> None:
 
 
 async def test_only_wanted_types_are_asked_for(world: World) -> None:
-    """Other record types are neither delivered nor is their reading logged."""
+    """Records of other types are not delivered, and no reading of them is logged."""
     await world.publish_records([world.record(0), world.record(1, "JusticeMeasure")])
     assert delivered_refs(await world.read(record_types=["JusticeMeasure"])) == [1]
     with pytest.raises(UsageError, match="no record type 'Nothing'"):
@@ -96,7 +96,7 @@ async def test_an_order_is_delivered_without_a_body(world: World) -> None:
 
 
 async def test_a_denied_record_is_named_with_its_reason(world: World) -> None:
-    """Whoever reads for a purpose that a record was not shared for learns that it exists, and why not."""
+    """A record that was not shared for the reader's purpose is named as not delivered, with the reason."""
     await world.publish_records([world.record(0, changes={"purpose": "CHILD_PROTECTION"}), world.record(1)])
     first, second = await world.read(CARE)
     assert isinstance(first, NotDelivered)
@@ -105,7 +105,7 @@ async def test_a_denied_record_is_named_with_its_reason(world: World) -> None:
 
 
 async def test_a_stranger_is_told_that_it_is_no_member(world: World) -> None:
-    """Who is no member of the channel gets an error, not silence."""
+    """An agency that is not a member of the channel gets an error, not silence."""
     with pytest.raises(UsageError, match="no member of channel 'xaa-xbb'"):
         await world.read(REHAB, PAIR)
     with pytest.raises(UsageError, match="no channel 'nowhere'"):
@@ -113,7 +113,7 @@ async def test_a_stranger_is_told_that_it_is_no_member(world: World) -> None:
 
 
 async def test_a_reader_that_is_too_old_says_so(world: World, tmp_path: Path) -> None:
-    """Records of a schema that we do not have yet are named and not asked for; others go on."""
+    """Records of an unknown schema are named and not asked for; the others are delivered."""
     source = default_store().current("ReturnEvent").path.parent
     folder = tmp_path / "records"
     (folder / "types").mkdir(parents=True)
@@ -155,12 +155,12 @@ async def test_every_delivery_stands_in_the_access_log(world: World) -> None:
     """Each record that was delivered, and no other, is named by an entry that was there before."""
     await world.publish(5, max_records=2)
     found = only(await world.read(), Delivered)
-    entries = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
-    (request,) = [decode(AccessRequest, one.request.content) for one in entries]
+    entries = [terms for terms in await access_terms(world) if isinstance(terms, AccessTerms)]
+    (request,) = [decode(AccessRequest, terms.request.content) for terms in entries]
     asked = {
         (item.batch_id, i) for item in request.items if isinstance(item, RecordItem) for i in item.indexes
     }
-    assert asked == {(one.batch_id, one.index) for one in found}
+    assert asked == {(record.batch_id, record.index) for record in found}
 
 
 # Following
@@ -182,7 +182,7 @@ async def test_following_waits_for_what_comes(world: World) -> None:
 
 
 async def test_following_meets_new_keys(world: World) -> None:
-    """When the channel gets new keys the reader reads the directory on and goes on."""
+    """When the channel gets new keys the subscriber reads the directory on and continues."""
     await world.publish(1)
     async with (
         asyncio.timeout(20),
@@ -197,7 +197,7 @@ async def test_following_meets_new_keys(world: World) -> None:
 
 
 async def test_following_outlasts_an_outage_of_the_log(tmp_path: Path) -> None:
-    """Whoever follows waits while the log is away: at the beginning, for the ends and for the directory."""
+    """A subscriber that follows waits while the log is away: at the start, for the ends, for the directory."""
     async with World.open(tmp_path, wrap=FaultLog) as world:
         log = world.log
         assert isinstance(log, FaultLog)
@@ -225,7 +225,7 @@ async def test_following_outlasts_an_outage_of_the_log(tmp_path: Path) -> None:
 
 
 async def test_reading_to_an_end_is_told_of_an_outage(tmp_path: Path) -> None:
-    """Whoever does not follow gets the error of the first call that gives up, and nothing is tried again."""
+    """Without ``follow`` the first call that gives up raises its error, and nothing is tried again."""
     async with World.open(tmp_path, wrap=FaultLog) as world:
         assert isinstance(world.log, FaultLog)
         await world.publish(1)
@@ -237,7 +237,7 @@ async def test_reading_to_an_end_is_told_of_an_outage(tmp_path: Path) -> None:
 
 
 async def test_leaving_without_closing_leaves_nothing_running(world: World) -> None:
-    """A consumer that just breaks off does not hang the subscriber."""
+    """A consumer that leaves its loop early does not make the subscriber hang."""
     await world.publish(3)
     async with asyncio.timeout(20), await world.subscriber() as subscriber:
         async for item in subscriber.deliveries(follow=True):
@@ -251,7 +251,7 @@ async def test_leaving_without_closing_leaves_nothing_running(world: World) -> N
 
 
 class _Broken(FaultLog):
-    """A log whose readings of records break in a way that nobody foresaw."""
+    """A log whose reading of records raises an unforeseen error."""
 
     async def read(
         self, partition: Partition, start: int, *, follow: bool = False
@@ -263,7 +263,7 @@ class _Broken(FaultLog):
 
 
 async def test_what_breaks_while_reading_ahead_comes_out_as_itself(world: World) -> None:
-    """One error is no group of one."""
+    """A single error is raised as it is, not in a group."""
     await world.publish(1)
     with pytest.raises(ArithmeticError, match="a bug"):
         async with await world.subscriber(log=_Broken(world.log)) as subscriber:
@@ -271,7 +271,7 @@ async def test_what_breaks_while_reading_ahead_comes_out_as_itself(world: World)
 
 
 async def test_it_goes_on_where_it_stopped(world: World, tmp_path: Path) -> None:
-    """What was delivered and done is not delivered again; what is new is."""
+    """Records that are done are not delivered again; new ones are."""
     state = tmp_path / "state.json"
     await world.publish(3)
     assert delivered_refs(await world.read(state_path=state)) == [0, 1, 2]
@@ -282,7 +282,7 @@ async def test_it_goes_on_where_it_stopped(world: World, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5, 6, 7])
 async def test_it_goes_on_from_any_record(world: World, tmp_path: Path, stop: int) -> None:
-    """Stopped behind any record of any batch, the next one follows, once."""
+    """A subscriber that stopped after any record goes on with the next, and delivers it once."""
     await world.publish(7, max_records=3)
     state = tmp_path / "state.json"
     taken: list[int] = []
@@ -311,7 +311,7 @@ async def test_the_item_in_hand_is_not_done(world: World, tmp_path: Path) -> Non
 
 
 async def test_without_autocommit_only_commits_count(world: World, tmp_path: Path) -> None:
-    """The position and the sink's own are stored together, by commit alone."""
+    """Our position and the sink's are stored together, and by commit alone."""
     await world.publish(4)
     state = tmp_path / "state.json"
     async with await world.subscriber(state_path=state, autocommit=False) as subscriber:
@@ -329,7 +329,7 @@ async def test_without_autocommit_only_commits_count(world: World, tmp_path: Pat
 
 
 async def test_a_sink_needs_its_own_commits(world: World) -> None:
-    """A sink's position with autocommit would be stored without it: it is refused."""
+    """With autocommit a sink's position is refused, since ours could be stored without it."""
     async with await world.subscriber() as subscriber:
         with pytest.raises(UsageError, match="sink") as caught:
             await subscriber.commit(sink=1)
@@ -367,18 +367,18 @@ async def test_receipts_are_kept_and_shares_are_not(world: World, tmp_path: Path
     assert isinstance(first, Delivered)
     assert first.receipt == sha256(receipt.content).digest()
     answer = kas.answer(POLICE_B)
-    kept = b"".join(one.read_bytes() for one in tmp_path.iterdir() if one.name.startswith("state"))
+    kept = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.name.startswith("state"))
     for share in answer.shares:
         for i in range(0, len(share.release_shares), 32):
-            one = share.release_shares[i : i + 32]
-            assert one not in kept
-            assert one.hex().encode() not in kept
+            release_share = share.release_shares[i : i + 32]
+            assert release_share not in kept
+            assert release_share.hex().encode() not in kept
 
 
 async def test_a_receipt_that_cannot_be_kept_delivers_nothing(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a full disk nothing is handed over without its receipt; with room again, every record is."""
+    """On a full disk nothing is handed over without its receipt; after there is room, every record is."""
     await world.publish(3)
     path, full = tmp_path / "state.json", os.open("/dev/full", os.O_RDWR)
     receipts = path.with_name("state.json.receipts")
@@ -412,7 +412,7 @@ async def test_receipts_survive_a_line_cut_short(world: World, tmp_path: Path) -
 
 
 class Counting:
-    """Passes requests on, and counts them."""
+    """A key access service that passes requests on and counts them."""
 
     def __init__(self, inner: KeyAccess) -> None:
         self.inner = inner
@@ -427,7 +427,7 @@ class Counting:
 
 
 class Down(Counting):
-    """Is down for so many requests."""
+    """A key access service that is down for a number of requests."""
 
     def __init__(self, inner: KeyAccess, times: int) -> None:
         super().__init__(inner)
@@ -441,7 +441,7 @@ class Down(Counting):
 
 
 class Recording(Counting):
-    """Keeps the last request and answer."""
+    """A key access service that keeps the last request and answer."""
 
     request = sealed = b""
 
@@ -456,7 +456,7 @@ class Recording(Counting):
 
 
 class Lying(Recording):
-    """Changes each answer before it is sealed again."""
+    """A key access service that changes each answer before it is sealed again."""
 
     def __init__(self, inner: KeyAccess, change: Callable[[AccessAnswer], AccessAnswer]) -> None:
         super().__init__(inner)
@@ -470,7 +470,7 @@ class Lying(Recording):
 
 
 async def test_a_short_outage_is_waited_out(world: World) -> None:
-    """While the key access service is down it is asked again, each time with a log line."""
+    """A key access service that is down is asked again, each time with a log line."""
     await world.publish(2)
     with capture_logs() as lines:
         assert delivered_refs(await world.read(kas=Down(world.kas, 3))) == [0, 1]
@@ -479,7 +479,7 @@ async def test_a_short_outage_is_waited_out(world: World) -> None:
 
 
 async def test_a_long_outage_is_an_error_and_the_position_stays(world: World, tmp_path: Path) -> None:
-    """After the timeout the caller is told; later, everything is there."""
+    """After the timeout the caller gets an error; later, every record is delivered."""
     await world.publish(2)
     state = tmp_path / "state.json"
     async with await world.subscriber(
@@ -491,7 +491,7 @@ async def test_a_long_outage_is_an_error_and_the_position_stays(world: World, tm
 
 
 async def test_following_outlasts_an_outage_of_the_service(world: World) -> None:
-    """Whoever follows asks on after the time-out; the first retries have a log line each, later ones few."""
+    """With ``follow`` asking goes on after the timeout; the first retries have a log line each, later ones few."""
     await world.publish(2)
     with capture_logs() as lines:
         async with (
@@ -505,14 +505,14 @@ async def test_following_outlasts_an_outage_of_the_service(world: World) -> None
 
 
 class Stopped(Counting):
-    """Has stopped releasing."""
+    """A key access service that has stopped releasing."""
 
     async def access(self, request: bytes, details: bytes) -> bytes:
         raise KasStopped("releasing is stopped")
 
 
 async def test_a_service_that_was_stopped_ends_who_follows(world: World) -> None:
-    """Where only the service's operator can help, waiting is of no use."""
+    """An error that only the service's operator can mend is raised at once."""
     await world.publish(1)
     async with await world.subscriber(kas=Stopped(world.kas)) as subscriber:
         with pytest.raises(KasStopped):
@@ -520,7 +520,7 @@ async def test_a_service_that_was_stopped_ends_who_follows(world: World) -> None
 
 
 async def test_a_request_that_grew_old_with_the_service_is_made_anew(world: World) -> None:
-    """A service that waited for the log for six minutes refuses the request: who follows makes another."""
+    """A request that grew too old while the service waited for the log is made anew by a follower."""
     await world.publish(1)
     lag_us = 6 * 60 * 1_000_000
 
@@ -550,7 +550,7 @@ def _other_share(answer: AccessAnswer) -> AccessAnswer:
 
 
 async def test_a_wrong_share_is_the_services_fault(world: World) -> None:
-    """A share that does not fit blames the key access service, at the body; the others are delivered."""
+    """A wrong share is blamed on the service, at the body's offset; the other records are delivered."""
     await world.publish(3)
     found = await world.read(kas=Lying(world.kas, _other_share))
     assert delivered_refs(found) == [0, 2]
@@ -575,7 +575,7 @@ WRONG: list[Any] = [
 async def test_a_wrong_receipt_delivers_nothing(
     world: World, tmp_path: Path, change: Callable[[AccessAnswer], AccessAnswer]
 ) -> None:
-    """A receipt that is not what is owed is a violation, nothing is delivered, and the position stays."""
+    """A wrong receipt is a violation; nothing is delivered, and the position stays."""
     await world.publish(2)
     state = tmp_path / "state.json"
     async with await world.subscriber(state_path=state, kas=Lying(world.kas, change)) as subscriber:
@@ -590,7 +590,7 @@ async def test_a_wrong_receipt_delivers_nothing(
 
 
 async def test_a_log_that_cannot_be_read_is_the_callers_to_know(world: World) -> None:
-    """LogUnavailable goes to the consumer, who may go on later; nothing is lost."""
+    """LogUnavailable is raised to the consumer, which may go on later; nothing is lost."""
     await world.publish(2)
     log = FaultLog(world.log)
     async with await world.subscriber(log=log) as subscriber:
@@ -603,7 +603,7 @@ async def test_a_log_that_cannot_be_read_is_the_callers_to_know(world: World) ->
 
 
 async def test_the_purpose_goes_with_the_request(world: World) -> None:
-    """What the ground says is what the service decides by."""
+    """The service decides by what the ground says."""
     await world.publish(1)
     (refused,) = await world.read(ground=ground(purpose=Purpose.CHILD_PROTECTION))
     assert isinstance(refused, NotDelivered)
