@@ -33,7 +33,7 @@ async def test_clocks_that_differ_by_minutes_stop_nobody(tmp_path: Path, skew_us
 
 
 async def test_a_log_whose_clock_was_put_forward_is_not_read(tmp_path: Path) -> None:
-    """Append times three days ahead, which would end every wait of 72 hours, are refused, at once and later."""
+    """Append times three days ahead, which would end every wait of 72 hours, are refused each time."""
     async with await SqliteLog.open(tmp_path / "log.db") as log:
         written = await Coalition.live().write_to(log)
         ahead = 0

@@ -73,7 +73,7 @@ asyncio.run(main())
 
 
 async def test_publishers_in_processes_of_their_own(world: World, tmp_path: Path) -> None:
-    """Processes of one agency publish side by side, each in its own streams, and every record arrives once."""
+    """Processes of one agency publish side by side, in streams of their own; every record arrives once."""
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable,

@@ -94,7 +94,7 @@ class _Broken(FaultLog):
 
 
 async def test_what_breaks_in_the_background_comes_out_as_itself(world: World) -> None:
-    """A single error is raised as it is; the batch being appended is in doubt, and the others were not sent."""
+    """A single error is raised as it is; the batch being appended is in doubt, the others were not sent."""
     tickets = []
 
     async def work() -> None:
@@ -244,7 +244,7 @@ class Slow(FaultLog):
 
 
 async def test_cancelled_while_appending_the_outcome_is_unknown(world: World) -> None:
-    """The tickets of a batch that was being appended say OutcomeUnknown; callers waiting for room are told."""
+    """The tickets of a batch being appended say OutcomeUnknown; callers waiting for room get an error."""
     log, tickets, calls = Slow(world.log), [], []
 
     async def work() -> None:
@@ -287,7 +287,7 @@ async def test_one_batch_of_a_stream_is_unsettled(world: World) -> None:
 
 
 async def test_closed_while_a_caller_waits(world: World) -> None:
-    """A caller that waited for room when the publisher closed gets an error; every record taken is published."""
+    """A caller waiting for room when the publisher closes gets an error; records taken are published."""
     calls = []
     async with world.publisher(max_in_flight_records=1) as publisher:
         ticket = await publisher.publish(CHANNEL, world.record(0))

@@ -198,7 +198,7 @@ FORGED: list[Any] = [
 
 @pytest.mark.parametrize(("how", "kind"), FORGED)
 async def test_a_batch_that_may_not_be(world: World, how: Forged, kind: Kind) -> None:
-    """A manifest without entitlement or with wrong fields is a violation, and its records are not delivered."""
+    """A manifest without entitlement or with wrong fields is a violation; its records are not delivered."""
     offset, reported, delivered = await around(world, lambda world: put_forged(world, how))
     assert delivered == [0, 1, 2, 3]
     assert (reported[0].kind, reported[0].place.offset) == (kind, offset)

@@ -197,7 +197,7 @@ async def test_following_meets_new_keys(world: World) -> None:
 
 
 async def test_following_outlasts_an_outage_of_the_log(tmp_path: Path) -> None:
-    """A subscriber that follows waits while the log is away: at the start, for the ends, for the directory."""
+    """A subscriber that follows waits while the log is away: at the start, for the ends and the directory."""
     async with World.open(tmp_path, wrap=FaultLog) as world:
         log = world.log
         assert isinstance(log, FaultLog)
@@ -491,7 +491,7 @@ async def test_a_long_outage_is_an_error_and_the_position_stays(world: World, tm
 
 
 async def test_following_outlasts_an_outage_of_the_service(world: World) -> None:
-    """With ``follow`` asking goes on after the timeout; the first retries have a log line each, later ones few."""
+    """With ``follow`` asking goes on after the timeout; the first retries are logged each, later ones rarely."""
     await world.publish(2)
     with capture_logs() as lines:
         async with (
