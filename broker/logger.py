@@ -1,9 +1,9 @@
 """Log lines of the library: warnings on stderr, or wherever the host program sends its own lines.
 
-A program that imports us keeps its structlog as it is. structlog prints everything to stdout until it is
-configured, and stdout is the program's; so as long as nobody has configured it we write to stderr, and
-warnings only. From the moment that the program configures structlog, before or after it imports us, its
-configuration counts.
+A program that imports this library keeps its structlog as it is. Until somebody configures structlog, it
+prints every line to stdout, which belongs to the program. So in that state this library writes to stderr, and
+only warnings. From the moment that the program configures structlog, before or after it imports the library,
+its configuration counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:
 
 
 class _Deferred:
-    """A logger that looks at each line whether the host has configured structlog by now."""
+    """A logger that looks, at each line, whether the host has configured structlog by now."""
 
     __slots__ = ("_room",)
 
@@ -33,7 +33,7 @@ class _Deferred:
     def __getattr__(self, method: str) -> Any:
         if structlog.is_configured():
             return getattr(structlog.get_logger(self._room), method)
-        # Nothing is kept: sys.stderr may be another file at the next line, as in a test or a daemon.
+        # The logger is not kept: at the next line sys.stderr may be another file, as in a test or a daemon.
         printed = structlog.wrap_logger(
             structlog.PrintLogger(sys.stderr),
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),

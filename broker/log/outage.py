@@ -1,12 +1,16 @@
-"""An outage of the log, as those who follow it live through it: they wait until the log is back.
+"""Outages of the log, as its followers live through them: they wait until the log is back.
 
 Rules
 -----
-* Only :class:`~broker.errors.LogUnreachable` is waited for. Any other error says that waiting is of no
-  use (access is refused, a topic is missing, the log was cut), and ends the reader at once.
-* Pauses grow, have jitter and are bounded. They never end by themselves: whoever wants to stop cancels.
-* One log line says that the log is away, one that it is back, however many readers wait beside each
-  other; a line every ten minutes says that it is still away.
+* Followers wait out :class:`~broker.errors.LogUnreachable` and nothing else. Any other error means that
+  waiting is of no use (access is refused, a topic is missing, the log was cut), and ends the reader at once.
+* Pauses grow, have jitter, and have a longest length. Their number has no limit: a caller that wants to stop
+  cancels the call.
+* However many readers wait at the same time, one log line says that the log is away and one that it is back.
+  While it stays away, a line comes every ten minutes.
+
+An :class:`Outage` belongs to one log and one event loop, and only its own methods write its fields. They do
+so without a lock, since none of them awaits between reading a field and writing it.
 """
 
 from __future__ import annotations
@@ -31,19 +35,22 @@ _log = get_logger("broker.log")
 
 
 class Outage:
-    """The outages of one log, for all who wait together; ``facts`` stand in each of its log lines."""
+    """The outages of one log, shared by all of its followers; ``facts`` stand in each of its log lines."""
 
     def __init__(self, **facts: object) -> None:
         self._facts = facts
+        # The number of calls in outlast() that have failed at least once and not yet succeeded.
         self._waiting = 0
+        # When the outage of now began, on the loop's clock; None while nobody waits.
         self._began_at: float | None = None
-        self._said_at = 0.0
+        self._said_at = 0.0  # when "log is away" was written last
         self._closed = asyncio.Event()
 
     async def outlast(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Make a call, and make it again for as long as it raises LogUnreachable; give its result.
+        """Make a call, repeat it for as long as it raises LogUnreachable, and return its result.
 
-        Every other error goes through. Cancelled, it ends at once, in a pause or in the call.
+        Every other error goes through to the caller. A cancellation ends it at once, in a pause as in the
+        call.
         """
         try:
             return await call()
@@ -52,7 +59,8 @@ class Outage:
         self._waiting += 1
         try:
             result = await self._again(call)
-            # The last who waits says it: for the others the log, or a partition of it, is still away.
+            # Only the last waiting call writes the line: for any other the log, or the broker that leads its
+            # partition, is still away.
             if self._waiting == 1:
                 self._say_back()
             return result
@@ -62,7 +70,7 @@ class Outage:
                 self._began_at = None
 
     def close(self) -> None:
-        """End all pauses, since the log is being closed: whoever waits makes its call, and hears of it."""
+        """End all pauses, since the log is being closed: each waiting call is made, and raises that it is."""
         self._closed.set()
 
     async def _again(self, call: Callable[[], Awaitable[_T]]) -> _T:
@@ -99,10 +107,11 @@ class Outage:
     def _say_back(self) -> None:
         now = asyncio.get_running_loop().time()
         away_s = 0.0 if self._began_at is None else now - self._began_at
-        # A warning, though the news is good: whoever saw the line that it takes back must see it too.
+        # A warning, though the news is good: a host that shows only warnings has shown that the log is away,
+        # and must show that this is over.
         _log.warning("log is back", away_s=round(away_s, 1), **self._facts)
 
 
 async def outlasting(outage: Outage | None, call: Callable[[], Awaitable[_T]]) -> _T:
-    """Make a call for somebody who follows, and outlast the ``outage``; for others (None) make it once."""
+    """Make a call and, for a follower, outlast ``outage``; None is given for other readers: one attempt."""
     return await (call() if outage is None else outage.outlast(call))

@@ -1,8 +1,8 @@
-"""Open a log by its URL: ``sqlite:///srv/ftf/log.db``, ``kafka://broker1:9092,broker2:9092?ca=ca.pem``.
+"""URLs of logs: ``sqlite:///srv/ftf/log.db``, ``kafka://broker1:9092,broker2:9092?ca=ca.pem``.
 
-The scheme chooses the kind of log. A path after ``sqlite:`` is relative to the working directory
-unless it begins with a slash (``sqlite:///path`` and ``sqlite:/path`` are the same); characters that
-mean something in a URL, such as ``?``, ``#`` and ``%``, are written percent-encoded (RFC 3986).
+The scheme chooses the kind of log. A path after ``sqlite:`` is relative to the working directory unless it
+begins with a slash; ``sqlite:///path`` and ``sqlite:/path`` are the same. Characters that mean something in a
+URL, such as ``?``, ``#`` and ``%``, are written percent-encoded in a path (RFC 3986, section 2.1).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXAMPLE = "for example sqlite:///srv/ftf/log.db, or sqlite:log.db for a file in
 
 
 class Opening:
-    """A log about to be opened: ``await`` it, or use it as ``async with`` to have it closed as well."""
+    """A log that is about to be opened: ``await`` it, or use ``async with``, which also closes it."""
 
     __slots__ = ("_log", "_open")
 
@@ -46,8 +46,8 @@ class Opening:
 def open_log(url: str) -> Opening:
     """Open the log that a URL names: ``async with open_log(url) as log``, or ``log = await open_log(url)``.
 
-    Raises UsageError for a URL that cannot be used, at once, and LogUnavailable, once awaited,
-    for a log that cannot be reached. A file that is not there is created, its directory is not.
+    Raises UsageError at once when the URL cannot be used, and LogUnavailable, when it is awaited, if the log
+    cannot be reached. The file of a SQLite log is created if it is missing; its directory must exist.
     """
     return Opening(_parse(url))
 
@@ -94,7 +94,8 @@ def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
 
 
 def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
-    from broker.log.kafka.options import OPTION_NAMES, KafkaOptions  # loaded by those who use it
+    # Imported here, so that a program with a SQLite log never loads aiokafka and cryptography's X.509.
+    from broker.log.kafka.options import OPTION_NAMES, KafkaOptions
 
     if "@" in parts.netloc:
         raise UsageError(
@@ -112,7 +113,7 @@ def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
 
 
 def _options(url: str, parts: SplitResult, *, allowed: tuple[str, ...]) -> dict[str, str]:
-    """Read what stands behind the question mark; every option is known and given once."""
+    """Read the options behind the question mark. Each must be known, and be given once."""
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError as error:

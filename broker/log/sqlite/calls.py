@@ -1,9 +1,8 @@
-"""How asyncio calls what blocks: writes in a worker thread, reads at once.
+"""Blocking calls from asyncio: writes run in a worker thread, reads run on the event loop.
 
-A read goes without a thread because threads make it slow: SQLite's module gives the interpreter
-lock away for every row, and a thread that wants it back waits up to 5 ms for a busy event loop;
-2.6 ms a message were measured. On the loop a read of 256 messages takes a third of a
-millisecond.
+Reads run on the loop because a thread makes them slow. Python's sqlite3 module releases the interpreter lock
+for every row, and a thread that wants it back waits up to 5 ms for a busy event loop; 2.6 ms for each message
+were measured. On the loop a read of 256 messages takes a third of a millisecond.
 """
 
 from __future__ import annotations
@@ -21,13 +20,14 @@ _T = TypeVar("_T")
 
 
 async def in_thread(call: Callable[[], _T], *, stop: Callable[[], None] | None = None) -> _T:
-    """Run a blocking call in a worker thread and give its result.
+    """Run a blocking call in a worker thread and return its result.
 
-    Cancelled, it asks the call to ``stop``, waits until the thread is done with it, and only
-    then raises CancelledError: nothing goes on behind it.
+    When it is cancelled, it calls ``stop``, waits until the thread has finished the call, and raises
+    CancelledError only then: nothing goes on in the background.
     """
     running = asyncio.get_running_loop().run_in_executor(None, call)
     try:
+        # Shielded: a cancelled future would be forgotten while its thread goes on writing.
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         if stop is not None:
@@ -36,14 +36,17 @@ async def in_thread(call: Callable[[], _T], *, stop: Callable[[], None] | None =
             try:
                 await asyncio.wait([running])
             except asyncio.CancelledError:
-                continue  # cancelled already, and raised below
+                continue  # a second cancellation; the first one is raised below
         if not running.cancelled():
-            running.exception()  # looked at, or asyncio would report it as never retrieved
+            running.exception()  # retrieved, or asyncio would report that it never was
         raise
 
 
 async def when_free(call: Callable[[], _T], timeout_s: float) -> _T:
-    """Make a call that raises LogBusy while another process has the file to itself; wait for that."""
+    """Make a call, and repeat it for as long as it raises LogBusy, at most until the time-out is over.
+
+    A read meets LogBusy while another process recovers the file, or closes it as the last one.
+    """
     deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:
@@ -55,5 +58,5 @@ async def when_free(call: Callable[[], _T], timeout_s: float) -> _T:
 
 
 def jitter_s() -> float:
-    """Give a short pause in seconds, each time another, so that processes do not keep step."""
+    """Return a short random pause in seconds, so that two processes do not try in step for ever."""
     return random.uniform(0.001, 0.02)  # noqa: S311 - nothing secret

@@ -1,4 +1,7 @@
-"""What SQLite and the file system report, in the words of this package."""
+"""Failures of SQLite and of the file system, as errors of this package.
+
+SQLite's result codes are explained at https://www.sqlite.org/rescode.html.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,14 @@ __all__ = ["LogBusy", "is_busy", "is_io_error", "is_too_big", "translated"]
 
 
 class LogBusy(LogUnreachable):
-    """Another connection holds the lock that is needed; soon it may not."""
+    """Another connection holds the lock that a call needs; the same call may succeed soon."""
 
 
 def _code(error: sqlite3.Error) -> int:
-    """Give SQLite's primary result code (the low byte of the extended one), 0 if there is none."""
+    """Return SQLite's primary result code (the low byte of the extended one), or 0 if there is none.
+
+    Errors that the sqlite3 module itself raises, such as for a closed connection, carry no code.
+    """
     code = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF if isinstance(code, int) else 0
 
@@ -38,7 +44,7 @@ def is_too_big(error: sqlite3.Error) -> bool:
 
 @contextmanager
 def translated(path: str) -> Iterator[None]:
-    """Turn whatever SQLite or the file system raises about this file into a BrokerError."""
+    """Turn any error that SQLite or the file system raises about this file into a BrokerError."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,17 +1,24 @@
-"""One SQLite file that holds a log: plain calls, none knows of asyncio.
+"""One SQLite file that holds a log, as plain blocking calls without asyncio.
 
 Rules
 -----
-* One connection writes, under a lock; each write is one ``BEGIN IMMEDIATE`` transaction, so that
-  several processes take turns. Waiting for a turn is done here, with jitter, not by SQLite.
-* One connection reads, in the thread of the event loop (see ``_calls``), and holds no transaction
-  between calls: a reader that is slow, or that was abandoned, never blocks a checkpoint.
-* What a compacted topic replaces is overwritten in its page (``secure_delete``), but the WAL keeps
-  the pages as they were until it is copied back whole and cut to nothing. That is tried with the
-  write that replaces, and with each later one until it succeeds. It holds for values that do not
-  grow; when one does and its page is full, SQLite moves rows and may leave copies of them behind.
-  So it is no substitute for storing ciphertext under keys that are destroyed.
-* Names here are physical (``ftf.returns``); the caller has checked every argument.
+* One connection writes, under a lock. Each write is one ``BEGIN IMMEDIATE`` transaction, so that several
+  processes take turns. The wait for a turn happens here, with jitter, and not in SQLite.
+* One connection reads, in the thread of the event loop (calls.py says why). It holds no transaction between
+  two calls: a slow reader, or one that was abandoned, never blocks a checkpoint.
+* A value that a compacted topic replaces is overwritten in its page (``secure_delete``). The write-ahead log
+  (WAL), however, keeps the old pages until it is copied back whole and cut to length 0. The write that
+  replaces a value tries to do that, and so does each later write until it succeeds. This erases values that
+  do not grow: when a value grows and its page is full, SQLite moves rows, and may leave copies of them
+  behind. So it is no substitute for storing ciphertext under keys that are destroyed.
+* Names here are physical (``ftf.returns``). The caller has checked every argument.
+
+Who owns which field
+--------------------
+``_writer``, ``_scrub_due`` and ``_scrub_blocked`` belong to the thread that holds ``_writing``. ``_reader``
+and ``_version`` belong to the thread of the event loop. Both sides read and write ``_topics``: it is a cache,
+each access is one step of a dict, and a topic only ever grows, so that an old entry is at worst looked up
+again. ``close`` is called when no read is under way, and it alone writes ``_closed``.
 """
 
 from __future__ import annotations
@@ -41,7 +48,7 @@ _SCRUB_WAIT_MS = 50
 
 
 class LogFile:
-    """An open log file, made by :meth:`open`; any thread may write, one thread reads."""
+    """An open log file, made by :meth:`open`. Any thread may write; only the event loop's thread reads."""
 
     def __init__(
         self,
@@ -54,19 +61,19 @@ class LogFile:
         self.path = path
         self._busy_timeout_s = busy_timeout_s
         self._identity = identity
-        self._writing = threading.Lock()  # guards _writer, _scrub_due and _scrub_blocked
+        self._writing = threading.Lock()
         self._writer = writer
         self._reader = reader
         self._version = 0
         self._topics: dict[str, Topic] = {}
         self._closed = False
-        # Another process may have died before the values that it deleted were gone from the disk.
+        # Due from the start: a process before this one may have died with deleted values still in the WAL.
         self._scrub_due = True
         self._scrub_blocked = False
 
     @classmethod
     def open(cls, path: str, *, busy_timeout_s: float) -> Self:
-        """Open the log at this absolute path; create it, for its owner only, if nothing is there."""
+        """Open the log at this absolute path, or create it with mode 0600 if there is no file."""
         with translated(path):
             rows.create(path)
             writer = rows.connect(path, "rw")
@@ -78,7 +85,7 @@ class LogFile:
                 raise
 
     def close(self) -> None:
-        """Close the file, after the write that is under way; called while nothing reads."""
+        """Close the file after the write that is under way. No read may be under way."""
         with self._writing:
             if self._closed:
                 return
@@ -92,8 +99,9 @@ class LogFile:
     # Writing
 
     def append(self, place: Place, messages: Sequence[Message], stop: threading.Event) -> int:
-        """Add messages and return the first one's offset; ``stop`` ends the wait for the lock."""
+        """Add messages and return the offset of the first; ``stop`` ends the wait for the lock."""
         with self._transaction(stop) as db:
+            # Read anew in each transaction: another process may have made the topic in the meantime.
             topic = self._known(db, place, fresh=True)
             last, not_before = rows.last(db, place)
             first = last + 1
@@ -102,6 +110,7 @@ class LogFile:
                     f"partition {place.number} of {place.topic} cannot grow: its last offset is {last}",
                     hint="no message of this program has such an offset: replay the log to see what it is",
                 )
+            # The clock may have been set back; the contract says that appended_at never falls.
             at = max(time.time_ns() // 1000, not_before)
             if not topic.compacted:
                 rows.insert(db, place, first, messages, at)
@@ -110,12 +119,12 @@ class LogFile:
                     raise UsageError(
                         f"no key in a message for topic {place.topic}, which is compacted by key"
                     )
-                # Stays due if the transaction fails: one checkpoint too many does no harm.
+                # It stays due if the transaction fails: one checkpoint too many does no harm.
                 self._scrub_due |= rows.replace(db, place, first, messages, at)
         return first
 
     def ensure(self, name: str, wanted: Topic, stop: threading.Event) -> None:
-        """Create the topic, or let it grow."""
+        """Create a topic, or grow it to the wanted number of partitions."""
         with self._transaction(stop) as db:
             topic = rows.topic(db, name)
             if topic is None:
@@ -146,12 +155,13 @@ class LogFile:
 
     def _commit(self, db: sqlite3.Connection) -> None:
         try:
-            # Commit point: the WAL is synced (synchronous=FULL), so what was appended survives a power cut.
+            # Commit point: SQLite syncs the WAL (synchronous=FULL), so the messages survive a power cut.
             db.execute("COMMIT")
         except sqlite3.Error as error:
             rows.roll_back(db)
             if is_io_error(error):
-                # The frames may have reached the disk, and a recovery after a crash would find them.
+                # The fault of a disk that fails while it syncs: the frames may have reached it all the same,
+                # and a recovery after a crash would find them.
                 raise OutcomeUnknown(
                     f"writing the log {self.path} failed half way: {error}",
                     hint="check its disk and the space left on it; reading the log's end shows what is there",
@@ -159,15 +169,17 @@ class LogFile:
             raise
 
     def _scrub(self) -> None:
-        """Try to remove deleted values from the WAL; while a reader is open it stays due."""
+        """Try to remove deleted values from the WAL. While another connection reads, it stays due."""
         try:
-            # Waits for readers once; while one stays, later writes try without waiting.
+            # The first attempt waits for readers. While one stays, later writes try without waiting, or each
+            # append would be slower by the whole wait.
             self._writer.execute(f"PRAGMA busy_timeout = {0 if self._scrub_blocked else _SCRUB_WAIT_MS}")
             (blocked, _, _) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self._writer.execute("PRAGMA busy_timeout = 0")
-            self._scrub_due, cause = bool(blocked), "another connection is reading"
+            self._scrub_due = bool(blocked)
+            cause = "another connection is reading"
         except sqlite3.Error as error:
-            # What was appended is durable; failing now would tell the caller otherwise.
+            # The messages are durable; an error now would tell the caller that they are not.
             cause = str(error)
         if self._scrub_due and not self._scrub_blocked:
             get_logger("broker.log").warning(
@@ -178,13 +190,14 @@ class LogFile:
     # Reading
 
     def read(self, place: Place, start: int, end: int) -> list[StoredMessage]:
-        """Give the next messages from ``start`` on and before ``end``: at most 256, and about a megabyte."""
+        """Return the next messages from ``start`` on and before ``end``: at most 256, about a megabyte."""
         with self._reading() as db:
             return rows.read(db, place, start, end)
 
     def ends(self, places: Sequence[Place]) -> list[int]:
-        """Tell the offset behind the last message of each partition, all at one moment."""
+        """Return the offset behind the last message of each partition, all as of one moment."""
         with self._reading() as db:
+            # One read transaction is one snapshot of the file.
             db.execute("BEGIN")
             try:
                 for place in places:
@@ -194,13 +207,15 @@ class LogFile:
                 rows.roll_back(db)
 
     def version(self) -> int:
-        """Give a number that changes with every commit; takes a few microseconds."""
+        """Return a number that changes with every commit of another connection; it takes microseconds."""
         with self._reading() as db:
             self._check_same_file()
             try:
                 (self._version,) = db.execute("PRAGMA data_version").fetchone()
             except sqlite3.Error as error:
-                if not is_busy(error):  # while another process opens or closes the file: ask again later
+                # Busy while another process opens or closes the file: the number of before is returned, and
+                # the caller asks again soon.
+                if not is_busy(error):
                     raise
             return self._version
 
@@ -217,7 +232,7 @@ class LogFile:
             raise UsageError(f"the log {self.path} is closed")
 
     def _check_same_file(self) -> None:
-        """Refuse to go on with a file that is no longer at its path: what it is given would be lost."""
+        """Raise a LogUnavailable if the file is no longer at its path: an append to it would be lost."""
         try:
             found: tuple[int, int] | None = _identity(self.path)
         except FileNotFoundError:
@@ -229,7 +244,7 @@ class LogFile:
             )
 
     def _known(self, db: sqlite3.Connection, place: Place, *, fresh: bool = False) -> Topic:
-        """Give the topic of a partition that exists, or raise what is missing."""
+        """Return the topic of a partition; raise a LogUnavailable if the topic or partition is missing."""
         topic = None if fresh else self._topics.get(place.topic)
         if topic is None or not 0 <= place.number < topic.partitions:
             topic = rows.topic(db, place.topic)
@@ -254,7 +269,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def _patiently(call: Callable[[], _T], timeout_s: float, stop: threading.Event) -> _T:
-    """Call until the lock is free, at most for the time-out."""
+    """Repeat a call until the lock is free, the time-out is over, or ``stop`` is set."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:

@@ -1,9 +1,9 @@
-"""A log in one SQLite file, for one host: nothing to install, nothing to run.
+"""A log in one SQLite file, for one host: no server, and nothing to install.
 
-The table ``message(topic, partition, offset, key, value, appended_at)`` can be opened with any
-SQLite tool; ``topic`` is the name with the prefix (``ftf.returns``). Several processes of one user
-may use the file at once, on a disk of their machine: SQLite's write-ahead log does not work over
-network file systems. Beside ``log.db`` lie ``log.db-wal`` and ``log.db-shm``, which belong to it.
+Any SQLite tool can show the table ``message(topic, partition, offset, key, value, appended_at)``; ``topic``
+is the name with the prefix (``ftf.returns``). Several processes of one user may use the file at the same
+time. It must lie on a disk of their machine: SQLite's write-ahead log does not work over network file
+systems. Beside ``log.db`` lie ``log.db-wal`` and ``log.db-shm``, which belong to it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class SqliteLog:
         self._busy_timeout_s = busy_timeout_s
         self._watch = Watch(file, busy_timeout_s)
         self._outage = Outage(log=f"sqlite:{file.path}")
-        self._appending = asyncio.Lock()  # appends take their turn here, not in a worker thread
+        # Appends take turns here, on the event loop. In worker threads a few appends that wait for each other
+        # would take all threads of the executor.
+        self._appending = asyncio.Lock()
 
     @classmethod
     async def open(
@@ -61,8 +63,8 @@ class SqliteLog:
     ) -> Self:
         """Open the log at this path, or create it with mode 0600; its directory must exist.
 
-        While another process holds the file, calls wait for ``busy_timeout_s`` before they give
-        up with a LogUnavailable.
+        While another process holds the file, calls wait for ``busy_timeout_s`` before they raise a
+        LogUnreachable.
         """
         check_prefix(prefix)
         where = os.path.abspath(os.fspath(path))
@@ -72,7 +74,7 @@ class SqliteLog:
 
     @property
     def prefix(self) -> str:
-        """What the names of this log's topics begin with."""
+        """The beginning of the names of this log's topics."""
         return self._prefix
 
     async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
@@ -88,7 +90,7 @@ class SqliteLog:
     async def read(
         self, partition: Partition, start: int, *, follow: bool = False
     ) -> AsyncIterator[StoredMessage]:
-        """Give the messages from ``start`` on, their offsets rising: see :class:`Log`."""
+        """Yield the messages from ``start`` on, in the order of their offsets: see :class:`Log`."""
         place = self._place(partition)
         check_start(start)
         outage = self._outage if follow else None
@@ -101,14 +103,15 @@ class SqliteLog:
                 yield message
             if chunk:
                 start = chunk[-1].offset + 1
-                await asyncio.sleep(0)  # nothing else would let other tasks run
+                # Reads run on the loop, so that nothing else in this method lets other tasks run.
+                await asyncio.sleep(0)
             elif follow:
                 await outlasting(outage, partial(self._watch.grown, place, start))
             else:
                 return
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """Tell the offset behind each partition's last message, all at one moment."""
+        """Return the offset behind each partition's last message, all as of one moment."""
         asked = list(partitions)
         places = [self._place(partition) for partition in asked]
         ends = await self._when_free(partial(self._file.ends, places))
@@ -125,7 +128,8 @@ class SqliteLog:
             )
 
     async def aclose(self) -> None:
-        """Let go of the file, after the append that is under way; readers that wait get a UsageError."""
+        """Close the file after the append that is under way; readers that wait get a UsageError."""
+        # In this order: followers are woken before the file goes, and the file closes behind the last append.
         self._outage.close()
         await self._watch.aclose()
         async with self._appending:

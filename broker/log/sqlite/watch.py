@@ -1,8 +1,9 @@
-"""Wakes the followers of a log file when their partition grows.
+"""The watch over a log file, which wakes followers when their partition grows.
 
-One task polls for all followers of the file, and only while one waits: ``PRAGMA data_version``
-every 5 ms after something was appended, then more and more slowly, down to every 100 ms. (inotify
-would fire before the commit is visible.) What this process appends wakes its followers at once.
+One task polls for all followers of the file, and only while one of them waits. It asks for ``PRAGMA
+data_version`` every 5 ms after something was appended, then more and more slowly, down to every 100 ms. An
+append of this process wakes its followers at once. inotify was left out on purpose: it fires before the
+commit is visible.
 """
 
 from __future__ import annotations
@@ -22,18 +23,20 @@ _SLOWER = 1.5
 
 
 class Watch:
-    """The followers that wait, and the task that looks for them; :meth:`aclose` ends both."""
+    """The followers that wait, and the task that polls for them; :meth:`aclose` ends both."""
 
     def __init__(self, file: LogFile, busy_timeout_s: float) -> None:
         self._file = file
         self._busy_timeout_s = busy_timeout_s
+        # Each follower puts its future in and takes it out again; the task and appended() only complete it.
         self._waiting: dict[asyncio.Future[None], tuple[Place, int]] = {}
         self._look_now = asyncio.Event()
+        # Runs while somebody waits. grown() starts it, and it ends by itself.
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
     async def grown(self, place: Place, start: int) -> None:
-        """Return once the partition's end is beyond ``start``; raise what keeps it from being known."""
+        """Return when the partition's end is beyond ``start``; raise the error if its end cannot be read."""
         if self._closed:
             raise UsageError(f"the log {self._file.path} is closed")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -47,13 +50,13 @@ class Watch:
             self._waiting.pop(waiter, None)
 
     def appended(self, place: Place, end: int) -> None:
-        """Take note that this process has appended up to ``end``."""
+        """Wake the followers of a partition that now ends at ``end``."""
         for waiter, (waits_at, start) in self._waiting.items():
             if waits_at == place and start < end and not waiter.done():
                 waiter.set_result(None)
 
     async def aclose(self) -> None:
-        """Stop looking; whoever still waits gets a UsageError."""
+        """Stop polling; followers that still wait get a UsageError."""
         self._closed = True
         self._fail(UsageError(f"the log {self._file.path} was closed while it was followed"))
         if self._task is not None:
@@ -63,15 +66,17 @@ class Watch:
     async def _look(self) -> None:
         try:
             await self._look_while_needed()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the followers raise it
+        except Exception as error:  # noqa: BLE001 - any error is raised by the followers that wait
             self._fail(error)
 
     async def _look_while_needed(self) -> None:
         seen = None
         pause_s = _SHORTEST_S
         while self._waiting:
-            # The version is taken before the ends: what comes between is found again, never missed.
-            asked, version = self._look_now.is_set(), self._file.version()
+            # The version is taken before the ends. An append between the two changes the next version, so it
+            # may wake a follower twice, and is never missed.
+            asked = self._look_now.is_set()
+            version = self._file.version()
             self._look_now.clear()
             if asked or version != seen:
                 await self._wake()
