@@ -1,10 +1,16 @@
-"""One interface to storage: logs of partitions, and the embedded one.
+"""Logs: one interface to ordered storage, and its two implementations.
 
 ``async with open_log("sqlite:log.db") as log`` is all that most code needs.
+
+The room holds the interface (protocol), the choice of an implementation by a URL (url), what both
+implementations share (outage, pause), and a folder for each implementation. A log stores bytes: nothing here
+knows a batch, a manifest or a key, and the room imports nothing of ``broker`` but errors, files, clock and
+logger. Code outside asks :func:`open_log` for a log and uses :class:`Log`; it must not find out which log
+runs. Only ``log/kafka`` imports aiokafka, and only a ``kafka:`` URL loads that folder.
 """
 
 from broker.log.protocol import (
-    MAX_BATCH_BYTES,
+    MAX_APPEND_BYTES,
     MAX_OFFSET,
     MAX_PARTITIONS,
     MESSAGE_OVERHEAD_BYTES,
@@ -12,14 +18,14 @@ from broker.log.protocol import (
     Message,
     Partition,
     StoredMessage,
-    batch_bytes,
+    append_bytes,
     physical,
 )
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.log.url import check_url, open_log
 
 __all__ = [
-    "MAX_BATCH_BYTES",
+    "MAX_APPEND_BYTES",
     "MAX_OFFSET",
     "MAX_PARTITIONS",
     "MESSAGE_OVERHEAD_BYTES",
@@ -28,7 +34,7 @@ __all__ = [
     "Partition",
     "SqliteLog",
     "StoredMessage",
-    "batch_bytes",
+    "append_bytes",
     "check_url",
     "open_log",
     "physical",

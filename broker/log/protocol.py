@@ -1,14 +1,18 @@
-"""What a log is: named partitions of messages that are only ever added to.
+"""The interface of a log: named partitions, to which messages are only ever added.
 
-Everything above this interface works the same on every log. The contract of each method stands
-in its docstring and is checked for every implementation by one suite, ``tests/log/contract.py``.
+Everything above this interface works the same on every log. The contract of each method stands in its
+docstring. One suite, ``tests/log/contract.py``, checks it for every implementation.
 
-Errors, wherever a log raises: :class:`~broker.errors.LogUnavailable` when the log cannot be
-reached, refuses, or lacks the topic or the partition; of these
-:class:`~broker.errors.LogUnreachable` when it gave up waiting, within the log's time-out, for what may
-well be there later; :class:`~broker.errors.UsageError` when
-the caller asks for what no log could do; from ``append`` also
-:class:`~broker.errors.OutcomeUnknown`. A cancelled call leaves nothing running behind it.
+Errors
+------
+* :class:`~broker.errors.UsageError`: the caller asks for something that no log could do.
+* :class:`~broker.errors.LogUnavailable`: the log cannot be reached, refuses the call, or lacks the topic or
+  the partition.
+* :class:`~broker.errors.LogUnreachable`, a kind of LogUnavailable: the log did not answer within its
+  time-out. The same call may well succeed later.
+* :class:`~broker.errors.OutcomeUnknown`, from ``append`` only: the messages may or may not be in the log.
+
+A cancelled call leaves nothing running behind it.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from typing import NamedTuple, Protocol, Self
 from broker.errors import UsageError
 
 __all__ = [
-    "MAX_BATCH_BYTES",
+    "MAX_APPEND_BYTES",
     "MAX_OFFSET",
     "MAX_PARTITIONS",
     "MESSAGE_OVERHEAD_BYTES",
@@ -30,7 +34,7 @@ __all__ = [
     "Message",
     "Partition",
     "StoredMessage",
-    "batch_bytes",
+    "append_bytes",
     "check_batch",
     "check_partitions",
     "check_prefix",
@@ -39,25 +43,29 @@ __all__ = [
     "physical",
 ]
 
-MAX_BATCH_BYTES = 1_000_000
-"""The most bytes in one append, as :func:`batch_bytes` counts them."""
+MAX_APPEND_BYTES = 1_000_000
+"""The most bytes in one append, as :func:`append_bytes` counts them.
+
+The largest batch of our format (``MAX_BATCH_BYTES`` of broker/wire/batch.py) fits one append.
+"""
 
 MESSAGE_OVERHEAD_BYTES = 80
-"""Counted for each message beside its key and value: more than any log adds to it."""
+"""The bytes that are counted for each message beside its key and value; no log adds more to a message."""
 
 MAX_PARTITIONS = 100_000
-"""The most partitions of a topic: a channel for each pair of 447 agencies."""
+"""The most partitions of a topic: enough for a channel between each two of 447 agencies."""
 
 MAX_OFFSET = 2**63 - 2
-"""The largest offset; one more, the end behind it, still fits a signed 64-bit integer."""
+"""The largest offset. The end behind it, which is one more, still fits a signed 64-bit integer."""
 
-# Lower case, and of both alphabets what Kafka also allows in a topic name (at most 249 characters).
+# Kafka allows these characters in the name of a topic, and at most 249 of them: a prefix, a dot and a topic
+# are at most 201. Topics are in lower case only, so that two names never differ by case alone.
 _TOPIC = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Partition(NamedTuple):
-    """One ordered run of messages: the topic's name without the prefix, and a number from 0."""
+    """An ordered run of messages: the topic's name without the prefix, and a number from 0 on."""
 
     topic: str
     number: int
@@ -65,14 +73,17 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is appended. A compacted topic needs a key; there ``value=None`` deletes what it had."""
+    """A message to append.
+
+    Each message of a compacted topic needs a key. There, ``value=None`` deletes the value that the key had.
+    """
 
     key: bytes | None
     value: bytes | None
 
 
 class StoredMessage(NamedTuple):
-    """A message as the log holds it. ``appended_at`` is in microseconds since 1970, UTC."""
+    """A message as the log holds it; ``appended_at`` is in microseconds since 1970, UTC."""
 
     offset: int
     key: bytes | None
@@ -81,60 +92,61 @@ class StoredMessage(NamedTuple):
 
 
 class Log(Protocol):
-    """A place where messages are kept in order; use it as ``async with``, or ``aclose`` it."""
+    """A store that keeps messages in order. Use it as ``async with``, or call ``aclose`` in the end."""
 
     @property
     def prefix(self) -> str:
-        """What the names of this log's topics begin with: ``ftf`` unless configured."""
+        """The beginning of the names of this log's topics: ``ftf`` unless another was configured."""
         ...
 
     async def append(self, partition: Partition, messages: Sequence[Message]) -> int:
         """Add messages, all or none, and return the offset of the first.
 
-        They get contiguous offsets, no other message between them, and are durable on return.
-        ``appended_at`` is the log's clock, the same for all of them, never lower than that of
-        the message before. At least one message, at most :data:`MAX_BATCH_BYTES`.
+        They get contiguous offsets, with no other message between them, and are durable on return.
+        ``appended_at`` is the time of the log's clock. It is the same for all of them, and never lower than
+        that of the message before. An append takes at least one message, and at most
+        :data:`MAX_APPEND_BYTES`.
 
-        Raises :class:`~broker.errors.OutcomeUnknown` when the messages may or may not be in
-        the log. A cancelled append is in the log whole or not at all, and nothing goes on
-        behind it. Both are settled by reading the tail and comparing.
+        Raises :class:`~broker.errors.OutcomeUnknown` when the messages may or may not be in the log. A
+        cancelled append is in the log whole or not at all. In both cases the caller finds out by reading the
+        partition's tail and comparing.
         """
         ...
 
     def read(self, partition: Partition, start: int, *, follow: bool = False) -> AsyncIterator[StoredMessage]:
-        """Give the messages from offset ``start`` on, their offsets rising.
+        """Yield the messages from offset ``start`` on, in the order of their offsets.
 
-        Without ``follow`` it stops where the partition ended when the reading began (at once,
-        if ``start`` is there or beyond); with it, it waits for more, without being busy, and
-        never stops by itself. Offsets have gaps where messages were deleted. What the log
-        holds is given as it is, true or not. The iterator may be abandoned at any time.
+        Without ``follow``, the iterator stops where the partition ended when the reading began; it stops at
+        once if ``start`` is there or beyond. With ``follow``, it waits for more messages, without being
+        busy, and never stops by itself. Offsets have gaps where messages were deleted. The log does not
+        check what it holds: a message comes as it is stored. The iterator may be abandoned at any time.
 
-        While the log is away, without ``follow`` LogUnreachable is raised within the log's
-        time-out. With it nothing is raised: it waits, for as long as it takes, with a line in
-        the program's log when that begins and one when it is over, and goes on where it was.
-        An outage ends it only when it is cancelled, or the log is closed. What waiting cannot
-        mend (access refused, no such topic, a partition that was cut) ends it at once.
+        While the log is away, a reader without ``follow`` gets LogUnreachable within the log's time-out. A
+        reader with ``follow`` gets no error: it waits for as long as the outage lasts, and then goes on
+        where it was. A line in the program's log says when an outage begins, another when it is over. Only
+        cancelling the reader or closing the log ends this wait. An error that waiting cannot mend ends the
+        reader at once: access is refused, the topic is missing, the partition was cut.
         """
         ...
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
-        """Tell the offset behind each partition's last message: 0 while it has none.
+        """Return the offset behind the last message of each partition, which is 0 while it has no message.
 
-        One round trip for all of them, and one moment in time where the log can do that.
+        This takes one round trip for all of them. A log that can do so gives them all as of one moment.
         """
         ...
 
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
-        """Create a topic, or grow it to at least so many partitions; it never shrinks.
+        """Create a topic, or grow it to at least ``partitions`` partitions. A topic never shrinks.
 
-        A compacted topic keeps only the newest message of each key of a partition. Whether a
-        topic is compacted is settled when it is created: another wish later is a
-        :class:`~broker.errors.UsageError`.
+        A compacted topic keeps only the newest message of each key in a partition. Whether a topic is
+        compacted is settled when it is created. Raises :class:`~broker.errors.UsageError` when a topic
+        exists and is of the other kind.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of everything; readers that still wait get a UsageError. Twice does no harm."""
+        """Close the log; readers that still wait get a UsageError. Closing it again does no harm."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -145,11 +157,11 @@ class Log(Protocol):
 
 
 def physical(log: Log, topic: str) -> str:
-    """Name a topic as the log's own tools show it: prefix and logical name, with a dot."""
+    """Return a topic's name as the log's own tools show it: the prefix, a dot, and the logical name."""
     return f"{log.prefix}.{topic}"
 
 
-def batch_bytes(messages: Sequence[Message]) -> int:
+def append_bytes(messages: Sequence[Message]) -> int:
     """Count the bytes of one append: keys, values, and the overhead of each message."""
     held = sum(len(message.key or b"") + len(message.value or b"") for message in messages)
     return held + MESSAGE_OVERHEAD_BYTES * len(messages)
@@ -159,10 +171,10 @@ def check_batch(messages: Sequence[Message]) -> None:
     """Raise a UsageError unless the messages can be appended at once."""
     if not messages:
         raise UsageError("no messages to append: an append needs at least one")
-    size = batch_bytes(messages)
-    if size > MAX_BATCH_BYTES:
+    size = append_bytes(messages)
+    if size > MAX_APPEND_BYTES:
         raise UsageError(
-            f"the {len(messages)} messages count as {size} bytes: an append takes at most {MAX_BATCH_BYTES}",
+            f"the {len(messages)} messages count as {size} bytes: an append takes at most {MAX_APPEND_BYTES}",
             hint="append fewer at once",
         )
 

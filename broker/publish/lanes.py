@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 from broker.crypto.lock import locked_size
 from broker.errors import UsageError
-from broker.log.protocol import MAX_BATCH_BYTES
-from broker.wire.batch import MAX_RECORDS, MAX_TARGETS, Item, batch_bytes
+from broker.wire.batch import MAX_BATCH_BYTES, MAX_RECORDS, MAX_TARGETS, Item, batch_bytes_bound
 from broker.wire.encoding import encode
 from broker.wire.manifest import Terms, TermsLeaf
 from broker.wire.terms import RecordTerms
@@ -61,7 +60,7 @@ class OpenBatch:
     """
 
     def __post_init__(self) -> None:
-        self._bytes = batch_bytes((), 0, len(self.lane.releasable_to) + 1)
+        self._bytes = batch_bytes_bound((), 0, len(self.lane.releasable_to) + 1)
 
     def take(self, item: Item) -> int | None:
         """Add a record and return its index; None, and nothing changed, when it does not fit.
@@ -108,7 +107,7 @@ class OpenBatch:
         return cost
 
 
-_PER_RECORD = batch_bytes((0,), 0, 0) - batch_bytes((), 0, 0) - locked_size(0)
+_PER_RECORD = batch_bytes_bound((0,), 0, 0) - batch_bytes_bound((), 0, 0) - locked_size(0)
 """Bytes that each record adds to a batch, besides its locked body and its terms."""
 
 

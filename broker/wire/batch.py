@@ -63,7 +63,7 @@ __all__ = [
     "Item",
     "OpenedManifest",
     "Secrets",
-    "batch_bytes",
+    "batch_bytes_bound",
     "body_message_key",
     "build_batch",
     "entry_bytes",
@@ -77,12 +77,20 @@ __all__ = [
 MAX_RECORDS = 256
 """The most records in a batch."""
 MAX_BATCH_BYTES = 1_000_000
-"""The largest batch as the log counts it, in bytes."""
+"""The largest batch that the format allows: keys, values, and MESSAGE_OVERHEAD for each message, in bytes.
+
+A batch must fit one append, so this is never more than the log's own limit, ``MAX_APPEND_BYTES`` of
+broker/log/protocol.py. They are two numbers on purpose: the format's is fixed for as long as old batches are
+read, the log's may grow. A test in tests/wire holds them together.
+"""
 MAX_MEMBER_SEALS = 128
 """The most keys that a member share is sealed to."""
 MAX_TARGETS = 256
 MESSAGE_OVERHEAD = 80
-"""The most bytes that a log adds to each message; Kafka adds fewer."""
+"""The bytes that the format counts for each message beside its key and value, as the log does.
+
+No log adds more to a message; Kafka adds fewer.
+"""
 
 MANIFEST_KIND = 0x01
 _MANIFEST_BLOCK = 256
@@ -190,7 +198,7 @@ def manifest_tag(
     return hmac.digest(admit, b"".join((place, manifest_id, sealed)), "sha256")[:_TAG_BYTES]
 
 
-def batch_bytes(body_sizes: Sequence[int], terms_bytes: int, member_seals: int) -> int:
+def batch_bytes_bound(body_sizes: Sequence[int], terms_bytes: int, member_seals: int) -> int:
     """Return an upper bound of a batch's size as the log counts it; it decides when a batch is full."""
     count = len(body_sizes)
     manifest = 1024 + member_seals * (SEALED_OVERHEAD + 96) + 2 * SEALED_OVERHEAD

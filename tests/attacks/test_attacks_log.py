@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.log.protocol import MAX_BATCH_BYTES
+from broker.log.protocol import MAX_APPEND_BYTES
 from broker.verify.violations import Kind, Place
 from support.simulator import Simulator
 
@@ -223,7 +223,7 @@ def test_move_an_access_entry_to_another_channel(world: Simulator) -> None:
         (b"k" * 16, b"\x01" + bytes(4)),
         (b"k" * 16, b"\x01\xff\xff\xff\xff" + bytes(2000)),
         (b"k" * 100_000, b"\x01" + bytes(2000)),
-        (b"k" * 16, b"\x01" + bytes(MAX_BATCH_BYTES - 1000)),
+        (b"k" * 16, b"\x01" + bytes(MAX_APPEND_BYTES - 1000)),
     ],
     ids=[
         "null null", "empty", "null key", "null value", "a stray body", "abort marker", "commit marker",

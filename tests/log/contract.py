@@ -20,14 +20,14 @@ from structlog.testing import capture_logs
 
 from broker.errors import LogUnavailable, LogUnreachable, UsageError
 from broker.log import (
-    MAX_BATCH_BYTES,
+    MAX_APPEND_BYTES,
     MAX_PARTITIONS,
     MESSAGE_OVERHEAD_BYTES,
     Log,
     Message,
     Partition,
     StoredMessage,
-    batch_bytes,
+    append_bytes,
     physical,
 )
 
@@ -441,10 +441,10 @@ class LogContract:
     @pytest.mark.parametrize("count", [1, 257, 5_000])
     async def test_the_largest_append_fits_and_one_byte_more_does_not(self, log: Log, count: int) -> None:
         """The maximum counts keys, values and an overhead a message; a refused append stores nothing."""
-        room = MAX_BATCH_BYTES - count * MESSAGE_OVERHEAD_BYTES
+        room = MAX_APPEND_BYTES - count * MESSAGE_OVERHEAD_BYTES
         batch = [Message(b"k" * 20, bytes(room - 20 * count)), *[Message(b"k" * 20, None)] * (count - 1)]
-        assert batch_bytes(batch) == MAX_BATCH_BYTES
-        with pytest.raises(UsageError, match=f"{MAX_BATCH_BYTES + 1} bytes"):
+        assert append_bytes(batch) == MAX_APPEND_BYTES
+        with pytest.raises(UsageError, match=f"{MAX_APPEND_BYTES + 1} bytes"):
             await log.append(RETURNS, [*batch[1:], Message(b"k" * 21, batch[0].value)])
         assert await held(log, RETURNS) == []
         assert await log.append(RETURNS, batch) == 0

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from broker.avro.schema import default_store
 from broker.errors import UsageError
-from broker.log import MAX_BATCH_BYTES, Message, batch_bytes
+from broker.log import Message, append_bytes
 from broker.participant.keyring import Keyring
 from broker.publish.assembly import StreamPlace, build_record_batch
 from broker.publish.lanes import Lane, Limits, OpenBatch
-from broker.wire.batch import Item
+from broker.wire.batch import MAX_BATCH_BYTES, Item
 from broker.wire.terms import Action, RecordTerms, Target
 from support.coalition import AGENCIES, POLICE_A, Coalition, receiving_key, signing_key
 from support.partition_log import record_terms
@@ -100,5 +100,5 @@ def test_a_batch_that_was_taken_is_never_too_large(sizes: list[int], many: bool,
         issued_at=coalition.now,
         releasable_to=releasable,
     )
-    size = batch_bytes([Message(key, value) for key, value in built.messages])
+    size = append_bytes([Message(key, value) for key, value in built.messages])
     assert size <= batch.max_size <= MAX_BATCH_BYTES

@@ -29,17 +29,18 @@ from broker.crypto.seal import (
 )
 from broker.crypto.sign import verify
 from broker.errors import BrokerError, FormatError, OpenError, PeerError, UsageError
-from broker.log.protocol import Message
-from broker.log.protocol import batch_bytes as log_bytes
+from broker.log.protocol import MAX_APPEND_BYTES, MESSAGE_OVERHEAD_BYTES, Message
+from broker.log.protocol import append_bytes as log_bytes
 from broker.wire.access import AccessBody
 from broker.wire.batch import (
     MAX_BATCH_BYTES,
+    MESSAGE_OVERHEAD,
     Batch,
     Envelope,
     Item,
     OpenedManifest,
     Secrets,
-    batch_bytes,
+    batch_bytes_bound,
     body_message_key,
     build_batch,
     entry_bytes,
@@ -380,7 +381,7 @@ def test_replay_into_another_coalition() -> None:
     targets=st.integers(0, 1),
 )
 @settings(max_examples=25)
-def test_batch_bytes_is_an_upper_bound(
+def test_batch_bytes_bound_is_an_upper_bound(
     sizes: list[int], kinds: int, seals: int, issuer: str, targets: int
 ) -> None:
     """No batch is larger on the log than what the publisher reckoned before it built the batch."""
@@ -397,7 +398,7 @@ def test_batch_bytes_is_an_upper_bound(
         Item(record_id=bytes(16), terms=terms[i % len(terms)], body=bytes(size))
         for i, size in enumerate(sizes)
     ]
-    expected = batch_bytes(sizes, sum(len(encode(TermsLeaf(terms=one))) for one in terms), seals)
+    expected = batch_bytes_bound(sizes, sum(len(encode(TermsLeaf(terms=one))) for one in terms), seals)
     batch = build_batch(
         genesis=GENESIS,
         header=header(topic="t" * 64, issuer=f"XAAAAAAA:{issuer}"),
@@ -411,6 +412,12 @@ def test_batch_bytes_is_an_upper_bound(
         draw=DRAW,
     )
     assert log_bytes([Message(key, value) for key, value in batch.messages]) <= expected
+
+
+def test_the_largest_batch_fits_one_append() -> None:
+    """Whatever the format allows as one batch, the log takes in one append: it counts no byte more."""
+    assert MAX_BATCH_BYTES <= MAX_APPEND_BYTES
+    assert MESSAGE_OVERHEAD >= MESSAGE_OVERHEAD_BYTES
 
 
 class TestBuildRefuses:

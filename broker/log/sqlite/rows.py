@@ -1,8 +1,9 @@
 """The tables of a log in SQLite: connections, the schema, and the rows as messages.
 
-A row that this program did not write may hold anything. Keys and values come back as bytes or None
-whatever their type was; a row whose offset is no integer from 0 on is no message; a row too long to
-have been appended comes back with key and value empty.
+Any program of the file's owner can write to it, so a row may hold anything. Keys and values come back as
+bytes or None, whatever their type was. A row whose offset is not an integer from 0 on is not a message. A row
+that is too long to have been appended comes back with an empty key and an empty value: the reader sees that a
+message stands there, and no memory is spent on it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from sys import getsizeof
 from typing import NamedTuple
 
 from broker.errors import LogUnavailable, UsageError
-from broker.log.protocol import MAX_BATCH_BYTES, MAX_OFFSET, Message, StoredMessage
+from broker.files import sync_folder
+from broker.log.protocol import MAX_APPEND_BYTES, MAX_OFFSET, Message, StoredMessage
 from broker.log.sqlite.failures import is_too_big
 
 __all__ = [
@@ -44,7 +46,8 @@ _SCHEMA = (
 )
 _INSERT = "INSERT INTO message(topic, partition, offset, key, value, appended_at) VALUES "
 _ROW = "(?, ?, ?, ?, ?, ?)"
-# NULL, TEXT and BLOB offsets lie outside of every range of numbers, fractions inside.
+# SQLite does not enforce the types of columns. Offsets that are NULL, TEXT or BLOB lie outside of every range
+# of numbers; fractions lie inside, and are ruled out by their type.
 _IN_RANGE = (
     " FROM message WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ?"
     " AND typeof(offset) = 'integer' ORDER BY offset "
@@ -58,10 +61,12 @@ _INSERT_MESSAGES = 256
 _CHUNK_MESSAGES = 256
 _CHUNK_BYTES = 1_000_000
 _STEP = 64
-_MAX_ROW_BYTES = MAX_BATCH_BYTES + 1_000  # the one message of the largest append, with its names
+_MAX_ROW_BYTES = MAX_APPEND_BYTES + 1_000  # the one message of the largest append, with its names
 
+# Two calls that the reading of each message makes: tuple.__new__ takes a third of the time of
+# StoredMessage._make.
 _value = itemgetter(2)
-_stored = partial(tuple.__new__, StoredMessage)  # a third of the time of StoredMessage._make
+_stored = partial(tuple.__new__, StoredMessage)
 
 
 class Place(NamedTuple):
@@ -72,7 +77,7 @@ class Place(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """What the log knows of a topic."""
+    """A topic as the log describes it."""
 
     partitions: int
     compacted: bool
@@ -82,25 +87,26 @@ class Topic(NamedTuple):
 
 
 def create(path: str) -> None:
-    """Create an empty file with mode 0600 if there is none; the -wal and -shm files inherit the mode."""
+    """Create an empty file of mode 0600, durably, unless the file exists.
+
+    SQLite gives the -wal and -shm files the same mode.
+    """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         if not Path(path).is_file():
             raise UsageError(f"{path} is not a log: it is no file", hint="check the log's URL") from None
-        # SQLite would open it all the same, and fail when it first writes. (Opening the file to see would be
-        # wrong: closing it again gives up the locks that this process holds on it.)
+        # SQLite would open a file that may only be read, and fail at the first write. The permission is asked
+        # for, and the file not opened: closing it again would release every lock that this process holds on
+        # it (POSIX advisory locks, fcntl(2)).
         if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise LogUnavailable(
                 f"the log {path} may not be written by this user",
                 hint="run as the user who owns it, or copy it into a directory of your own",
             ) from None
         return
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)  # the file's name must survive a power cut as well
-    finally:
-        os.close(directory)
+    # The name of the new file must survive a power cut, or everything that is appended is lost with it.
+    sync_folder(Path(path).parent)
 
 
 def connect(path: str, mode: str) -> sqlite3.Connection:
@@ -110,13 +116,15 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
         uri=True,
         timeout=0,
         isolation_level=None,
-        check_same_thread=False,  # worker threads take turns
+        check_same_thread=False,  # worker threads take turns at the writer, under the lock of LogFile
     )
     try:
-        # Views and triggers that someone else put into the file must run nothing unsafe.
+        # The file may be another's work: its views and triggers must not call functions with side effects
+        # (trusted_schema), and a damaged page is an error, not a wrong row (cell_size_check).
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("PRAGMA cell_size_check = ON")
         if mode == "ro":
+            # Against a row of a gigabyte, which would end the process: SQLite refuses to load it.
             db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_ROW_BYTES)
         else:
             db.execute("PRAGMA synchronous = FULL")
@@ -128,14 +136,16 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
 
 
 def prepare(db: sqlite3.Connection, path: str) -> None:
-    """Create the tables in a new file; refuse a file of something else before touching it."""
+    """Create the tables in a new file; refuse the database of another program before writing to it."""
     tables = {str(name) for (name,) in db.execute("SELECT CAST(name AS TEXT) FROM sqlite_master")}
     columns = tuple(name for (name,) in db.execute("SELECT name FROM pragma_table_info('message')"))
     if tables and (columns != _COLUMNS or "topic" not in tables):
         raise UsageError(
             f"{path} is not a log: it is the SQLite database of something else", hint="check the log's URL"
         )
-    db.execute("PRAGMA page_size = 8192")  # of a new file; reads a fifth faster than with 4096
+    # This has an effect on a new file only; reads are a fifth faster than with 4096 bytes.
+    db.execute("PRAGMA page_size = 8192")
+    # Asked for, not assumed: on a file system without shared memory SQLite answers with another mode.
     (journal,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if journal != "wal":
         raise LogUnavailable(
@@ -155,7 +165,7 @@ def prepare(db: sqlite3.Connection, path: str) -> None:
 
 
 def roll_back(db: sqlite3.Connection) -> None:
-    """End a transaction that failed; SQLite has ended some by itself."""
+    """End a transaction that failed, unless SQLite has ended it by itself, as it does when a disk is full."""
     if db.in_transaction:
         db.execute("ROLLBACK")
 
@@ -164,7 +174,7 @@ def roll_back(db: sqlite3.Connection) -> None:
 
 
 def topic(db: sqlite3.Connection, name: str) -> Topic | None:
-    """Look a topic up; None if the log has none of this name."""
+    """Return a topic, or None if the log has no topic of this name."""
     row = db.execute(
         "SELECT partitions, compacted IS TRUE FROM topic WHERE name = ? AND typeof(partitions) = 'integer'",
         (name,),
@@ -173,7 +183,7 @@ def topic(db: sqlite3.Connection, name: str) -> Topic | None:
 
 
 def insert_topic(db: sqlite3.Connection, name: str, new: Topic) -> None:
-    """Write a topic, with an index by key if it is compacted."""
+    """Write a topic, and an index by key if it is compacted."""
     db.execute("INSERT OR REPLACE INTO topic VALUES (?, ?, ?)", (name, *new))
     if new.compacted:
         index = _quoted(f"newest of {name}", '"')
@@ -188,8 +198,9 @@ def insert_topic(db: sqlite3.Connection, name: str, new: Topic) -> None:
 
 def insert(db: sqlite3.Connection, place: Place, first: int, messages: Sequence[Message], at: int) -> None:
     """Write messages at contiguous offsets."""
-    # Not executemany: it gives the interpreter lock away for each row, and with a busy event loop the thread
-    # waits milliseconds to have it back. Sizes are powers of two, so that the statements stay in the cache.
+    # Not executemany: it releases the interpreter lock for each row, and beside a busy event loop the thread
+    # waits milliseconds to get it back. The sizes are powers of two, so that the few statements that there
+    # are stay in the cache of the connection.
     done = 0
     while rest := len(messages) - done:
         size = min(_INSERT_MESSAGES, 1 << (rest.bit_length() - 1))
@@ -201,10 +212,10 @@ def insert(db: sqlite3.Connection, place: Place, first: int, messages: Sequence[
 
 
 def replace(db: sqlite3.Connection, place: Place, first: int, messages: Sequence[Message], at: int) -> bool:
-    """Write the newest message of each key in the place of the key's last one; tell whether there was any."""
-    # Updated, not deleted and inserted: a deletion may merge pages, and SQLite leaves copies of the rows that
-    # it moved in the gaps of the new page, where secure_delete does not reach them once they are replaced.
-    # SQLite uses the partial index only where the topic is a literal.
+    """Write the newest message of each key over the key's last one; return whether a value was replaced."""
+    # The row is updated, not deleted and inserted. A deletion may merge pages: SQLite then leaves copies of
+    # the rows that it moved in the gaps of the new page, where secure_delete does not reach them any more
+    # when they are replaced later. The topic is a literal because SQLite uses the partial index only then.
     newest = {message.key: (first + i, message) for i, message in enumerate(messages)}
     update = "UPDATE message SET offset = ?, value = ?, appended_at = ? WHERE partition = ? AND key = ?"
     update += f" AND topic = {_quoted(place.topic)}"
@@ -222,18 +233,19 @@ def _quoted(name: str, quote: str = "'") -> str:
 
 
 def last(db: sqlite3.Connection, place: Place) -> tuple[int, int]:
-    """Give the last message's offset and time: -1 and 0 where there is none."""
+    """Return the offset and the time of the last message: -1 and 0 if the partition is empty."""
     row = db.execute(_LAST, (*place, 0, MAX_OFFSET + 1)).fetchone()
     return (-1, 0) if row is None else (int(row[0]), int(row[1]))
 
 
 def read(db: sqlite3.Connection, place: Place, start: int, end: int) -> list[StoredMessage]:
-    """Give the next messages from ``start`` on and before ``end``: at most 256, and about a megabyte."""
+    """Return the next messages from ``start`` on and before ``end``: at most 256, and about a megabyte."""
     try:
         return _read_many(db, place, start, end)
     except sqlite3.Error as error:
         if not is_too_big(error):
             raise
+    # One of the rows is longer than any message that was appended. Row by row, the others are still read.
     offsets = db.execute(_OFFSETS, (*place, start, end, _STEP)).fetchall()
     return [message for (offset,) in offsets for message in _read_one(db, place, offset)]
 
@@ -247,12 +259,14 @@ def _read_many(db: sqlite3.Connection, place: Place, start: int, end: int) -> li
             chunk.extend(map(_stored, rows))
             size += sum(map(getsizeof, map(_value, rows)))
     finally:
-        cursor.close()  # ends the read transaction, also when the budget was used up before the rows were
+        # Closing ends the read transaction, also when the budget of bytes ended before the rows did. An open
+        # one would keep the WAL from being cut, and so keep deleted values on the disk.
+        cursor.close()
     return chunk
 
 
 def _read_one(db: sqlite3.Connection, place: Place, offset: int) -> list[StoredMessage]:
-    """Read a message that may be too long, or gone by now."""
+    """Read a message that may be too long, or that may have been replaced by now."""
     try:
         return [StoredMessage(*row) for row in db.execute(_READ, (*place, offset, offset + 1, 1)).fetchall()]
     except sqlite3.Error as error:

@@ -28,7 +28,7 @@ from broker.log.kafka.cluster_policy import (
     differences,
     topic_settings,
 )
-from broker.log.protocol import MAX_BATCH_BYTES
+from broker.log.protocol import MAX_APPEND_BYTES
 
 TOPICS = ("returns", "access", "directory", "keys")
 XA, KAS = "User:CN=xa", "User:CN=kas"
@@ -84,7 +84,7 @@ def test_a_cluster_by_the_policy_has_no_differences() -> None:
 
 def test_a_whole_batch_fits_a_message() -> None:
     """The limit of a topic holds the largest batch."""
-    assert int(topic_settings(compacted=False, min_insync=2)["max.message.bytes"]) >= MAX_BATCH_BYTES
+    assert int(topic_settings(compacted=False, min_insync=2)["max.message.bytes"]) >= MAX_APPEND_BYTES
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from broker.errors import LogUnavailable, UsageError
 from broker.log.kafka.record_batch import Identity, decode_chunk, encode_batch
-from broker.log.protocol import MAX_BATCH_BYTES, MESSAGE_OVERHEAD_BYTES, Message
+from broker.log.protocol import MAX_APPEND_BYTES, MESSAGE_OVERHEAD_BYTES, Message
 
 WHERE = "partition 3 of ftf.returns"
 IDENTITY = Identity(1, 0, 0)
@@ -58,9 +58,9 @@ def test_messages_come_back(messages: list[Message], at: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 257, 12_500])
 def test_any_append_fits_a_record_batch(count: int) -> None:
     """The largest append that the log takes is smaller as a record batch than the log counts it."""
-    room = MAX_BATCH_BYTES - count * MESSAGE_OVERHEAD_BYTES
+    room = MAX_APPEND_BYTES - count * MESSAGE_OVERHEAD_BYTES
     data = encode_batch([Message(bytes(room), None), *[Message(b"", b"")] * (count - 1)], IDENTITY)
-    assert len(data) <= MAX_BATCH_BYTES
+    assert len(data) <= MAX_APPEND_BYTES
 
 
 def test_what_cannot_fit_is_refused() -> None:
