@@ -137,7 +137,7 @@ def test_a_wholly_denied_answer_needs_no_entry() -> None:
 FIRST, WITHHELD, LAST = OUTCOMES
 
 WRONG: list[tuple[AccessAnswer, type[PeerError], str]] = [
-    (answer(receipt=sign(RECEIPT, by=POLICE_A)), NotEntitled, "no signing key of 'kas'"),
+    (answer(receipt=sign(RECEIPT, by=POLICE_A)), NotEntitled, "not a signing key of 'kas'"),
     (receipt(issuer=POLICE_A), NotEntitled, "is not the key access service"),
     (answer(receipt=sign(RECEIPT, kind="manifest")), FormatError, "expected 'receipt'"),
     (answer(receipt=replace(sign(RECEIPT), signatures=())), NotEntitled, "0 signatures"),
