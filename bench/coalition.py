@@ -16,7 +16,7 @@ from urllib.parse import quote
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.avro.schema import default_store
-from broker.clock import system_clock
+from broker.clock import day_of, system_clock
 from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import SigningKey
 from broker.directory import (
@@ -49,7 +49,6 @@ CHANNELS = ("east", "west")
 PLAIN = "plain"
 """A topic for the baselines: records as plain Avro, on the same log."""
 
-_DAY_US = 86_400_000_000
 _PASSPHRASE = b"throwaway"
 _AUTHORITY = "authority"
 
@@ -138,7 +137,7 @@ async def key_access(coalition: Coalition) -> AsyncIterator[KeyAccessService]:
 
 
 def _days() -> Sequence[int]:
-    today = system_clock() // _DAY_US
+    today = day_of(system_clock())
     return range(today, today + 2)  # a run may last past midnight
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["DAY_US", "Clock", "day_of", "system_clock"]
+__all__ = ["DAY_US", "HOUR_US", "Clock", "day_of", "system_clock"]
 
 Clock = Callable[[], int]
 """A clock returns the time in microseconds since 1970-01-01, UTC."""
 
-DAY_US = 86_400_000_000
-"""Microseconds of a day."""
+HOUR_US = 3600 * 1_000_000
+"""Microseconds of an hour."""
+
+DAY_US = 24 * HOUR_US
+"""Microseconds of a day. UTC as computers count it has no leap seconds."""
 
 
 def system_clock() -> int:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from broker.directory import EpochKey, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
 from broker.verify.entitlement import ACCESS_TOPIC, verify_manifest
-from broker.wire.batch import OpenedManifest, open_manifest, parse_envelope
+from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
 from broker.wire.manifest import LostMessage
 
 __all__ = ["lost_manifests"]

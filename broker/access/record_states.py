@@ -24,7 +24,7 @@ from sys import intern
 from broker.access.policy import RecordEntry, RecordState
 from broker.crypto.lock import context_of
 from broker.verify.partition import VerifiedBatch
-from broker.wire.batch import MAX_RECORDS
+from broker.wire.limits import MAX_RECORDS
 from broker.wire.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem, Terms
 from broker.wire.terms import Action, RecordTerms
 

@@ -16,7 +16,8 @@ from broker.directory import EpochKey, History
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
-from broker.wire.batch import MAX_RECORDS, OpenedManifest
+from broker.wire.envelope import OpenedManifest
+from broker.wire.limits import MAX_RECORDS
 from broker.wire.manifest import (
     AccessTerms,
     CollectionStatus,

@@ -31,8 +31,8 @@ from broker.errors import FormatError, OpenError
 from broker.log.protocol import Partition
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessRequest, LogEntry
-from broker.wire.batch import MAX_RECORDS
 from broker.wire.encoding import decode
+from broker.wire.limits import MAX_RECORDS
 from broker.wire.manifest import AccessTerms, LogItem
 
 __all__ = ["AgencyEntries"]

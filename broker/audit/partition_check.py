@@ -17,7 +17,7 @@ from broker.log.protocol import StoredMessage
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
 from broker.verify.violations import Place, Violation
-from broker.wire.batch import MAX_BATCH_BYTES
+from broker.wire.limits import MAX_BATCH_BYTES
 
 __all__ = ["PartitionCheck"]
 

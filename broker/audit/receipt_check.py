@@ -29,8 +29,8 @@ from broker.log.protocol import MAX_OFFSET
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.access import AccessRequest, Receipt
-from broker.wire.batch import OpenedManifest
 from broker.wire.encoding import decode
+from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import AccessTerms, Reason, RecordItem, Signed, Verdict
 
 __all__ = ["MAX_LINE_BYTES", "KeptReceipts", "difference", "read_kept"]

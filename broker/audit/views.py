@@ -17,7 +17,8 @@ from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.verify.entitlement import ACCESS_TOPIC, verify_manifest
 from broker.verify.violations import Kind, Place, Violation
-from broker.wire.batch import MAX_RECORDS, OpenedManifest, open_manifest, parse_envelope
+from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
+from broker.wire.limits import MAX_RECORDS
 
 __all__ = ["Views"]
 

@@ -46,7 +46,7 @@ __all__ = [
 MAX_APPEND_BYTES = 1_000_000
 """The most bytes in one append, as :func:`append_bytes` counts them.
 
-The largest batch of our format (``MAX_BATCH_BYTES`` of broker/wire/batch.py) fits one append.
+The largest batch of our format (``MAX_BATCH_BYTES`` of broker/wire/limits.py) fits one append.
 """
 
 MESSAGE_OVERHEAD_BYTES = 80

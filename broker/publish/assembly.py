@@ -16,7 +16,8 @@ from broker.errors import UsageError
 from broker.participant.keyring import Keyring
 from broker.publish.permission import intake_of
 from broker.verify.manifest_terms import seal_recipients
-from broker.wire.batch import Batch, EpochAccess, Item, Secrets, build_batch
+from broker.wire.batch import Batch, Item, Secrets, build_batch
+from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header
 
 __all__ = ["StreamPlace", "build_record_batch"]

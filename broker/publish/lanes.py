@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from broker.crypto.lock import locked_size
 from broker.errors import UsageError
-from broker.wire.batch import MAX_BATCH_BYTES, MAX_RECORDS, MAX_TARGETS, Item, batch_bytes_bound
+from broker.wire.batch import Item, batch_bytes_bound
 from broker.wire.encoding import encode
+from broker.wire.limits import MAX_BATCH_BYTES, MAX_RECORDS, MAX_TARGETS
 from broker.wire.manifest import Terms, TermsLeaf
 from broker.wire.terms import RecordTerms
 

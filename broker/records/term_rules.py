@@ -38,7 +38,7 @@ from enum import Enum, auto
 from itertools import pairwise
 from typing import Final, Protocol
 
-from broker.wire.batch import MAX_RECORDS, MAX_TARGETS
+from broker.wire.limits import MAX_RECORDS, MAX_TARGETS
 from broker.wire.terms import LOG_PURPOSES, Action, Purpose, RecordTerms
 
 __all__ = [

@@ -19,8 +19,8 @@ from broker.show.statement_text import statement_text
 from broker.show.text import day_text
 from broker.wire import manifest as m
 from broker.wire.access import AccessRequest
-from broker.wire.batch import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 from broker.wire.encoding import STATEMENT_KINDS, Statement, decode, decode_content
+from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 from broker.wire.manifest import Signed
 from broker.wire.terms import RecordTerms
 

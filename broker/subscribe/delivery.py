@@ -32,7 +32,7 @@ from broker.participant.keyring import Keyring
 from broker.records.record import ORDERS, Record, check_received, decode_body
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
-from broker.wire.batch import OpenedManifest
+from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import Reason
 from broker.wire.terms import RecordTerms
 

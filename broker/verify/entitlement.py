@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.crypto.sign import verify
 from broker.directory import Channel, Directory
 from broker.errors import NotEntitled, SignatureInvalid
-from broker.wire.batch import OpenedManifest
+from broker.wire.envelope import OpenedManifest
 
 __all__ = ["ACCESS_TOPIC", "judge_channel", "judge_claim", "judge_issuer", "verify_manifest"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from broker.verify.streams import StreamKey
 from broker.verify.violations import Violation
-from broker.wire.batch import OpenedManifest
+from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import Header
 
 __all__ = ["Event", "ReaderState", "VerifiedBatch"]

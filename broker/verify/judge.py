@@ -30,7 +30,7 @@ from broker.verify.entitlement import ACCESS_TOPIC, judge_channel, verify_manife
 from broker.verify.manifest_terms import check_record_terms
 from broker.verify.streams import Step, StreamKey, Streams
 from broker.verify.violations import Kind, Place
-from broker.wire.batch import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 
 __all__ = [
     "MAX_TAGS",

@@ -7,7 +7,7 @@ from broker.crypto.seal import receiving_key_id
 from broker.directory import Channel, Directory
 from broker.errors import NotEntitled
 from broker.records.term_rules import MAX_TARGETS, TermRule, broken_rules
-from broker.wire.batch import OpenedManifest
+from broker.wire.envelope import OpenedManifest
 from broker.wire.terms import RecordTerms
 
 __all__ = ["check_record_terms", "seal_recipients"]

@@ -56,7 +56,7 @@ from broker.verify.judge import (
 from broker.verify.pending import U32, Awaited, Doubt
 from broker.verify.streams import Head, StreamKey
 from broker.verify.violations import Kind, Place
-from broker.wire.batch import MAX_BATCH_BYTES
+from broker.wire.limits import MAX_BATCH_BYTES
 
 __all__ = ["DirectoryBehind", "Event", "PartitionReader", "ReaderState", "VerifiedBatch"]
 

@@ -1,4 +1,4 @@
-"""Encoding: protocol values become bytes and bytes become values, strictly.
+"""Encoding: protocol values become bytes and bytes become values, strictly; statements have kinds.
 
 ``encode`` and ``decode`` use the Avro schemas in ``schemas/protocol``. Decoding consumes every byte and takes
 only the encoding that ``encode`` makes; anything else raises FormatError. So one value has one digest.
@@ -10,12 +10,22 @@ from typing import Any, TypeVar
 
 from broker.avro.codec import Codec, compile_schema
 from broker.avro.schema import protocol_schema
+from broker.crypto.sign import SigningKey
 from broker.errors import FormatError
 from broker.wire import access, manifest, statements, terms
 from broker.wire.access import AccessRequest, CollectionAnswer, CollectionQuery, Receipt
-from broker.wire.manifest import RecordManifest, Signed
+from broker.wire.manifest import KeySignature, RecordManifest, Signed
 
-__all__ = ["KINDS", "STATEMENT_KINDS", "Statement", "decode", "decode_content", "encode", "kind_of"]
+__all__ = [
+    "KINDS",
+    "STATEMENT_KINDS",
+    "Statement",
+    "decode",
+    "decode_content",
+    "encode",
+    "kind_of",
+    "sign_content",
+]
 
 NAMESPACE = "ftf.protocol"
 
@@ -86,7 +96,7 @@ _CLASSES: dict[str, type] = {
 
 T = TypeVar("T")
 
-
+# Codecs are compiled when they are first needed: a process uses few of the kinds.
 _codecs: dict[type, Codec] = {}
 
 
@@ -111,6 +121,15 @@ def decode(cls: type[T], data: bytes) -> T:
 def kind_of(value: object) -> str:
     """Return the kind under which a value of this class is signed."""
     return _KIND_OF[type(value)]
+
+
+def sign_content(key: SigningKey, kind: str, genesis: bytes, content: bytes) -> Signed:
+    """Sign content with one key, as a statement of this kind in this coalition."""
+    return Signed(
+        kind=kind,
+        content=content,
+        signatures=(KeySignature(key_id=key.key_id, signature=key.sign(kind, genesis, content)),),
+    )
 
 
 def decode_content(signed: Signed) -> Any:

@@ -26,8 +26,7 @@ from broker.wire.access import (
     Receipt,
     ReceiptOutcome,
 )
-from broker.wire.batch import sign_content
-from broker.wire.encoding import encode
+from broker.wire.encoding import encode, sign_content
 from broker.wire.manifest import (
     Collected,
     CollectionStatus,

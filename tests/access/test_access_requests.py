@@ -28,8 +28,7 @@ from broker.directory import History, drafts
 from broker.errors import RequestRefused, UsageError
 from broker.participant.keyring import Keyring
 from broker.wire.access import AccessDetails, AccessRequest, BatchRef
-from broker.wire.batch import sign_content
-from broker.wire.encoding import encode
+from broker.wire.encoding import encode, sign_content
 from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
 from broker.wire.statements import KeyUse
 from broker.wire.terms import Purpose

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from broker.clock import DAY_US
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, complaint, drafts, make_channel_keys
 from broker.errors import NotEntitled
@@ -35,7 +36,6 @@ Make = Callable[[Directory, int], Statement]
 AUTHORITY = tuple(signing_key(f"authority {i}") for i in range(3))
 PUPPET = "XZZ:puppet"
 P = signing_key("puppet")
-DAY_US = 86_400_000_000
 
 
 def at(offset: int) -> Place:

@@ -13,8 +13,9 @@ from broker.crypto.seal import receiving_key_id
 from broker.directory import Directory, drafts
 from broker.log.protocol import Message, Partition
 from broker.verify.violations import Kind, Place, Violation
-from broker.wire.batch import Batch, Secrets, open_manifest, parse_envelope
+from broker.wire.batch import Batch, Secrets
 from broker.wire.encoding import Statement, encode
+from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.manifest import ManifestPlaintext, Reason, Sealed
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, Target, Tlp
 from support.coalition import (

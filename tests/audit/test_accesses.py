@@ -13,6 +13,7 @@ import pytest
 from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.audit.accesses import Access, accesses
+from broker.clock import DAY_US
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.directory import drafts
 from broker.errors import Denied, OpenError, PeerError
@@ -22,8 +23,8 @@ from broker.services.kas.entries import AccessWriter, month_of
 from broker.services.kas.journal import Journal
 from broker.services.kas.service import KeyAccessService
 from broker.wire.access import AccessAnswer, AccessDetails, LogEntry
-from broker.wire.batch import open_manifest, parse_envelope
 from broker.wire.encoding import decode, encode
+from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
 from broker.wire.statements import KeyUse, ServiceRole
 from broker.wire.terms import Purpose
@@ -226,7 +227,7 @@ async def test_a_member_asks_by_record_agency_and_time(tmp_path: Path) -> None:
         assert len(await _asked(world, kas, since=middle, agency=REHAB, **ask)) == 1
         asked = len(await world.terms())
         assert await _asked(world, kas, record_id=bytes(16), **ask) == []
-        assert await _asked(world, kas, until=middle - 86_400_000_000, **ask) == []
+        assert await _asked(world, kas, until=middle - DAY_US, **ask) == []
         assert len(await world.terms()) == asked
 
 

@@ -24,8 +24,7 @@ from broker.services.kas.entries import AccessWriter, WrittenEntry
 from broker.subscribe.receipts import ReceiptFile
 from broker.verify.violations import Kind, Place
 from broker.wire.access import EntryRef, Receipt, ReceiptOutcome
-from broker.wire.batch import sign_content
-from broker.wire.encoding import decode, encode
+from broker.wire.encoding import decode, encode, sign_content
 from broker.wire.manifest import (
     AccessTerms,
     ErasureTerms,

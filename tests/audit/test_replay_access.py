@@ -17,8 +17,7 @@ from broker.log.protocol import Partition
 from broker.services.kas.entries import AccessWriter
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.access import AccessRequest
-from broker.wire.batch import sign_content
-from broker.wire.encoding import encode
+from broker.wire.encoding import encode, sign_content
 from broker.wire.manifest import (
     AccessTerms,
     Collected,

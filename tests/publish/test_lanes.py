@@ -14,7 +14,8 @@ from broker.log import Message, append_bytes
 from broker.participant.keyring import Keyring
 from broker.publish.assembly import StreamPlace, build_record_batch
 from broker.publish.lanes import Lane, Limits, OpenBatch
-from broker.wire.batch import MAX_BATCH_BYTES, Item
+from broker.wire.batch import Item
+from broker.wire.limits import MAX_BATCH_BYTES
 from broker.wire.terms import Action, RecordTerms, Target
 from support.coalition import AGENCIES, POLICE_A, Coalition, receiving_key, signing_key
 from support.partition_log import record_terms

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from broker.clock import DAY_US
 from broker.errors import KasUnavailable, LogUnavailable, OutcomeUnknown, RecordInvalid, UsageError
 from broker.log import Log, Message, Partition
 from broker.subscribe.subscriber import NotDelivered
@@ -461,7 +462,7 @@ async def test_the_intake_key_is_of_today_or_the_nearest_day_behind(world: World
     """Without a key of today the next day's is used; with no key left, the error names the service."""
     day = world.coalition.day
     for ahead, used in ((0, day), (-3, day)):
-        clock = (day + ahead) * 86_400_000_000
+        clock = (day + ahead) * DAY_US
         async with world.publisher(clock=lambda clock=clock: clock) as publisher:
             ticket = await publisher.publish(CHANNEL, world.record())
             await publisher.flush()
@@ -469,7 +470,7 @@ async def test_the_intake_key_is_of_today_or_the_nearest_day_behind(world: World
         (batch,) = [b for b in await manifests(world, "returns") if b.batch_id == published.batch_id]
         key = world.coalition.directory.intake_keys[batch.opened.manifest.intake_key_id]
         assert key.day == used
-    async with world.publisher(clock=lambda: (day + 30) * 86_400_000_000) as publisher:
+    async with world.publisher(clock=lambda: (day + 30) * DAY_US) as publisher:
         with pytest.raises(KasUnavailable, match="no intake key"):
             await publisher.publish(CHANNEL, world.record())
 

@@ -17,7 +17,7 @@ from broker.publish.permission import check_terms
 from broker.records.json_terms import as_terms, check_retention, parse_terms, terms_to_json
 from broker.records.term_rules import MAX_TARGETS, TermRule, broken_rules
 from broker.verify.manifest_terms import check_record_terms, seal_recipients
-from broker.wire.batch import OpenedManifest, open_manifest, parse_envelope
+from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from support.coalition import CARE, JUSTICE, KAS, POLICE_A, POLICE_B, Coalition
 from support.partition_log import PartitionLog, record_terms

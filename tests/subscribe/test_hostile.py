@@ -20,7 +20,8 @@ from broker.records.record import Record, encode_body
 from broker.subscribe.subscriber import NotDelivered, Violation
 from broker.verify.violations import Kind
 from broker.wire import batch as batch_module
-from broker.wire.batch import Batch, EpochAccess, Intake, Item, Secrets, build_batch
+from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
+from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header
 from broker.wire.terms import RecordTerms
 from support.coalition import CARE, KAS, POLICE_A, REHAB, receiving_key, signing_key

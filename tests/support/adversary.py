@@ -16,8 +16,8 @@ from broker.services.kas.entries import access_release_secret
 from broker.services.kas.held import open_held
 from broker.services.kas.keystore import KeyStore
 from broker.verify.violations import Place
-from broker.wire.batch import OpenedManifest, open_manifest, parse_envelope
 from broker.wire.encoding import encode
+from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
 from support.simulator import Row
 
 __all__ = ["Loot"]

@@ -14,8 +14,7 @@ from broker.access.requests import PreparedRequest, new_details
 from broker.clock import system_clock
 from broker.crypto.sign import SigningKey
 from broker.wire.access import AccessRequest
-from broker.wire.batch import sign_content
-from broker.wire.encoding import encode
+from broker.wire.encoding import encode, sign_content
 from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
 from broker.wire.terms import Purpose
 from support.coalition import signing_key

@@ -18,6 +18,7 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from broker.clock import DAY_US, HOUR_US, day_of
 from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import SigningKey
 from broker.directory import (
@@ -72,8 +73,6 @@ PURPOSES: tuple[Purpose, ...] = tuple(sorted(LED_PURPOSES | WELFARE_PURPOSES))
 
 DIRECTORY = Partition("directory", 0)
 
-HOUR_US = 3600 * 1_000_000
-DAY_US = 24 * HOUR_US
 START_US = 20_000 * DAY_US + 9 * HOUR_US
 """Nine in the morning of 2024-10-04, day 20,000."""
 
@@ -161,7 +160,7 @@ class Coalition:
     @property
     def day(self) -> int:
         """Today, counted from 1970-01-01."""
-        return self.now // DAY_US
+        return day_of(self.now)
 
     def advance(self, *, hours: float = 0, seconds: float = 0) -> None:
         """Let time pass."""

@@ -25,21 +25,10 @@ from broker.records.record import encode_body
 from broker.services.kas.entries import ACCESS_RECORD_TYPE, ACCESS_SCHEMA_ID, access_release_secret
 from broker.verify.violations import Place
 from broker.wire.access import AccessBody, AccessDetails
-from broker.wire.batch import (
-    Batch,
-    EpochAccess,
-    Intake,
-    Item,
-    OpenedManifest,
-    Secrets,
-    build_batch,
-    leaf_hashes,
-    manifest_tag,
-    open_manifest,
-    parse_envelope,
-    sign_content,
-)
-from broker.wire.encoding import encode
+from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
+from broker.wire.encoding import encode, sign_content
+from broker.wire.entry import leaf_hashes
+from broker.wire.envelope import EpochAccess, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 from broker.wire.manifest import Header, ManifestPlaintext, RecordItem, RecordManifest, Terms
 from support.coalition import CARE, KAS, signing_key
 from support.exchange import World

@@ -8,8 +8,7 @@ from hashlib import sha256
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.errors import KasUnavailable
 from broker.wire.access import AccessAnswer, Receipt
-from broker.wire.batch import sign_content
-from broker.wire.encoding import decode, encode
+from broker.wire.encoding import decode, encode, sign_content
 from broker.wire.manifest import Signed
 from support.coalition import KAS, signing_key
 from support.exchange import World

@@ -22,6 +22,7 @@ from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
 from broker.access.requests import PreparedRequest, make_request, new_details
 from broker.avro.schema import default_store
+from broker.clock import day_of
 from broker.crypto.lock import context_of, release_share
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
 from broker.directory import Directory, History, confirm_channel_keys, make_channel_keys
@@ -37,20 +38,9 @@ from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.manifest_terms import seal_recipients
 from broker.verify.violations import Violation
 from broker.wire.access import AccessDetails
-from broker.wire.batch import (
-    Batch,
-    EpochAccess,
-    Intake,
-    Item,
-    OpenedManifest,
-    Secrets,
-    build_batch,
-    manifest_tag,
-    open_manifest,
-    parse_envelope,
-    sign_content,
-)
-from broker.wire.encoding import Statement, encode
+from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
+from broker.wire.encoding import Statement, encode, sign_content
+from broker.wire.envelope import EpochAccess, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 from broker.wire.manifest import Header, LogItem, ManifestPlaintext, Operation, RecordItem, Terms
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from support.coalition import KAS, POLICE_A, Coalition, receiving_key, signing_key
@@ -156,7 +146,7 @@ class World:
     @property
     def day(self) -> int:
         """Today, counted from 1970-01-01."""
-        return self.now // 86_400_000_000
+        return day_of(self.now)
 
     async def say(self, statement: Statement, *keys_of: str) -> None:
         """Append a directory statement, signed by these parties; by the authority where none is named."""

@@ -17,7 +17,8 @@ from broker.directory import EpochKey, History, Use
 from broker.log.protocol import StoredMessage
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, ReaderState, VerifiedBatch
 from broker.verify.violations import Violation
-from broker.wire.batch import Batch, EpochAccess, Intake, Item, Secrets, build_batch
+from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
+from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header, Terms
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from support.coalition import AUDITOR, POLICE_A, Coalition, signing_key

@@ -10,18 +10,10 @@ from broker.avro.schema import protocol_schema, schema_id
 from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import epoch_key, seal, statement_info
 from broker.wire.access import AccessBody, AccessRequest
-from broker.wire.batch import (
-    Item,
-    OpenedManifest,
-    Secrets,
-    build_batch,
-    leaf_hashes,
-    manifest_tag,
-    open_manifest,
-    parse_envelope,
-    sign_content,
-)
-from broker.wire.encoding import encode
+from broker.wire.batch import Item, Secrets, build_batch
+from broker.wire.encoding import encode, sign_content
+from broker.wire.entry import leaf_hashes
+from broker.wire.envelope import OpenedManifest, manifest_tag, open_manifest, parse_envelope
 from broker.wire.manifest import (
     AccessTerms,
     Entries,

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.seal import ReceivingKey, epoch_key
 from broker.crypto.sign import NO_GENESIS, SigningKey
-from broker.wire.batch import EpochAccess, Intake
+from broker.wire.batch import Intake
 from broker.wire.encoding import encode
+from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header, KeySignature, Signed
 from broker.wire.statements import Genesis
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Tlp

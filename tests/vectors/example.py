@@ -6,7 +6,8 @@ from broker.avro.schema import RecordSchema, canonical, default_store
 from broker.crypto.lock import body_key, context_of, release_shares
 from broker.crypto.seal import member_share_info, open_sealed
 from broker.records.record import new_record_id
-from broker.wire.batch import Batch, Item, Secrets, build_batch, open_manifest, parse_envelope
+from broker.wire.batch import Batch, Item, Secrets, build_batch
+from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.terms import Purpose
 from vectors.cases import Case
 from vectors.coalition import (

@@ -32,8 +32,8 @@ from broker.crypto.seal import (
 from broker.crypto.sign import signing_key_id, verify
 from broker.errors import BrokerError, FormatError, OpenError, SignatureInvalid
 from broker.wire.access import AccessDetails
-from broker.wire.batch import manifest_tag, open_manifest, parse_envelope
 from broker.wire.encoding import decode, decode_content
+from broker.wire.envelope import manifest_tag, open_manifest, parse_envelope
 from broker.wire.manifest import Signed
 
 HERE = Path(__file__).parent

@@ -32,25 +32,11 @@ from broker.errors import BrokerError, FormatError, OpenError, PeerError, UsageE
 from broker.log.protocol import MAX_APPEND_BYTES, MESSAGE_OVERHEAD_BYTES, Message
 from broker.log.protocol import append_bytes as log_bytes
 from broker.wire.access import AccessBody
-from broker.wire.batch import (
-    MAX_BATCH_BYTES,
-    MESSAGE_OVERHEAD,
-    Batch,
-    Envelope,
-    Item,
-    OpenedManifest,
-    Secrets,
-    batch_bytes_bound,
-    body_message_key,
-    build_batch,
-    entry_bytes,
-    leaf_hashes,
-    manifest_tag,
-    open_manifest,
-    parse_envelope,
-    sign_content,
-)
-from broker.wire.encoding import decode, encode
+from broker.wire.batch import Batch, Item, Secrets, batch_bytes_bound, body_message_key, build_batch
+from broker.wire.encoding import decode, encode, sign_content
+from broker.wire.entry import entry_bytes, leaf_hashes
+from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.limits import MAX_BATCH_BYTES, MESSAGE_OVERHEAD
 from broker.wire.manifest import DenialTerms, ManifestPlaintext, RecordManifest, TermsLeaf
 from broker.wire.terms import Action, RecordTerms, Target
 from vectors.coalition import (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.errors import FormatError
-from broker.wire.batch import entry_bytes
-from broker.wire.entry import EntryBytes
+from broker.wire.entry import EntryBytes, entry_bytes
 from broker.wire.manifest import DenialTerms, Entries
 
 COUNT = 5

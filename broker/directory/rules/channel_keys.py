@@ -14,13 +14,13 @@ from dataclasses import replace
 
 from immutables import Map
 
+from broker.clock import HOUR_US
 from broker.crypto.seal import SEALED_OVERHEAD, SEED_BYTES
 from broker.directory.case import Case, check_issuer, check_text, unsuspended_party
 from broker.directory.changes import checked_key_id, register_key, with_channel
 from broker.directory.channel import Channel, Epoch, Use, newest_usable
 from broker.directory.directory import Directory
 from broker.directory.rules.channels import find_open_channel
-from broker.directory.rules.keys import HOUR_US
 from broker.errors import FormatError, NotEntitled
 from broker.wire.statements import (
     ChannelKeysComplained,

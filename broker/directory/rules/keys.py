@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from immutables import Map
 
-from broker.clock import day_of
+from broker.clock import DAY_US, HOUR_US, day_of
 from broker.directory.case import Case, check_issuer, check_name, unsuspended_party
 from broker.directory.changes import (
     channels_of,
@@ -52,8 +52,6 @@ from broker.wire.statements import (
 )
 
 __all__ = [
-    "DAY_US",
-    "HOUR_US",
     "INTAKE_DAYS_AHEAD",
     "PENDING_US",
     "activate_due",
@@ -63,8 +61,6 @@ __all__ = [
     "service_key_announced",
 ]
 
-HOUR_US = 3600 * 1_000_000
-DAY_US = 24 * HOUR_US
 PENDING_US = 72 * HOUR_US
 """How long a key stays pending when only the authority signed for it: 72 hours, in microseconds."""
 

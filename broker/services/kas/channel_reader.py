@@ -23,7 +23,7 @@ from broker.participant.participant import Participant
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Violation
-from broker.wire.batch import OpenedManifest
+from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import (
     AccessTerms,
     CollectionTerms,

@@ -24,8 +24,9 @@ from broker.log.protocol import Log, Message, Partition
 from broker.participant.settle import append_settled
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessBody, AccessDetails
-from broker.wire.batch import Batch, EpochAccess, Item, Secrets, build_batch
+from broker.wire.batch import Batch, Item, Secrets, build_batch
 from broker.wire.encoding import encode
+from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header, Terms
 
 __all__ = [

@@ -20,8 +20,8 @@ from broker.services.kas.keystore import KeyStore
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import ReaderState, VerifiedBatch
 from broker.wire.access import AccessRequest, LogEntry
-from broker.wire.batch import entry_bytes, leaf_hashes
 from broker.wire.encoding import decode
+from broker.wire.entry import entry_bytes, leaf_hashes
 from broker.wire.manifest import AccessTerms, DenialTerms, ErasureTerms, LogItem, RecordItem, Terms
 
 __all__ = ["concerns", "requested_entries"]

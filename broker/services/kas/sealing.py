@@ -11,8 +11,7 @@ from broker.errors import NotEntitled, RequestRefused
 from broker.logger import get_logger
 from broker.services.kas.channel_service import Means
 from broker.wire.access import CollectionAnswer, EntryRef, LogEntry, Receipt
-from broker.wire.batch import sign_content
-from broker.wire.encoding import encode
+from broker.wire.encoding import encode, sign_content
 from broker.wire.manifest import Collected, Signed
 
 __all__ = ["seal_answer", "sign_collections"]
