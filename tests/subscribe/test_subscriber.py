@@ -491,7 +491,7 @@ async def test_a_long_outage_is_an_error_and_the_position_stays(world: World, tm
 
 
 async def test_following_outlasts_an_outage_of_the_service(world: World) -> None:
-    """With ``follow`` asking goes on after the timeout; the first retries are all logged, later ones rarely."""
+    """With ``follow`` asking goes on after the timeout; the first retries are logged, later ones rarely."""
     await world.publish(2)
     with capture_logs() as lines:
         async with (
