@@ -54,7 +54,7 @@ async def fill(coalition: Coalition, count: int, size: int, *, channel: int = 0)
             place = place.behind(batch)
             done, batches = done + len(some), batches + 1
             if not batches % _COLLECT_EVERY or done >= count:
-                followed = kas.followed(channel_of(directory, channel))
+                followed = kas.channel_service(channel_of(directory, channel))
                 async with followed.turn:
                     state = await followed.apply()
                     await followed.collect(state, list(state.pending))

@@ -130,7 +130,7 @@ async def _publish(coalition: Coalition, count: int) -> list[tuple[float, float]
 
 
 async def _take_over(kas: KeyAccessService, directory: Directory) -> None:
-    channel = kas.followed(channel_of(directory))
+    channel = kas.channel_service(channel_of(directory))
     async with channel.turn:
         state = await channel.apply()
         await channel.collect(state, list(state.pending))

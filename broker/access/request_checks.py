@@ -82,54 +82,54 @@ class CheckedQuery:
     digest: bytes
 
 
-def parse_request(request: bytes, details: bytes, now: int) -> CheckedRequest:
+def parse_request(request_bytes: bytes, details_bytes: bytes, now: int) -> CheckedRequest:
     """Read a request from bytes and check all that needs no directory.
 
     (1) The Avro is strict and within limits, (2) the form is right, (3) the time is now, (4) the details
     are those that the request commits to. Raises RequestRefused, which says what is wrong.
     """
-    signed = _decode(Signed, request)  # (1)
+    signed = _decode(Signed, request_bytes)  # (1)
     if signed.kind != "access-request":
         raise RequestRefused(f"kind {signed.kind[:40]!r}, expected 'access-request'")
-    content = _decode(AccessRequest, signed.content)
-    check_form(content)  # (2)
-    check_time(content.issued_at, now)  # (3)
+    request = _decode(AccessRequest, signed.content)
+    check_form(request)  # (2)
+    check_time(request.issued_at, now)  # (3)
     return CheckedRequest(
         signed=signed,
-        request=content,
-        details=check_details(content, details),  # (4)
+        request=request,
+        details=check_details(request, details_bytes),  # (4)
         digest=sha256(signed.content).digest(),
     )
 
 
-def check_issuer(parsed: CheckedRequest, history: History) -> CheckedRequest:
+def check_issuer(checked: CheckedRequest, history: History) -> CheckedRequest:
     """Return the request, if its issuer signed it and saw the directory that we see.
 
     (5) Its view of the directory is a prefix of ours, (6) its issuer signed it with an active key. Raises
     RequestRefused, which says what is wrong.
     """
-    content = parsed.request
-    head = history.head_at(content.directory_size)
+    request = checked.request
+    head = history.head_at(request.directory_size)
     if head is None:
-        raise RequestRefused(f"directory size {content.directory_size} is beyond {history.size}")  # (5)
+        raise RequestRefused(f"directory size {request.directory_size} is beyond {history.size}")  # (5)
     # An operator who shows the requester one directory and the service another is noticed here.
-    if head != content.directory_head:
-        raise RequestRefused(f"{content.issuer[:60]!r} saw another directory")
-    check_signed(parsed.signed, content.issuer, history.latest)  # (6)
-    return parsed
+    if head != request.directory_head:
+        raise RequestRefused(f"{request.issuer[:60]!r} saw another directory")
+    check_signed(checked.signed, request.issuer, history.latest)  # (6)
+    return checked
 
 
-def check_query(query: bytes, history: History, now: int) -> CheckedQuery:
+def check_query(query_bytes: bytes, history: History, now: int) -> CheckedQuery:
     """Read a collection query from bytes and check it. Raises RequestRefused, which says what is wrong."""
-    signed = _decode(Signed, query)
+    signed = _decode(Signed, query_bytes)
     if signed.kind != "collection-query":
         raise RequestRefused(f"kind {signed.kind[:40]!r}, expected 'collection-query'")
-    content = _decode(CollectionQuery, signed.content)
-    if not 1 <= len(content.batches) <= MAX_QUERIED:
-        raise RequestRefused(f"query for {len(content.batches)} batches, expected 1 to {MAX_QUERIED}")
-    check_time(content.issued_at, now)
-    check_signed(signed, content.issuer, history.latest)
-    return CheckedQuery(query=content, digest=sha256(signed.content).digest())
+    query = _decode(CollectionQuery, signed.content)
+    if not 1 <= len(query.batches) <= MAX_QUERIED:
+        raise RequestRefused(f"query for {len(query.batches)} batches, expected 1 to {MAX_QUERIED}")
+    check_time(query.issued_at, now)
+    check_signed(signed, query.issuer, history.latest)
+    return CheckedQuery(query=query, digest=sha256(signed.content).digest())
 
 
 def check_form(request: AccessRequest) -> AccessRequest:
@@ -176,18 +176,18 @@ def details_commitment(details_bytes: bytes) -> bytes:
     return sha256(_COMMITMENT + details_bytes).digest()
 
 
-def check_details(request: AccessRequest, details: bytes) -> AccessDetails:
+def check_details(request: AccessRequest, details_bytes: bytes) -> AccessDetails:
     """Return the details, if they are the ones that the request commits to, and within their limits.
 
     Raises RequestRefused, which says what is wrong.
     """
-    if details_commitment(details) != request.details_commitment:
+    if details_commitment(details_bytes) != request.details_commitment:
         raise RequestRefused("details do not match the commitment")
-    content = _decode(AccessDetails, details)
-    check_texts(content)
-    if request.operation is Operation.CONSULTATION and content.person is None:
+    details = _decode(AccessDetails, details_bytes)
+    check_texts(details)
+    if request.operation is Operation.CONSULTATION and details.person is None:
         raise RequestRefused("a consultation needs a person")
-    return content
+    return details
 
 
 def check_signed(signed: Signed, issuer: str, directory: Directory) -> None:

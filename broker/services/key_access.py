@@ -1,7 +1,7 @@
 """A profile opened together with the key access service that it names.
 
-A session knows no service, so that a service can open a session of its own. Here both come together: the
-profile's ``kas`` says which service is meant. Today that is one inside this process (``local:``).
+A session knows no service, so a service can open a session of its own. Both come together here: the
+``kas`` of a profile says which service is meant. Today this is a service inside this process (``local:``).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def open_profile(
 ) -> AbstractAsyncContextManager[Session]:
     """Open a participant's profile: ``async with open_profile("police/xaa-police.toml") as police``.
 
-    ``ask`` is called for the passphrase of the keys where neither the environment nor the profile gives
-    one. Raises UsageError for a profile or a log that is not there, NotEntitled for a directory that is
-    another, or less, than what was pinned and seen before.
+    ``ask`` is called for the passphrase of the keys when neither the environment nor the profile gives it.
+    Raises UsageError when the profile or the log does not exist, and NotEntitled when the log holds another
+    directory than the profile pins, or less of it than was seen before.
     """
     if not isinstance(profile, Profile):
         profile = Profile.load(Path(profile))

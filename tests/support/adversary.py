@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from broker.crypto.lock import body_key, context_of, release_share, unlock
 from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed, release_info
 from broker.errors import BrokerError, OpenError
+from broker.services.kas.custody import open_held
 from broker.services.kas.entries import access_release_secret
-from broker.services.kas.held import open_held
 from broker.services.kas.keystore import KeyStore
 from broker.verify.violations import Place
 from broker.wire.encoding import encode

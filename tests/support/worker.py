@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 from broker.errors import BrokerError
 from broker.log import Log
-from broker.services.kas import channel_service, entries, held, service
+from broker.services.kas import channel_service, custody, entries, release, steps
 from broker.services.kas.journal import Journal
 from broker.services.kas.service import KeyAccessService
 from broker.subscribe import receipts, state
@@ -83,12 +83,12 @@ STEPS: dict[str, tuple[Any, str]] = {
     "sync receipts": (receipts.ReceiptFile, "sync"),
     "save state": (state.StateFile, "save"),
     "rename state": (os, "replace"),
-    "hold secrets": (held.HeldReleases, "take"),
+    "hold secrets": (custody.Custody, "keep"),
     "write entry": (entries.AccessWriter, "write"),
     "journal": (Journal, "record"),
-    "read own entry": (channel_service.FollowedChannel, "read_own"),
-    "release": (service, "release"),
-    "seal answer": (service, "seal_answer"),
+    "read own entry": (channel_service.ChannelService, "read_own"),
+    "release": (release, "released_at"),
+    "seal answer": (steps, "seal_answer"),
 }
 """Where a worker can end, by name: the function, before or behind which it is killed."""
 

@@ -1,8 +1,8 @@
-"""Access entries: what the key access service writes to ``ftf.access``, one batch for each.
+"""Access entries, as the key access service writes them to ``ftf.access``, each call one batch.
 
-The access log is a log like the others. Its manifests are sealed to auditors and the service, the
-member share of each body too; the release secret comes from a key of the month and channel, so that
-nothing need be stored and a month is erased with its key:
+The access log is built like the other logs. Its manifests are sealed to the auditors and the service, and
+so is the member share of each body. The release secret is derived from a key of the month and channel: so
+nothing has to be stored for a batch, and the bodies of a month are erased by destroying its key.
 
     release_secret   HKDF(access key of the month and channel, salt = context, info = "ftf-broker/v1/access")
 """
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.avro.schema import protocol_schema, schema_id
+from broker.clock import HOUR_US
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import context_of
 from broker.crypto.seal import receiving_key_id
@@ -45,24 +46,26 @@ ACCESS_SCHEMA_ID = schema_id(protocol_schema(ACCESS_RECORD_TYPE))
 """The schema that every manifest of the access log names."""
 
 _ACCESS = b"ftf-broker/v1/access"
-_IDLE_US = 3600 * 1_000_000
+_IDLE_US = HOUR_US
+"""After so long without an entry a new stream is begun, in microseconds."""
 _MAX_NEWER_STREAMS = 32
+"""Behind so many newer streams a new one is begun. A reader keeps 64 of an issuer, and closes the oldest."""
 _ATTEMPTS = 2
 
 
 def month_of(at: int) -> str:
-    """The UTC month of an instant in microseconds, such as ``2026-05``."""
+    """Return the UTC month of a time in microseconds, such as ``2026-05``."""
     moment = datetime.datetime.fromtimestamp(at // 1_000_000, datetime.UTC)
     return f"{moment.year:04d}-{moment.month:02d}"
 
 
 def access_release_secret(month_key: bytes, context: bytes) -> bytes:
-    """The release secret of a batch of the access log."""
+    """Return the release secret of the batch of the access log with this context."""
     return hkdf_sha256(month_key, salt=context, info=_ACCESS)
 
 
 def new_record_id(now: int) -> bytes:
-    """A UUIDv7 of this instant in microseconds (RFC 9562, 5.7)."""
+    """Return a fresh UUIDv7 of a time in microseconds (RFC 9562, section 5.7)."""
     random = bytearray(secrets.token_bytes(16))
     random[:6] = (now // 1000 & (1 << 48) - 1).to_bytes(6, "big")
     random[6] = 0x70 | random[6] & 0x0F
@@ -72,7 +75,7 @@ def new_record_id(now: int) -> bytes:
 
 @dataclass(slots=True)
 class AccessStream:
-    """One stream of access entries: where its next statement stands."""
+    """A stream of access entries, as far as it was written: the next manifest gets ``sequence``."""
 
     epoch: int
     stream: bytes
@@ -82,17 +85,19 @@ class AccessStream:
 
     @classmethod
     def begin(cls, epoch: int) -> AccessStream:
-        """A new stream of this epoch."""
+        """Begin a new stream in this epoch."""
         return cls(epoch, secrets.token_bytes(16))
 
-    def settled(self, batch_id: bytes, at: int) -> None:
-        """The statement is in the log: its sequence number is used up."""
-        self.sequence, self.previous, self.last_at = self.sequence + 1, batch_id, at
+    def advance(self, batch_id: bytes, now: int) -> None:
+        """Move on behind a batch that is in the log: its sequence number is used up."""
+        self.sequence += 1
+        self.previous = batch_id
+        self.last_at = now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenEntry:
-    """A batch of the access log that is durable."""
+    """A batch of the access log that is durable, and the offset of its manifest."""
 
     partition: int
     offset: int
@@ -100,10 +105,10 @@ class WrittenEntry:
 
 
 class AccessWriter:
-    """Writes access entries of one channel, in a stream of its own.
+    """Writes access entries of one channel, in a stream of its own; one append at a time.
 
-    One append at a time. A stream whose append failed, or whose outcome could not be settled, is
-    left behind and a new one begun, so that no sequence number is ever used twice.
+    A stream whose append failed, or whose outcome could not be settled, is left and a new stream begun: so
+    no sequence number is ever used twice, which would convict the service of a forked stream.
     """
 
     def __init__(self, log: Log, name: str, key: SigningKey, partition: int) -> None:
@@ -114,8 +119,8 @@ class AccessWriter:
         self._stream: AccessStream | None = None
         self._newer: set[bytes] = set()
 
-    def saw(self, stream: bytes) -> None:
-        """Another statement of the service was read: 32 newer streams, and ours would soon be closed."""
+    def saw_stream(self, stream: bytes) -> None:
+        """Note the stream of an entry that was read: many newer ones, of other replicas, would close ours."""
         is_new = self._stream is not None and stream != self._stream.stream
         if is_new and len(self._newer) < _MAX_NEWER_STREAMS:
             self._newer.add(stream)
@@ -134,10 +139,10 @@ class AccessWriter:
         now: int,
         end: int,
     ) -> WrittenEntry:
-        """Append one batch of entries; durable on return.
+        """Append one batch of entries; it is durable on return.
 
-        ``end`` is an offset at or before which the batch cannot be: from there the tail is read when
-        the outcome of the append is unknown. LogUnavailable or OutcomeUnknown when it may be missing.
+        The batch cannot stand below ``end``: when the outcome of the append is unknown, the log is read
+        from there to settle it. Raises LogUnavailable or OutcomeUnknown when the batch may be missing.
         """
         stream = self._choose(epoch_key.epoch, now)
         header = Header(
@@ -154,10 +159,11 @@ class AccessWriter:
         )
         batch = _build(directory.genesis, header, epoch_key, month_key, items, self._key)
         messages = [Message(key, value) for key, value in batch.messages]
-        self._stream = None  # until this append is settled, whatever ends it
+        # Forgotten until this append is settled, so that an error or a cancellation leaves the stream.
+        self._stream = None
         place = Partition(ACCESS_TOPIC, self._partition)
         offset = await append_settled(self._log, place, messages, start=end, attempts=_ATTEMPTS)
-        stream.settled(batch.batch_id, now)
+        stream.advance(batch.batch_id, now)
         self._stream = stream
         self._newer.clear()
         return WrittenEntry(partition=self._partition, offset=offset, batch=batch)

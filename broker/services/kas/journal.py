@@ -1,9 +1,9 @@
-"""The journal of a key access service: what it appended to the access log, kept whole.
+"""The journal of a key access service: every batch that it appended to the access log, kept whole.
 
-If somebody cuts the tail of the log, the journal still has what was there. It is one SQLite file
-(``synchronous=FULL``), which several processes of a host may share. An entry is journalled after the
-log acknowledged it and before anything is released; it is *late* once its messages stand in the log
-again inside a LATE entry. Alarms stay until an operator acknowledges them, restarts or not.
+If somebody cuts the newest entries off the log, the journal still has them. It is one SQLite file
+(``synchronous=FULL``), which several processes of a host may share. A batch is journalled after the log
+acknowledged it and before anything is released. It is marked *late* once its messages stand in the log
+again inside a LATE entry. An alarm stays open until an operator acknowledges it, over every restart.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Self
 
 from broker.directory import HighWater
 from broker.errors import FormatError, OperatorError
+from broker.files import sync_folder
 from broker.log.protocol import Log, Message, Partition
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.encoding import decode, encode
@@ -43,7 +44,7 @@ _BUSY_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Journalled:
-    """A batch of the access log as it was written."""
+    """A batch of the access log as it was written. ``id`` is the journal's own number for it."""
 
     id: int
     partition: int
@@ -51,13 +52,13 @@ class Journalled:
 
     @property
     def end(self) -> int:
-        """The offset behind its last message."""
+        """The offset behind the batch's last message."""
         return self.terms.offset + len(self.terms.messages)
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Why releasing stopped on a channel, until it is acknowledged."""
+    """The reason why releasing stopped on a channel. ``raised_at`` is in microseconds since 1970."""
 
     partition: int
     detail: str
@@ -65,11 +66,14 @@ class Alarm:
 
 
 class Journal:
-    """An open journal; use it as ``with``, or ``close`` it. Its calls block for a disk's write."""
+    """An open journal; use it with ``with``, or ``close`` it. Its calls block while the disk writes."""
 
     def __init__(self, path: Path) -> None:
         try:
+            # Created here and not by SQLite, which would let others of the host read it.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            # A power cut could otherwise take the name of a new journal away, with all that it remembers.
+            sync_folder(path.parent)
             self._db = sqlite3.connect(
                 path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -89,7 +93,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; twice does no harm."""
+        """Close the file; closing it again does no harm."""
         with self._turn:
             self._db.close()
 
@@ -105,7 +109,7 @@ class Journal:
     def record(
         self, partition: int, offset: int, batch_id: bytes, messages: Sequence[tuple[bytes, bytes]]
     ) -> None:
-        """Keep a batch that the log acknowledged; durable on return."""
+        """Keep a batch that the log acknowledged; it is durable on return."""
         terms = LateTerms(
             offset=offset,
             batch_id=batch_id,
@@ -116,7 +120,7 @@ class Journal:
         )
 
     def last(self, partition: int) -> Journalled | None:
-        """The batch of the highest offset that must be in the log."""
+        """Return the batch with the highest offset of those that must be in the log."""
         rows = self._run(
             "SELECT id, terms FROM entry WHERE partition = ? AND late = 0 ORDER BY offset DESC LIMIT 1",
             partition,
@@ -124,15 +128,15 @@ class Journal:
         return _journalled(partition, *rows[0]) if rows else None
 
     def at(self, partition: int, offset: int) -> Journalled | None:
-        """The batch that was journalled last at this offset."""
+        """Return the batch that was journalled last at this offset."""
         sql = "SELECT id, terms FROM entry WHERE partition = ? AND offset = ? ORDER BY id DESC LIMIT 1"
         rows = self._run(sql, partition, offset)
         return _journalled(partition, *rows[0]) if rows else None
 
     def after(self, partition: int, entry: Journalled | None, limit: int = 64) -> list[Journalled]:
-        """The next batches that must be in the log, by offset: behind this one, or from the first.
+        """Return the next batches that must be in the log, by offset: behind ``entry``, or from the first.
 
-        Two may stand at one offset: the log was cut, and written on before anybody noticed.
+        Two batches may have one offset: the log was cut, and written on before anybody noticed.
         """
         rows = self._run(
             "SELECT id, terms FROM entry WHERE partition = ? AND late = 0 AND (offset, id) > (?, ?)"
@@ -145,17 +149,17 @@ class Journal:
         return [_journalled(partition, *row) for row in rows]
 
     def mark_late(self, entry: Journalled) -> None:
-        """Its messages stand in the log again, inside a LATE entry that is durable."""
+        """Note that the batch's messages stand in the log again, inside a LATE entry that is durable."""
         self._run("UPDATE entry SET late = 1 WHERE id = ?", entry.id)
 
     def forget(self, partition: int, below: int) -> None:
-        """Drop what a cosigned checkpoint covers."""
+        """Drop the batches below an offset, which a cosigned checkpoint covers."""
         self._run("DELETE FROM entry WHERE partition = ? AND offset < ? AND late = 0", partition, below)
 
     # alarms
 
     def raise_alarm(self, alarm: Alarm) -> None:
-        """Stop releasing on this channel, until it is acknowledged; an open alarm stays the first."""
+        """Stop releasing on a channel until the alarm is acknowledged. An open alarm is not replaced."""
         self._run(
             "INSERT OR IGNORE INTO alarm (partition, detail, raised_at) VALUES (?, ?, ?)",
             alarm.partition,
@@ -164,36 +168,40 @@ class Journal:
         )
 
     def alarms(self) -> list[Alarm]:
-        """The alarms that nobody acknowledged yet."""
+        """Return the alarms that nobody acknowledged yet."""
         rows = self._run("SELECT partition, detail, raised_at FROM alarm WHERE acknowledged = 0 ORDER BY id")
         return [Alarm(_whole(row[0]), str(row[1]), _whole(row[2])) for row in rows]
 
     def alarm(self, partition: int) -> Alarm | None:
-        """The alarm of this channel."""
+        """Return the open alarm of a channel."""
         return next((alarm for alarm in self.alarms() if alarm.partition == partition), None)
 
     def alarms_ever(self, partition: int) -> int:
-        """How many alarms this channel had: when it changes, whatever was read of it is to be read anew."""
+        """Return how many alarms a channel ever had.
+
+        When the number changes, another process found the log cut: everything that was read of the channel
+        must be read again.
+        """
         return _whole(self._run("SELECT count(*) FROM alarm WHERE partition = ?", partition)[0][0])
 
     def is_acknowledged(self, partition: int, detail: str) -> bool:
-        """Whether an operator has seen this very alarm of this channel."""
+        """Whether an operator acknowledged an alarm of this channel with this very text."""
         sql = "SELECT 1 FROM alarm WHERE partition = ? AND detail = ? AND acknowledged = 1 LIMIT 1"
         return bool(self._run(sql, partition, detail))
 
     def acknowledge(self, partition: int) -> None:
-        """An operator has seen the alarm of this channel."""
+        """Note that an operator has looked into the alarms of a channel."""
         self._run("UPDATE alarm SET acknowledged = 1 WHERE partition = ?", partition)
 
     # the directory's high-water mark
 
     def high_water(self) -> HighWater | None:
-        """The most of the directory that was ever seen."""
+        """Return the largest directory that any process with this journal saw."""
         rows = self._run("SELECT size, head FROM directory")
         return HighWater(size=_whole(rows[0][0]), head=_bytes(rows[0][1])) if rows else None
 
     def saw_directory(self, mark: HighWater) -> None:
-        """Remember the most of the directory that was seen."""
+        """Remember how much of the directory was seen, if it is more than before."""
         self._run(
             "INSERT INTO directory VALUES (0, ?, ?) ON CONFLICT (id) DO UPDATE"
             " SET size = excluded.size, head = excluded.head WHERE excluded.size > size",
@@ -203,9 +211,9 @@ class Journal:
 
 
 async def is_in_log(log: Log, entry: Journalled) -> bool:
-    """Whether these very messages stand where they stood."""
+    """Whether the batch's very messages stand in the log, at the offsets where they stood."""
     place = Partition(ACCESS_TOPIC, entry.partition)
-    messages = [Message(one.key, one.value) for one in entry.terms.messages]
+    messages = [Message(message.key, message.value) for message in entry.terms.messages]
     seen: list[Message] = []
     async for stored in log.read(place, entry.terms.offset):
         if stored.offset != entry.terms.offset + len(seen):

@@ -1,26 +1,30 @@
-"""The private store of a key access service: one directory, in no back-up.
+"""The key store of a key access service: one folder of secret keys, which is in no back-up.
 
     intake/<day>.pem             the intake key of a day, PKCS#8 under the passphrase
     storage/<day>                the storage key of a day, for the values of ftf.keys
     access/<month>-<channel no>  the access key of a month and channel, for the access log
 
-A file is written whole, made durable, and only then given its name, which the first of several
-processes gets. Symmetric keys are sealed to the service's own receiving key: id of that key (32),
-then HPKE with ``storage_info``. What is destroyed here is gone; so is whatever only it could open.
+Several processes may share the store. A file is written whole under another name, made durable, and only
+then linked to its own name: the first process wins, and the others read its file. Symmetric keys are sealed
+to the service's own receiving key: the id of that key (32), then HPKE with ``storage_info``. A key that is
+destroyed here is gone, and so is everything that only this key could open.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.clock import day_of
 from broker.crypto.keyfile import load_receiving_key, read_private, write_key, write_private
 from broker.crypto.seal import ReceivingKey, open_sealed, seal, storage_info
 from broker.directory import Directory, drafts
-from broker.errors import KeyFileError, OpenError
+from broker.errors import KeyFileError, OpenError, UsageError
+from broker.files import make_folder, sync_folder
 from broker.wire.statements import ServiceKeyAnnounced
 
 __all__ = ["INTAKE_DAYS_AHEAD", "KeyStore", "StorageKey"]
@@ -28,13 +32,12 @@ __all__ = ["INTAKE_DAYS_AHEAD", "KeyStore", "StorageKey"]
 INTAKE_DAYS_AHEAD = 14
 """Days for which intake keys are announced, today included."""
 
-_MICROSECONDS_A_DAY = 86_400_000_000
 _KEY_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StorageKey:
-    """The key of a day for what is held in ftf.keys; values name it by its id."""
+    """The key of a day for the values of ``ftf.keys``, which name it by its id."""
 
     day: int
     id: bytes
@@ -44,7 +47,8 @@ class StorageKey:
 class KeyStore:
     """The keys that a key access service keeps for itself.
 
-    ``receiving`` are the service's receiving keys, the newest first: new files are sealed to it.
+    ``receiving`` are the service's receiving keys by id, the newest first: new files are sealed to it.
+    Raises KeyFileError when the folder cannot be used, or when others can enter it.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class KeyStore:
     # intake keys
 
     def add_intake_key(self, day: int, key: ReceivingKey) -> ReceivingKey:
-        """Keep the intake key of a day; the key that is kept, which is the first."""
+        """Keep an intake key for a day, and return the day's key: if it had one already, that one stays."""
         path = self._path / "intake" / f"{day}.pem"
         if not path.exists():
             temporary = _temporary(path)
@@ -77,7 +81,7 @@ class KeyStore:
         return found
 
     def intake_key(self, day: int) -> ReceivingKey | None:
-        """The intake key of a day, while it is kept."""
+        """Return the intake key of a day; None when there is none, or when it was destroyed."""
         found = self._intake.get(day)
         path = self._path / "intake" / f"{day}.pem"
         if found is None and path.exists():
@@ -87,11 +91,13 @@ class KeyStore:
     def announce(
         self, directory: Directory, service: str, now: int, *, days: int = INTAKE_DAYS_AHEAD
     ) -> tuple[ServiceKeyAnnounced, ...]:
-        """Keys for the next days, and the statements to sign and append; days announced are skipped.
+        """Make intake keys for the next days, and return the statements that announce them.
 
-        A key is durable here before its statement is given: asked again, the same key is announced.
+        A day that has an announced key is skipped. Each key is durable here before its statement is
+        returned, since batches are sealed to it as soon as it is announced. When the statements were not
+        appended, the next call announces the same keys.
         """
-        today = now // _MICROSECONDS_A_DAY
+        today = day_of(now)
         return tuple(
             drafts.announce_intake_key(
                 directory,
@@ -110,7 +116,7 @@ class KeyStore:
     # symmetric keys
 
     def storage_key(self, day: int) -> StorageKey:
-        """The storage key of a day, drawn when it is first asked for."""
+        """Return the storage key of a day; the first call makes it."""
         found = self._storage.get(day)
         if found is None:
             secret = self._secret(Path("storage") / str(day), 2 * _KEY_BYTES)
@@ -118,11 +124,11 @@ class KeyStore:
         return found
 
     def storage_key_by_id(self, key_id: bytes) -> StorageKey | None:
-        """The storage key that a value names, while it is kept."""
+        """Return the storage key that a value names; None when it was destroyed."""
         found = self._by_id(key_id)
         if found is None:
             for path in sorted((self._path / "storage").iterdir()):
-                if path.name.isdecimal():  # another process may have drawn it meanwhile
+                if path.name.isdecimal():  # another process may have made it meanwhile
                     self.storage_key(int(path.name))
             found = self._by_id(key_id)
         return found
@@ -131,7 +137,7 @@ class KeyStore:
         return next((key for key in self._storage.values() if key.id == key_id), None)
 
     def access_key(self, month: str, channel: int) -> bytes:
-        """The access key of a month such as ``2026-05`` and a channel, drawn when first asked for."""
+        """Return the access key of a month, such as ``2026-05``, and a channel; the first call makes it."""
         found = self._access.get((month, channel))
         if found is None:
             found = self._secret(Path("access") / f"{month}-{channel}", _KEY_BYTES)
@@ -139,13 +145,15 @@ class KeyStore:
         return found
 
     def kept_access_key(self, month: str, channel: int) -> bytes | None:
-        """The access key of a month and channel; None where it was never drawn, or is destroyed."""
+        """Return the access key of a month and channel; None when it was never made, or was destroyed."""
         if (month, channel) in self._access or (self._path / "access" / f"{month}-{channel}").exists():
             return self.access_key(month, channel)
         return None
 
     def _secret(self, name: Path, size: int) -> bytes:
-        path, info = self._path / name, storage_info(self._genesis, str(name))
+        path = self._path / name
+        # The name is in the info: a file that somebody renames to another day or channel does not open.
+        info = storage_info(self._genesis, str(name))
         if not path.exists():
             newest = next(iter(self._receiving.values()))
             temporary = _temporary(path)
@@ -166,28 +174,33 @@ class KeyStore:
     # destroying
 
     def destroy_intake_key(self, day: int) -> None:
-        """Destroy an intake key: nothing sealed to it can be taken over any more."""
+        """Destroy an intake key: no batch sealed to it can be taken over any more."""
         self._intake.pop(day, None)
         _destroy(self._path / "intake" / f"{day}.pem")
 
     def destroy_storage_key(self, day: int) -> None:
-        """Destroy a storage key: whatever copy there is of a value under it is noise from now on."""
+        """Destroy a storage key: every copy of a value under it is useless from now on."""
         self._storage.pop(day, None)
         _destroy(self._path / "storage" / str(day))
 
     def destroy_access_key(self, month: str, channel: int) -> None:
-        """Destroy an access key: the bodies of the channel's access entries of that month are gone."""
+        """Destroy an access key: nobody can open the bodies of the channel's access entries of that month."""
         self._access.pop((month, channel), None)
         _destroy(self._path / "access" / f"{month}-{channel}")
 
 
 def _make_private(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_mode & 0o077:
-            raise KeyFileError(f"others can enter '{folder}'", hint=f"run: chmod 700 {folder}")
+        make_folder(folder)
+        mode = folder.stat().st_mode
+    except UsageError as error:
+        raise KeyFileError(
+            f"cannot use '{folder}' as a key store: {error.message}", hint=error.hint
+        ) from None
     except OSError as error:
         raise KeyFileError(f"cannot use '{folder}' as a key store: {error.strerror}") from None
+    if mode & 0o077:
+        raise KeyFileError(f"others can enter '{folder}'", hint=f"run: chmod 700 {folder}")
 
 
 def _temporary(path: Path) -> Path:
@@ -195,31 +208,28 @@ def _temporary(path: Path) -> Path:
 
 
 def _give_name(temporary: Path, path: Path) -> None:
-    """Give a durable file its name, unless another process was first; both then read what has it."""
+    """Give a durable file its own name, unless another process was first: then its file stays."""
     try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
+        try:
+            # A link and not a rename, which would replace the other process's key: the batches sealed to
+            # it would be lost.
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        # Behind both: the new name must be durable, and the temporary one, which is a second name of the
+        # same key and would survive its destruction, durably gone. Also where another process was first,
+        # which may not have come to this line yet.
+        sync_folder(path.parent)
     except OSError as error:
         raise KeyFileError(f"cannot write '{path}': {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
 
 
 def _destroy(path: Path) -> None:
-    # Overwriting gains nothing on journalling file systems and flash; what must never come back is
-    # sealed to a key that lies elsewhere, and the directory is in no back-up.
+    # The file is not overwritten: this gains nothing on journalling file systems and on flash. A key that
+    # must never come back is sealed to a key elsewhere, and this folder is in no back-up.
     try:
         path.unlink(missing_ok=True)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise KeyFileError(f"cannot destroy '{path}': {error.strerror}") from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
-"""The key access service inside this process, with the service's own profile and keys.
+"""The key access service inside this process, opened as a session with the service's own profile and keys.
 
-For exercises, and for deployments on one host: ``kas = "local:<path of the service's profile>"``. Several
-processes may run it side by side; they share its key store and its journal.
+This is for exercises and for deployments on one host: ``kas = "local:<path of the service's profile>"``.
+Several processes may run the service side by side; they share its key store and its journal.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from broker.access.client import KeyAccess
 from broker.clock import day_of, system_clock
 from broker.directory import complaint, confirm_channel_keys, sign_statement
 from broker.errors import UsageError
+from broker.files import make_folder
+from broker.services.kas.custody import INTAKE_DAYS_ACCEPTED
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
-from broker.services.kas.takeover import INTAKE_DAYS_ACCEPTED
 from broker.session.passphrase import Ask, passphrase_of
 from broker.session.profile import Profile, Role
 from broker.session.session import Session, open_session
@@ -38,7 +39,10 @@ __all__ = [
 
 @asynccontextmanager
 async def open_key_access(session: Session) -> AsyncIterator[KeyAccess]:
-    """The key access service that this participant's profile names."""
+    """Open the key access service that the profile of this session names.
+
+    Raises UsageError when the profile names none.
+    """
     profile = session.profile
     if profile.kas is None:
         raise UsageError(
@@ -50,7 +54,10 @@ async def open_key_access(session: Session) -> AsyncIterator[KeyAccess]:
 
 
 async def announce_here(session: Session) -> None:
-    """Have the service in this process announce what publishers need, and confirm what members published."""
+    """Open the service that the profile names, and let it announce intake keys and confirm channel keys.
+
+    A publisher needs both. Without a service in the profile, nothing happens.
+    """
     if session.profile.kas is None:
         return
     async with open_session(Profile.load(session.profile.kas), ask=session.ask) as service:
@@ -60,8 +67,8 @@ async def announce_here(session: Session) -> None:
 
 
 def open_journal(profile: Profile) -> Journal:
-    """The journal of the service of this profile, which remembers what must be in the access log."""
-    profile.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Open the journal of the service with this profile; its folder is made if it is missing."""
+    make_folder(profile.state)
     return Journal(profile.state / "journal.db")
 
 
@@ -69,9 +76,13 @@ def open_journal(profile: Profile) -> Journal:
 async def open_service(
     profile: Profile, *, ask: Ask | None = None
 ) -> AsyncIterator[tuple[Session, KeyAccessService]]:
-    """The running service of this profile; what keys were missing is announced and confirmed first."""
+    """Run the service with this profile while the block runs.
+
+    First it announces the intake keys and confirms the channel keys that are missing. Raises UsageError
+    when the profile is not that of a key access service.
+    """
     if profile.role is not Role.KAS:
-        raise UsageError(f"'{profile.path}' is no profile of a key access service but of a {profile.role}")
+        raise UsageError(f"'{profile.path}' is the profile of a {profile.role}, not of a key access service")
     async with open_session(profile, ask=ask) as session:
         await announce_intake(session)
         await confirm_epochs(session)
@@ -82,25 +93,31 @@ async def open_service(
 
 
 def service_keys(session: Session) -> KeyStore:
-    """The keys that the service keeps for itself, in its key store's folder ``service``."""
+    """Open the key store of the service, which is the folder ``service`` beside its other keys."""
     profile = session.profile
     passphrase = passphrase_of(profile, session.ask)
     return KeyStore(profile.keys / "service", profile.genesis, session.keyring.receiving, passphrase)
 
 
 async def announce_intake(session: Session) -> list[int]:
-    """Announce the intake keys that are missing for the next days; returns the days."""
-    keys, days = service_keys(session), list[int]()
+    """Announce the intake keys that are missing for the next days, and return these days."""
+    keys = service_keys(session)
+    days: list[int] = []
     while statements := keys.announce(session.directory, session.profile.name, system_clock()):
-        # One by one, each with a view that covers the one before: so their order is proved too.
-        await append(session, _signed(session, statements[:1]))
-        days += [one.day for one in statements[:1] if one.day is not None]
+        first = statements[0]
+        # Only the first: each statement must have seen the one before, so that their order is proved too.
+        await append(session, _signed(session, [first]))
+        days += [] if first.day is None else [first.day]
     return days
 
 
 def missing_intake(session: Session) -> list[int]:
-    """The days of which batches may still come under an intake key that is announced and not in our store."""
-    keys, today = service_keys(session), day_of(system_clock())
+    """Return the days whose intake key is announced and missing in the key store, or is another one there.
+
+    Batches under these keys may still come, and could not be taken over.
+    """
+    keys = service_keys(session)
+    today = day_of(system_clock())
     announced = {
         day: key_id
         for (service, day), key_id in session.directory.intake_days.items()
@@ -111,13 +128,17 @@ def missing_intake(session: Session) -> list[int]:
 
 
 async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
-    """Confirm each channel's newest keys, or complain where ours do not open; returns what was confirmed."""
+    """Confirm each channel's newest keys, and complain about keys that do not open for us.
+
+    Returns the name of the channel and the number of the epoch for each confirmation.
+    """
+    name = session.profile.name
     confirmed = []
-    for channel in sorted(session.directory.channels.values(), key=lambda one: one.number):
+    for channel in sorted(session.directory.channels.values(), key=lambda channel: channel.number):
         epoch = channel.epochs.get(channel.newest_published)
         if not channel.is_open or epoch is None or epoch.complained or epoch.confirmed_at is not None:
             continue
-        directory, name = session.directory, session.profile.name
+        directory = session.directory
         if session.keyring.epoch_key(directory, channel.name, epoch.number, "metadata") is None:
             detail = "the metadata seed does not give the public key"
             complains = complaint(
@@ -132,5 +153,6 @@ async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
 
 
 def _signed(session: Session, statements: Iterable[Statement]) -> list[Signed]:
-    signing, genesis = session.keyring.signing, session.directory.genesis
-    return [sign_statement(one, [signing], genesis) for one in statements]
+    signing = session.keyring.signing
+    genesis = session.directory.genesis
+    return [sign_statement(statement, [signing], genesis) for statement in statements]

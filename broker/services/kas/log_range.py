@@ -1,4 +1,7 @@
-"""A range of the access log as its answer carries it: each entry as evidence that stands by itself."""
+"""Ranges of the access log as an answer carries them: each entry as evidence that proves itself.
+
+``broker.access.log_evidence`` checks them at the other side.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ from contextlib import aclosing
 from broker.access.answers import Outcome, RecordRef
 from broker.access.log_evidence import MAX_ENTRIES_BYTES, entries_size
 from broker.access.record_states import ChannelRecords
+from broker.access.request_checks import CheckedRequest
 from broker.crypto.lock import body_key, context_of, release_share
 from broker.crypto.merkle import inclusion_path
 from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import EpochKey
 from broker.errors import FormatError, OpenError
-from broker.services.kas.channel_reader import ChannelState
-from broker.services.kas.channel_service import Means
+from broker.services.kas.channel_state import ChannelState
 from broker.services.kas.entries import access_release_secret, month_of
 from broker.services.kas.keystore import KeyStore
+from broker.services.kas.resources import Resources
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import ReaderState, VerifiedBatch
 from broker.wire.access import AccessRequest, LogEntry
@@ -28,7 +32,7 @@ __all__ = ["concerns", "requested_entries"]
 
 
 def concerns(name: str, terms: Terms, records: ChannelRecords) -> bool:
-    """Whether an entry concerns a member: its own requests and denials, and what it issued."""
+    """Whether an entry concerns a member: its own requests and denials, and access to records it issued."""
     match terms:
         case AccessTerms():
             try:
@@ -36,7 +40,7 @@ def concerns(name: str, terms: Terms, records: ChannelRecords) -> bool:
             except FormatError:
                 return False
             batches = [item.batch_id for item in request.items if isinstance(item, RecordItem)]
-            return request.issuer == name or any(_issued(name, one, records) for one in batches)
+            return request.issuer == name or any(_issued(name, batch, records) for batch in batches)
         case DenialTerms():
             return terms.agency == name
         case ErasureTerms():
@@ -51,12 +55,19 @@ def _issued(name: str, batch_id: bytes, records: ChannelRecords) -> bool:
 
 
 async def requested_entries(
-    means: Means, state: ChannelState, request: AccessRequest, outcomes: Mapping[RecordRef, Outcome]
+    resources: Resources,
+    state: ChannelState,
+    checked: CheckedRequest,
+    outcomes: Mapping[RecordRef, Outcome],
 ) -> tuple[LogEntry, ...]:
-    """The entries of the range that was asked for and released: all for auditors, else what concerns."""
+    """Return the entries of the range that a request names, if it was released.
+
+    Auditors get all of them, members the entries that concern them.
+    """
+    request = checked.request
     if not any(isinstance(item, LogItem) for item in request.items):
         return ()
-    is_auditor = request.issuer in means.directory.channels[request.channel].auditors
+    is_auditor = request.issuer in resources.directory.channels[request.channel].auditors
 
     def is_wanted(terms: Terms) -> bool:
         return is_auditor or concerns(request.issuer, terms, state.records)
@@ -65,22 +76,23 @@ async def requested_entries(
     for ref, outcome in outcomes.items():
         item = request.items[ref.item]
         if isinstance(item, LogItem) and outcome.released:
-            found += await _read_range(means, state, item, is_wanted)
+            found += await _read_range(resources, state, item, is_wanted)
     return found
 
 
 async def _read_range(
-    means: Means, state: ChannelState, item: LogItem, wanted: Callable[[Terms], bool]
+    resources: Resources, state: ChannelState, item: LogItem, is_wanted: Callable[[Terms], bool]
 ) -> tuple[LogEntry, ...]:
-    """The wanted entries of the range; those whose month is erased go without a key."""
-    participant = means.participant
+    """Return the wanted entries of a range. Those of a month whose key was destroyed have no body key."""
+    participant = resources.participant
     reader = participant.reader(
-        means.directory.channels[state.name],
+        resources.directory.channels[state.name],
         ACCESS_TOPIC,
         state=ReaderState(next_offset=item.start, mark=state.access_mark(item.start)),
     )
     found: list[LogEntry] = []
-    size, end = 0, state.access.settled_offset
+    size = 0
+    end = state.access.settled_offset
     # A batch that begins in the range is read to its end, even where the range stops within it.
     async with aclosing(participant.read(reader, end=end)) as events:
         async for event in events:
@@ -88,7 +100,7 @@ async def _read_range(
                 continue
             if event.offset >= item.end or size > MAX_ENTRIES_BYTES:
                 break
-            for entry in _entries(event, means.genesis, state.access_key, means.keystore, wanted):
+            for entry in _entries(event, resources.genesis, state.access_key, resources.keystore, is_wanted):
                 found.append(entry)
                 size += entries_size((entry,))
     return tuple(found)
@@ -99,22 +111,22 @@ def _entries(
     genesis: bytes,
     keys: Callable[[int], EpochKey | None],
     store: KeyStore,
-    wanted: Callable[[Terms], bool],
+    is_wanted: Callable[[Terms], bool],
 ) -> Iterator[LogEntry]:
     entries = batch.opened.entries
-    places = [i for i, term in enumerate(entries.term_of) if wanted(entries.terms[term])]
-    if not places:
+    indexes = [index for index, term in enumerate(entries.term_of) if is_wanted(entries.terms[term])]
+    if not indexes:
         return
     leaves = leaf_hashes(entries)
-    for i in places:
+    for index in indexes:
         yield LogEntry(
             offset=batch.offset,
-            index=i,
+            index=index,
             manifest=batch.opened.signed,
-            entry=entry_bytes(entries, i),
-            path=inclusion_path(leaves, i),
-            body=batch.bodies[i],
-            body_key=_body_key(batch, i, genesis, keys, store),
+            entry=entry_bytes(entries, index),
+            path=inclusion_path(leaves, index),
+            body=batch.bodies[index],
+            body_key=_body_key(batch, index, genesis, keys, store),
         )
 
 
@@ -125,7 +137,8 @@ def _body_key(
     keys: Callable[[int], EpochKey | None],
     store: KeyStore,
 ) -> bytes | None:
-    header, manifest = batch.header, batch.opened.manifest
+    header = batch.header
+    manifest = batch.opened.manifest
     place = (header.topic, header.partition, header.epoch, header.issuer, manifest.manifest_id)
     context = context_of(genesis, *place)
     month_key = store.kept_access_key(month_of(header.issued_at), header.partition)

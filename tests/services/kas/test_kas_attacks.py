@@ -13,7 +13,7 @@ from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import complaint, drafts
 from broker.errors import KasStopped, KasUnavailable, NotEntitled, OpenError
 from broker.log.protocol import Message, Partition, StoredMessage
-from broker.services.kas.held import open_held
+from broker.services.kas.custody import open_held
 from broker.services.kas.service import KeyAccessService
 from broker.wire.batch import Secrets
 from broker.wire.manifest import (
@@ -43,7 +43,7 @@ def only(answer: Answer) -> Outcome:
 
 async def write_entry(kas: KeyAccessService, world: World, terms: Terms) -> None:
     """Have the service write an entry of its own."""
-    channel = kas.followed(world.directory.channels["repatriation"])
+    channel = kas.channel_service(world.directory.channels["repatriation"])
     async with channel.turn:
         await channel.apply()
         written = await channel.write(world.directory, [(terms, None)], now=world.clock())

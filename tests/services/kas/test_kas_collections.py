@@ -12,9 +12,9 @@ from broker.access.answers import Outcome, open_collection_answer
 from broker.access.requests import make_query
 from broker.directory import drafts
 from broker.errors import KasUnavailable, OpenError, RequestRefused
+from broker.services.kas.custody import KeyMissing, take_over
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
-from broker.services.kas.takeover import KeyMissing, take_over
 from broker.wire.access import BatchRef
 from broker.wire.manifest import Collected, CollectionStatus, CollectionTerms, Reason, Verdict
 from broker.wire.statements import KeyUse

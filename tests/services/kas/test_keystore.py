@@ -12,7 +12,8 @@ import pytest
 from broker.crypto.lock import release_shares
 from broker.crypto.seal import ReceivingKey
 from broker.errors import KeyFileError, OpenError
-from broker.services.kas.held import open_held, seal_held, without_erased
+from broker.services.kas.custody import open_held, seal_held, without_erased
+from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.wire.access import HeldRelease, ReleaseShare
 from support.coalition import KAS, Coalition, receiving_key, signing_key
@@ -132,6 +133,49 @@ def test_the_first_intake_key_of_a_day_is_kept(tmp_path: Path) -> None:
     one = store(tmp_path)
     first = one.add_intake_key(1, ReceivingKey.generate())
     assert one.add_intake_key(1, ReceivingKey.generate()).key_id == first.key_id
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The folders that are synced from now on, in order."""
+    folders: list[Path] = []
+    real = os.fsync
+
+    def sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.is_dir():
+            folders.append(path)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    return folders
+
+
+def test_new_folders_and_keys_survive_a_power_cut(tmp_path: Path, synced: list[Path]) -> None:
+    """The name of each new folder and each new key is durable, and so is the removal of a key."""
+    keys = store(tmp_path)
+    assert set(synced) == {tmp_path, tmp_path / "keys"}
+    synced.clear()
+    keys.storage_key(1)
+    assert synced[-1] == tmp_path / "keys" / "storage"
+    keys.add_intake_key(1, ReceivingKey.generate())
+    assert synced[-1] == tmp_path / "keys" / "intake"
+    synced.clear()
+    keys.destroy_storage_key(1)
+    assert synced == [tmp_path / "keys" / "storage"]
+
+
+def test_a_new_journal_survives_a_power_cut(tmp_path: Path, synced: list[Path]) -> None:
+    """The name of a new journal is durable before anything is written to it."""
+    with Journal(tmp_path / "journal.db"):
+        assert synced == [tmp_path]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file in the folder's place is a KeyFileError that names the key store."""
+    (tmp_path / "keys").write_text("a file")
+    with pytest.raises(KeyFileError, match=r"cannot use '.*keys' as a key store"):
+        store(tmp_path)
 
 
 # what is held in ftf.keys

@@ -1,8 +1,9 @@
-"""A channel as the key access service follows it: every record topic, and its access log.
+"""The state of one channel, as the key access service reads it from every record topic and the access log.
 
-``apply_to(ends)`` reads on to given ends, the directory first, then what the access log lists, then
-the records; batches that are not yet listed wait in ``pending``. A ``ChannelState`` is in the hands
-of one task at a time.
+``apply_to(ends)`` reads on to given ends: the directory first, since it says whose signatures count; then
+the access log, since it says which batches are listed already; then the record topics. A batch that no
+access entry lists yet waits in ``pending``. A ``ChannelState`` belongs to one task at a time: the task that
+holds the ``turn`` of its channel.
 """
 
 from __future__ import annotations
@@ -37,24 +38,25 @@ from broker.wire.manifest import (
 __all__ = ["MAX_PENDING", "ChannelState", "WentBack", "channel_partitions"]
 
 MAX_PENDING = 256
-"""Batches that wait to be listed; a COLLECTION entry lists so many."""
+"""The most batches that wait to be listed, which is the most that one COLLECTION entry lists."""
 
 _MAX_LOGGED = 100
+"""The most violations of a channel that get a log line; a flood of garbage must not flood our log."""
 _log = get_logger("broker.access")
 
 
 class WentBack(KasUnavailable):
-    """A log ends before what was read of it: somebody cut it, or shows an old state."""
+    """A log ends before messages that were read from it: somebody cut it, or shows an old state of it."""
 
 
 def channel_partitions(number: int) -> tuple[Partition, ...]:
-    """The partitions that a decision on this channel depends on, the directory first."""
+    """Return the partitions that a decision about this channel depends on, the directory first."""
     records = (Partition(topic, number) for topic in default_store().topics)
     return (DIRECTORY, Partition(ACCESS_TOPIC, number), *records)
 
 
 class ChannelState:
-    """What the logs say of one channel, as far as they were applied."""
+    """What the logs say of one channel, as far as they were read. ``on_entry`` is called for each entry."""
 
     def __init__(
         self,
@@ -67,14 +69,18 @@ class ChannelState:
         self.number = channel.number
         self.records = ChannelRecords()
         self.pending: dict[bytes, VerifiedBatch] = {}
-        """Batches that no access entry lists yet, in the order in which they were read."""
+        """Batches that no access entry lists yet, by id, in the order in which they were read. Whoever takes
+        batches over removes those that it cannot list."""
         self.violations: Counter[str] = Counter()
+        """How many violations of each kind were read."""
         self._seen: dict[str, tuple[int, int]] = {}
+        """By record topic: the largest end that an access entry recorded, and the entry's offset."""
         self._marks: list[tuple[int, int]] = []
+        """(offset, mark) wherever the access log's largest directory size grew, by offset."""
         self._participant = participant
         self._on_entry = on_entry
         self.access_key = participant.epoch_keys(channel, ACCESS_TOPIC)
-        """Gives our access key of an epoch."""
+        """A function from an epoch to our access key for it."""
         self.access = participant.reader(channel, ACCESS_TOPIC, keep_bodies=False)
         self.topics = {
             topic: participant.reader(channel, topic, keep_bodies=False) for topic in default_store().topics
@@ -83,9 +89,10 @@ class ChannelState:
     # applying
 
     def check_ends(self, ends: Mapping[Partition, int], directory_size: int) -> None:
-        """Raise WentBack where a log ends before what was read of it.
+        """Raise WentBack when a log ends before messages that were read from it.
 
-        ``directory_size`` is what was read before the ends were taken: other channels read on meanwhile.
+        ``directory_size`` is the size that was read before the ends were taken. The size of now must not be
+        compared: another channel's task may have read the directory on since, which is no cut.
         """
         readers = (self.access, *self.topics.values())
         read = {Partition(reader.topic, self.number): reader.next_offset for reader in readers}
@@ -96,7 +103,12 @@ class ChannelState:
                 raise WentBack(f"{where} ends at {ends[partition]}, and {applied} messages were read before")
 
     def lacks(self, ends: Mapping[Partition, int]) -> str | None:
-        """Which log ends below what an entry of the access log saw of it: kept over every restart."""
+        """Return a text that says which log ends below what an access entry saw of it, or None.
+
+        Access entries record the ends that the service saw, so a log that was cut while the service was
+        down is noticed too. The journal compares this text with the alarms that an operator acknowledged:
+        if its wording changes, acknowledged alarms are raised again.
+        """
         for topic, (seen, at) in sorted(self._seen.items()):
             partition = Partition(topic, self.number)
             if ends.get(partition, seen) < seen:
@@ -106,10 +118,11 @@ class ChannelState:
     async def apply_to(
         self, ends: Mapping[Partition, int], when_full: Callable[[], Awaitable[None]] | None = None
     ) -> None:
-        """Read on to these ends; an unfinished batch at an end is not waited for.
+        """Read on to these ends. A batch that is unfinished at an end is not waited for.
 
-        ``when_full`` is awaited whenever MAX_PENDING batches wait to be listed. KasUnavailable where
-        the log gives less than it says it has.
+        ``when_full`` is awaited whenever MAX_PENDING batches wait to be listed. Raises KasUnavailable when
+        the log gives fewer messages than its ends announce: an operator who holds messages back cannot
+        have a decision made without them.
         """
         await self._participant.follower.refresh(ends[DIRECTORY])
         if self._participant.follower.history.size < ends[DIRECTORY]:
@@ -123,7 +136,7 @@ class ChannelState:
                         await when_full()
 
     async def apply_access(self, end: int, *, awaited: bytes | None = None) -> int | None:
-        """Read the access log on to this end; where the entry with the awaited batch id stood."""
+        """Read the access log on to this end; return the offset of the batch with the awaited id, or None."""
         found = None
         async for batch in self._read(self.access, end):
             if batch.batch_id == awaited:
@@ -144,15 +157,18 @@ class ChannelState:
                         self._seen[seen.topic] = (seen.end, offset)
             case CollectionTerms():
                 self.records.list(terms.batches)
-                for one in terms.batches:
-                    self.pending.pop(one.batch_id, None)
+                for collected in terms.batches:
+                    self.pending.pop(collected.batch_id, None)
             case ErasureTerms():
                 self.records.shred(terms)
             case LateTerms():
                 self._take_late(terms, offset)
 
     def _take_late(self, late: LateTerms, offset: int) -> None:
-        """Take what was cut off and put back as if it stood; a LATE entry within counts for nothing."""
+        """Apply the entries that were cut off and put back, as if they had never been cut.
+
+        A LATE entry within a LATE entry is passed over, so that the depth of nesting is one.
+        """
         for lost in lost_manifests(
             late.messages,
             history=self._participant.follower.history,
@@ -165,7 +181,10 @@ class ChannelState:
                         self._take_entry(terms, offset)
 
     def access_mark(self, offset: int) -> int:
-        """The largest directory size in the access log before this offset: it judges what follows."""
+        """Return the largest directory size in the access log before this offset.
+
+        A reader that starts there judges by it, as if it had read the log from the beginning.
+        """
         place = bisect_left(self._marks, (offset, 0))
         return self._marks[place - 1][1] if place else 0
 
@@ -184,7 +203,7 @@ class ChannelState:
             raise KasUnavailable(f"the log withholds messages of {reader.topic}/{self.number}")
 
     def positions(self, directory: Directory) -> Positions:
-        """How far everything was applied, as an access entry records it: never within a batch."""
+        """Return how far everything was read, as an access entry records it: never within a batch."""
         topics = sorted(self.topics.items())
         return Positions(
             directory_size=directory.size,

@@ -1,0 +1,237 @@
+"""Custody of release secrets: taking a batch over, and what the service holds of it in ``ftf.keys``.
+
+Taking over. A batch that every reader accepts is judged once more, by the service's own directory, and its
+release secret is opened. It may still be REFUSED: nothing of it is released then, and its orders do not
+count. So a thief with a stolen key that was revoked cannot date a batch back to when the key was valid, and
+an issuer whose release secret does not give the shares that it signed for is named.
+
+Holding. The topic ``ftf.keys`` has one value for each batch:
+
+    key     batch_id
+    value   id of storage key (32) | nonce (12) | AES-256-GCM(storage key, Avro(HeldRelease), aad = batch_id)
+
+The topic is compacted, and the log's operator can put an old value back. So a value never gives more than
+what the logs say may still be released: the shares of erased records are removed before it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from broker.clock import DAY_US
+from broker.crypto.lock import context_of, release_shares, wrong_release_shares
+from broker.crypto.seal import open_sealed, release_info
+from broker.directory import Directory
+from broker.errors import FormatError, NotEntitled, OpenError
+from broker.log.protocol import Log, Message, Partition
+from broker.participant.settle import append_settled
+from broker.services.kas.keystore import KeyStore, StorageKey
+from broker.verify.entitlement import judge_issuer
+from broker.verify.partition import VerifiedBatch
+from broker.wire.access import HeldRelease, ReleaseShare
+from broker.wire.encoding import decode, encode
+from broker.wire.manifest import Collected, CollectionStatus
+
+__all__ = [
+    "INTAKE_DAYS_ACCEPTED",
+    "KEYS",
+    "Custody",
+    "KeyMissing",
+    "TakenOver",
+    "open_held",
+    "seal_held",
+    "take_over",
+    "without_erased",
+]
+
+INTAKE_DAYS_ACCEPTED = 2
+"""Days after its own day for which batches under an intake key are taken over."""
+
+KEYS = Partition("keys", 0)
+
+_MAX_DETAIL = 200
+_BATCH_ID_BYTES = 32
+_ID_BYTES = 32
+_NONCE_BYTES = 12
+_TAG_BYTES = 16
+_MAX_VALUE_BYTES = 32_768
+
+
+class KeyMissing(Exception):
+    """The key store lacks an intake key that we announced: the operator's fault, not the issuer's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TakenOver:
+    """What a COLLECTION entry will say about a batch, and its release secret if it is COLLECTED."""
+
+    listed: Collected
+    secret: bytes | None
+
+
+def take_over(batch: VerifiedBatch, directory: Directory, store: KeyStore) -> TakenOver:
+    """Take a batch over: COLLECTED with its release secret, or REFUSED with the reason.
+
+    (1) Its issuer is entitled now too, (2) its intake key is ours, and in time, (3) the release secret
+    opens, (4) and gives the release check of every record. Raises KeyMissing when we announced the intake
+    key of (2) and do not have it.
+    """
+    try:
+        # (1) The signature was verified with this very key; only whether the key still counts is new.
+        judge_issuer(directory, batch.opened)
+        secret = _open_secret(batch, directory, store)
+    except (NotEntitled, OpenError) as error:
+        return TakenOver(listed=_listing(batch, CollectionStatus.REFUSED, error.message), secret=None)
+    return TakenOver(listed=_listing(batch, CollectionStatus.COLLECTED, ""), secret=secret)
+
+
+def _listing(batch: VerifiedBatch, status: CollectionStatus, detail: str) -> Collected:
+    return Collected(
+        topic=batch.topic,
+        offset=batch.offset,
+        batch_id=batch.batch_id,
+        count=batch.opened.manifest.count,
+        status=status,
+        detail=detail[:_MAX_DETAIL],
+    )
+
+
+def _open_secret(batch: VerifiedBatch, directory: Directory, store: KeyStore) -> bytes:
+    manifest = batch.opened.manifest
+    header = manifest.header
+    issuer = header.issuer
+    intake = directory.intake_keys.get(manifest.intake_key_id)
+    if intake is None or intake.service != directory.kas_name:
+        raise NotEntitled("the intake key is not the key access service's")  # (2)
+    # The log's append time counts, not the issuer's own: an issuer could claim any day.
+    if batch.appended_at >= (intake.day + 1 + INTAKE_DAYS_ACCEPTED) * DAY_US:
+        raise NotEntitled(f"the intake key of day {intake.day} is out of date")
+    key = store.intake_key(intake.day)
+    if key is None or key.key_id != intake.key_id:
+        raise KeyMissing(f"the intake key of day {intake.day} is not in the key store")
+    context = context_of(
+        directory.genesis, header.topic, header.partition, header.epoch, issuer, manifest.manifest_id
+    )
+    try:
+        # (3) The context is in the seal: a release seal copied from another batch does not open here.
+        secret = open_sealed(key, manifest.release_seal, release_info(context, key.key_id))
+        shares = release_shares(context, secret, range(manifest.count))
+    except OpenError as error:
+        raise OpenError(f"'{issuer}': release secret: {error.message}") from None
+    checks = batch.opened.entries.release_checks
+    if wrong := wrong_release_shares(context, range(manifest.count), shares, checks):  # (4)
+        raise OpenError(f"'{issuer}': release secret does not give the release check of record {min(wrong)}")
+    return secret
+
+
+def seal_held(key: StorageKey, batch_id: bytes, held: HeldRelease) -> bytes:
+    """Return the value of ``ftf.keys`` for what is held of a batch."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return key.id + nonce + AESGCM(key.key).encrypt(nonce, encode(held), batch_id)
+
+
+def open_held(store: KeyStore, batch_id: bytes, value: bytes) -> HeldRelease:
+    """Open a value of ``ftf.keys``.
+
+    Raises OpenError when its storage key is gone, when the value belongs to another batch, or when it was
+    altered.
+    """
+    if not _ID_BYTES + _NONCE_BYTES + _TAG_BYTES < len(value) <= _MAX_VALUE_BYTES:
+        raise OpenError(f"value of {len(value)} bytes is no held release")
+    key = store.storage_key_by_id(value[:_ID_BYTES])
+    if key is None:
+        raise OpenError("the storage key of the value is gone")
+    nonce = value[_ID_BYTES : _ID_BYTES + _NONCE_BYTES]
+    try:
+        plain = AESGCM(key.key).decrypt(nonce, value[_ID_BYTES + _NONCE_BYTES :], batch_id)
+        return decode(HeldRelease, plain)
+    except InvalidTag:
+        raise OpenError("the value does not open for this batch") from None
+    except FormatError as error:
+        raise OpenError(f"the value is malformed: {error.message}") from None
+
+
+def without_erased(
+    held: HeldRelease, context: bytes, count: int, erased: Collection[int]
+) -> dict[int, bytes]:
+    """Return the shares that may still be used, by index, for a batch of ``count`` records."""
+    if held.release_secret is not None:
+        indexes: Sequence[int] = [index for index in range(count) if index not in erased]
+        return dict(zip(indexes, release_shares(context, held.release_secret, indexes), strict=True))
+    return {kept.index: kept.share for kept in held.shares if kept.index not in erased and kept.index < count}
+
+
+class Custody:
+    """What the service holds of each batch: ``ftf.keys`` as far as it was read, its values still sealed.
+
+    All channels share it. ``refresh`` serialises its own reading, so any task may call it at any time.
+    """
+
+    def __init__(self, log: Log, store: KeyStore) -> None:
+        self._log = log
+        self._store = store
+        self._values: dict[bytes, bytes] = {}
+        """The newest value of each batch, by batch id. ``refresh`` and ``_put`` write it."""
+        self._next_offset = 0
+        self._reading = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Read on to the end of ``ftf.keys``."""
+        async with self._reading:
+            async for message in self._log.read(KEYS, self._next_offset):
+                self._next_offset = message.offset + 1
+                if message.key is None or len(message.key) != _BATCH_ID_BYTES:
+                    continue
+                # A null deletes, as the compaction does; an oversized value is none of ours.
+                if message.value is None or len(message.value) > _MAX_VALUE_BYTES:
+                    self._values.pop(message.key, None)
+                else:
+                    self._values[message.key] = message.value
+
+    async def keep(self, secrets_of: Iterable[tuple[bytes, bytes]], day: int) -> None:
+        """Keep the release secrets of batches, as (batch_id, secret); they are durable on return.
+
+        ``day`` chooses the storage key.
+        """
+        key = self._store.storage_key(day)
+        await self._put(
+            [
+                (batch_id, seal_held(key, batch_id, HeldRelease(release_secret=secret, shares=())))
+                for batch_id, secret in secrets_of
+            ]
+        )
+
+    async def shares(
+        self, batch_id: bytes, context: bytes, count: int, erased: int, day: int
+    ) -> dict[int, bytes]:
+        """Return the shares of a batch that may still be used, by index.
+
+        Bit i of ``erased`` is set where record i was shredded. Raises OpenError when nothing is held, or
+        when it does not open.
+        """
+        value = self._values.get(batch_id)
+        if value is None:
+            raise OpenError("nothing is held of the batch")
+        held = open_held(self._store, batch_id, value)
+        gone = {index for index in range(count) if erased >> index & 1}
+        left = without_erased(held, context, count, gone)
+        # A value that holds more than that is an old one, which somebody put back: write it without again.
+        if gone and (held.release_secret is not None or any(kept.index in gone for kept in held.shares)):
+            rest = HeldRelease(
+                release_secret=None,
+                shares=tuple(ReleaseShare(index=index, share=share) for index, share in left.items()),
+            )
+            await self._put([(batch_id, seal_held(self._store.storage_key(day), batch_id, rest))])
+        return left
+
+    async def _put(self, values: Sequence[tuple[bytes, bytes]]) -> None:
+        if values:
+            messages = [Message(batch_id, value) for batch_id, value in values]
+            await append_settled(self._log, KEYS, messages, attempts=2)
+            self._values.update(values)
