@@ -1,4 +1,4 @@
-"""Who may do what on the brokers, as Kafka's ACLs and quotas: values, and the commands that set them.
+"""Roles on the brokers, as Kafka's ACLs and quotas, and the commands that set them.
 
 ==========  ==================================  ==============================================
 role        writes                              reads
@@ -11,9 +11,11 @@ notary      checkpoints                         record topics, directory, checkp
 ==========  ==================================  ==============================================
 
 The authority also sees how many partitions the other topics have, before it opens a channel.
-Nobody deletes, alters or has a transactional id: that is denied to everyone, so that no permission
-given later undoes it. Topics are created and grown by whoever operates the brokers (``super.users``,
-whom no ACL binds). A role that reads a topic reads all its channels: cryptography keeps those apart.
+
+No principal may delete or alter a topic, or use a transactional id. These are denied to everyone, because in
+Kafka a denial outweighs every permission, also one that is given later by mistake. Only the operator of the
+brokers (``super.users``, to whom no ACL applies) creates and grows topics. A role that reads a topic reads
+all of its channels: ACLs know no partitions, and cryptography keeps the channels apart.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ _PRINCIPAL = re.compile(r"User:[^\x00-\x1f\x7f]{1,400}")
 
 
 class Role(Enum):
-    """What a principal is in the coalition."""
+    """The part that a principal plays in the coalition."""
 
     AUTHORITY = "authority"
     AGENCY = "agency"
@@ -47,7 +49,7 @@ class Role(Enum):
 
 
 class Resource(IntEnum):
-    """Kafka's kinds of resources, by their code."""
+    """Kafka's kinds of resources, by their numbers in the protocol."""
 
     TOPIC = 2
     GROUP = 3
@@ -56,7 +58,7 @@ class Resource(IntEnum):
 
 
 class Operation(IntEnum):
-    """Kafka's operations, by their code."""
+    """Kafka's operations, by their numbers in the protocol."""
 
     ALL = 2
     READ = 3
@@ -87,7 +89,10 @@ class Pattern(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Acl:
-    """One ACL; ``operation`` and ``resource`` are numbers where Kafka has more than we know."""
+    """An ACL of Kafka.
+
+    ``operation`` and ``resource`` are plain numbers, since a cluster may hold kinds that are not listed here.
+    """
 
     principal: str
     permission: int
@@ -100,17 +105,23 @@ class Acl:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Quota:
-    """How many bytes a principal may append to one broker in a second."""
+    """The bytes that a principal may append to each broker in a second."""
 
     principal: str
     bytes_a_second: float
 
 
-_DIRECTORY, _CHECKPOINTS, _ACCESS, _KEYS = "directory", "checkpoints", "access", "keys"
+_DIRECTORY = "directory"
+_CHECKPOINTS = "checkpoints"
+_ACCESS = "access"
+_KEYS = "keys"
 
 
 def check_principal(principal: str) -> None:
-    """Raise a UsageError unless this can be a principal: with mTLS, ``User:`` and the certificate's name."""
+    """Raise a UsageError unless this can be a principal: ``User:`` and the name in a client certificate.
+
+    ``User:*`` is refused: it would give a role to everyone.
+    """
     if _PRINCIPAL.fullmatch(principal) is None or principal == EVERYONE:
         raise UsageError(
             f"invalid principal {principal!r}",
@@ -119,7 +130,7 @@ def check_principal(principal: str) -> None:
 
 
 def allowances(role: Role, principal: str, *, prefix: str, record_topics: Sequence[str]) -> list[Acl]:
-    """Give the ACLs that let a principal play a role."""
+    """Return the ACLs that let a principal play a role."""
     check_principal(principal)
     check_prefix(prefix)
     for topic in record_topics:
@@ -132,9 +143,10 @@ def allowances(role: Role, principal: str, *, prefix: str, record_topics: Sequen
         Role.KAS: ([*record_topics, *public, _ACCESS, _KEYS], [_ACCESS, _KEYS, _DIRECTORY]),
         Role.NOTARY: ([*record_topics, *public, _ACCESS], [_CHECKPOINTS]),
     }[role]
-    # The authority sees that a channel has its partitions before it opens it, and not what is in them.
+    # Before the authority opens a channel it sees that the channel has its partitions. It does not read them.
     sees = [*record_topics, _ACCESS, _KEYS] if role is Role.AUTHORITY else []
-    # DESCRIBE_CONFIGS: to see that a topic is compacted, or is not, before relying on it.
+    # With DESCRIBE_CONFIGS a member sees whether a topic is compacted. If the operator set a record topic to
+    # be compacted, any member that repeats a key would delete another's record.
     allowed = [
         *((topic, Operation.READ) for topic in reads),
         *((topic, Operation.DESCRIBE) for topic in sees),
@@ -155,7 +167,7 @@ def allowances(role: Role, principal: str, *, prefix: str, record_topics: Sequen
 
 
 def denials(*, prefix: str) -> list[Acl]:
-    """Give the ACLs that forbid everyone what the log must never see."""
+    """Return the ACLs that forbid everyone to delete or alter topics, and to use transactions."""
     check_prefix(prefix)
     never = [
         (Resource.TOPIC, Pattern.PREFIXED, f"{prefix}.", Operation.DELETE),
@@ -177,20 +189,21 @@ def denials(*, prefix: str) -> list[Acl]:
 
 
 def commands(acls: Iterable[Acl], quotas: Iterable[Quota], *, connect: Sequence[str]) -> list[str]:
-    """Write the ``kafka-acls`` and ``kafka-configs`` commands that set these, as lines for a shell.
+    """Return the ``kafka-acls`` and ``kafka-configs`` commands that set these, as lines for a shell.
 
-    ``connect`` says how: ``--bootstrap-server host:port --command-config admin.properties``.
+    ``connect`` holds the options by which they reach the cluster:
+    ``--bootstrap-server host:port --command-config admin.properties``.
     """
     lines = []
     for (permission, resource, pattern, operations), names_of in _grouped(acls).items():
-        who = "--allow-principal" if permission == Permission.ALLOW else "--deny-principal"
-        what = "--topic" if resource == Resource.TOPIC else "--transactional-id"
+        principal_option = "--allow-principal" if permission == Permission.ALLOW else "--deny-principal"
+        resource_option = "--topic" if resource == Resource.TOPIC else "--transactional-id"
         for names, principals in _turned(names_of).items():
             words = ["kafka-acls", *connect, "--add"]
-            words += [word for principal in principals for word in (who, principal)]
+            words += [word for principal in principals for word in (principal_option, principal)]
             for operation in operations:
                 words += ["--operation", Operation(operation).name.title().replace("_", "")]
-            words += [word for name in names for word in (what, name)]
+            words += [word for name in names for word in (resource_option, name)]
             words += ["--resource-pattern-type", Pattern(pattern).name.lower()]
             lines.append(shlex.join(words))
     for quota in quotas:
@@ -205,7 +218,7 @@ _Kind = tuple[int, int, int, tuple[int, ...]]
 
 
 def _grouped(acls: Iterable[Acl]) -> dict[_Kind, dict[str, list[str]]]:
-    """Put ACLs together that one command can set: by permission, resource, pattern and operations."""
+    """Group the ACLs that a single command can set, by permission, resource, pattern and operations."""
     operations: dict[tuple[str, int, int, int, str], set[int]] = {}
     for acl in acls:
         place = (acl.principal, acl.permission, acl.resource, acl.pattern, acl.name)
@@ -218,7 +231,7 @@ def _grouped(acls: Iterable[Acl]) -> dict[_Kind, dict[str, list[str]]]:
 
 
 def _turned(names_of: dict[str, list[str]]) -> dict[tuple[str, ...], list[str]]:
-    """Turn principals and their names around: who has the same names shares a command."""
+    """Turn a map of principals to names around, so that principals with the same names share a command."""
     turned: dict[tuple[str, ...], list[str]] = {}
     for principal, names in names_of.items():
         turned.setdefault(tuple(names), []).append(principal)

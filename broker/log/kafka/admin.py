@@ -1,4 +1,4 @@
-"""Questions about a cluster's settings, and the few changes that are made to it, as typed requests."""
+"""Requests about a cluster's settings, topics, ACLs and quotas, with types."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ __all__ = [
     "topic_settings_of",
 ]  # fmt: skip
 
-_TOPIC, _BROKER = 2, 4
+# Numbers of the protocol: kinds of resources (DescribeConfigs), "any" in a filter (DescribeAcls), and "any
+# name" in a filter of quotas (DescribeClientQuotas, KIP-546).
+_TOPIC = 2
+_BROKER = 4
 _ANY = 1
 _MATCH_ANY = 2
 
+# The part of our time-out that the broker may use for a change, so that it answers before we give up.
+_BROKER_WAIT_MS_PER_S = 800
+
 
 class Outcome(NamedTuple):
-    """How a change went: the code is 0 when it was made."""
+    """The outcome of a change: an error code, which is 0 when it was made, and the broker's words."""
 
     code: int
     words: str
 
 
 class Settings(NamedTuple):
-    """The settings of a topic or a broker, or the code that says why they are not told."""
+    """The settings of a topic or a broker, or the error code that says why the broker gives none."""
 
     code: int
     values: Mapping[str, str]
@@ -49,17 +55,18 @@ async def create_topic(
     settings: Mapping[str, str],
     timeout_s: float,
 ) -> Outcome:
-    """Create a topic."""
+    """Create a topic; the broker answers before its partitions can be used."""
     wanted: list[tuple[object, ...]] = [(topic, partitions, replication, [], list(settings.items()))]
-    request = CreateTopicsRequest(wanted, int(timeout_s * 800), False)
+    request = CreateTopicsRequest(wanted, int(timeout_s * _BROKER_WAIT_MS_PER_S), False)
     answer = await connection.call(request, timeout_s)
     [(_, code, words)] = answer.topic_errors
     return Outcome(code, words or "")
 
 
 async def grow_topic(connection: Connection, topic: str, partitions: int, timeout_s: float) -> Outcome:
-    """Give a topic more partitions: so many in all."""
-    request = CreatePartitionsRequest([(topic, (partitions, None))], int(timeout_s * 800), False)
+    """Grow a topic to this number of partitions in all."""
+    wait_ms = int(timeout_s * _BROKER_WAIT_MS_PER_S)
+    request = CreatePartitionsRequest([(topic, (partitions, None))], wait_ms, False)
     answer = await connection.call(request, timeout_s)
     [(_, code, words)] = answer.topic_errors
     return Outcome(code, words or "")
@@ -90,7 +97,7 @@ async def _settings(
 
 
 async def acls(connection: Connection, timeout_s: float) -> tuple[int, tuple[Acl, ...]]:
-    """Ask for all ACLs."""
+    """Ask for all ACLs; return the error code and the ACLs."""
     answer = await connection.call(DescribeAclsRequest(_ANY, None, _ANY, None, None, _ANY, _ANY), timeout_s)
     found = [
         Acl(
@@ -109,7 +116,7 @@ async def acls(connection: Connection, timeout_s: float) -> tuple[int, tuple[Acl
 
 
 async def create_acl(connection: Connection, acl: Acl, timeout_s: float) -> Outcome:
-    """Set an ACL; setting it again changes nothing."""
+    """Set an ACL. Setting one that exists changes nothing."""
     request = CreateAclsRequest(
         acl.resource, acl.name, acl.pattern, acl.principal, acl.host, acl.operation, acl.permission
     )
@@ -119,7 +126,10 @@ async def create_acl(connection: Connection, acl: Acl, timeout_s: float) -> Outc
 
 
 async def quotas(connection: Connection, timeout_s: float) -> tuple[int, tuple[Quota, ...]]:
-    """Ask for the produce quotas of users; the one that holds for all others is :data:`EVERYONE`'s."""
+    """Ask for the produce quotas of users; return the error code and the quotas.
+
+    The default, for every user without a quota of its own, comes as the quota of :data:`EVERYONE`.
+    """
     answer = await connection.call(DescribeClientQuotasRequest([("user", _MATCH_ANY, None)], True), timeout_s)
     found = [
         Quota(

@@ -1,19 +1,27 @@
-"""Appending: each batch lands once, whatever happens to its acknowledgement.
+"""Appends to a partition: each batch lands once, whatever happens to its acknowledgement.
 
 Rules
 -----
-* One append at a time on a partition. Each carries what the broker knows it again by: producer, epoch,
-  sequence. A number is used up only when its batch stands; a broker that refuses a batch uses none.
-* While an answer is missing, the same bytes with the same number go out again: a broker that has them
-  already says where they stand (KIP-98), so trying again cannot double them.
-* When the time is over and any attempt may have arrived, the outcome is unknown and the batch stays in
-  doubt. If the next append on the partition is of the same messages, it is the same batch: same number,
-  so that it stands once. If it is of others, it begins a new epoch, which closes the door: from the
-  moment that it stands no broker takes the old batch any more (KIP-360).
-* A broker that has lost count (45, 47, 59) gets a new epoch too, but never for a batch in doubt.
-* A broker whose quota is used up says for how long, and is left alone until then: it would not read on.
+* There is one append at a time on a partition. Each batch carries the numbers by which the broker recognizes
+  it when it comes again: producer, epoch, sequence (KIP-98). A sequence number is used up only when its batch
+  stands; a batch that the broker refuses uses none.
+* While an answer is missing, the same bytes go out again with the same numbers. A broker that has stored them
+  already answers where they stand, so that a repetition never doubles them.
+* When the time is over and any attempt may have arrived, the outcome is unknown and the batch stays in doubt.
+  If the next append on the partition has the same messages, it is the same batch, with the same numbers, and
+  stands once. If it has others, it begins a new epoch. From the moment that this append stands, no broker
+  takes the old batch any more (KIP-360), even if it was held up in the network until then.
+* A broker that has lost count of the numbers (``Code.LOST_COUNT``) gets a new epoch too, but never for a
+  batch in doubt: under a new epoch the broker would not recognize it, and it could stand twice.
+* When our produce quota is used up, the broker says for how long it will not read from us (KIP-219). Until
+  then it is left alone, since a request would only wait in its socket and run into the time-out.
 
-docs/adr/0002-kafka-client.md says why aiokafka's producer does not do.
+Who owns which field
+--------------------
+A lane belongs to the append that holds its ``busy``. ``_producer`` is written under ``_identifying``. The
+event loop alone touches ``_lanes`` and ``_leave_alone``.
+
+docs/adr/0002-kafka-client.md says why aiokafka's own producer does not suffice.
 """
 
 from __future__ import annotations
@@ -21,9 +29,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from broker.errors import LogUnavailable, LogUnreachable, OutcomeUnknown
-from broker.log.kafka.brokers import Brokers, Use
+from broker.log.kafka.brokers import Brokers
+from broker.log.kafka.connections import Use
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.error_codes import Code, refusal
 from broker.log.kafka.record_batch import Identity, encode_batch
@@ -33,15 +43,15 @@ from broker.logger import get_logger
 
 __all__ = ["Appends"]
 
-_LAST_EPOCH = 2**15 - 1
-_SEQUENCES = 2**31
+_LAST_EPOCH = 2**15 - 1  # epochs are signed 16-bit integers
+_SEQUENCES = 2**31  # behind the largest sequence number brokers expect 0 (KIP-98)
 
 _log = get_logger("broker.log")
 
 
 @dataclass(slots=True)
 class _Doubt:
-    """A batch of which nobody knows whether it stands."""
+    """A batch whose outcome is unknown: its messages, and the bytes that were sent."""
 
     messages: tuple[Message, ...]
     batch: bytes
@@ -49,7 +59,7 @@ class _Doubt:
 
 @dataclass(slots=True)
 class _Lane:
-    """What this producer has done on one partition; ``busy`` guards the rest."""
+    """The state of this producer on one partition; the holder of ``busy`` owns the other fields."""
 
     producer: int = -1
     epoch: int = 0
@@ -57,24 +67,71 @@ class _Lane:
     doubt: _Doubt | None = None
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def identity(self) -> Identity:
+        """The numbers of the next batch."""
+        return Identity(self.producer, self.epoch, self.sequence)
+
+
+@dataclass(slots=True)
+class _Sending:
+    """An append under way; ``in_doubt`` says that one of its attempts may have arrived."""
+
+    topic: str
+    number: int
+    batch: bytes
+    in_doubt: bool
+    reason: str = "no attempt was made"
+
+
+class _Verdict(Enum):
+    """What follows from one attempt to append a batch."""
+
+    STANDS = auto()
+    RETRY = auto()
+    RETRY_IN_DOUBT = auto()
+    NEW_EPOCH = auto()
+    UNKNOWN = auto()
+    REFUSED = auto()
+
+
+def _verdict(code: int, *, in_doubt: bool) -> _Verdict:
+    """Judge a broker's answer; ``in_doubt`` says that an earlier attempt may have arrived."""
+    if code == Code.NONE:
+        return _Verdict.STANDS
+    if code in Code.UNSURE:
+        return _Verdict.RETRY_IN_DOUBT
+    if code in Code.LOST_COUNT:
+        # A batch in doubt may stand and be forgotten, so that only reading the partition can tell.
+        return _Verdict.UNKNOWN if in_doubt else _Verdict.NEW_EPOCH
+    if code == Code.DUPLICATE_SEQUENCE:
+        # It stands, but the broker no longer knows where: it remembers the last five batches of a producer.
+        return _Verdict.UNKNOWN
+    if code in Code.NOT_DONE:
+        return _Verdict.RETRY
+    return _Verdict.UNKNOWN if in_doubt else _Verdict.REFUSED
+
 
 class Appends:
-    """The producer of one connection to the log."""
+    """The producer of one open log."""
 
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._producer: tuple[int, int] | None = None
         self._identifying = asyncio.Lock()
-        self._leave_alone: dict[int, float] = {}  # brokers, and until when on the loop's clock
+        # Brokers whose quota we have used up, and the end of the wait on the event loop's clock.
+        self._leave_alone: dict[int, float] = {}
 
     async def append(self, topic: str, number: int, messages: Sequence[Message], stop: asyncio.Event) -> int:
         """Append one batch and return the offset of its first message.
 
-        ``stop`` asks it to end after the attempt under way. It is not to be cancelled: use ``stop``.
+        ``stop`` asks it to end after the attempt under way. It must not be cancelled, since then nobody would
+        know whether the batch that was sent is in doubt.
         """
         deadline = self._brokers.deadline()
-        await self._brokers.leader(topic, number, deadline)  # before a lane is made for what does not exist
+        # Asked for first, so that no lane is made for a partition that does not exist.
+        await self._brokers.leader(topic, number, deadline)
         lane = self._lanes.setdefault((topic, number), _Lane())
         try:
             async with asyncio.timeout(deadline.left_s):
@@ -100,75 +157,89 @@ class Appends:
         stop: asyncio.Event,
         deadline: Deadline,
     ) -> int:
-        # (1) Which batch: the one in doubt, or a new one behind a closed door.
+        # (1) Choose the batch: the one in doubt, if these are its messages. Otherwise a new one, and in a new
+        # epoch if another batch is in doubt, which then can no longer arrive.
         if lane.doubt is not None and lane.doubt.messages == messages:
-            batch, unsure = lane.doubt.batch, True
+            sending = _Sending(topic, number, lane.doubt.batch, in_doubt=True)
         else:
             if lane.producer < 0 or lane.doubt is not None:
                 await self._renew(lane, topic, deadline)
-            batch, unsure = encode_batch(messages, Identity(lane.producer, lane.epoch, lane.sequence)), False
+            sending = _Sending(topic, number, encode_batch(messages, lane.identity), in_doubt=False)
         # (2) Send it until a broker says how it went.
-        reason = "no attempt was made"
         while True:
-            try:
-                answer = await self._attempt(topic, number, batch, deadline)
-            except (NotSent, LogUnavailable) as error:
-                if isinstance(error, LogUnavailable) and not unsure:
-                    raise
-                if isinstance(error, NotSent) and error.refused and not unsure:
-                    raise self._brokers.refused(error) from error
-                reason = error.reason if isinstance(error, NotSent) else error.message
-            except NoAnswer as error:
-                unsure, reason = True, error.reason
-            else:
-                if answer.code == Code.NONE:
+            verdict, offset = await self._attempt(sending, deadline)
+            match verdict:
+                case _Verdict.STANDS:
+                    # Only now the numbers are used up. After a refusal the next batch gets the same ones.
                     lane.sequence = (lane.sequence + len(messages)) % _SEQUENCES
                     lane.doubt = None
-                    return answer.offset
-                reason = _words(answer, topic, number, self._brokers)
-                if answer.code in Code.UNSURE:
-                    unsure = True
-                    self._brokers.forget(topic)
-                elif answer.code in (
-                    Code.OUT_OF_ORDER_SEQUENCE,
-                    Code.INVALID_PRODUCER_EPOCH,
-                    Code.UNKNOWN_PRODUCER_ID,
-                ):
-                    if unsure:
-                        break  # it may stand, and be forgotten
+                    return offset
+                case _Verdict.UNKNOWN:
+                    break
+                case _Verdict.NEW_EPOCH:
                     await self._renew(lane, topic, deadline)
-                    batch = encode_batch(messages, Identity(lane.producer, lane.epoch, lane.sequence))
-                elif answer.code == Code.DUPLICATE_SEQUENCE:
-                    unsure = True
-                    break  # it stands, and the broker no longer knows where
-                elif answer.code not in Code.NOT_DONE:
-                    if unsure:
-                        break
-                    raise refusal(answer.code, topic)
-            # (3) Again, while there is time and somebody waits for it.
+                    sending.batch = encode_batch(messages, lane.identity)
+            # (3) Try again while there is time, and while the caller waits for it.
             if stop.is_set() or not deadline.left_s:
                 break
-            _log.info("append tried again", topic=topic, partition=number, error=reason)
+            _log.info("append tried again", topic=topic, partition=number, error=sending.reason)
             await deadline.pause()
-        if unsure:
-            lane.doubt = _Doubt(messages, batch)
+        # (4) Say whether an attempt may have arrived. Only then must the caller look at the partition's end.
+        if sending.in_doubt:
+            lane.doubt = _Doubt(messages, sending.batch)
             raise OutcomeUnknown(
-                f"an append to partition {number} of {topic} may or may not stand: {reason}",
+                f"an append to partition {number} of {topic} may or may not stand: {sending.reason}",
                 hint="reading the partition's end shows whether it does",
             )
         raise LogUnreachable(
-            f"nothing can be appended to partition {number} of {topic}: {reason}",
+            f"nothing can be appended to partition {number} of {topic}: {sending.reason}",
             hint="start the brokers that are down, and check the network",
         )
 
-    async def _attempt(self, topic: str, number: int, batch: bytes, deadline: Deadline) -> Produced:
+    async def _attempt(self, sending: _Sending, deadline: Deadline) -> tuple[_Verdict, int]:
+        """Send a batch once; return what follows from the answer, and the offset if the batch stands.
+
+        Raises the error of a request that no repetition helps, unless an earlier attempt may have arrived.
+        """
+        try:
+            answer = await self._produce(sending, deadline)
+        except NoAnswer as error:
+            # The fault of a lost acknowledgement, or of a frozen leader: the batch may stand.
+            sending.in_doubt = True
+            sending.reason = error.reason
+            return _Verdict.RETRY, -1
+        except NotSent as error:
+            if error.refused and not sending.in_doubt:
+                raise self._brokers.refused(error) from error
+            sending.reason = error.reason
+            return _Verdict.RETRY, -1
+        except LogUnavailable as error:
+            if not sending.in_doubt:
+                raise
+            sending.reason = error.message
+            return _Verdict.RETRY, -1
+        verdict = _verdict(answer.code, in_doubt=sending.in_doubt)
+        if verdict is _Verdict.STANDS:
+            return verdict, answer.offset
+        if verdict is _Verdict.REFUSED:
+            raise refusal(answer.code, sending.topic)
+        sending.reason = _words(answer, sending.topic, sending.number, self._brokers)
+        if verdict in (_Verdict.RETRY_IN_DOUBT, _Verdict.UNKNOWN):
+            sending.in_doubt = True
+        if verdict is _Verdict.RETRY_IN_DOUBT:
+            self._brokers.forget(sending.topic)  # the leader may be another by now
+        return verdict, -1
+
+    async def _produce(self, sending: _Sending, deadline: Deadline) -> Produced:
+        topic = sending.topic
+        number = sending.number
         leader = await self._brokers.leader(topic, number, deadline)
         await self._wait_for_quota(leader, topic, deadline)
         try:
             answer = await self._brokers.call(
                 leader,
                 Use.APPEND,
-                lambda connection, left_s: connection.produce(topic, number, batch, left_s),
+                lambda connection, left_s: connection.produce(topic, number, sending.batch, left_s),
                 deadline.attempt_s,
             )
         except (NotSent, NoAnswer):
@@ -190,14 +261,16 @@ class Appends:
             await asyncio.sleep(wait_s)
 
     async def _renew(self, lane: _Lane, topic: str, deadline: Deadline) -> None:
-        """Begin a new epoch on a partition, or with a new producer when there is none."""
+        """Begin a new epoch on a partition, with a new producer if the old one has no epoch left."""
         if lane.producer >= 0 and lane.epoch < _LAST_EPOCH:
             lane.epoch += 1
         else:
             async with self._identifying:
+                # Another lane may have taken a new producer in the meantime, which serves this one as well.
                 if self._producer is None or self._producer[0] == lane.producer:
                     self._producer = await self._identify(topic, deadline)
             lane.producer, lane.epoch = self._producer
+        # Under a new epoch a broker expects the numbers from 0 on (KIP-360).
         lane.sequence = 0
         lane.doubt = None
 

@@ -1,8 +1,12 @@
-"""How a cluster must be set for the log to keep its promise, and each difference from that in words.
+"""The policy of a cluster: the settings that the log needs, and the differences from them. Pure.
 
-Record topics, access, directory and checkpoints are append-only for ever; ``keys`` keeps the newest
-value of a key. Everywhere the brokers' clock counts, nothing is compressed by the broker (so that no
-batch is larger when it is read than when it was stored), and a replica that missed writes never leads.
+Record topics, access, directory and checkpoints are append-only for ever. ``keys`` keeps the newest value of
+each key. In all of them:
+
+* the brokers' clock sets the time of a message (``LogAppendTime``, KIP-32), since a producer could claim any
+  time, and deadlines are counted from it;
+* brokers store batches uncompressed, so that no batch is larger when it is read than when it was stored;
+* a replica that missed acknowledged batches never becomes leader (``unclean.leader.election.enable``).
 """
 
 from __future__ import annotations
@@ -14,40 +18,44 @@ from typing import Final
 from broker.log.kafka.acl import EVERYONE, Acl, Operation, Permission, Quota, Resource
 
 __all__ = [
-    "COMPACTED_TOPICS", "MAX_MESSAGE_BYTES", "BrokerSettings", "ClusterView", "TopicSettings", "differences",
-    "topic_settings",
+    "COMPACTED_TOPICS", "MAX_RECORD_BATCH_BYTES", "BrokerSettings", "ClusterView", "TopicSettings",
+    "differences", "topic_settings",
 ]  # fmt: skip
 
 COMPACTED_TOPICS = frozenset({"keys"})
-"""The topics, without prefix, of which only the newest value of a key is kept."""
+"""The topics, without the prefix, that keep only the newest value of each key."""
 
-MAX_MESSAGE_BYTES = 1_048_588
-"""The largest record batch that a topic takes: a whole batch of the log with what Kafka adds to it."""
+MAX_RECORD_BATCH_BYTES = 1_048_588
+"""The largest record batch that a topic takes, which is Kafka's own default.
+
+It holds the largest append of a log (``MAX_APPEND_BYTES``) with everything that Kafka adds to it.
+"""
 
 _EVERYWHERE: Final = {
     "message.timestamp.type": "LogAppendTime",
-    "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    "max.message.bytes": str(MAX_RECORD_BATCH_BYTES),
     "compression.type": "uncompressed",
     "unclean.leader.election.enable": "false",
 }
 _APPEND_ONLY: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
-    # What was replaced or deleted is gone from the brokers' disks within about a day.
+    # A value that was replaced or deleted is gone from the brokers' disks within about a day (KIP-354). Kafka
+    # would otherwise wait until a segment is full, which for a small topic is never.
     "max.compaction.lag.ms": "86400000",
     "delete.retention.ms": "86400000",
 }
 
 
 def topic_settings(*, compacted: bool, min_insync: int) -> dict[str, str]:
-    """Give the settings that a topic is created with."""
+    """Return the settings with which a topic is created."""
     own = _COMPACTED if compacted else _APPEND_ONLY
     return {**_EVERYWHERE, **own, "min.insync.replicas": str(min_insync)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopicSettings:
-    """A topic as it is; ``replicas`` is the fewest of a partition, ``in_sync`` too."""
+    """A topic as it is; ``replicas`` and ``in_sync`` are those of the partition that has the fewest."""
 
     partitions: int
     replicas: int
@@ -57,14 +65,14 @@ class TopicSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSettings:
-    """A broker's settings; empty when they may not be read."""
+    """The settings of a broker, which are empty when this principal may not read them."""
 
     settings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterView:
-    """What a cluster says of itself; None is what it does not let us see, or does not have."""
+    """A cluster's description of itself. ACLs and quotas are None when this principal may not see them."""
 
     brokers: Mapping[int, BrokerSettings]
     topics: Mapping[str, TopicSettings]
@@ -76,7 +84,7 @@ class ClusterView:
 def differences(
     view: ClusterView, *, prefix: str, topics: Iterable[str], replication: int = 3, min_insync: int = 2
 ) -> list[str]:
-    """Say each difference between a cluster and the policy, for the topics that a coalition needs."""
+    """Return each difference between a cluster and the policy, for the topics that a coalition needs."""
     found = [
         *_of_topics(view, prefix, topics, replication, min_insync),
         *_of_brokers(view, replication, min_insync),
@@ -106,14 +114,15 @@ def _of_topics(
             continue
         expected = topic_settings(compacted=compacted, min_insync=min_insync)
         for setting, value in sorted(expected.items()):
-            is_value = topic.settings.get(setting)
-            if is_value != value:
-                why = _why(setting, is_value, compacted)
-                yield f"topic {name}: {setting} is {is_value}, expected {value}{why}"
+            found = topic.settings.get(setting)
+            if found != value:
+                why = _why(setting, found, compacted)
+                yield f"topic {name}: {setting} is {found}, expected {value}{why}"
         if topic.replicas < replication:
             yield f"topic {name}: a partition has {topic.replicas} replicas, expected {replication}"
         elif topic.in_sync < min_insync:
             yield f"topic {name}: a partition has {topic.in_sync} replicas in sync: it takes no appends"
+    # Topics with one partition, such as the directory, belong to no channel.
     record = {view.topics[name].partitions for name, compacted in wanted.items() if name in view.topics}
     per_channel = record - {1}
     if len(per_channel) > 1:
@@ -157,15 +166,18 @@ def _of_brokers(view: ClusterView, replication: int, min_insync: int) -> Iterabl
     }
     for node, broker in sorted(view.brokers.items()):
         for setting, (value, why) in expected.items():
-            is_value = broker.settings.get(setting)
-            if is_value is not None and is_value != value:
-                yield f"broker {node}: {setting} is {is_value}, expected {value} ({why})"
+            found = broker.settings.get(setting)
+            if found is not None and found != value:
+                yield f"broker {node}: {setting} is {found}, expected {value} ({why})"
         if _is_plain(broker):
             yield f"broker {node}: it listens without TLS"
 
 
 def _is_plain(broker: BrokerSettings) -> bool:
-    """Tell whether a listener for clients has no TLS; by name, so that a renamed one is believed."""
+    """Tell whether a listener for clients has no TLS.
+
+    The name of the listener decides. One that was given another name is believed to have TLS.
+    """
     used = broker.settings.get("advertised.listeners") or broker.settings.get("listeners") or ""
     return "PLAINTEXT://" in used
 
@@ -196,8 +208,10 @@ def _of_acls(acls: Iterable[Acl], prefix: str) -> Iterable[str]:
         elif acl.resource == Resource.TOPIC and touches and acl.principal == EVERYONE:
             yield f"everyone may {_name(acl.operation)} topic {acl.name}"
         elif acl.resource == Resource.TOPIC and touches and acl.name == f"{prefix}.keys":
-            others = {one.principal for one in every if _writes(one, f"{prefix}.access")}
-            if acl.principal not in others and acl.operation in (Operation.READ, Operation.WRITE):
+            # The writers of the access log are the key access services. Every other principal that reads or
+            # writes the release secrets is a mistake.
+            services = {other.principal for other in every if _writes(other, f"{prefix}.access")}
+            if acl.principal not in services and acl.operation in (Operation.READ, Operation.WRITE):
                 yield f"{acl.principal} may {_name(acl.operation)} topic {acl.name}, and is no KAS"
 
 

@@ -1,4 +1,4 @@
-"""How long a call to the brokers may take, and how it waits before it tries again."""
+"""The deadline of a call to the brokers, and its pauses between attempts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ATTEMPTS_IN_A_CALL = 3
 
 
 class Deadline:
-    """When a call gives up, and how it waits until then."""
+    """The moment at which a call gives up, and the pauses that it makes until then."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -24,16 +24,20 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left, at least 0."""
+        """The seconds that are left, at least 0."""
         return max(0.0, self._at - self._loop.time())
 
     @property
     def attempt_s(self) -> float:
-        """How long one request may take: a call can make a few, should a broker say nothing."""
+        """The seconds that one request may take.
+
+        It is a third of the whole, so that a call can ask again, and elsewhere, when a frozen broker keeps
+        a connection open and does not answer.
+        """
         return max(0.05, min(self.left_s, self.timeout_s / _ATTEMPTS_IN_A_CALL))
 
     async def pause(self) -> None:
-        """Wait a moment, each time longer, with jitter."""
+        """Wait before the next attempt: longer each time, with jitter, and never beyond the deadline."""
         self._pauses += 1
         wished_s = pause_s(self._pauses, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
         await asyncio.sleep(min(self.left_s, wished_s))

@@ -1,4 +1,8 @@
-"""What the error codes of brokers mean for whoever called (Kafka protocol, "Error Codes")."""
+"""Error codes of brokers, and what each means for the caller.
+
+The numbers are those of the Kafka protocol, section "Error Codes"
+(https://kafka.apache.org/protocol#protocol_error_codes); the names are Kafka's, a few of them shortened.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,22 @@ __all__ = ["Code", "refusal"]
 
 
 class Code:
-    """The codes that this package tells apart."""
+    """The codes that this package tells apart, and three sets of them for appends."""
 
+    UNKNOWN_SERVER_ERROR = -1
     NONE = 0
     OFFSET_OUT_OF_RANGE = 1
     UNKNOWN_TOPIC_OR_PARTITION = 3
     LEADER_NOT_AVAILABLE = 5
     NOT_LEADER = 6
     REQUEST_TIMED_OUT = 7
+    BROKER_NOT_AVAILABLE = 8
+    REPLICA_NOT_AVAILABLE = 9
     MESSAGE_TOO_LARGE = 10
+    NETWORK_EXCEPTION = 13
+    COORDINATOR_LOAD_IN_PROGRESS = 14
+    COORDINATOR_NOT_AVAILABLE = 15
+    NOT_COORDINATOR = 16
     RECORD_LIST_TOO_LARGE = 18
     NOT_ENOUGH_REPLICAS = 19
     NOT_ENOUGH_REPLICAS_AFTER_APPEND = 20
@@ -33,13 +44,36 @@ class Code:
     SECURITY_DISABLED = 54
     STORAGE_ERROR = 56
     UNKNOWN_PRODUCER_ID = 59
-    THROTTLING_QUOTA_EXCEEDED = 89
+    REASSIGNMENT_IN_PROGRESS = 60
+    FENCED_LEADER_EPOCH = 74
+    UNKNOWN_LEADER_EPOCH = 75
     INVALID_RECORD = 87
+    THROTTLING_QUOTA_EXCEEDED = 89
 
-    # The broker did not do it, and may well do it later.
-    NOT_DONE = frozenset({5, 8, 9, 13, 14, 15, 16, NOT_ENOUGH_REPLICAS, NOT_CONTROLLER, 60, 74, 75, 89})
+    # The broker did nothing, and may well do it later.
+    NOT_DONE = frozenset(
+        {
+            LEADER_NOT_AVAILABLE,
+            BROKER_NOT_AVAILABLE,
+            REPLICA_NOT_AVAILABLE,
+            NETWORK_EXCEPTION,
+            COORDINATOR_LOAD_IN_PROGRESS,
+            COORDINATOR_NOT_AVAILABLE,
+            NOT_COORDINATOR,
+            NOT_ENOUGH_REPLICAS,
+            NOT_CONTROLLER,
+            REASSIGNMENT_IN_PROGRESS,
+            FENCED_LEADER_EPOCH,
+            UNKNOWN_LEADER_EPOCH,
+            THROTTLING_QUOTA_EXCEEDED,
+        }
+    )
 
-    # The broker may have done it before it found out, or another may have.
+    # The broker no longer knows which sequence number is next, or whether this epoch is the newest.
+    LOST_COUNT = frozenset({OUT_OF_ORDER_SEQUENCE, INVALID_PRODUCER_EPOCH, UNKNOWN_PRODUCER_ID})
+
+    # The broker may have done it before it failed. A leader that lost its office while it waited for the
+    # replicas says NOT_LEADER, and the batch may stand on its successor.
     UNSURE = frozenset(
         {
             UNKNOWN_TOPIC_OR_PARTITION,
@@ -47,7 +81,7 @@ class Code:
             REQUEST_TIMED_OUT,
             NOT_ENOUGH_REPLICAS_AFTER_APPEND,
             STORAGE_ERROR,
-            -1,
+            UNKNOWN_SERVER_ERROR,
         }
     )
 
@@ -56,7 +90,10 @@ _FORBIDDEN_HINT = "whoever operates the brokers must give this principal its rol
 
 
 def refusal(code: int, topic: str, words: str = "") -> BrokerError:
-    """Give the error for a request about a topic that will not be done, however often it is tried."""
+    """Build the error for a request about a topic that no repetition would help.
+
+    ``words`` are the broker's own, where it gave any.
+    """
     said = f": {words}" if words else ""
     match code:
         case Code.TOPIC_AUTHORIZATION_FAILED | Code.CLUSTER_AUTHORIZATION_FAILED:

@@ -1,17 +1,18 @@
-"""How to reach a Kafka: what the URL ``kafka://host:port,host:port?option=…`` says.
+"""The options in the URL of a log on Kafka: ``kafka://host:port,host:port?option=…``.
 
 ====================  ==========================================================================
-``ca``                file with the certificates that sign the brokers'; turns TLS on
-``cert``, ``key``     files with our client certificate and its private key (PEM, not encrypted)
+``ca``                the file with the certificates that sign those of the brokers; turns TLS on
+``cert``, ``key``     the files with our client certificate and its private key (PEM, not encrypted)
 ``sasl``              ``scram-sha-256`` or ``scram-sha-512``, with ``user`` and ``password_file``
-``client_id``         how brokers name us in their logs and quotas; ``ftf-broker`` by default
-``timeout_ms``        how long a call may take before it gives up; 30000 by default
-``prefix``            what the names of the topics begin with; ``ftf`` by default
-``replication``       copies of each partition of topics that are created
-``min_insync``        copies that must have an append before it is acknowledged
+``client_id``         our name in the logs and quotas of the brokers; ``ftf-broker`` by default
+``timeout_ms``        the time after which a call gives up; 30000 by default
+``prefix``            the beginning of the names of topics; ``ftf`` by default
+``replication``       the number of replicas of each partition, for topics that are created
+``min_insync``        the number of replicas that must hold an append before it is acknowledged
 ====================  ==========================================================================
 
-Without ``replication`` and ``min_insync`` it is 3 and 2, and 1 and 1 on a cluster of one broker.
+Without ``replication`` and ``min_insync`` they are 3 and 2, and on a cluster of one broker 1 and 1. Secrets
+never stand in a URL, which is shown and logged: options name files.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ OPTION_NAMES = (
     "replication", "min_insync",
 )  # fmt: skip
 FILE_OPTIONS = frozenset({"ca", "cert", "key", "password_file"})
-"""The options that name files; a profile writes them relative to itself."""
+"""The options that name files; in a profile such a name is relative to the profile."""
 
 DEFAULT_PORT = 9092
 _MECHANISMS = ("scram-sha-256", "scram-sha-512")
@@ -58,7 +59,7 @@ class Sasl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaOptions:
-    """What a connection to a cluster needs; files are named here and read when it is opened."""
+    """The options of a connection to a cluster. Files are named here, and read when it is opened."""
 
     hosts: tuple[tuple[str, int], ...]
     prefix: str = "ftf"
@@ -73,10 +74,11 @@ class KafkaOptions:
 
     @classmethod
     def from_url(cls, url: str, parts: SplitResult, options: Mapping[str, str]) -> KafkaOptions:
-        """Read a URL that was split, and its options, of which each is known and given once."""
+        """Read a URL that was split, and its options. The caller has checked that their names are known."""
         if parts.path.strip("/") or parts.fragment:
             raise UsageError(f"invalid log URL {url!r}: nothing stands behind the hosts", hint=_EXAMPLE)
-        check_prefix(prefix := options.get("prefix", "ftf"))
+        prefix = options.get("prefix", "ftf")
+        check_prefix(prefix)
         client_id = options.get("client_id", "ftf-broker")
         if _CLIENT_ID.fullmatch(client_id) is None:
             raise UsageError(f"invalid client_id {client_id!r} in the log URL")
@@ -115,14 +117,18 @@ class KafkaOptions:
 
     @property
     def shown_hosts(self) -> str:
-        """The hosts as a person reads them."""
+        """The hosts as they stand in a URL."""
         return ",".join(f"{host}:{port}" for host, port in self.hosts)
 
     def load_tls(self, now: datetime | None = None) -> ssl.SSLContext | None:
-        """Read the files of the certificates; None without TLS, UsageError when one cannot be used."""
+        """Read the files of the certificates; return None without TLS.
+
+        Raises UsageError when a file cannot be used.
+        """
         if self.ca is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks host names and certificates
+        # This protocol checks the broker's certificate and its host name (RFC 9525); nothing turns that off.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_verify_locations(cafile=self.ca)
@@ -131,14 +137,18 @@ class KafkaOptions:
         if self.cert is not None:
             _check_expiry(self.cert, now or datetime.now(UTC))
             try:
-                # An encrypted key would make OpenSSL ask on the terminal.
+                # Without a function for the password OpenSSL would ask for one on the terminal, and a service
+                # would hang.
                 context.load_cert_chain(self.cert, self.key, password=_no_password)
             except (OSError, ssl.SSLError, ValueError) as error:
                 raise _unusable("cert and key", self.cert, error) from error
         return context
 
     def load_sasl(self) -> Sasl | None:
-        """Read the password's file; None without SASL, UsageError when it cannot be used."""
+        """Read the file of the password; return None without SASL.
+
+        Raises UsageError when the file cannot be used.
+        """
         if self.sasl is None:
             return None
         mechanism, user, file = self.sasl
@@ -182,7 +192,9 @@ def _path(options: Mapping[str, str], name: str) -> Path | None:
 
 
 def _sasl(options: Mapping[str, str]) -> tuple[str, str, Path] | None:
-    mechanism, user, file = options.get("sasl"), options.get("user"), _path(options, "password_file")
+    mechanism = options.get("sasl")
+    user = options.get("user")
+    file = _path(options, "password_file")
     if mechanism is None and user is None and file is None:
         return None
     if mechanism not in _MECHANISMS:
@@ -195,7 +207,11 @@ def _sasl(options: Mapping[str, str]) -> tuple[str, str, Path] | None:
 
 
 def _check_expiry(file: Path, now: datetime) -> None:
-    """Say it before a broker closes the connection without a word (TLS 1.3 refuses after the handshake)."""
+    """Raise a UsageError for a certificate that is not valid now.
+
+    A broker would only close the connection: in TLS 1.3 the client's certificate is refused after the
+    handshake (RFC 8446, section 4.4.2.4), when the reason no longer reaches us reliably.
+    """
     try:
         certificate = x509.load_pem_x509_certificate(file.read_bytes())
     except (OSError, ValueError) as error:

@@ -1,133 +1,119 @@
-"""Reading: chunks of a partition at once, and waiting at its end together with all who wait there.
+"""Reads of partitions: whole chunks of what is stored, the ends, and waiting for more.
 
 Rules
 -----
-* Assignment is by hand and from exact offsets; there is no group, and nothing is committed.
-* A reader that has something to catch up on asks for itself and never waits at the broker.
-* Readers at the end of partitions that one broker leads wait together, in one request that the broker
-  answers as soon as there is anything for one of them. Who comes while it is under way gets a request
-  of its own on another connection; when a request ends, its waiters join the next. When all of these
-  connections wait, those who come are asked for every few milliseconds until one is back.
-* An end that came late is asked for again where the partition is led now: a broker that stood still for
-  longer than its session lasts answers what it was asked before, with what it knew then.
-* Whoever follows (no end is given) outlasts LogUnreachable, whichever request raises it; whoever reads to
-  an end is told of it when the time of a call is over.
-* Readers are told what happened to the partition that they wait for: messages, or ``Moved``, upon
-  which they ask for themselves again and find out what is the matter.
+* A reader names the partition and the exact offset. There is no consumer group, and nothing is committed.
+* A reader that has something to catch up on asks for itself, and its request never waits at the broker. A
+  follower that has reached the end waits in the waiting room, together with the others (waiting_room.py).
+* An end that came late is asked for again, at the leader of now. A broker that was frozen for longer than its
+  session lasts answers, when it goes on, what it was asked before, with what it knew then: a successor may
+  have taken appends since. The requests carry no leader epoch (KIP-320), which would tell.
+* A follower (no end is given) outlasts LogUnreachable, whichever request raises it. A reader to an end gets
+  this error when the time of a call is over.
+
+:class:`Reads` keeps nothing of a reader: its position lives in the generator that :meth:`Reads.read` makes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from functools import partial
 
 from broker.errors import LogUnavailable, LogUnreachable
-from broker.log.kafka.brokers import Brokers, Use
+from broker.log.kafka.brokers import Brokers
+from broker.log.kafka.connections import Use
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.error_codes import Code, refusal
 from broker.log.kafka.record_batch import Chunk, decode_chunk
-from broker.log.kafka.wire import Fetched, NoAnswer, NotSent
+from broker.log.kafka.waiting_room import CHUNK_BYTES, Moved, WaitingRoom
+from broker.log.kafka.wire import Fetched, NoAnswer, NotSent, Place
 from broker.log.outage import Outage, outlasting
-from broker.log.protocol import MAX_OFFSET, StoredMessage
+from broker.log.protocol import StoredMessage
 
 __all__ = ["Reads"]
 
-CHUNK_BYTES = 1_048_576
-"""Asked for at once; a larger batch comes whole all the same."""
-
-_SHORTEST_WAIT_MS = 500
-_LONGEST_WAIT_MS = 5_000
-_BETWEEN_S = 0.02
 _LATE_S = 1.0
-_FOLLOWING = (Use.FOLLOW_0, Use.FOLLOW_1, Use.FOLLOW_2, Use.FOLLOW_3)
-
-Place = tuple[str, int]
-
-
-class _Moved(Exception):
-    """Waiting here is over: the broker does not answer, or no longer leads the partition."""
 
 
 class _OutOfRange(Exception):
-    """The partition does not have this offset: it begins behind it, or ends before it."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    place: Place
-    offset: int
-    found: asyncio.Future[Fetched]
-
-
-@dataclass(slots=True)
-class _Gate:
-    """Who waits at one broker: ``waiting`` are in no request yet, ``idle`` connections carry none."""
-
-    waiting: list[_Waiter] = field(default_factory=list)
-    idle: list[Use] = field(default_factory=lambda: list(_FOLLOWING))
-    bridged: bool = False
+    """The partition does not hold this offset: it begins behind it, or ends before it."""
 
 
 class Reads:
-    """The readers of one connection to the log."""
+    """The readers of one log."""
 
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers
-        self._gates: dict[int, _Gate] = {}
+        self._room = WaitingRoom(brokers)
         self._outage = Outage(log=f"kafka://{brokers.options.shown_hosts}")
 
     def close(self) -> None:
-        """Let followers that wait for the brokers find that the log is closed."""
+        """Wake the followers that wait for the brokers, so that they find that the log is closed."""
         self._outage.close()
 
     async def read(self, place: Place, start: int, end: int | None) -> AsyncIterator[StoredMessage]:
-        """Give messages from ``start`` up to ``end``, or for ever; what lies before ``start`` is left out."""
-        position, seen, at_end = start, False, False
+        """Yield the messages from ``start`` up to ``end``, or without an end when that is None."""
+        position = start
+        has_read = False  # whether the partition was once known to reach beyond the start
+        is_at_end = False
         outage = self._outage if end is None else None
         while end is None or position < end:
-            call = (
-                partial(self._wait, place, position) if at_end else partial(self._chunk, place, position, end)
-            )
+            waiting = partial(self._wait, place, position)
+            reading = partial(self._chunk, place, position, end)
             try:
-                chunk = await outlasting(outage, call)
-            except _Moved:
-                at_end = False
+                chunk = await outlasting(outage, waiting if is_at_end else reading)
+            except Moved:
+                is_at_end = False
                 continue
             except _OutOfRange:
-                first = (await outlasting(outage, partial(self._bounds, [place], begins=True)))[place]
-                if first > position:
-                    position = first  # the gap of what was deleted: the reader sees it
-                    continue
-                if seen:
-                    raise self._cut(place, position) from None
-                if end is not None:
+                moved = await self._position_in_range(place, position, outage, has_read=has_read, end=end)
+                if moved is None:
                     return
-                # Begun beyond the end: from the end on, and nothing from before the start.
-                position = min(position, (await outlasting(outage, partial(self.ends, [place])))[place])
+                position = moved
                 continue
+            # A follower that began beyond the end reads from the end on, and passes over what lies between.
             for message in chunk.messages:
                 if message.offset >= start and (end is None or message.offset < end):
                     yield message
             self._brokers.check_open()
-            seen = seen or chunk.next_offset > start
-            at_end = end is None and (at_end or chunk.next_offset == position)
+            has_read = has_read or chunk.next_offset > start
+            is_at_end = end is None and (is_at_end or chunk.next_offset == position)
             position = chunk.next_offset
 
+    async def _position_in_range(
+        self, place: Place, position: int, outage: Outage | None, *, has_read: bool, end: int | None
+    ) -> int | None:
+        """Return where to read on when the partition does not hold this offset; None if nowhere.
+
+        Raises LogUnavailable when the partition was read up to this offset before and now ends earlier: it
+        was cut, or deleted and made anew. The reader must not take that for an empty tail.
+        """
+        first = (await outlasting(outage, partial(self._bounds, [place], begins=True)))[place]
+        if first > position:
+            return first  # the operator deleted the beginning; the reader sees the gap in the offsets
+        if has_read:
+            raise _cut(place, position) from None
+        if end is not None:
+            return None
+        # A follower that began beyond the end reads from the end on.
+        return min(position, (await outlasting(outage, partial(self.ends, [place])))[place])
+
     async def ends(self, places: list[Place]) -> dict[Place, int]:
-        """Ask for the ends of partitions: every leader once, all at the same time."""
+        """Return the ends of partitions. Every leader gets one request, all of them at the same time."""
         return await self._bounds(places, begins=False)
 
     async def until_ready(self, topic: str, partitions: int, deadline: Deadline) -> None:
-        """Return when all partitions of a new topic can be used: brokers take their time to make many."""
+        """Return when all partitions of a new topic can be used, which takes brokers a while for many."""
         await self._bounds([(topic, number) for number in range(partitions)], begins=True, deadline=deadline)
 
     async def _bounds(
         self, places: list[Place], *, begins: bool, deadline: Deadline | None = None
     ) -> dict[Place, int]:
-        deadline, found = deadline or self._brokers.deadline(), dict[Place, int]()
-        late = set[int]()
+        """Return where partitions begin, or where they end."""
+        deadline = deadline or self._brokers.deadline()
+        found: dict[Place, int] = {}
+        late: set[int] = set()  # leaders that answered late once, and were asked again
         while True:
             by_leader: dict[int, list[Place]] = {}
             for place in places:
@@ -156,6 +142,7 @@ class Reads:
     async def _bounds_at(
         self, node: int, places: list[Place], begins: bool, deadline: Deadline, late: set[int]
     ) -> dict[Place, int]:
+        """Ask one leader; the result lacks partitions that it does not lead, or is not ready with."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         answers = await self._brokers.call(
@@ -164,7 +151,9 @@ class Reads:
             lambda connection, left_s: connection.bounds(places, begins=begins, timeout_s=left_s),
             deadline.attempt_s,
         )
-        if loop.time() - asked_at > _LATE_S and node not in late:  # once: a broker may just be slow
+        # The fault of a frozen leader: this may be an old end, and a reader would take messages for lost. It
+        # is asked again only once, since a broker may simply be slow.
+        if loop.time() - asked_at > _LATE_S and node not in late:
             late.add(node)
             raise NoAnswer("its leader answers late, and another may lead it by now")
         found = {}
@@ -176,7 +165,7 @@ class Reads:
         return found
 
     async def _chunk(self, place: Place, offset: int, end: int | None) -> Chunk:
-        """Read what is there, without waiting; empty only at the end."""
+        """Read what is stored, without waiting at the broker; for a follower it may be empty, at the end."""
         deadline = self._brokers.deadline()
         while True:
             leader = await self._brokers.leader(*place, deadline)
@@ -196,12 +185,13 @@ class Reads:
                 await self._again([place], error.reason, deadline)
             except NoAnswer as error:
                 await self._again([place], error.reason, deadline)
-            except _Moved:
+            except Moved:
                 await self._again([place], "its leader has changed", deadline)
             else:
                 if end is None or chunk.next_offset > offset:
                     return chunk
-                # A new leader learns late up to where everybody has the partition.
+                # The partition ended further on when this reading began. A new leader gives messages only up
+                # to the high watermark, and learns that a moment late (KIP-207).
                 await self._again([place], f"it ends before offset {end}, where it ended before", deadline)
 
     def _chunk_of(self, answer: Fetched, offset: int) -> Chunk:
@@ -213,10 +203,10 @@ class Reads:
             case Code.TOPIC_AUTHORIZATION_FAILED:
                 raise refusal(answer.code, answer.topic)
             case _:
-                raise _Moved
+                raise Moved
 
     async def _again(self, places: list[Place], reason: str, deadline: Deadline) -> None:
-        """Learn anew where partitions are, after a pause; LogUnreachable when the time is over."""
+        """Pause, and ask where these partitions are now; raise LogUnreachable when the time is over."""
         topic, number = places[0]
         if not deadline.left_s:
             raise LogUnreachable(
@@ -226,92 +216,14 @@ class Reads:
         await deadline.pause()
         await self._brokers.learn(sorted({topic for topic, _ in places}), deadline)
 
-    def _cut(self, place: Place, position: int) -> LogUnavailable:
-        return LogUnavailable(
-            f"partition {place[1]} of {place[0]} ends before offset {position}, up to where it was read:"
-            " messages are lost, or it was tampered with",
-            hint="do not go on before whoever operates the brokers has explained it; keep your state file",
-        )
-
-    # Waiting together
-
     async def _wait(self, place: Place, offset: int) -> Chunk:
-        """Wait for messages from this offset on; raises _Moved, _OutOfRange."""
-        leader = await self._brokers.leader(*place, self._brokers.deadline())
-        gate = self._gates.setdefault(leader, _Gate())
-        waiter = _Waiter(place, offset, asyncio.get_running_loop().create_future())
-        gate.waiting.append(waiter)
-        if gate.idle:
-            use = gate.idle.pop()
-            self._brokers.start(self._serve(leader, gate, use), f"kafka {use.value} {leader}")
-        elif not gate.bridged:
-            gate.bridged = True
-            self._brokers.start(self._bridge(leader, gate), f"kafka bridge {leader}")
-        answer = await waiter.found
-        self._brokers.check_open()
-        return self._chunk_of(answer, offset)
+        """Wait for messages from this offset on; raises Moved, _OutOfRange."""
+        return self._chunk_of(await self._room.wait(place, offset), offset)
 
-    async def _serve(self, node: int, gate: _Gate, use: Use) -> None:
-        """Ask for everybody who waits and is in no request, until nobody does."""
-        group: list[_Waiter] = []
-        try:
-            while True:
-                group = [waiter for waiter in (*group, *gate.waiting) if not waiter.found.done()]
-                gate.waiting.clear()  # also of those whom the bridge has served
-                if not group:
-                    return
-                await self._poll(node, use, group)
-                await asyncio.sleep(0)  # who got something may come back at once
-        finally:
-            gate.idle.append(use)
-            # Cancelled by closing, for one: they look, and find that it is closed.
-            for waiter in (*group, *gate.waiting) if self._brokers.closed else group:
-                if not waiter.found.done():
-                    waiter.found.set_exception(_Moved())
 
-    async def _bridge(self, node: int, gate: _Gate) -> None:
-        """Ask again and again, without waiting at the broker, for those who found no connection."""
-        try:
-            while gate.waiting:
-                await asyncio.sleep(_BETWEEN_S)
-                group = [waiter for waiter in gate.waiting if not waiter.found.done()]
-                if group:
-                    await self._poll(node, Use.READ, group, waits=False)
-                gate.waiting[:] = [waiter for waiter in gate.waiting if not waiter.found.done()]
-        finally:
-            gate.bridged = False
-
-    async def _poll(self, node: int, use: Use, group: list[_Waiter], *, waits: bool = True) -> None:
-        places: dict[Place, int] = {}
-        for waiter in group:
-            places[waiter.place] = min(waiter.offset, places.get(waiter.place, MAX_OFFSET))
-        wait_ms = min(_SHORTEST_WAIT_MS + len(places), _LONGEST_WAIT_MS) if waits else 0
-        try:
-            answers = await self._brokers.call(
-                node,
-                use,
-                lambda connection, left_s: connection.fetch(
-                    [(*place, offset) for place, offset in places.items()],
-                    max_wait_ms=wait_ms,
-                    max_bytes=CHUNK_BYTES,
-                    timeout_s=left_s,
-                ),
-                self._brokers.options.timeout_s / 3 + wait_ms / 1000,
-            )
-        except (NotSent, NoAnswer):
-            self._tell(group, None)
-            return
-        for answer in answers:
-            if answer.code or answer.data:
-                self._tell(
-                    [waiter for waiter in group if waiter.place == (answer.topic, answer.number)], answer
-                )
-
-    def _tell(self, waiters: list[_Waiter], answer: Fetched | None) -> None:
-        for waiter in waiters:
-            if waiter.found.done():
-                continue
-            if answer is None:
-                waiter.found.set_exception(_Moved())
-            else:
-                waiter.found.set_result(answer)
+def _cut(place: Place, position: int) -> LogUnavailable:
+    return LogUnavailable(
+        f"partition {place[1]} of {place[0]} ends before offset {position}, up to where it was read:"
+        " messages are lost, or it was tampered with",
+        hint="do not go on before whoever operates the brokers has explained it; keep your state file",
+    )

@@ -1,4 +1,9 @@
-"""One append is one Kafka record batch (magic 2, KIP-98): from messages to its bytes and back."""
+"""Record batches of Kafka (magic 2, KIP-98): from the messages of an append to bytes, and back.
+
+Whatever a producer with other software wrote, or a broker that was tampered with gives, ends here in messages
+or in a LogUnavailable that names the partition and the offset: one member must not be able to stop the
+readers of the others.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +20,10 @@ from aiokafka.record.default_records import (  # type: ignore[import-untyped]
 from aiokafka.record.memory_records import MemoryRecords  # type: ignore[import-untyped]
 
 from broker.errors import LogUnavailable, UsageError
+from broker.log.kafka.cluster_policy import MAX_RECORD_BATCH_BYTES
 from broker.log.protocol import Message, StoredMessage
 
-__all__ = ["MAX_RECORD_BATCH_BYTES", "Chunk", "Identity", "decode_chunk", "encode_batch"]
-
-MAX_RECORD_BATCH_BYTES = 1_048_588
-"""Kafka's own default for the largest record batch; holds any append that the log takes."""
+__all__ = ["Chunk", "Identity", "decode_chunk", "encode_batch"]
 
 _MAGIC = 2
 _HEADER = struct.Struct(">qiibIhiqqqhii")  # KIP-98, RecordBatch: base offset to number of records
@@ -28,7 +31,7 @@ _UNCOMPRESSED = 0
 
 
 class Identity(NamedTuple):
-    """What a broker knows a batch again by, so that a retry lands once (KIP-98)."""
+    """The numbers by which a broker recognizes a batch that comes again, so that it stands once (KIP-98)."""
 
     producer: int
     epoch: int
@@ -36,14 +39,17 @@ class Identity(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Messages that were read in one go, and the offset behind them: the next one to read."""
+    """Messages that were read at once, and the offset behind them, from which to read next."""
 
     messages: list[StoredMessage]
     next_offset: int
 
 
 def encode_batch(messages: Sequence[Message], identity: Identity) -> bytes:
-    """Build the batch; the broker puts offsets and its time in."""
+    """Return the bytes of a batch.
+
+    The broker fills in its offsets and, with LogAppendTime (KIP-32), its time.
+    """
     builder = DefaultRecordBatchBuilder(_MAGIC, _UNCOMPRESSED, 0, *identity, MAX_RECORD_BATCH_BYTES)
     now_ms = time.time_ns() // 1_000_000
     for index, message in enumerate(messages):
@@ -53,9 +59,10 @@ def encode_batch(messages: Sequence[Message], identity: Identity) -> bytes:
 
 
 def decode_chunk(data: bytes, start: int, where: str) -> Chunk:
-    """Read the whole batches of a fetch, from offset ``start`` on; LogUnavailable for damaged ones.
+    """Decode the whole batches of a fetch, from offset ``start`` on. ``where`` names the partition in errors.
 
-    Control records (the marks of transactions) are no messages: their offsets are a gap.
+    Control records (the marks of transactions, KIP-98) are not messages: their offsets are a gap. Raises
+    LogUnavailable when a batch is damaged or compressed.
     """
     messages: list[StoredMessage] = []
     next_offset = start
@@ -67,6 +74,7 @@ def decode_chunk(data: bytes, start: int, where: str) -> Chunk:
             raise _damaged(where, next_offset, str(error)) from error
         if not isinstance(batch, DefaultRecordBatch) or not batch.validate_crc():
             raise _damaged(where, next_offset, "the checksum of a batch differs")
+        # A broker gives whole batches, and may give some that lie before the offset.
         if batch.next_offset <= start:
             continue
         if not batch.is_control_batch:
@@ -76,6 +84,7 @@ def decode_chunk(data: bytes, start: int, where: str) -> Chunk:
 
 
 def _messages(batch: DefaultRecordBatch, data: bytes, start: int, where: str) -> list[StoredMessage]:
+    # Refused against a batch of a megabyte that unfolds to gigabytes in the memory of every reader.
     if batch.compression_type != _UNCOMPRESSED:
         raise LogUnavailable(
             f"{where} holds a compressed batch at offset {batch.base_offset}",
@@ -85,6 +94,8 @@ def _messages(batch: DefaultRecordBatch, data: bytes, start: int, where: str) ->
     base, end = batch.base_offset, batch.next_offset
     found: list[StoredMessage]
     try:
+        # With LogAppendTime (KIP-32) a batch has one time, the broker's. Otherwise, in a topic without our
+        # policy, each record has the time that its producer claims.
         if batch.timestamp_type:
             found = [StoredMessage(record.offset, record.key, record.value, appended_at) for record in batch]
         else:
@@ -93,23 +104,26 @@ def _messages(batch: DefaultRecordBatch, data: bytes, start: int, where: str) ->
                 for record in batch
             ]
     except (CorruptRecordException, ValueError, IndexError, MemoryError):
-        # Names of headers are text to aiokafka and bytes to the broker: without this, whoever may
-        # append could stop every reader with a name that is no UTF-8.
+        # To aiokafka the name of a header is text, to the broker it is bytes. Without this, any principal
+        # that may append could stop every reader with a name that is not UTF-8.
         found = list(_without_headers(batch, data, where))
     last = base - 1
     for message in found:
         if not last < message.offset < end:
-            # Nobody but a broker that was tampered with stores these.
+            # A broker assigns rising offsets; only one that was tampered with gives others. Readers rely on
+            # the order: an offset that falls would make them read in a circle.
             raise _damaged(where, base, "the offsets within a batch do not rise")
         last = message.offset
     return found if base >= start else [message for message in found if message.offset >= start]
 
 
 def _without_headers(batch: DefaultRecordBatch, data: bytes, where: str) -> Iterator[StoredMessage]:
-    """Read the records of a batch and pass over their headers, whatever these are."""
-    base, appended_at = batch.base_offset, batch.max_timestamp * 1000
+    """Yield the records of a batch and pass over their headers, whatever these contain."""
+    base = batch.base_offset
+    appended_at = batch.max_timestamp * 1000
     at = 0
-    while True:  # the batch in the data: it was read from there, so it is there
+    # Find the batch in the data. It was decoded from there, so the loop ends.
+    while True:
         found_base, length, *_ = _HEADER.unpack_from(data, at)
         if found_base == base:
             break
@@ -120,7 +134,7 @@ def _without_headers(batch: DefaultRecordBatch, data: bytes, where: str) -> Iter
         while position < len(body):
             size, position = _varint(body, position)
             end = position + size
-            _, inside = _varint(body, position + 1)  # behind the attributes: the time, which the broker sets
+            _, inside = _varint(body, position + 1)  # behind the attributes stands the producer's time
             delta, inside = _varint(body, inside)
             key, inside = _bytes(body, inside, end)
             value, inside = _bytes(body, inside, end)
@@ -133,6 +147,7 @@ def _without_headers(batch: DefaultRecordBatch, data: bytes, where: str) -> Iter
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    """Read a number in ZigZag encoding, as protocol buffers have it; return it and the position behind it."""
     result = shift = 0
     while True:
         byte = data[position]

@@ -1,4 +1,8 @@
-"""Creating and growing topics by the policy; nothing relies on topics that create themselves."""
+"""Topics that are created and grown by the policy, and clusters that are compared with it.
+
+Nothing relies on topics that brokers create by themselves: those would have the brokers' default settings,
+which delete records after a week and let producers tell the time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Iterable
 
 from broker.errors import LogUnavailable, UsageError
 from broker.log.kafka import admin
-from broker.log.kafka.brokers import Brokers, Use
+from broker.log.kafka.brokers import Brokers
 from broker.log.kafka.cluster_policy import (
     BrokerSettings,
     ClusterView,
@@ -14,6 +18,7 @@ from broker.log.kafka.cluster_policy import (
     differences,
     topic_settings,
 )
+from broker.log.kafka.connections import Use
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.error_codes import Code, refusal
 from broker.log.kafka.wire import NoAnswer, NotSent
@@ -27,27 +32,31 @@ _log = get_logger("broker.log")
 async def ensure_topic(
     brokers: Brokers, topic: str, partitions: int, deadline: Deadline, *, compacted: bool
 ) -> bool:
-    """Create a topic, or let it grow; return when all its partitions have a leader, and whether it grew."""
+    """Create a topic or grow it, and return when all of its partitions have a leader.
+
+    Returns whether the topic was created or grown. Another process may do the same at the same time.
+    """
     grown = False
     while True:
         await brokers.learn([topic], deadline)
         known = brokers.topic(topic)
         if known is None:
             outcome = await _create(brokers, topic, partitions, compacted, deadline)
-            ready, grown = outcome.code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS), True
+            ready = outcome.code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS)
+            grown = True
         elif len(known) < partitions:
-            # Looked at before it is grown: a topic of the other kind must not be changed.
+            # Checked before the topic is grown: one of the other kind must not be changed.
             await _check_kind(brokers, topic, compacted, deadline)
             outcome = await brokers.ask(
                 lambda connection, left_s: admin.grow_topic(connection, topic, partitions, left_s), deadline
             )
-            # 37: somebody else made it as large, or larger, and this broker has not heard yet.
-            ready, grown = outcome.code in (Code.NONE, Code.INVALID_PARTITIONS), True
+            # INVALID_PARTITIONS: another process has made it as large, or larger, and the broker that we
+            # asked first has not heard of that yet.
+            ready = outcome.code in (Code.NONE, Code.INVALID_PARTITIONS)
+            grown = True
         elif any(place.leader < 0 for place in known.values()):
-            outcome, ready = (
-                admin.Outcome(Code.LEADER_NOT_AVAILABLE, "it has partitions without a leader"),
-                True,
-            )
+            outcome = admin.Outcome(Code.LEADER_NOT_AVAILABLE, "it has partitions without a leader")
+            ready = True
         else:
             await _check_kind(brokers, topic, compacted, deadline)
             _check_copies(brokers, topic)
@@ -69,10 +78,10 @@ async def ensure_topic(
 
 
 async def wanted_copies(brokers: Brokers, deadline: Deadline) -> tuple[int, int]:
-    """Say how many replicas a topic gets, and how many must be in sync: 3 and 2 unless configured.
+    """Return how many replicas a topic gets, and how many must be in sync: 3 and 2 unless configured.
 
-    On a cluster of one broker it is 1 and 1, provided that this broker, too, thinks that it is alone:
-    a cluster of which only one broker is up must not get topics that only this one has.
+    On a cluster of one broker it is 1 and 1, but only if the broker's own settings say that it is alone. When
+    the other brokers of a larger cluster are down, a topic must not be created on the only one that is up.
     """
     options = brokers.options
     if options.replication is None and brokers.count == 1:
@@ -84,7 +93,7 @@ async def wanted_copies(brokers: Brokers, deadline: Deadline) -> tuple[int, int]
 
 
 async def check_policy(brokers: Brokers, topics: Iterable[str]) -> list[str]:
-    """Say each difference between a cluster and the policy, for the topics of a coalition."""
+    """Return each difference between a cluster and the policy, for the topics of a coalition."""
     prefix = brokers.options.prefix
     replication, min_insync = await wanted_copies(brokers, brokers.deadline())
     view = await cluster_view(brokers, prefix)
@@ -92,22 +101,22 @@ async def check_policy(brokers: Brokers, topics: Iterable[str]) -> list[str]:
 
 
 async def cluster_view(brokers: Brokers, prefix: str) -> ClusterView:
-    """Ask a cluster for everything that the policy is about."""
+    """Ask a cluster for everything that the policy speaks of."""
     deadline = brokers.deadline()
     everything = await brokers.ask(lambda connection, left_s: connection.cluster(None, left_s), deadline)
     topics = {name: places for name, places in everything.topics.items() if name.startswith(f"{prefix}.")}
     settings = await brokers.ask(
         lambda connection, left_s: admin.topic_settings_of(connection, topics, left_s), deadline
     )
-    of_brokers = {}
+    broker_settings = {}
     for node in everything.brokers:
-        of_brokers[node] = BrokerSettings(settings=await _of_broker(brokers, node, deadline))
+        broker_settings[node] = BrokerSettings(settings=await _of_broker(brokers, node, deadline))
     acls_code, acls = await brokers.ask(lambda connection, left_s: admin.acls(connection, left_s), deadline)
     quotas_code, quotas = await brokers.ask(
         lambda connection, left_s: admin.quotas(connection, left_s), deadline
     )
     return ClusterView(
-        brokers=of_brokers,
+        brokers=broker_settings,
         topics={
             name: TopicSettings(
                 partitions=len(places),
@@ -152,7 +161,9 @@ async def _check_kind(brokers: Brokers, topic: str, compacted: bool, deadline: D
     )
     policy = told[topic].values.get("cleanup.policy")
     if policy is None:
-        return  # we may not see it; whoever may, runs log check
+        # This principal may not see the settings of the topic. The operator of the cluster may, and checks
+        # them by `log check`.
+        return
     is_compacted = "compact" in policy
     if is_compacted != compacted:
         raise UsageError(
@@ -162,7 +173,10 @@ async def _check_kind(brokers: Brokers, topic: str, compacted: bool, deadline: D
 
 
 def _check_copies(brokers: Brokers, topic: str) -> None:
-    """Refuse a topic with fewer replicas than the log's URL demands: one lost disk would lose records."""
+    """Raise LogUnavailable for a topic with fewer replicas than the log's URL demands.
+
+    The loss of a disk would otherwise be the loss of records.
+    """
     wanted = brokers.options.replication
     places = brokers.topic(topic) or {}
     fewest = min((len(place.replicas) for place in places.values()), default=0)
@@ -178,7 +192,7 @@ async def _of_first_broker(brokers: Brokers, deadline: Deadline) -> dict[str, st
 
 
 async def _of_broker(brokers: Brokers, node: int, deadline: Deadline) -> dict[str, str]:
-    """Ask a broker for its settings; none, if it does not let us see them."""
+    """Ask a broker for its settings; the result is empty if it does not let us see them."""
     try:
         told = await brokers.call(
             node,

@@ -1,7 +1,11 @@
-"""What goes over the wire to one broker, with types: aiokafka has none, and is imported here alone.
+"""Requests to one broker and its answers, with types, which aiokafka does not have.
 
-Of aiokafka this takes the connection (TLS, SASL, versions of requests), the encoding of requests and
-the codec of record batches; not its producer and not its consumer: docs/adr/0002-kafka-client.md.
+Of aiokafka this package takes the connection (TLS, SASL, versions of requests) and the encoding of requests
+here and in admin.py, and the codec of record batches in record_batch.py. It takes neither its producer nor
+its consumer: docs/adr/0002-kafka-client.md says why.
+
+Every request ends in an answer or in one of two errors, and appends depend on the difference: after
+:class:`NotSent` the broker has done nothing, after :class:`NoAnswer` it may have done everything.
 """
 
 from __future__ import annotations
@@ -23,20 +27,45 @@ from aiokafka.protocol.transaction import InitProducerIdRequest  # type: ignore[
 
 from broker.log.kafka.options import Sasl
 
-__all__ = ["Cluster", "Connection", "Fetched", "NoAnswer", "NotSent", "PartitionAt", "Produced", "Security"]
+__all__ = [
+    "Address",
+    "Cluster",
+    "Connection",
+    "Fetched",
+    "NoAnswer",
+    "NotSent",
+    "PartitionAt",
+    "Place",
+    "Produced",
+    "Security",
+]
 
-# Its lines repeat ours, and at the level of debugging it writes whole requests: bodies never go to a log.
+Address = tuple[str, int]
+"""The host and the port of a broker."""
+
+Place = tuple[str, int]
+"""A partition by the physical name of its topic (``ftf.returns``) and its number."""
+
+# aiokafka's log lines repeat ours, and at debug level they hold whole requests. Bodies never go to a log.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
+# Numbers of the protocol, sections ListOffsets, Fetch and Produce.
 _LATEST = -1
 _EARLIEST = -2
 _FROM_CONSUMER = -1
 _READ_UNCOMMITTED = 0
 _ALL = -1
 
+# A request carries a time-out for the broker of four fifths of ours. So the broker gives up first, and its
+# answer says why; otherwise we would only know that no answer came.
+_BROKER_WAIT_MS_PER_S = 800
+
 
 class NotSent(Exception):
-    """A request did not reach the broker: it has done nothing. ``refused``: nor will it next time."""
+    """A request did not reach the broker, so that the broker has done nothing.
+
+    ``refused`` says that another attempt will fail too: a certificate or a password is not accepted.
+    """
 
     def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
@@ -45,7 +74,7 @@ class NotSent(Exception):
 
 
 class NoAnswer(Exception):
-    """A request was sent and no answer came: the broker may have done what it asks, or may yet."""
+    """A request was sent and no answer came. The broker may have done it, or may still do it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -53,7 +82,7 @@ class NoAnswer(Exception):
 
 
 class PartitionAt(NamedTuple):
-    """Where a partition is: ``leader`` is -1 while it has none."""
+    """The brokers that hold a partition; ``leader`` is -1 while no broker leads it."""
 
     number: int
     leader: int
@@ -63,15 +92,19 @@ class PartitionAt(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What a broker knows of the cluster: brokers that are up, and topics (or the code of an error)."""
+    """A broker's description of the cluster: the brokers that are up, and topics or their error codes."""
 
-    brokers: Mapping[int, tuple[str, int]]
+    brokers: Mapping[int, Address]
     topics: Mapping[str, tuple[PartitionAt, ...]]
     errors: Mapping[str, int]
 
 
 class Produced(NamedTuple):
-    """The answer to an append; ``offset`` is -1 unless ``code`` is 0, ``wait_ms`` is what a quota demands."""
+    """The answer to an append.
+
+    ``offset`` is -1 unless ``code`` is 0. ``wait_ms`` is how long the broker will not read from us, because
+    our quota is used up (KIP-219).
+    """
 
     code: int
     offset: int
@@ -79,7 +112,7 @@ class Produced(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """The answer to a read of one partition; ``data`` holds whole batches and a piece of the next."""
+    """The answer to a read of one partition; ``data`` holds whole batches, and perhaps a piece of another."""
 
     topic: str
     number: int
@@ -89,7 +122,7 @@ class Fetched(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """How connections are secured."""
+    """The security of connections: a TLS context, and a name and password, each where it is used."""
 
     client_id: str
     tls: ssl.SSLContext | None
@@ -97,15 +130,20 @@ class Security:
 
 
 class Connection:
-    """A connection to one broker, made by :meth:`open`; requests are answered in the order they are sent."""
+    """A connection to one broker, made by :meth:`open`.
+
+    The broker answers requests one at a time, in the order in which they were sent.
+    """
 
     def __init__(self, connection: AIOKafkaConnection) -> None:
         self._connection: Any = connection
+        # Private to aiokafka, whose version is bounded. Its close() waits for a peer that may be frozen, and
+        # only the transport can be cut off.
         self._transport: asyncio.Transport = connection._writer.transport
 
     @classmethod
     async def open(cls, host: str, port: int, security: Security, timeout_s: float) -> Connection:
-        """Connect; raises NotSent."""
+        """Open a connection; raises NotSent."""
         protocol = ("SASL_" if security.sasl else "") + ("SSL" if security.tls else "PLAINTEXT")
         sasl = security.sasl
         try:
@@ -115,9 +153,9 @@ class Connection:
                         host,
                         port,
                         client_id=security.client_id,
-                        request_timeout_ms=600_000,  # each call brings its own
+                        request_timeout_ms=600_000,  # never reached: each call brings its own
                         ssl_context=security.tls,
-                        security_protocol=protocol if not sasl or security.tls else "SASL_PLAINTEXT",
+                        security_protocol=protocol,
                         max_idle_ms=None,
                         sasl_mechanism=sasl.mechanism if sasl else None,
                         sasl_plain_username=sasl.user if sasl else None,
@@ -131,6 +169,7 @@ class Connection:
         except OSError as error:
             raise NotSent(f"{host}:{port}: {error.strerror or error}") from error
         except (KafkaError, ValueError, AssertionError) as error:
+            # aiokafka turns a TLS error that comes after the handshake into a KafkaError of its own.
             cause = error.__cause__
             if isinstance(cause, ssl.SSLError):
                 raise NotSent(f"{host}:{port}: {_tls_words(cause)}", refused=_is_refusal(cause)) from error
@@ -145,11 +184,11 @@ class Connection:
         return bool(self._connection.connected())
 
     def abort(self) -> None:
-        """Close at once; what waits for an answer gets NoAnswer."""
+        """Close at once; a request that waits for its answer raises NoAnswer."""
         self._connection.close()
 
     async def aclose(self, timeout_s: float = 1.0) -> None:
-        """Close, in good order if the broker takes part."""
+        """Close in good order. A broker that does not take part (it may be frozen) is cut off."""
         closed = self._connection.close()
         if closed is not None and not closed.done():
             await asyncio.wait([closed], timeout=timeout_s)
@@ -157,7 +196,7 @@ class Connection:
                 self._transport.abort()
 
     async def call(self, request: Any, timeout_s: float) -> Any:
-        """Send a request and give its answer; raises NotSent or NoAnswer, and then the connection is over."""
+        """Send a request and return its answer. After NotSent or NoAnswer the connection is over."""
         try:
             answer = self._connection.send(request)
         except KafkaError as error:
@@ -166,6 +205,7 @@ class Connection:
             async with asyncio.timeout(timeout_s):
                 return await answer
         except TimeoutError as error:
+            # Closed, since a late answer would otherwise hold up the next request of this connection.
             self.abort()
             where = f"{self._connection.host}:{self._connection.port}"
             raise NoAnswer(f"{where} does not answer") from error
@@ -173,14 +213,19 @@ class Connection:
             cause = error.__cause__
             words = _tls_words(cause) if isinstance(cause, ssl.SSLError) else str(error)
             raise NoAnswer(words) from error
-        except (ValueError, TypeError, IndexError) as error:  # an answer that is none
+        except (ValueError, TypeError, IndexError) as error:
+            # A server that is not a broker, or a broker that lies: aiokafka could not decode the answer.
             self.abort()
             raise NoAnswer(f"an answer that cannot be read: {error}") from error
 
     # The requests of a log
 
     async def cluster(self, topics: Sequence[str] | None, timeout_s: float) -> Cluster:
-        """Ask for the brokers and these topics (None for all); never creates any."""
+        """Ask for the brokers and for these topics (None for all topics).
+
+        The request forbids the broker to create a topic that it does not know (Metadata, version 4): by
+        default a misspelt name would become a topic without our policy.
+        """
         names = None if topics is None else list(topics)
         answer = await self.call(MetadataRequest(names, allow_auto_topic_creation=False), timeout_s)
         found: dict[str, tuple[PartitionAt, ...]] = {}
@@ -199,14 +244,13 @@ class Connection:
         return Cluster(brokers=brokers, topics=found, errors=errors)
 
     async def producer_id(self, timeout_s: float) -> tuple[int, int, int]:
-        """Ask for the identity of a new idempotent producer: error code, id, epoch."""
+        """Ask for the identity of a new idempotent producer (KIP-98): the error code, the id, the epoch."""
         answer = await self.call(InitProducerIdRequest(None, 0), timeout_s)
         return answer.error_code, answer.producer_id, answer.producer_epoch
 
     async def produce(self, topic: str, number: int, batch: bytes, timeout_s: float) -> Produced:
-        """Append one record batch; acknowledged by all replicas that are in sync."""
-        # The broker gives up first, so that it can say why.
-        wait_ms = max(1, int(timeout_s * 800))
+        """Append one record batch; all replicas that are in sync acknowledge it (``acks=all``)."""
+        wait_ms = max(1, int(timeout_s * _BROKER_WAIT_MS_PER_S))
         request = ProduceRequest(None, _ALL, wait_ms, [(topic, [(number, batch)])])
         answer = await self.call(request, timeout_s)
         for _, partitions in answer.topics:
@@ -217,13 +261,18 @@ class Connection:
     async def fetch(
         self, places: Iterable[tuple[str, int, int]], *, max_wait_ms: int, max_bytes: int, timeout_s: float
     ) -> list[Fetched]:
-        """Read from (topic, partition, offset), waiting for so long until there is something."""
+        """Read each of these (topic, partition, offset).
+
+        The broker answers as soon as it has something for one of them, or after ``max_wait_ms``. It gives
+        whole batches, the first one also when it is larger than ``max_bytes`` (KIP-74).
+        """
         topics: dict[str, list[tuple[int, int, int]]] = {}
         for topic, number, offset in places:
             topics.setdefault(topic, []).append((number, offset, max_bytes))
-        # min_bytes=1: answer as soon as there is anything. Never compacted away, never uncommitted alone:
-        # what an aborted transaction wrote is in the log, and is given as it is.
-        request = FetchRequest(max_wait_ms, 1, max_bytes * 4, _READ_UNCOMMITTED, list(topics.items()))
+        # Reading "committed" would leave out the messages of aborted transactions (KIP-98). They are in the
+        # log, so the reader must account for them.
+        min_bytes = 1
+        request = FetchRequest(max_wait_ms, min_bytes, max_bytes * 4, _READ_UNCOMMITTED, list(topics.items()))
         answer = await self.call(request, timeout_s)
         if getattr(answer, "error_code", 0):
             raise NoAnswer(f"reading is refused with error {answer.error_code}")
@@ -234,9 +283,9 @@ class Connection:
         ]
 
     async def bounds(
-        self, places: Iterable[tuple[str, int]], *, begins: bool, timeout_s: float
-    ) -> dict[tuple[str, int], tuple[int, int]]:
-        """Ask where partitions begin, or end: error code and offset of each."""
+        self, places: Iterable[Place], *, begins: bool, timeout_s: float
+    ) -> dict[Place, tuple[int, int]]:
+        """Ask where partitions begin, or where they end; return the error code and the offset of each."""
         topics: dict[str, list[tuple[int, int]]] = {}
         for topic, number in places:
             topics.setdefault(topic, []).append((number, _EARLIEST if begins else _LATEST))
@@ -250,7 +299,7 @@ class Connection:
 
 
 def _is_refusal(error: ssl.SSLError) -> bool:
-    """Tell a certificate that is refused from a connection that broke."""
+    """Tell whether a certificate was refused, by us or by the broker (an alert, RFC 8446 section 6)."""
     return isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or "")
 
 

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete  # type: ignore[
 
 from broker.errors import LogUnavailable, UsageError
 from broker.log import Message, Partition, open_log, physical
-from broker.log.kafka import reads
+from broker.log.kafka import waiting_room
 from broker.log.kafka.kafka_log import KafkaLog
 from log.contract import RETURNS, held, messages, take, until_waiting
 from support.kafka import Kafka
@@ -154,8 +154,8 @@ async def test_a_follower_is_told_at_once_beside_others_that_wait(
 ) -> None:
     """Followers of many partitions hear of each append, though no request that waits ever ends by itself."""
     # Whoever depended on the end of a request would wait for ten minutes, on a machine of any speed.
-    monkeypatch.setattr(reads, "_SHORTEST_WAIT_MS", 600_000)
-    monkeypatch.setattr(reads, "_LONGEST_WAIT_MS", 600_000)
+    monkeypatch.setattr(waiting_room, "_SHORTEST_WAIT_MS", 600_000)
+    monkeypatch.setattr(waiting_room, "_LONGEST_WAIT_MS", 600_000)
     await log.ensure("returns", 40)
     partitions = [Partition("returns", number) for number in range(40)]
     heard: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
@@ -183,7 +183,7 @@ async def test_reading_goes_on_when_connections_break(log: KafkaLog) -> None:
     following = asyncio.create_task(take(log, RETURNS, 0, 20))
     for number in range(20):
         await log.append(RETURNS, messages(b"%d" % number))
-        for connection in list(log._brokers._connections.values()):
+        for connection in list(log._brokers._connections._open.values()):
             connection.abort()
     assert [message.offset for message in await following] == list(range(20))
 
