@@ -1,13 +1,20 @@
-"""Which violation follows from which: one manipulation is one root, however much it breaks.
+"""Blame: violations on their way out, and the root that each of them follows from.
 
-    what is known of a message                           its cause
-    a body of a batch that was voided                    the root of that batch
-    the very body that a voided batch missed             the root of that batch
-    the message behind one that nothing accounts for,
-    if it is a body                                      the root of that one
-    a sequence lost in a stream                          the first root between the statements around it
+One manipulation is one root, however much it breaks. The root of a message is found in this order:
 
-All of it lives in bounded memory: what is forgotten costs a cause, never a violation.
+    what is known of the message                            its root
+    a body of a batch that was voided                       the root of that batch
+    the very body that a voided batch missed                the root of that batch
+    a body right behind a message that was in trouble       the root of that message
+
+and a sequence that a stream lost has the first root between the two statements around it.
+
+Everything is kept in bounded memory, and an adversary can fill it. What is forgotten costs a cause: the
+violation is then a root of its own, and is reported all the same.
+
+Ownership. Only Blame writes its fields. Violations leave by ``take``, in the order of the log; a run of
+messages that were rejected for one reason stays open until something else is reported or ``flush`` is
+called.
 """
 
 from __future__ import annotations
@@ -17,14 +24,19 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from broker.log.protocol import StoredMessage
-from broker.verify.judge import Rejected, batch_of_body
+from broker.verify.verdict import Rejected, batch_of_body
 from broker.verify.violations import Kind, Place, Violation
 
 __all__ = ["Blame"]
 
 _MAX_BLAMED = 64
+"""Voided batches whose late bodies find their root."""
+
 _MAX_EXPECTED = 4096
+"""Bodies that were missed where they belonged, by digest."""
+
 _MAX_ROOTS = 256
+"""Roots that a lost sequence may follow from."""
 
 
 @dataclass(slots=True)
@@ -40,7 +52,7 @@ class _Run:
 
 
 class Blame:
-    """Violations of one partition on their way out, each with its root."""
+    """Collects the violations of one partition and finds the root of each."""
 
     def __init__(self, topic: str, partition: int) -> None:
         self.topic = topic
@@ -48,12 +60,15 @@ class Blame:
         self._out: list[Violation] = []
         self._run: _Run | None = None
         self._roots: deque[Place] = deque(maxlen=_MAX_ROOTS)
+        # The root of each voided batch by manifest_id, the oldest first.
         self._batches: OrderedDict[bytes, Place] = OrderedDict()
+        # The root of each missed body by digest, the oldest first.
         self._expected: OrderedDict[bytes, Place] = OrderedDict()
+        # The offset behind the last message that was in trouble, and the root of that one.
         self._trouble: tuple[int, Place] | None = None
 
     def place(self, offset: int) -> Place:
-        """A message of this partition."""
+        """Return the place of this offset in the partition."""
         return Place(self.topic, self.partition, offset)
 
     # reporting
@@ -61,7 +76,7 @@ class Blame:
     def report(
         self, kind: Kind, offset: int, detail: str, cause: Place | None = None, count: int = 1
     ) -> Place:
-        """Report a violation; returns its root, which is its own place where nothing caused it."""
+        """Report a violation; returns its root, which is its own place if nothing caused it."""
         self.flush()
         place = self.place(offset)
         if cause is None:
@@ -70,7 +85,7 @@ class Blame:
         return cause or place
 
     def reject(self, message: StoredMessage, rejected: Rejected) -> Place:
-        """Report a message that nothing accounts for, in the run that it continues; returns its root."""
+        """Report a message that nothing accounts for, as part of the run before it; returns its root."""
         place = self.place(message.offset)
         cause = rejected.cause or self.cause_of(message)
         run = self._run
@@ -78,25 +93,29 @@ class Blame:
             run is not None
             and run.kind is rejected.kind
             and run.next_offset == message.offset
+            # The messages of a run may follow from its first one, which is then their root.
             and cause in (run.cause, run.place)
         ):
             run.count += 1
             run.next_offset = message.offset + 1
         else:
             self.flush()
-            run = self._run = _Run(rejected.kind, place, rejected.detail, cause, message.offset + 1)
+            run = _Run(rejected.kind, place, rejected.detail, cause, message.offset + 1)
+            self._run = run
             if cause is None:
                 self._roots.append(place)
         root = run.cause or run.place
+        # A rejected manifest is blamed for its bodies, a rejected body for the rest of its batch.
         if message.key is not None and len(message.key) in (16, 20):
             self.blame(message.key[:16], root)
         self.trouble(message.offset, root)
         return root
 
     def flush(self) -> None:
-        """Report the run that was going on."""
-        if self._run is not None:
-            run, self._run = self._run, None
+        """Report the open run, if there is one."""
+        run = self._run
+        if run is not None:
+            self._run = None
             self._out.append(
                 Violation(
                     kind=run.kind, place=run.place, detail=run.detail, count=run.count, caused_by=run.cause
@@ -104,38 +123,39 @@ class Blame:
             )
 
     def take(self) -> list[Violation]:
-        """What was reported since it was last asked."""
-        out, self._out = self._out, []
+        """Return the violations that were reported since the last call."""
+        out = self._out
+        self._out = []
         return out
 
     @property
     def unreported(self) -> int | None:
-        """Where the run begins that is not yet reported."""
+        """The offset at which the open run begins, None without one."""
         return None if self._run is None else self._run.place.offset
 
     # remembering
 
     def trouble(self, offset: int, root: Place) -> None:
-        """The message at ``offset`` was in trouble: a body right behind it shares its root."""
+        """Remember that the message at ``offset`` was in trouble: a body right behind it shares its root."""
         self._trouble = (offset + 1, root)
 
     def blame(self, manifest_id: bytes, root: Place) -> None:
-        """Bodies of this batch that come now follow from ``root``."""
+        """Remember that bodies of this batch that come from now on follow from ``root``."""
         self._batches[manifest_id] = root
         if len(self._batches) > _MAX_BLAMED:
             self._batches.popitem(last=False)
 
     def expect(self, digests: bytes, root: Place) -> None:
-        """These bodies were missed where they belonged: wherever they turn up, ``root`` is why."""
+        """Remember that these bodies were missed: wherever they turn up, they follow from ``root``."""
         for at in range(0, len(digests), 32):
             self._expected[digests[at : at + 32]] = root
         while len(self._expected) > _MAX_EXPECTED:
             self._expected.popitem(last=False)
 
-    # asking
+    # finding the root
 
     def cause_of(self, message: StoredMessage) -> Place | None:
-        """The root of the trouble that this message is part of, if it is known."""
+        """Return the root that this message follows from, None if none is known."""
         owner = batch_of_body(message.key)
         if owner is not None and owner in self._batches:
             return self._batches[owner]
@@ -145,15 +165,15 @@ class Blame:
         return cause
 
     def root_of(self, manifest_id: bytes) -> Place | None:
-        """The root of what bodies of this batch, or its manifest, were rejected for."""
+        """Return the root of a batch that was voided or whose manifest was rejected."""
         return self._batches.get(manifest_id)
 
     def cause_by_digest(self, message: StoredMessage) -> Place | None:
-        """The root of the batch that missed this very message where it belonged."""
+        """Return the root of the batch that missed this very body where it belonged."""
         if not self._expected or message.value is None:
             return None
         return self._expected.get(sha256(message.value).digest())
 
     def cause_between(self, after: int, before: int) -> Place | None:
-        """The first root behind one offset and up to another."""
+        """Return the first root behind offset ``after`` and up to offset ``before``."""
         return next((root for root in self._roots if after < root.offset <= before), None)

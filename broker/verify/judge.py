@@ -1,180 +1,201 @@
-"""Judging one message as a manifest: what it is, and why it is none. Nothing changes by it.
+"""The judge of one partition: it says of each message whether it is a valid manifest, and why not.
 
-In this order, cheap before dear, and void at the first that fails:
+The checks run in this order, cheap ones before dear ones, and the first that fails decides:
 
-    (1) it has the form of a manifest message
-    (2) its epoch exists and is not older than the one before the newest confirmed at the mark
-    (3) its tag was not seen lately: a copy costs nothing
-    (4) we hold the epoch's key; who does not skips it and its bodies as opaque
-    (5) its tag is right: an outsider's garbage costs a microsecond
-    (6) it opens, for this place, in the one right form
-    (7) its view of the directory is a prefix of ours
-    (8) its issuer was entitled at the larger of its own directory size and the mark,
+    (1) the message has the form of a manifest message
+    (2) its epoch exists, and is not older than the one before the newest that is confirmed at the mark
+    (3) its tag was not seen lately: a copy costs a look-up and nothing more
+    (4) we hold the key of the epoch; otherwise the manifest and its bodies are opaque to us
+    (5) its tag is right: garbage of an outsider costs a microsecond and no opening
+    (6) it opens, for this place, and has the one right form
+    (7) its view of the directory is a beginning of ours
+    (8) its issuer was entitled at the larger of the issuer's own directory size and the mark,
         and the signature verifies
     (9) what it says of its records is allowed in the channel
    (10) its place in its stream
 
-What the directory says of it may not have been read yet: then DirectoryBehind is raised.
+Theory of operation. ``judge`` only reads: asked twice, it answers the same. The reader decides what
+the verdict means at this place of the log, and then tells the judge what to remember, by ``accept``,
+``remember_rejected`` or ``note_gap``. A manifest may name more of the directory than we have read;
+``judge`` then raises DirectoryBehind, and is asked again when the directory is read to its end.
+
+The mark is the largest directory size that an accepted manifest named. It keeps a suspended agency
+from publishing under an old view of the directory, one in which it was still entitled.
+
+Ownership. Every field below belongs to Judge alone. The mark, the streams and the closed streams are
+stored (``snapshot``) and resumed (``resume``). The tags are not: they only save time and recognise
+copies, and a reader that starts without them judges a copy anew, by its stream.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from broker.directory import EpochKey, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
 from broker.log.protocol import StoredMessage
 from broker.verify.entitlement import ACCESS_TOPIC, judge_channel, verify_manifest
+from broker.verify.events import ReaderState
 from broker.verify.manifest_terms import check_record_terms
-from broker.verify.streams import Step, StreamKey, Streams
+from broker.verify.streams import Head, StreamKey, Streams
+from broker.verify.verdict import (
+    Accepted,
+    DirectoryBehind,
+    NewestManifest,
+    Opaque,
+    Rejected,
+    Repeat,
+    Verdict,
+)
 from broker.verify.violations import Kind, Place
 from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 
-__all__ = [
-    "MAX_TAGS",
-    "Accepted",
-    "DirectoryBehind",
-    "Judge",
-    "Newest",
-    "Opaque",
-    "Rejected",
-    "Repeat",
-    "Verdict",
-    "batch_of_body",
-]
+__all__ = ["MAX_TAGS", "Judge", "Undo"]
 
 MAX_TAGS = 65_536
+"""Tags that are remembered of one partition."""
+
 _FOR_GOOD = -1
-_UNACCOUNTED = "no valid manifest accounts for it"
+_UNACCOUNTED = Rejected(Kind.UNACCOUNTED, "no valid manifest accounts for it")
 
 
-class DirectoryBehind(Exception):
-    """Flow control, not an error: read the directory to its end, then feed the same message again."""
+class Undo(NamedTuple):
+    """What accepting a manifest replaced: the head of its stream, if there was one, and the mark."""
 
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A manifest that passed (1) to (8); ``refused`` says what failed at (9), ``step`` is (10)."""
-
-    opened: OpenedManifest
-    tag: bytes
-    judged_at: int
-    step: Step
-    refused: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Why a message is no valid manifest; ``tag`` where it was right, so that a copy costs nothing."""
-
-    kind: Kind
-    detail: str
-    cause: Place | None = None
-    tag: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Newest:
-    """The newest manifest of a stream, as far as recognising its copy needs."""
-
-    tag: bytes
-    manifest_id: bytes
-    digests: bytes
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """The newest statement of a stream once more: it counts once, if its bodies follow."""
-
-    newest: Newest
-
-
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """A manifest of an epoch that we hold no key of, or a body behind one."""
-
-
-Verdict = Accepted | Rejected | Repeat | Opaque
-
-
-def batch_of_body(key: bytes | None) -> bytes | None:
-    """The manifest_id that a body message's key continues."""
-    return key[:16] if key is not None and len(key) == 20 else None
+    stream: StreamKey
+    head: Head | None
+    mark: int
 
 
 class Judge:
-    """What judging manifests of one partition needs to know: directory, keys, mark, tags and streams."""
+    """Judges the messages of one partition as manifests.
+
+    ``keys(epoch)`` returns the key that opens manifests of an epoch, or None. ``directory_fault(size)``
+    returns the place from which on the directory below that size differs from what others saw, or None.
+    """
 
     def __init__(
         self,
+        *,
         topic: str,
         partition: int,
         history: History,
         keys: Callable[[int], EpochKey | None],
         directory_fault: Callable[[int], Place | None] | None,
-        mark: int,
     ) -> None:
         self.topic = topic
         self.partition = partition
-        self.mark = mark
-        self.streams = Streams()
-        self.opaque_id: bytes | None = None
         self._history = history
         self._keys = keys
         self._directory_fault = directory_fault or (lambda _size: None)
+        self._mark = 0
+        self._streams = Streams()
+        # For each right tag the mark at which its copy is void without looking, or _FOR_GOOD.
+        # The deque holds the same tags, oldest first; only `_remember_tag` writes the two.
         self._tags: dict[bytes, int] = {}
-        """The mark at which a copy of each is void too, or _FOR_GOOD."""
         self._tag_order: deque[bytes] = deque()
-        self._newest: dict[StreamKey, Newest] = {}
-        self._newest_by_tag: dict[bytes, Newest] = {}
+        # The same manifests twice, by stream and by tag; only `accept` writes the two.
+        self._newest: dict[StreamKey, NewestManifest] = {}
+        self._newest_by_tag: dict[bytes, NewestManifest] = {}
+
+    @property
+    def mark(self) -> int:
+        """The largest directory size that an accepted manifest named, 0 at first."""
+        return self._mark
+
+    # stored state
+
+    def resume(self, state: ReaderState) -> None:
+        """Take over the mark and the streams of a stored state, before anything is judged."""
+        self._mark = state.mark
+        for key, sequence, digest, offset in state.heads:
+            self._streams.put(key, Head(sequence, digest, offset))
+        for key in state.closed:
+            self._streams.close(key)
+
+    def snapshot(self, next_offset: int, undo: Undo | None = None) -> ReaderState:
+        """Return the state in which a reader resumes at ``next_offset``.
+
+        ``undo`` belongs to the manifest at that offset, which the resumed reader will judge once more:
+        the state is the one before it was accepted.
+        """
+        mark = self._mark
+        heads = {key: (head.sequence, head.digest, head.offset) for key, head in self._streams.items()}
+        if undo is not None:
+            mark = undo.mark
+            heads.pop(undo.stream, None)
+            if undo.head is not None:
+                heads[undo.stream] = (undo.head.sequence, undo.head.digest, undo.head.offset)
+        return ReaderState(
+            next_offset=next_offset,
+            mark=mark,
+            heads=tuple((key, *head) for key, head in heads.items()),
+            closed=self._streams.closed(),
+        )
 
     # remembering, in bounded memory
 
-    def remember_tag(self, tag: bytes, mark: int = _FOR_GOOD) -> None:
-        """Remember a right tag, and forget the oldest of too many."""
+    def accept(self, accepted: Accepted) -> Undo | None:
+        """Move the head of the manifest's stream, and the mark, to this manifest.
+
+        Returns what the move replaced, or None where the stream does not move.
+        """
+        newest = accepted.newest
+        self._remember_tag(newest.tag, _FOR_GOOD)
+        head = accepted.step.head
+        if head is None:
+            return None
+        stream = accepted.stream
+        undo = Undo(stream, self._streams.head(stream), self._mark)
+        closed = self._streams.put(stream, head)
+        for gone in (stream, closed):
+            older = None if gone is None else self._newest.pop(gone, None)
+            if older is not None:
+                self._newest_by_tag.pop(older.tag, None)
+        self._newest[stream] = newest
+        self._newest_by_tag[newest.tag] = newest
+        self._mark = max(self._mark, accepted.opened.manifest.header.directory_size)
+        return undo
+
+    def remember_rejected(self, rejected: Rejected) -> None:
+        """Remember the tag of a rejected manifest for as long as a copy would be rejected too.
+
+        An issuer that is not entitled now may be entitled at a later mark. A reader that starts later
+        has no tags and would deliver the copy then, so every reader must judge it anew: two readers of
+        one log never disagree.
+        """
+        if rejected.tag is not None:
+            is_passing = rejected.kind is Kind.NOT_ENTITLED
+            self._remember_tag(rejected.tag, self._mark if is_passing else _FOR_GOOD)
+
+    def note_gap(self, stream: StreamKey, lost: tuple[int, int], place: Place) -> None:
+        """Remember which sequences of a stream are lost, and the violation that reported it."""
+        self._streams.note_gap(stream, lost, place)
+
+    def _remember_tag(self, tag: bytes, mark: int) -> None:
         if tag not in self._tags:
             self._tag_order.append(tag)
         self._tags[tag] = mark
         if len(self._tag_order) > MAX_TAGS:
             del self._tags[self._tag_order.popleft()]
 
-    def remember_rejected(self, rejected: Rejected) -> None:
-        """Remember what was rejected with a right tag, as long as a copy of it would be.
-
-        Who is not entitled now may be so at a later mark: whoever did not remember would then deliver
-        the copy, so everybody judges it anew.
-        """
-        if rejected.tag is not None:
-            self.remember_tag(rejected.tag, self.mark if rejected.kind is Kind.NOT_ENTITLED else _FOR_GOOD)
-
-    def advance(self, stream: StreamKey, newest: Newest, verdict: Accepted) -> None:
-        """Move the stream's head and the mark to an accepted manifest."""
-        if verdict.step.head is None:
-            return
-        closed = self.streams.put(stream, verdict.step.head)
-        for gone in (stream, closed):
-            older = None if gone is None else self._newest.pop(gone, None)
-            if older is not None:
-                self._newest_by_tag.pop(older.tag, None)
-        self._newest[stream] = self._newest_by_tag[newest.tag] = newest
-        self.mark = max(self.mark, verdict.opened.manifest.header.directory_size)
-
-    # judging
+    # judging: from here on nothing is written
 
     def judge(self, message: StoredMessage, directory_read: bool) -> Verdict:
-        """What this message is; nothing changes."""
+        """Return what this message is.
+
+        Raises DirectoryBehind where only the unread rest of the directory can tell; never when
+        ``directory_read`` says that there is no such rest.
+        """
         envelope = parse_envelope(message.key, message.value)  # (1)
         if envelope is None:
-            if self.opaque_id is not None and batch_of_body(message.key) == self.opaque_id:
-                return Opaque()
-            return Rejected(Kind.UNACCOUNTED, _UNACCOUNTED)
+            return _UNACCOUNTED
         rejected = self._judge_epoch(envelope, directory_read)  # (2)
         if rejected is not None:
             return rejected
-        if self._tags.get(envelope.tag) in (_FOR_GOOD, self.mark):  # (3)
+        if self._tags.get(envelope.tag) in (_FOR_GOOD, self._mark):  # (3)
             newest = self._newest_by_tag.get(envelope.tag)
             if newest is not None and newest.manifest_id == message.key:
                 return Repeat(newest)
@@ -185,8 +206,9 @@ class Judge:
         tag = manifest_tag(
             epoch_key.admit, self.topic, self.partition, envelope.epoch, envelope.manifest_id, envelope.sealed
         )
+        # (5) The time of this comparison may be measured: the tag only saves work, the signature decides.
         if tag != envelope.tag:
-            return Rejected(Kind.UNACCOUNTED, _UNACCOUNTED)  # (5)
+            return _UNACCOUNTED
         try:
             opened = open_manifest(
                 envelope,
@@ -200,17 +222,19 @@ class Judge:
         return self._judge_opened(opened, message.offset, tag, directory_read)
 
     def _judge_epoch(self, envelope: Envelope, directory_read: bool) -> Rejected | None:
+        """Check (2); None where the epoch passes."""
         latest = self._history.latest
         channel = latest.channel_at(self.partition)
         epoch = channel.epochs.get(envelope.epoch) if channel else None
         if epoch is None or epoch.confirmed_at is None:
             if not directory_read:
                 raise DirectoryBehind
-            # Only an epoch that may have been there can be missing because the directory was altered.
+            # An altered directory can only hide an epoch that may have existed: blame it for no other.
             lost = channel is None or envelope.epoch <= channel.newest_published + 1
             cause = self._directory_fault(latest.size + 1) if lost else None
             return Rejected(Kind.EPOCH_UNKNOWN, f"epoch {envelope.epoch} is not confirmed", cause)
-        marked = self._history.at(min(self.mark, latest.size)).channel_at(self.partition)
+        # The mark may lie beyond what was read of the directory: a stored state carries it over.
+        marked = self._history.at(min(self._mark, latest.size)).channel_at(self.partition)
         if marked is not None and envelope.epoch < marked.oldest_accepted:
             return Rejected(Kind.EPOCH_SUPERSEDED, f"epoch {envelope.epoch} was superseded twice")
         return None
@@ -218,29 +242,44 @@ class Judge:
     def _judge_opened(
         self, opened: OpenedManifest, offset: int, tag: bytes, directory_read: bool
     ) -> Accepted | Rejected:
-        header, history = opened.manifest.header, self._history
-        size = header.directory_size
-        if size > history.latest.size and not directory_read:
-            raise DirectoryBehind
-        if not 0 <= size <= history.latest.size:
-            detail = f"directory_size {size} of '{header.issuer}' is beyond {history.latest.size}"
-            return Rejected(Kind.VIEW_UNKNOWN, detail, self._directory_fault(size), tag)  # (7)
-        if history.head_at(size) != header.directory_head:
-            detail = f"'{header.issuer}' saw another directory of {size} statements"
-            return Rejected(Kind.VIEW_UNKNOWN, detail, self._directory_fault(size), tag)
-        judged_at = max(size, min(self.mark, history.latest.size))
-        directory = history.at(judged_at)
+        """Checks (7) to (10) of a manifest that opened."""
+        rejected = self._judge_view(opened, tag, directory_read)  # (7)
+        if rejected is not None:
+            return rejected
+        header = opened.manifest.header
+        judged_at = max(header.directory_size, min(self._mark, self._history.latest.size))
+        directory = self._history.at(judged_at)
         try:
             verify_manifest(directory, opened)  # (8)
         except NotEntitled as error:
             return Rejected(Kind.NOT_ENTITLED, error.message, None, tag)
         except SignatureInvalid as error:
             return Rejected(Kind.MANIFEST_SIGNATURE, error.message, None, tag)
+        # A manifest that fails at (9) is accepted all the same: it is genuine and moves its stream, or
+        # the next batch of its issuer would look as if one before it were lost. It is not delivered.
         refused = None
         if self.topic != ACCESS_TOPIC:
             try:
                 check_record_terms(directory, judge_channel(directory, self.partition), opened)  # (9)
             except NotEntitled as error:
                 refused = error.message
-        step = self.streams.judge(header, opened.batch_id, offset)  # (10)
-        return Accepted(opened, tag, judged_at, step, refused)
+        step = self._streams.judge(header, opened.batch_id, offset)  # (10)
+        manifest = opened.manifest
+        newest = NewestManifest(tag, manifest.manifest_id, opened.entries.digests, manifest.count)
+        stream = (header.issuer, header.epoch, header.stream)
+        return Accepted(opened, newest, stream, judged_at, step, refused)
+
+    def _judge_view(self, opened: OpenedManifest, tag: bytes, directory_read: bool) -> Rejected | None:
+        """Check (7); None where the issuer saw a beginning of our directory."""
+        header = opened.manifest.header
+        history = self._history
+        size = header.directory_size
+        if size > history.latest.size and not directory_read:
+            raise DirectoryBehind
+        if not 0 <= size <= history.latest.size:
+            detail = f"directory_size {size} of '{header.issuer}' is beyond {history.latest.size}"
+        elif history.head_at(size) != header.directory_head:
+            detail = f"'{header.issuer}' saw another directory of {size} statements"
+        else:
+            return None
+        return Rejected(Kind.VIEW_UNKNOWN, detail, self._directory_fault(size), tag)

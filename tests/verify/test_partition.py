@@ -1,4 +1,4 @@
-"""What a reader makes of a partition: batches in order, epochs it may not open, resuming anywhere."""
+"""A reader of a partition delivers batches in order, skips epochs without a key, and resumes anywhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from broker.directory import complaint
 from broker.errors import UsageError
 from broker.log.protocol import StoredMessage
-from broker.verify import partition
-from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.verify import pending
+from broker.verify.partition import Event, VerifiedBatch
 from broker.verify.violations import Kind, Violation
 from support.coalition import AUDITOR, BORDER, JUSTICE, POLICE_A, Coalition
 from support.partition_log import PartitionLog, batches, feed, reader, record_terms, scan, violations
@@ -39,11 +39,11 @@ def _written() -> PartitionLog:
 def _facts(found: Sequence[object]) -> list[tuple[str, int]]:
     """Batches by id and offset, violations by every offset that they name."""
     facts: list[tuple[str, int]] = []
-    for one in found:
-        if isinstance(one, VerifiedBatch):
-            facts.append((one.batch_id.hex(), one.offset))
-        elif isinstance(one, Violation):
-            facts += [("violation", one.place.offset + i) for i in range(one.count)]
+    for event in found:
+        if isinstance(event, VerifiedBatch):
+            facts.append((event.batch_id.hex(), event.offset))
+        elif isinstance(event, Violation):
+            facts += [("violation", event.place.offset + i) for i in range(event.count)]
     return sorted(set(facts))
 
 
@@ -59,7 +59,7 @@ def _resumed(written: PartitionLog, messages: Sequence[StoredMessage], at: int) 
 
 
 def test_resuming_at_any_message_delivers_the_same() -> None:
-    """A reader that starts again from its state finds what one that never stopped finds."""
+    """A reader that starts again from its state finds the same as a reader that never stopped."""
     written = _written()
     whole = scan(written.coalition, written.messages)
     for at in range(len(written.messages) + 1):
@@ -68,7 +68,7 @@ def test_resuming_at_any_message_delivers_the_same() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_resuming_in_a_manipulated_partition_delivers_the_same(seed: int) -> None:
-    """Whatever was done to the log, batches and the messages that violations name are the same."""
+    """Whatever was done to the log, the batches and the messages named by violations are the same."""
     random = Random(seed)
     written = _written()
     messages = list(written.messages)
@@ -93,18 +93,18 @@ def test_resuming_in_a_manipulated_partition_delivers_the_same(seed: int) -> Non
 
 
 def test_without_the_epoch_s_key_manifests_and_bodies_are_opaque() -> None:
-    """Who was no recipient of an epoch skips it: counted, no violation; and resumes within it."""
+    """A reader without an epoch's key counts and skips its messages, and can resume among them."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     written.publish(POLICE_A, 2)
     coalition.add_auditor("auditor-two", ["repatriation"])
     coalition.new_epoch("repatriation", POLICE_A)
     written.publish(POLICE_A, 1, stream="new")
-    one = reader(coalition, name="auditor-two")
-    found = scan(coalition, written.messages, one)
+    subject = reader(coalition, name="auditor-two")
+    found = scan(coalition, written.messages, subject)
     assert [batch.offset for batch in batches(found)] == [3]
     assert violations(found) == []
-    assert one.opaque == 3
+    assert subject.opaque == 3
     for at in range(4):
         first = reader(coalition, name="auditor-two")
         for message in written.messages[:at]:
@@ -115,7 +115,7 @@ def test_without_the_epoch_s_key_manifests_and_bodies_are_opaque() -> None:
 
 
 def test_a_body_that_does_not_continue_an_opaque_manifest_is_not_opaque() -> None:
-    """Only what follows at once and bears the manifest's id is skipped with it."""
+    """Only bodies right behind the manifest and with its id are skipped with it."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     written.publish(POLICE_A, 2)
@@ -128,14 +128,14 @@ def test_a_body_that_does_not_continue_an_opaque_manifest_is_not_opaque() -> Non
 
 
 def test_a_batch_is_whole_only_with_its_last_body() -> None:
-    """At the end of a log a reader waits; at the end of all, an unfinished batch is a violation there."""
+    """An unfinished batch is waited for; where the log ends for good, it is a violation at the end."""
     written = _written()
-    one = reader(written.coalition)
+    subject = reader(written.coalition)
     for message in written.messages[:3]:
-        assert feed(one, message) == []
-    assert one.flush() == []
-    assert one.settled_offset == 0
-    (found,) = one.flush(at_end=True)
+        assert feed(subject, message) == []
+    assert subject.flush() == []
+    assert subject.settled_offset == 0
+    (found,) = subject.flush(at_end=True)
     assert isinstance(found, Violation)
     assert (found.kind, found.place.offset) == (Kind.BATCH_UNFINISHED, 3)
 
@@ -153,7 +153,7 @@ def test_terms_that_the_channel_does_not_allow_are_not_delivered() -> None:
 
 
 def test_a_suspended_agency_s_batch_is_not_entitled() -> None:
-    """Who is suspended at the mark publishes nothing, however it dates itself."""
+    """An agency that is suspended at the mark publishes nothing, whichever older directory it names."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     before = coalition.directory
@@ -193,7 +193,7 @@ def test_another_view_of_the_directory_voids_and_raises_nothing() -> None:
 
 
 def test_bodies_are_kept_only_where_asked_for() -> None:
-    """Replay reads no record, so it keeps none."""
+    """A reader that keeps no bodies delivers the same batches without them."""
     written = _written()
     kept = batches(scan(written.coalition, written.messages))
     assert [len(batch.bodies) for batch in kept] == [3, 1, 1, 2, 1, 2]
@@ -204,19 +204,19 @@ def test_bodies_are_kept_only_where_asked_for() -> None:
 def test_a_flood_of_garbage_is_one_violation_in_bounded_memory() -> None:
     """However much an outsider appends, it costs one counted violation and no memory."""
     written = _written()
-    one = reader(written.coalition)
+    subject = reader(written.coalition)
 
     def flood(count: int, start: int) -> None:
         for i in range(start, start + count):
             key = i.to_bytes(16, "big")
-            feed(one, StoredMessage(i, key, b"\x01\0\0\0\0" + key * 100, 0))
+            feed(subject, StoredMessage(i, key, b"\x01\0\0\0\0" + key * 100, 0))
 
     flood(2_000, 0)
     tracemalloc.start()
     flood(5_000, 2_000)
     grown, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    (found,) = one.flush(at_end=True)
+    (found,) = subject.flush(at_end=True)
     assert isinstance(found, Violation)
     assert (found.kind, found.place.offset, found.count) == (Kind.UNACCOUNTED, 0, 7_000)
     assert grown < 100_000
@@ -224,7 +224,7 @@ def test_a_flood_of_garbage_is_one_violation_in_bounded_memory() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_bodies_fed_at_once_are_bodies_fed_one_by_one(seed: int) -> None:
-    """Replay's short cut finds the same events, in whole batches and in manipulated ones."""
+    """Both ways of feeding find the same events, in whole batches and in manipulated ones."""
     random = Random(seed)
     written = _written()
     messages = list(written.messages)
@@ -239,14 +239,16 @@ def test_bodies_fed_at_once_are_bodies_fed_one_by_one(seed: int) -> None:
         messages = _renumbered(messages)
     else:
         messages.sort(key=lambda message: message.offset)
-    one, found, run = reader(written.coalition), [], list[StoredMessage]()
+    subject = reader(written.coalition)
+    found: list[Event] = []
+    run: list[StoredMessage] = []
     for message in messages:
         run.append(message)
-        if len(run) >= (one.awaited or 1):
-            events = one.feed_bodies(run)
-            found += [e for m in run for e in feed(one, m)] if events is None else list(events)
+        if len(run) >= (subject.awaited or 1):
+            events = subject.feed_bodies(run)
+            found += [e for m in run for e in feed(subject, m)] if events is None else list(events)
             run = []
-    found += scan(written.coalition, run, one)
+    found += scan(written.coalition, run, subject)
     assert found == scan(written.coalition, messages)
 
 
@@ -263,13 +265,13 @@ def test_any_bytes_are_events_and_never_an_error(seed: int) -> None:
         if random.random() < 0.2:
             key = random.choice([None, b"", random.randbytes(16), random.randbytes(20)])
         messages.append(StoredMessage(i, key, value, message.appended_at))
-    one: PartitionReader = reader(written.coalition, name=AUDITOR)
-    scan(written.coalition, messages, one)
-    assert one.next_offset == len(messages)
+    subject = reader(written.coalition, name=AUDITOR)
+    scan(written.coalition, messages, subject)
+    assert subject.next_offset == len(messages)
 
 
 def test_a_batch_that_cannot_be_built_is_refused_before_it_is_written() -> None:
-    """The builder of these tests is the product's own, so what it makes is what publishers make."""
+    """The product's own builder makes the batches of these tests and refuses one of 257 records."""
     written = _written()
     with pytest.raises(UsageError):
         written.build(written.header(POLICE_A), [b"x"] * 257)
@@ -292,13 +294,13 @@ def test_what_is_not_yet_reported_is_read_again() -> None:
 
 
 def test_a_batch_larger_than_the_limit_is_void() -> None:
-    """What a manifest promises beyond one append's size is not kept waiting for, whole or not."""
+    """A batch with more bytes than one append can have is void, even when all its bodies are there."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     body = bytes(32_000)
     of_two = sum(len(value) for _, value in written.build(written.header(POLICE_A), [body] * 2).messages)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partition, "MAX_BATCH_BYTES", of_two)
+        patch.setattr(pending, "MAX_BATCH_BYTES", of_two)
         three = written.append(written.build(written.header(POLICE_A), [body] * 3))
         written.heads[POLICE_A, three.manifest.header.stream] = (0, three.batch_id)
         written.append(written.build(written.header(POLICE_A), [body] * 2))
@@ -310,14 +312,14 @@ def test_a_batch_larger_than_the_limit_is_void() -> None:
         assert violations(found)[1].caused_by == violations(found)[0].place
         assert "more than" in violations(found)[0].detail
         assert [batch.offset for batch in batches(found)] == [4]
-        one = reader(coalition)
-        feed(one, written.messages[0])
-        assert one.feed_bodies(written.messages[1:4]) is None
-        assert scan(coalition, written.messages[1:], one) == found
+        subject = reader(coalition)
+        feed(subject, written.messages[0])
+        assert subject.feed_bodies(written.messages[1:4]) is None
+        assert scan(coalition, written.messages[1:], subject) == found
 
 
 def test_a_copy_is_judged_anew_where_its_issuer_is_entitled_by_now() -> None:
-    """A reader that starts again, and forgot what it rejected, delivers what one that never stopped does."""
+    """A reader that starts again without its tags delivers the same as a reader that never stopped."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     coalition.suspend(BORDER)
@@ -333,7 +335,7 @@ def test_a_copy_is_judged_anew_where_its_issuer_is_entitled_by_now() -> None:
         Kind.NOT_ENTITLED, Kind.UNACCOUNTED, Kind.MANIFEST_COPIED,
     ]  # fmt: skip
     for at in range(len(messages) + 1):
-        found = [one for one in _resumed(written, messages, at) if isinstance(one, VerifiedBatch)]
+        found = [event for event in _resumed(written, messages, at) if isinstance(event, VerifiedBatch)]
         assert found == batches(whole), at
 
 
