@@ -1,3 +1,3 @@
-"""From the messages of a partition to verified batches and named violations: pure."""
+"""Verification of a partition: from its messages to verified batches and violations, without waiting."""
 
 __all__: list[str] = []

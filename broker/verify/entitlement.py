@@ -1,4 +1,4 @@
-"""Who may publish what where, judged by one state of the directory."""
+"""Entitlement to publish: who may publish what where, by one state of the directory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACCESS_TOPIC = "access"
 
 
 def judge_channel(directory: Directory, partition: int) -> Channel:
-    """The open channel of this partition; NotEntitled where there is none."""
+    """Return the open channel of this partition; raises NotEntitled where there is no open channel."""
     channel = directory.channel_at(partition)
     if channel is None:
         raise NotEntitled(f"no channel has number {partition}")
@@ -23,8 +23,12 @@ def judge_channel(directory: Directory, partition: int) -> Channel:
 
 
 def judge_issuer(directory: Directory, opened: OpenedManifest) -> bytes:
-    """The public key that must have signed this manifest; NotEntitled says why it may not be published."""
-    header, signatures = opened.manifest.header, opened.signed.signatures
+    """Return the public key that must have signed this manifest.
+
+    Raises NotEntitled when its issuer may not publish it. The signature itself is not verified here.
+    """
+    header = opened.manifest.header
+    signatures = opened.signed.signatures
     if len(signatures) != 1:
         raise NotEntitled(f"{len(signatures)} signatures, expected 1")
     return judge_claim(
@@ -48,16 +52,16 @@ def judge_claim(
     record_type: str,
     key_id: bytes,
 ) -> bytes:
-    """The public key of ``key_id``, if its holder may publish this here; NotEntitled says why not.
+    """Return the public key of ``key_id`` if its holder may publish this here; else raise NotEntitled.
 
-    (1) the channel is open, (2) its epoch was confirmed and nobody complained of it, (3) the issuer
-    has its role there, (4) the record type is allowed there, (5) the key is an active one of the issuer.
+    (1) The channel is open. (2) Its epoch was confirmed, and no member complained of it. (3) The issuer
+    has its role there. (4) The record type is allowed there. (5) The key is an active key of the issuer.
     """
     channel = judge_channel(directory, partition)  # (1)
-    found = channel.epochs.get(epoch)
-    if found is None or found.confirmed_at is None:
+    published = channel.epochs.get(epoch)
+    if published is None or published.confirmed_at is None:
         raise NotEntitled(f"epoch {epoch} of channel '{channel.name}' is not confirmed")  # (2)
-    if found.complained:
+    if published.complained:
         raise NotEntitled(f"epoch {epoch} of channel '{channel.name}' is void after a complaint")
     if topic == ACCESS_TOPIC:
         if issuer != directory.kas_name:  # (3)
@@ -70,7 +74,10 @@ def judge_claim(
 
 
 def verify_manifest(directory: Directory, opened: OpenedManifest) -> None:
-    """Judge a manifest by this state of the directory: entitled, and its signature verifies."""
+    """Check that this state of the directory entitles the issuer, and that the signature verifies.
+
+    Raises NotEntitled or SignatureInvalid.
+    """
     public = judge_issuer(directory, opened)
     signature = opened.signed.signatures[0].signature
     try:

@@ -1,4 +1,4 @@
-"""What reading a partition gives: batches that stand, violations, and the state to resume from."""
+"""Events of reading a partition, verified batches and violations, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Event", "ReaderState", "VerifiedBatch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedBatch:
-    """A batch that stands: entitled issuer, signature, stream, every body digest.
+    """A batch that passed every check: its issuer's entitlement, signature, stream and body digests.
 
-    ``judged_at`` is the directory size that its issuer was judged at; ``bodies`` are the values of
-    the body messages, empty where the reader was told not to keep them.
+    ``offset`` is that of its manifest. ``judged_at`` is the size of the directory by which its issuer was
+    judged. ``bodies`` are the values of the body messages, empty where the reader does not keep them.
     """
 
     topic: str
@@ -30,7 +30,7 @@ class VerifiedBatch:
 
     @property
     def batch_id(self) -> bytes:
-        """The only name of the batch."""
+        """The digest of its manifest, which names the batch everywhere."""
         return self.opened.batch_id
 
     @property
@@ -44,7 +44,12 @@ Event = VerifiedBatch | Violation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderState:
-    """All that a reader must remember to resume: the next offset, the mark, the heads, the closed streams."""
+    """All that a reader must remember to resume.
+
+    ``next_offset`` is where it reads on and ``mark`` the largest directory size of the valid statements.
+    ``heads`` are (stream, sequence, digest, offset) of the newest statement of each open stream. A
+    subscriber stores all of it in its state file: the order of heads and closed streams is part of it.
+    """
 
     next_offset: int
     mark: int

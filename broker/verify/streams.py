@@ -1,19 +1,20 @@
-"""Streams: loss, replay, reordering and forks found at once, in bounded memory.
+"""Streams of statements: loss, replay, reordering and forks are found at once, in bounded memory.
 
-One stream for each process, topic and partition, begun anew with each epoch; ``sequence`` from 0,
-``previous`` the digest of the stream's previous statement.
+Each process of an issuer begins one stream for each topic and partition, and a new one with each epoch.
+``sequence`` counts its statements from 0; ``previous`` is the digest of the statement before.
 
     what arrives                                  what follows
     new stream at 0, previous zeros               its head opens
     the next sequence, previous = head            the head advances
     a later sequence                              STREAM_GAP, and the stream goes on behind it, delivered
-    the newest statement again                    counts once: nothing delivered, nothing reported
+    the newest statement again                    it counts once: not delivered again, not reported
     another statement with the newest sequence    STREAM_FORK, not delivered
     the next sequence, previous is not the head   STREAM_FORK, not delivered
     a lower sequence                              STREAM_REPLAYED, not delivered
     a stream whose head was closed                STREAM_CLOSED, not delivered
 
-At most MAX_HEADS heads are kept for each issuer; the one longest without a statement closes.
+At most MAX_HEADS heads are kept for each issuer. One more closes the head that was longest without a
+statement, so no issuer can fill a reader's memory or close the streams of another.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ from broker.wire.manifest import Header
 __all__ = ["MAX_HEADS", "Head", "Step", "StreamKey", "Streams"]
 
 MAX_HEADS = 64
+"""Open streams of one issuer."""
+
 _MAX_CLOSED = 512
-"""Closed streams of an issuer that are remembered: with those of 128 members a state file is not full."""
+"""Closed streams of one issuer that are remembered; those of 128 members fit into one state file."""
+
 _MAX_GAPS = 8
+"""Gaps of one stream that late statements find their cause in."""
+
 _ZEROS = bytes(32)
 
 StreamKey = tuple[str, int, bytes]
@@ -38,7 +44,7 @@ StreamKey = tuple[str, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The newest statement of a stream; ``gaps`` are (first, last, place of the violation)."""
+    """The newest statement of a stream; ``gaps`` are the last ones, as (first, last, place of violation)."""
 
     sequence: int
     digest: bytes
@@ -48,7 +54,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a statement means for its stream: ``head`` is the new one, if it moves."""
+    """The meaning of a statement for its stream.
+
+    ``head`` is the stream's new head, None if the stream does not move. ``deliver`` says whether the
+    batch may be delivered, ``kind`` which violation it is, ``lost`` the (first, last) sequence of a gap.
+    """
 
     head: Head | None
     deliver: bool
@@ -59,31 +69,23 @@ class Step:
 
 
 class Streams:
-    """The open heads of one partition."""
+    """The open and closed streams of one partition; only ``put``, ``close`` and ``note_gap`` change them."""
 
     def __init__(self) -> None:
         self._heads: dict[str, OrderedDict[StreamKey, Head]] = {}
         self._closed: dict[str, OrderedDict[StreamKey, None]] = {}
 
     def judge(self, header: Header, digest: bytes, offset: int) -> Step:
-        """What this statement means for its stream; nothing changes yet."""
+        """Return the meaning of this statement for its stream; nothing changes yet."""
         key = (header.issuer, header.epoch, header.stream)
         head = self.head(key)
-        sequence, previous = header.sequence, header.previous
+        sequence = header.sequence
         if sequence < 0:
             return Step(None, False, Kind.STREAM_REPLAYED, f"sequence {sequence}")
         if head is None:
-            if key in self._closed.get(header.issuer, ()):
-                return Step(None, False, Kind.STREAM_CLOSED, f"sequence {sequence} of a closed stream")
-            fresh = Head(sequence, digest, offset)
-            if sequence == 0:
-                if previous != _ZEROS:
-                    return Step(None, False, Kind.STREAM_FORK, "sequence 0 with a previous statement")
-                return Step(fresh, True)
-            detail = f"stream begins at sequence {sequence}, expected 0"
-            return Step(fresh, True, Kind.STREAM_GAP, detail, lost=(0, sequence - 1))
+            return self._judge_first(key, header, digest, offset)
         if sequence == head.sequence + 1:
-            if previous != head.digest:
+            if header.previous != head.digest:
                 detail = f"sequence {sequence} follows another statement than the one at offset {head.offset}"
                 return Step(None, False, Kind.STREAM_FORK, detail)
             return Step(Head(sequence, digest, offset, head.gaps), True)
@@ -100,17 +102,27 @@ class Streams:
         detail = f"sequence {sequence} again or out of order, the stream is at {head.sequence}"
         return Step(None, False, Kind.STREAM_REPLAYED, detail, cause)
 
+    def _judge_first(self, key: StreamKey, header: Header, digest: bytes, offset: int) -> Step:
+        """Judge a statement of a stream that has no open head."""
+        sequence = header.sequence
+        if key in self._closed.get(header.issuer, ()):
+            return Step(None, False, Kind.STREAM_CLOSED, f"sequence {sequence} of a closed stream")
+        fresh = Head(sequence, digest, offset)
+        if sequence > 0:
+            detail = f"stream begins at sequence {sequence}, expected 0"
+            return Step(fresh, True, Kind.STREAM_GAP, detail, lost=(0, sequence - 1))
+        if header.previous != _ZEROS:
+            return Step(None, False, Kind.STREAM_FORK, "sequence 0 with a previous statement")
+        return Step(fresh, True)
+
     def head(self, key: StreamKey) -> Head | None:
-        """The open head of a stream."""
+        """Return the open head of a stream, None if it has none."""
         heads = self._heads.get(key[0])
         return None if heads is None else heads.get(key)
 
-    def put(self, key: StreamKey, head: Head | None) -> StreamKey | None:
-        """Set or remove a head; the key of the head that had to close for it, if one had to."""
+    def put(self, key: StreamKey, head: Head) -> StreamKey | None:
+        """Set the head of a stream; returns the stream that had to close for it, if one had to."""
         heads = self._heads.setdefault(key[0], OrderedDict())
-        if head is None:
-            heads.pop(key, None)
-            return None
         heads[key] = head
         heads.move_to_end(key)
         if len(heads) <= MAX_HEADS:
@@ -120,9 +132,10 @@ class Streams:
         return closed
 
     def close(self, key: StreamKey) -> None:
-        """Remember that this stream closed; of too many of its issuer the oldest is forgotten.
+        """Remember that this stream closed; if its issuer has too many, its oldest is forgotten.
 
-        Nobody can have the streams of others forgotten.
+        The limit is one for each issuer: otherwise an issuer could open streams until the closed streams
+        of another are forgotten, and then replay those.
         """
         closed = self._closed.setdefault(key[0], OrderedDict())
         closed[key] = None
@@ -130,15 +143,15 @@ class Streams:
             closed.popitem(last=False)
 
     def closed(self) -> tuple[StreamKey, ...]:
-        """The streams that closed, the oldest of each issuer first."""
+        """Return the streams that closed, the oldest of each issuer first."""
         return tuple(key for closed in self._closed.values() for key in closed)
 
     def note_gap(self, key: StreamKey, lost: tuple[int, int], place: Place) -> None:
-        """Remember which sequences a gap lost, so that a late one names its cause."""
+        """Remember which sequences a gap lost, so that a late statement names the gap as its cause."""
         head = self._heads[key[0]][key]
         gaps = (*head.gaps[1 - _MAX_GAPS :], (*lost, place))
         self._heads[key[0]][key] = replace(head, gaps=gaps)
 
     def items(self) -> list[tuple[StreamKey, Head]]:
-        """Every open head, the longest without a statement first."""
+        """Return every open head, by issuer, the one longest without a statement first."""
         return [item for heads in self._heads.values() for item in heads.items()]

@@ -1,7 +1,7 @@
-"""What a reader reports when a log says something it must not.
+"""Violations: what a reader reports when a log holds something that must not be there.
 
-A violation names its place; ``caused_by`` is the place of the violation that it follows from, so
-that one manipulation is one root with its consequences, however much it breaks.
+A violation names its place. ``caused_by`` is the place of the violation that it follows from, so that
+one manipulation is one root with its consequences, however much it breaks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 __all__ = ["MAX_DETAIL", "Kind", "Place", "Violation"]
 
 MAX_DETAIL = 1000
-"""Characters of a violation's detail."""
+"""The most characters of a violation's detail."""
 
 
 class Kind(StrEnum):
-    """The closed list of violations."""
+    """The kinds of violations: a closed list, whose texts stand in reports and never change."""
 
     # the directory
     DIRECTORY_STATEMENT = "directory-statement"
@@ -44,7 +44,7 @@ class Kind(StrEnum):
     STREAM_FORK = "stream-fork"
     STREAM_REPLAYED = "stream-replayed"
     STREAM_CLOSED = "stream-closed"
-    # records, seen by who unlocks them
+    # records, seen by the reader that unlocks them
     SCHEMA_MISMATCH = "schema-mismatch"
     MEMBER_SEAL = "member-seal"
     RELEASE_SHARE = "release-share"
@@ -64,7 +64,7 @@ class Kind(StrEnum):
 
 
 class Place(NamedTuple):
-    """A message of a log, by logical topic."""
+    """The place of a message: the logical topic, the partition and the offset."""
 
     topic: str
     partition: int
@@ -76,10 +76,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """One thing that is wrong, or ``count`` consecutive ones from ``place`` on.
+    """One message that is wrong, or ``count`` messages in a row from ``place`` on.
 
-    ``detail`` may quote what an adversary wrote: it is cut to MAX_DETAIL characters, and none of them
-    moves a terminal's cursor.
+    ``detail`` may quote an adversary. It is cut to MAX_DETAIL characters, and characters that cannot be
+    printed are replaced, so that no report can move the cursor of a terminal.
     """
 
     kind: Kind
@@ -91,5 +91,5 @@ class Violation:
     def __post_init__(self) -> None:
         if len(self.detail) > MAX_DETAIL or not self.detail.isprintable():
             kept = self.detail[:MAX_DETAIL]
-            shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in kept)
+            shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in kept)
             object.__setattr__(self, "detail", shown)

@@ -74,7 +74,7 @@ def _check_one_root(messages: Sequence[StoredMessage], allowed: set[int], what: 
 
 
 def test_a_clean_partition_has_no_violation() -> None:
-    """What was published is delivered, all of it and in order, and nothing is reported."""
+    """Every published batch is delivered, in order, and nothing is reported."""
     written = _written()
     events = scan(written.coalition, written.messages)
     assert violations(events) == []
@@ -84,7 +84,7 @@ def test_a_clean_partition_has_no_violation() -> None:
 
 @pytest.mark.parametrize("at", [0, 1, 4, 5, 20, 21, 30, 1200, -1], ids=lambda at: f"byte {at}")
 def test_a_flipped_byte_of_any_value_is_found_there(at: int) -> None:
-    """Kind, epoch, tag, encapsulation or ciphertext: the message that was altered is named."""
+    """The altered message is the root, whether kind, epoch, tag, encapsulation or ciphertext was altered."""
     for i, message in enumerate(_clean()):
         if message.value is None or at >= len(message.value):
             continue
@@ -95,7 +95,7 @@ def test_a_flipped_byte_of_any_value_is_found_there(at: int) -> None:
 
 @pytest.mark.parametrize("at", [0, 7, 15, 16, -1], ids=lambda at: f"byte {at}")
 def test_a_flipped_byte_of_any_key_is_found_there(at: int) -> None:
-    """A key says whose body a message is, so it is held to the byte."""
+    """A message with an altered key is the root, whichever byte of the key was altered."""
     for i, message in enumerate(_clean()):
         if at >= len(message.key or b""):
             continue
@@ -107,7 +107,7 @@ def test_a_flipped_byte_of_any_key_is_found_there(at: int) -> None:
 @pytest.mark.parametrize("key", [None, b"", b"k" * 16, b"k" * 20, b"k" * 300])
 @pytest.mark.parametrize("value", [None, b"", b"\x01", b"\x02" + b"v" * 540, b"\x01" + b"v" * 3000])
 def test_garbage_inserted_anywhere_is_found_there(key: bytes | None, value: bytes | None) -> None:
-    """Nulls, empty messages and what begins like a manifest or a body: one root where it stands."""
+    """Nulls, empty messages and garbage that begins like a manifest or a body make one root there."""
     for i in range(len(_clean()) + 1):
         messages = _clean()
         messages.insert(i, StoredMessage(i, key, value, _written().coalition.now))
@@ -115,7 +115,7 @@ def test_garbage_inserted_anywhere_is_found_there(key: bytes | None, value: byte
 
 
 def test_a_message_lost_leaves_a_hole_that_is_found() -> None:
-    """A dropped message whose offset stays open is found there; a bare tail cut waits for checkpoints."""
+    """A dropped message is found at its offset; only a cut of the tail needs checkpoints to be found."""
     for i in range(len(_clean()) - 1):
         messages = _clean()
         del messages[i]
@@ -123,7 +123,7 @@ def test_a_message_lost_leaves_a_hole_that_is_found() -> None:
 
 
 def test_a_message_dropped_with_the_offsets_closed_up_is_found() -> None:
-    """The root is where the message stood, whatever moved up."""
+    """The root is where the message stood, whichever message moved up."""
     for i in range(len(_clean())):
         messages = _clean()
         del messages[i]
@@ -137,7 +137,7 @@ def _pairs() -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize("rows", [True, False], ids=["with their times", "keys and values only"])
 def test_any_two_messages_swapped_are_found(rows: bool) -> None:
-    """Bodies of one batch or of two, manifests of one stream or of two, a body with a manifest."""
+    """Two swapped messages make one root at one of them, whether they are bodies or manifests."""
     clean, ambiguous = _clean(), 0
     for i, j in _pairs():
         messages = list(clean)
@@ -183,7 +183,7 @@ def test_a_batch_cut_from_the_middle_with_the_offsets_closed_up_shows_in_its_str
 
 
 def test_two_whole_batches_of_one_stream_exchanged_are_found() -> None:
-    """Order within a stream is part of what is signed."""
+    """The order of batches within a stream is signed, so exchanging two of them is found at one of them."""
     written = _written()
     ends = [*written.offsets[1:], len(written.messages)]
     for n in range(len(ends)):
@@ -201,7 +201,7 @@ def test_two_whole_batches_of_one_stream_exchanged_are_found() -> None:
 
 
 def test_the_newest_batch_appended_again_counts_once_and_an_older_one_is_a_copy() -> None:
-    """A retried append is no violation; a batch out of the past is, its bodies following from it."""
+    """A repeated append is no violation; an older batch is one, and its bodies follow from it."""
     written = _written()
     end = len(written.messages)
     again = [*_clean(), *_clean()[written.offsets[-1] :]]
@@ -210,8 +210,8 @@ def test_the_newest_batch_appended_again_counts_once_and_an_older_one_is_a_copy(
     _check_one_root(_renumbered(older), {end}, "first batch appended again")
 
 
-def test_messages_moved_to_another_partition_or_topic_stand_for_nothing_there() -> None:
-    """A statement of another channel or topic is not accounted for, whole batch or single message."""
+def test_messages_moved_to_another_partition_or_topic_count_for_nothing_there() -> None:
+    """Messages of another channel or topic are not accounted for, be it a whole batch or one message."""
     written = _written()
     coalition = written.coalition
     for topic, partition in (("returns", 1), ("relocation", 0)):

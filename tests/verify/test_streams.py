@@ -1,4 +1,4 @@
-"""What a statement means for its stream: the table of the module, row by row."""
+"""Each row of the streams module's table: what a statement means for its stream."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_table(header: Header, digest: bytes, kind: Kind | None, deliver: bo
 
 
 def test_a_gap_says_what_was_lost_and_a_late_statement_names_it() -> None:
-    """What turns up behind its gap is caused by it."""
+    """A statement that turns up behind its gap has the gap as its cause."""
     streams = _at(4)
     step = streams.judge(_header(8), _digest(8), 20)
     assert step.lost == (5, 7)
@@ -80,7 +80,7 @@ def test_a_gap_says_what_was_lost_and_a_late_statement_names_it() -> None:
 
 
 def test_the_head_longest_without_a_statement_closes() -> None:
-    """64 heads for each issuer; a closed stream delivers nothing any more."""
+    """Each issuer has at most 64 heads, and a closed stream delivers nothing any more."""
     streams = Streams()
     for stream in range(MAX_HEADS):
         assert streams.put(_key(stream), Head(0, _digest(0, stream), stream)) is None
@@ -103,7 +103,7 @@ def test_heads_stay_bounded_whatever_a_member_publishes() -> None:
     assert streams.head(("XBB:police", 0, b"s")) is not None
 
 
-def test_nobody_has_the_closed_streams_of_others_forgotten() -> None:
+def test_an_agency_cannot_make_the_closed_streams_of_another_forgotten() -> None:
     """However many streams one agency opens and lets close, those of another stay closed."""
     streams = Streams()
     streams.close(_key())
