@@ -1,20 +1,22 @@
 """Turn values into Avro bytes and back, so strictly that a value has one encoding and no other.
 
-Theory of operation. ``compile_schema`` writes two Python functions for a schema and executes them: one
-straight run through the fields, without a look at the schema. That is several times faster than a decoder
-that walks the schema, because a record costs a handful of instructions a field.
+Theory of operation. ``compile_schema`` writes two Python functions for a schema and executes them. Each is
+one straight run through the fields, which never looks at the schema again. That is several times faster than
+a decoder that walks the schema, since a field costs only a handful of instructions.
 
-Decoding keeps a position ``p`` and, at compile time, an offset from it, so that runs of one-byte fields
-cost no arithmetic. A slice that reaches beyond the end is not refused where it is taken: it is short and
-costs no memory, the position stays beyond the end, and the next byte read or the last check finds it.
-Only the count of an array is compared with what remains before the loop begins.
+Strict means that decode accepts exactly those bytes that encode gives for some value. Apache Avro 1.11 lets a
+writer choose between several encodings (varints with leading zeros, arrays in several blocks, blocks with
+their size). Here a varint is the shortest possible, and an array is one block and a zero, or a zero alone.
+Signed bytes need this: a second encoding of one statement would have another digest.
 
-Strict means: decode accepts exactly those bytes that encode gives for some value. Apache Avro 1.11 lets
-a writer choose between several encodings (varints with leading zeros, arrays in several blocks, blocks
-with their size); here a varint is the shortest one, an array is one block and a zero, or a zero alone.
+Decoding keeps a position ``p`` in the data and, at compile time, an offset from it, so that a run of one-byte
+fields costs no arithmetic. A slice that reaches beyond the end is not refused where it is taken. It is short
+and costs no memory, the position stays beyond the end, and the next byte that is read, or the last check,
+finds that. Only the count of an array is compared with the remaining bytes before its loop begins: without
+that, a few hostile bytes could ask for a loop of 2^63 rounds.
 
-A failure costs nothing until it happens: every line of generated code that may fail has a note of the
-field that it works on, and the traceback of the failure says which line it was.
+Errors cost nothing until they happen. Every line of generated code that may fail has a note, which names the
+field that the line works on, and the traceback of a failure tells which line it was.
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ _NO_CLASSES: Mapping[str, type] = MappingProxyType({})
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
-    """One schema's two directions.
+    """The two directions of one schema.
 
-    ``encode(value)`` gives bytes, or UsageError naming the field that is wrong.
-    ``decode(data)`` gives the value, or FormatError; no other exception, whatever the bytes.
+    ``encode(value)`` returns bytes, or raises UsageError, which names the field that is wrong.
+    ``decode(data)`` returns the value, or raises FormatError. It raises nothing else, whatever the bytes.
     """
 
     encode: Callable[[Any], bytes]
@@ -50,15 +52,15 @@ class Codec:
 
 
 def compile_schema(schema: Schema, *, classes: Mapping[str, type] = _NO_CLASSES) -> Codec:
-    """Make the codec of a schema; UsageError when the schema is wrong or not supported.
+    """Make the codec of a schema. Raises UsageError when the schema is wrong or not supported.
 
-    Values are raw, without logical types. Without ``classes``: a record is a dict, an enum a str, an
-    array a list. ``classes`` maps full names to dataclasses (whose fields are exactly those of the
-    record) and StrEnums (whose values are exactly the symbols); then arrays are tuples. Names that the
-    schema lacks are ignored, so that one mapping can serve many schemas.
+    Values are plain: logical types are not converted. Without ``classes`` a record is a dict, an enum a str
+    and an array a list. ``classes`` maps full names to dataclasses, which must have exactly the fields of the
+    record, and to StrEnums, which must have exactly the symbols as values. With ``classes`` arrays are
+    tuples. Names that the schema does not have are ignored, so that one mapping can serve many schemas.
 
-    A union's value is the plain value of its branch, unless two branches have the same Python type:
-    then it is ``(full name, value)`` for those branches (the name of the type where it has no name).
+    The value of a union is the plain value of its branch, unless two branches have the same Python type. The
+    value of such a branch is ``(full name, value)``; a type without a name goes by the word for it.
     """
     shape = parse(schema)
     types = _check_classes(shape, classes)
@@ -70,7 +72,7 @@ def compile_schema(schema: Schema, *, classes: Mapping[str, type] = _NO_CLASSES)
 
 
 def _check_classes(shape: Shape, classes: Mapping[str, type]) -> dict[str, type]:
-    """The classes of a schema's named shapes, each found to say what the schema says."""
+    """Return the classes of the schema's named shapes. Raises UsageError where one does not fit its shape."""
     if not classes:
         return {}
     types: dict[str, type] = {"array": tuple}

@@ -1,15 +1,12 @@
 """Check that every version of a record type can be read by readers of every other.
 
-Records stay in the logs for years and agencies update on different days, so a change must work in both
-directions: a newer reader on older records and an older reader on newer ones (full compatibility).
+``python -m broker.avro.compatibility [FOLDER]`` compares the current ``<base>.avsc`` of each record type and
+every ``older/<base>.<n>.avsc``, each with each, and names every problem. It exits with 1 when there is one.
+``FOLDER/released.txt`` has one line ``<hex id> <RecordType> <version>`` for each version ever released, so
+that a released version which somebody edited is found.
 
-``python -m broker.avro.compatibility [FOLDER]`` compares the current ``<base>.avsc`` of each record
-type and every ``older/<base>.<n>.avsc``, each with each, and names every problem; it exits 1 when there
-is one. ``FOLDER/released.txt`` has one line ``<hex id> <RecordType> <version>`` for each version ever
-released, so that an edited one is found.
-
-To change a record type: ``--keep <base>`` saves its current version as ``older/<base>.<n>.avsc``;
-edit ``<base>.avsc``; ``--release`` writes the ids of the current versions into ``released.txt``.
+To change a record type: ``--keep <base>`` saves its current version as ``older/<base>.<n>.avsc``; edit
+``<base>.avsc``; ``--release`` writes the ids of the current versions into ``released.txt``.
 """
 
 from __future__ import annotations
@@ -19,116 +16,24 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.avro.projection import default_of
-from broker.avro.schema import RecordSchema, Schema, load_types, schemas_folder
-from broker.avro.shape import Array, Enum, Fixed, Record, Shape, Union, kind_of, parse, tag_of
-from broker.errors import FormatError, UsageError
+from broker.avro.comparison import compare, wrong_defaults
+from broker.avro.schema import RecordSchema
+from broker.avro.schema_file import load_types, schemas_folder
+from broker.errors import UsageError
 
-__all__ = ["RELEASED", "Version", "check", "check_folder", "keep", "main", "release", "versions"]
+__all__ = ["RELEASED", "Version", "check_folder", "keep", "main", "release", "versions"]
 
 RELEASED = "released.txt"
 _OLDER = re.compile(r"(?P<base>[^.]+)\.(?P<number>[1-9][0-9]*)\Z")
 
 
-def check(older: Schema, newer: Schema) -> list[str]:
-    """Every reason why readers and writers of the two versions cannot understand each other."""
-    problems = list(_compare(parse(older), parse(newer), ""))
-    if isinstance(older, dict) and isinstance(newer, dict):
-        before, after = older.get("topic"), newer.get("topic")
-        if before != after:
-            problems.append(f"topic changed from {before!r} to {after!r}")
-    return problems
-
-
-def _compare(older: Shape, newer: Shape, path: str) -> Iterator[str]:
-    at = path or "schema"
-    match older, newer:
-        case Record(), Record():
-            yield from _renamed(older, newer, at)
-            yield from _compare_records(older, newer, path)
-        case Enum(), Enum():
-            yield from _renamed(older, newer, at)
-            yield from _compare_enums(older, newer, at)
-        case Fixed(), Fixed():
-            yield from _renamed(older, newer, at)
-            if older.size != newer.size:
-                yield f"{at}: size changed from {older.size} to {newer.size}"
-        case Array(), Array():
-            yield from _compare(older.items, newer.items, f"{path}[]")
-        case Union(), Union():
-            yield from _compare_unions(older, newer, path)
-        case _ if kind_of(older) != kind_of(newer):
-            yield f"{at}: type changed from {tag_of(older)} to {tag_of(newer)}"
-
-
-def _renamed(older: Shape, newer: Shape, at: str) -> Iterator[str]:
-    if tag_of(older) != tag_of(newer):
-        yield f"{at}: renamed from {tag_of(older)} to {tag_of(newer)}"
-
-
-def _compare_records(older: Record, newer: Record, path: str) -> Iterator[str]:
-    before = {field.name: field for field in older.fields}
-    after = {field.name: field for field in newer.fields}
-    for name in before | after:
-        at = f"{path}.{name}" if path else name
-        if name in before and name in after:
-            yield from _compare(before[name].shape, after[name].shape, at)
-        elif name in after and not after[name].has_default:
-            yield f"{at}: added without a default"
-        elif name in before and not before[name].has_default:
-            yield f"{at}: removed, and had no default"
-
-
-def _compare_enums(older: Enum, newer: Enum, at: str) -> Iterator[str]:
-    # Who meets a symbol that it does not know needs a default of its own.
-    for symbol in newer.symbols:
-        if symbol not in older.symbols and older.default is None:
-            yield f"{at}: symbol {symbol} added, and the older enum has no default"
-    for symbol in older.symbols:
-        if symbol not in newer.symbols and newer.default is None:
-            yield f"{at}: symbol {symbol} removed, and the newer enum has no default"
-
-
-def _compare_unions(older: Union, newer: Union, path: str) -> Iterator[str]:
-    before = {tag_of(branch): branch for branch in older.branches}
-    after = {tag_of(branch): branch for branch in newer.branches}
-    for tag in before | after:
-        if tag not in after:
-            yield f"{path or 'schema'}: union branch {tag} removed"
-        elif tag not in before:
-            yield f"{path or 'schema'}: union branch {tag} added"
-        else:
-            yield from _compare(before[tag], after[tag], path)
-
-
-def _bad_defaults(shape: Shape, path: str) -> Iterator[str]:
-    match shape:
-        case Record(fields=fields):
-            for field in fields:
-                at = f"{path}.{field.name}" if path else field.name
-                if field.has_default:
-                    try:
-                        default_of(field, at)
-                    except FormatError as error:
-                        yield error.message
-                yield from _bad_defaults(field.shape, at)
-        case Array(items=items):
-            yield from _bad_defaults(items, f"{path}[]")
-        case Union(branches=branches):
-            for branch in branches:
-                yield from _bad_defaults(branch, path)
-
-
-# A folder of record types. -------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One version of a record type; ``number`` counts from 1, the current one has the highest."""
+    """One version of a record type. ``number`` counts from 1, and the current version has the highest."""
 
     number: int
     is_current: bool
@@ -136,15 +41,13 @@ class Version:
 
 
 def versions(folder: Path) -> dict[str, list[Version]]:
-    """The versions of each record type in a folder, oldest first, by the base of their file names."""
+    """Return the versions of each record type in a folder, oldest first, by the base of their file names.
+
+    Raises UsageError where a number is missing, or a record type has no current version.
+    """
     types = load_types(folder / "types")
     found: dict[str, list[Version]] = {}
-    numbers: dict[str, dict[int, Path]] = {}
-    for path in sorted((folder / "older").glob("*.avsc")):
-        match = _OLDER.match(path.stem)
-        if not match:
-            raise UsageError(f"{path}: expected a name like <base>.<n>.avsc")
-        numbers.setdefault(match["base"], {})[int(match["number"])] = path
+    numbers = _older_files(folder)
     for path in sorted(folder.glob("*.avsc")):
         older = numbers.pop(path.stem, {})
         if sorted(older) != list(range(1, len(older) + 1)):
@@ -162,26 +65,39 @@ def versions(folder: Path) -> dict[str, list[Version]]:
     return found
 
 
+def _older_files(folder: Path) -> dict[str, dict[int, Path]]:
+    """Return the files of older versions by base and number."""
+    numbers: dict[str, dict[int, Path]] = {}
+    for path in sorted((folder / "older").glob("*.avsc")):
+        match = _OLDER.match(path.stem)
+        if not match:
+            raise UsageError(f"{path}: expected a name like <base>.<n>.avsc")
+        numbers.setdefault(match["base"], {})[int(match["number"])] = path
+    return numbers
+
+
 def check_folder(folder: Path) -> list[str]:
-    """Every problem of the record types in a folder: between versions, and with what was released."""
+    """Return every problem of the record types in a folder: between versions, and with what was released."""
     found = versions(folder)
     problems: list[str] = []
     for base, listed in found.items():
-        for one, other in itertools.combinations(listed, 2):
-            between = f"{base} {one.number} and {other.number}"
-            problems += [f"{between}: {problem}" for problem in check(one.schema.schema, other.schema.schema)]
-            if one.schema.id == other.schema.id:
+        # Each with each, not only neighbours: compatibility of three versions does not follow from two pairs.
+        for older, newer in itertools.combinations(listed, 2):
+            between = f"{base} {older.number} and {newer.number}"
+            differences = compare(older.schema.schema, newer.schema.schema)
+            problems += [f"{between}: {problem}" for problem in differences]
+            if older.schema.id == newer.schema.id:
                 problems.append(f"{between}: the same schema twice")
         for version in listed:
-            bad = _bad_defaults(parse(version.schema.schema), "")
-            problems += [f"{base} {version.number}: {problem}" for problem in bad]
+            wrong = wrong_defaults(version.schema.schema)
+            problems += [f"{base} {version.number}: {problem}" for problem in wrong]
     return problems + _check_released(folder, found)
 
 
 def _check_released(folder: Path, found: dict[str, list[Version]]) -> list[str]:
     released = _read_released(folder)
-    problems = []
-    present = set()
+    problems: list[str] = []
+    present: set[tuple[str, int]] = set()
     for version in itertools.chain.from_iterable(found.values()):
         key = (version.schema.record_type, version.number)
         present.add(key)
@@ -210,7 +126,7 @@ def _read_released(folder: Path) -> dict[tuple[str, int], str]:
 
 
 def release(folder: Path) -> list[str]:
-    """Append the ids of versions not released so far; the lines that were appended."""
+    """Append the ids of versions that are not released yet, and return the lines that were appended."""
     released = _read_released(folder)
     known = set(released.values())
     lines = []
@@ -226,7 +142,7 @@ def release(folder: Path) -> list[str]:
 
 
 def keep(folder: Path, base: str) -> Path:
-    """Save the current version of a record type, self-contained, before it is changed; its new path."""
+    """Save the current version of a record type, self-contained, before it is changed; return its path."""
     listed = versions(folder).get(base)
     if not listed:
         raise UsageError(f"{folder}: no file {base}.avsc")
@@ -238,7 +154,7 @@ def keep(folder: Path, base: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: 0 when all versions understand each other, 1 when not, 2 for wrong usage."""
+    """Run the command; returns 0 when all versions understand each other, 1 when not, 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m broker.avro.compatibility")
     parser.add_argument("folder", nargs="?", type=Path, help="default: the record types of the broker")
     parser.add_argument("--release", action="store_true", help=f"append new ids to {RELEASED}, then check")

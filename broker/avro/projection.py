@@ -1,9 +1,10 @@
 """Read a record that was written under another version of its schema.
 
-Apache Avro 1.11, "Schema Resolution", on values already decoded (plain ones: dicts, lists, str).
-A field that the writer lacked gets the reader's default, one that the reader lacks is dropped, and a
-symbol that the reader does not know becomes the default of its enum. Of the promotions only int to
-long is made: the others would hide a change of meaning. Aliases are not followed.
+The rules are those of Apache Avro 1.11, "Schema Resolution", applied to values that are already decoded and
+plain (dicts, lists, str). A field that the writer's version does not have gets the default of the reader's.
+A field that the reader's version does not have is dropped. A symbol that the reader does not know becomes the
+default of its enum. Of Avro's promotions only int to long is made, since the others would hide a change of
+meaning. Aliases are not followed.
 """
 
 from __future__ import annotations
@@ -32,18 +33,19 @@ __all__ = ["default_of", "project", "projection"]
 
 
 def project(value: Any, writer: Schema, reader: Schema) -> Any:
-    """The value as the reader's schema says it; FormatError when it cannot be said so."""
+    """Return the value under the reader's schema. Raises FormatError when that schema cannot hold it."""
     return projection(writer, reader)(value)
 
 
 def projection(writer: Schema, reader: Schema) -> Callable[[Any], Any]:
-    """``project`` for many values of one pair of schemas."""
-    written, read = parse(writer), parse(reader)
+    """Return ``project`` for one pair of schemas, which are parsed once for many values."""
+    written = parse(writer)
+    read = parse(reader)
     return lambda value: _project(value, written, read, "")
 
 
 def default_of(field: Field, path: str = "") -> Any:
-    """The value of a field that was not written; FormatError when its default does not fit it."""
+    """Return the value of a field that was not written. Raises FormatError when its default does not fit."""
     if not field.has_default:
         raise FormatError(f"{path or field.name}: not written, and has no default")
     return _from_json(field.default, field.shape, path or field.name)
@@ -52,6 +54,7 @@ def default_of(field: Field, path: str = "") -> Any:
 def _project(value: Any, writer: Shape, reader: Shape, path: str) -> Any:
     if isinstance(writer, Union):
         branch, inner = _branch_of(writer, value, path)
+        # Equal unions have equal tags, so that the value can stay as it is, with its tag.
         if writer == reader:
             return value
         return _project(inner, branch, reader, path)
@@ -63,8 +66,9 @@ def _project(value: Any, writer: Shape, reader: Shape, path: str) -> Any:
         case Record(), Record():
             return _project_record(value, writer, reader, path)
         case Array(), Array():
-            shapes = writer.items, reader.items
-            return [_project(item, *shapes, f"{path}[{i}]") for i, item in enumerate(value)]
+            return [
+                _project(item, writer.items, reader.items, f"{path}[{i}]") for i, item in enumerate(value)
+            ]
         case _, Enum(symbols=symbols, default=default) if value not in symbols:
             if default is None:
                 raise FormatError(f"{path or 'value'}: unknown symbol {value!r}, and no default")
@@ -74,7 +78,7 @@ def _project(value: Any, writer: Shape, reader: Shape, path: str) -> Any:
 
 def _project_record(value: Any, writer: Record, reader: Record, path: str) -> dict[str, Any]:
     written = {field.name: field.shape for field in writer.fields}
-    result = {}
+    result: dict[str, Any] = {}
     for field in reader.fields:
         at = f"{path}.{field.name}" if path else field.name
         if field.name in written:
@@ -103,7 +107,7 @@ def _same_name(writer: Shape, reader: Shape) -> bool:
 
 
 def _into_union(value: Any, writer: Shape, reader: Union, path: str) -> Any:
-    """The first branch of the writer's own name or type, else the first that can read it."""
+    """Return the value in the branch of the writer's name or type, or else in the first that can read it."""
     tags = tagged_branches(reader)
     same = [i for i, branch in enumerate(reader.branches) if tag_of(branch) == tag_of(writer)]
     for i in (*same, *range(len(reader.branches))):
@@ -125,7 +129,8 @@ def _branch_of(union: Union, value: Any, path: str) -> tuple[Shape, Any]:
 
 
 def _words(shape: Shape) -> str:
-    kind, tag = kind_of(shape), tag_of(shape)
+    kind = kind_of(shape)
+    tag = tag_of(shape)
     return kind if kind == tag else f"{kind} {tag}"
 
 
@@ -134,10 +139,10 @@ _LIMITS = {"int": 1 << 31, "long": 1 << 63}
 
 
 def _from_json(value: Any, shape: Shape, path: str) -> Any:
-    """A default as Avro's JSON writes it: bytes are text of code points 0 to 255."""
+    """Return the value of a default, whose JSON writes bytes as text of the code points 0 to 255."""
     match shape:
         case Union(branches=branches):
-            # (Avro 1.11: the default of a union is one of its first branch.)
+            # Avro 1.11: the default of a union is a value of its first branch.
             result = _from_json(value, branches[0], path)
             return (tag_of(branches[0]), result) if tagged_branches(shape)[0][0] else result
         case Record() if isinstance(value, dict):

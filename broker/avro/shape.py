@@ -1,8 +1,8 @@
-"""What an Avro schema says, parsed and checked: names resolved, nothing recursive.
+"""Shapes: Avro schemas, parsed and checked. Their names are resolved, and none of them is recursive.
 
-Apache Avro 1.11 "Specification", restricted to what the broker speaks: null, boolean, int, long, bytes,
-string, fixed, enum, array, record and union. No map, float or double: their bytes are not unique for
-a value. Logical types, documentation and custom attributes are not looked at.
+The schemas are those of Apache Avro 1.11, restricted to what the broker uses: null, boolean, int, long,
+bytes, string, fixed, enum, array, record and union. Map, float and double are refused, since one value of
+them can have several encodings. Logical types, documentation and custom attributes are not looked at.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 Schema: TypeAlias = str | list[Any] | dict[str, Any]
-"""A schema as its JSON says it."""
+"""A schema as its JSON is parsed."""
 
 MAX_DEPTH = 24
-"""Levels of records, arrays and unions in each other; generated code nests as deep."""
+"""The most levels of records, arrays and unions in each other; generated code nests as deep."""
 
 _PRIMITIVES = frozenset(("null", "boolean", "int", "long", "bytes", "string"))
 _REFUSED = frozenset(("map", "float", "double"))
@@ -45,7 +45,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @dataclass(frozen=True, slots=True)
 class Primitive:
-    """null, boolean, int, long, bytes or string."""
+    """A null, boolean, int, long, bytes or string."""
 
     kind: str
 
@@ -60,7 +60,7 @@ class Fixed:
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """One of a closed list of symbols; ``default`` stands for those a reader does not know."""
+    """One of a closed list of symbols; ``default`` stands for a symbol that a reader does not know."""
 
     name: str
     symbols: tuple[str, ...]
@@ -83,7 +83,7 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a record; ``default`` is JSON and counts only where ``has_default``."""
+    """A field of a record. ``default`` is JSON, and counts only where ``has_default`` is true."""
 
     name: str
     shape: Shape
@@ -103,22 +103,22 @@ Shape: TypeAlias = Primitive | Fixed | Enum | Array | Union | Record
 
 
 def parse(schema: Schema) -> Shape:
-    """Read a schema whose named types are all defined in it; anything else is a UsageError."""
+    """Parse a schema that defines all the types that it names. Raises UsageError for anything else."""
     return _Parser().parse(schema, "", 0)
 
 
 def kind_of(shape: Shape) -> str:
-    """The Avro word for a shape: ``record``, ``long``, ``union``."""
+    """Return the Avro word for a shape: ``record``, ``long``, ``union``."""
     return shape.kind if isinstance(shape, Primitive) else type(shape).__name__.lower()
 
 
 def tag_of(shape: Shape) -> str:
-    """The word by which a union's branch is called: its full name, or the name of its type."""
+    """Return the word by which a union calls its branch: its full name, or the word for its type."""
     return shape.name if isinstance(shape, Fixed | Enum | Record) else kind_of(shape)
 
 
 def min_width(shape: Shape) -> int:
-    """The least number of bytes that a value of this shape takes."""
+    """Return the least number of bytes that a value of this shape takes."""
     match shape:
         case Primitive(kind="null"):
             return 0
@@ -146,19 +146,22 @@ _PLAIN_TYPES: Mapping[str, type] = {
 
 
 def tagged_branches(union: Union, types: Mapping[str, type] | None = None) -> tuple[tuple[bool, type], ...]:
-    """For each branch: is its value written ``(tag, value)``, and the Python type of the value.
+    """Return for each branch whether its value is ``(tag, value)``, and the Python type of the value.
 
-    A branch is tagged when another branch of the union has values of the same Python type.
-    ``types`` gives the Python types of named shapes (and of ``array``) where they are not the plain ones.
+    A branch is tagged when another branch of the union has values of the same Python type. ``types`` has the
+    Python types of named shapes (and of ``array``) where they are not the plain ones.
     """
     known = types or {}
     found = [known.get(tag_of(branch)) or _PLAIN_TYPES[kind_of(branch)] for branch in union.branches]
-    return tuple((found.count(one) > 1, one) for one in found)
+    return tuple((found.count(kind) > 1, kind) for kind in found)
 
 
 class _Parser:
+    """One pass over one schema. ``space`` is the namespace of the definition around the current place."""
+
     def __init__(self) -> None:
-        self._named: dict[str, Shape | None] = {}  # None: being defined
+        self._named: dict[str, Shape | None] = {}
+        """The shapes by full name; None while the shape is being defined, so that a recursion is found."""
 
     def parse(self, schema: object, space: str, depth: int) -> Shape:
         if depth > MAX_DEPTH:
@@ -187,6 +190,7 @@ class _Parser:
         if name in _REFUSED:
             raise UsageError(f"avro type {name!r} is not supported")
         full = _full_name(name, space)
+        # Within a namespace, a name without a dot may also be one that was defined without a namespace.
         if full not in self._named and "." not in name:
             full = name
         if full not in self._named:
@@ -253,7 +257,7 @@ class _Parser:
     def _array(self, items: object, space: str, depth: int) -> Shape:
         shape = self.parse(items, space, depth + 1)
         if not min_width(shape):
-            # A few bytes would become millions of items that take none.
+            # A few hostile bytes would become millions of items that take no bytes.
             raise UsageError(f"array of {tag_of(shape)!r}, whose values may take no bytes")
         return Array(shape)
 

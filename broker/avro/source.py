@@ -1,4 +1,8 @@
-"""Generated Python for one schema, what it calls, and which field each of its lines works on."""
+"""The source of generated code: lines of Python, the functions that they call, and a note for each line.
+
+``writer`` and ``reader`` add lines; ``Source.run`` executes them. When a line fails, the traceback has its
+number, the note under that number names the field, and the error says where in the value the fault is.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,10 @@ from broker.errors import FormatError, UsageError
 
 __all__ = ["SMALL", "Index", "Path", "Source", "Wrong", "long_to_bytes"]
 
-_MAX_LINES = 50_000  # of generated code for one schema; a chain of references can double with each link
-_MAX_INDENT = 90  # Python itself refuses 100
+_MAX_LINES = 50_000
+"""The most lines for one schema. References can double the code with each link of a chain."""
+_MAX_INDENT = 90
+"""The deepest indentation; Python itself refuses 100."""
 
 
 class Wrong(Exception):
@@ -21,9 +27,10 @@ class Wrong(Exception):
 
 
 def long_to_bytes(value: int) -> bytes:
-    """Zigzag and varint of an integer already known to fit (Avro 1.11, "Binary Encoding")."""
+    """Encode an integer that is known to fit 64 bits: zigzag, then varint (Avro 1.11, "Binary Encoding")."""
     z = value << 1 if value >= 0 else ~(value << 1)
-    if 0x2000000000000 <= z < 0x100000000000000:  # eight bytes: instants in microseconds
+    # Times in microseconds take eight bytes. They are in every message, so they have a way without a loop.
+    if 0x2000000000000 <= z < 0x100000000000000:
         return bytes(
             (
                 z & 127 | 128,
@@ -45,7 +52,7 @@ def long_to_bytes(value: int) -> bytes:
 
 
 def _read_long(data: bytes, p: int) -> tuple[int, int]:
-    """A varint of at most 64 bits, in its shortest form, and the position behind it."""
+    """Read a varint of at most 64 bits in its shortest form; return the number and the position behind it."""
     b = data[p]
     z = b & 127
     shift = 0
@@ -54,10 +61,12 @@ def _read_long(data: bytes, p: int) -> tuple[int, int]:
         shift += 7
         b = data[p]
         z |= (b & 127) << shift
+        # The tenth byte has room for one bit only; whatever follows it would be lost.
         if shift == 63:
             if b > 1:
                 raise Wrong("an integer of more than 64 bits")
             break
+    # A last byte of zero adds nothing: it would be a second encoding of the same number.
     if not b and shift:
         raise Wrong("an integer in more bytes than it needs")
     return (z >> 1) ^ -(z & 1), p + 1
@@ -71,7 +80,7 @@ def _read_int(data: bytes, p: int) -> tuple[int, int]:
 
 
 def _read_size(data: bytes, p: int) -> tuple[int, int]:
-    """A length or count, and the position behind it."""
+    """Read a length or count; return it and the position behind it."""
     value, p = _read_long(data, p)
     if value < 0:
         raise Wrong("a negative length")
@@ -79,6 +88,8 @@ def _read_size(data: bytes, p: int) -> tuple[int, int]:
 
 
 SMALL = 1024
+"""Lengths below this are looked up in a table."""
+
 RUNTIME: Mapping[str, Any] = {
     "Wrong": Wrong,
     "join": b"".join,
@@ -97,7 +108,11 @@ RUNTIME: Mapping[str, Any] = {
 
 @dataclasses.dataclass(slots=True)
 class Index:
-    """Which item of an array is being worked on: told by how long the list of results is by then."""
+    """The place of an item in its array, which an error computes from the list of results so far.
+
+    So the loop needs no counter. ``results`` is the name of the list, ``before`` the number of its elements
+    before the first item's, and ``each`` the number of elements for an item.
+    """
 
     results: str
     before: int
@@ -109,17 +124,24 @@ class Index:
 
 
 Path = tuple[str | Index, ...]
+"""The way to a field: names with a dot before them, and indexes."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Note:
+    """What an error says about a line: the field, what was expected, and the variable with what was got."""
+
     path: Path
     expected: str
     variable: str | None
 
 
 class Source:
-    """Lines of Python, the constants that they use, and a note for each that may fail."""
+    """Lines of Python, the constants that they use, and a note for each line.
+
+    ``types`` are the Python types of named shapes, where they are not the plain ones. Notes are kept by line
+    number, counted from 1 as tracebacks count them; only ``line`` may add lines.
+    """
 
     def __init__(self, types: Mapping[str, type]) -> None:
         self.types = types
@@ -130,32 +152,39 @@ class Source:
         self._space: dict[str, Any] = dict(RUNTIME)
 
     def line(self, text: str, path: Path = (), expected: str = "", variable: str | None = None) -> None:
+        """Add a line, and what an error there says. Raises UsageError when the schema is too large."""
         if len(self._lines) >= _MAX_LINES or self._indent > _MAX_INDENT:
             raise UsageError("schema is too large or nests too deeply")
         self._lines.append(" " * self._indent + text)
         self._notes[len(self._lines)] = _Note(path, expected, variable)
 
     def block(self, text: str) -> _Block:
+        """Add a line that opens a block; ``with`` indents the lines that are added inside."""
         self.line(text)
         return _Block(self)
 
     def shift(self, by: int) -> None:
+        """Indent the lines that follow, or outdent them."""
         self._indent += by
 
     def name(self, prefix: str) -> str:
+        """Return a name that no other variable has."""
         return f"{prefix}{next(self._numbers)}"
 
     def constant(self, value: object) -> str:
+        """Keep a value for the generated code, and return the name that it has there."""
         name = self.name("K")
         self._space[name] = value
         return name
 
     def run(self) -> dict[str, Any]:
+        """Execute the source, and return the functions that it defines by their names."""
         self._space["unencodable"] = self._unencodable
         self._space["undecodable"] = self._undecodable
         try:
             code = compile("\n".join(self._lines), "<avro codec>", "exec")
-        except (SyntaxError, RecursionError, MemoryError) as error:  # more than 20 arrays in each other
+        # Python refuses more than 20 blocks in each other, which arrays in arrays can make.
+        except (SyntaxError, RecursionError, MemoryError) as error:
             raise UsageError("schema is too large or nests too deeply") from error
         exec(code, self._space)  # noqa: S102 - names are checked or quoted; all else is written above
         return self._space
@@ -187,7 +216,8 @@ class Source:
                 detail = "text that is not UTF-8"
             case KeyError():
                 detail = f"expected {note.expected}"
-            case _:  # ours, or a class that refuses its values
+            # Either generated code raised Wrong, or a class refused the values of its fields.
+            case _:
                 detail = str(error) or f"expected {note.expected}"
         return FormatError(f"{path}: {detail}")
 

@@ -1,6 +1,8 @@
 """Write the function that encodes values of a schema.
 
-Each ``_encode…`` adds lines that check a value and returns the expressions whose bytes, joined, are it.
+Each ``_encode…`` adds lines that check a value, and returns the expressions whose bytes, joined, encode the
+value. ``v`` is the name of the variable that holds the value. Checks are on the exact type, ``type(v) is
+int`` and not ``isinstance``, since True is an int for Python.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ _INT = {"int": 1 << 31, "long": 1 << 63}
 
 
 def write_encoder(source: Source, shape: Shape) -> None:
+    """Add the function ``encode(v)`` to the source."""
     with source.block("def encode(v):"):
         with source.block("try:"):
             source.line(f"return {_joined(_encode(source, shape, 'v', ()))}")
@@ -101,7 +104,9 @@ def _encode_enum(source: Source, shape: Enum, v: str, path: Path) -> str:
 
 
 def _encode_array(source: Source, shape: Array, v: str, path: Path) -> str:
-    out, parts, item = source.name("e"), source.name("a"), source.name("v")
+    out = source.name("e")
+    parts = source.name("a")
+    item = source.name("v")
     kind = "tuple" if source.types else "list"
     source.line(f"if type({v}) is not {kind}: raise Wrong", path, kind, v)
     with source.block(f"if {v}:"):
@@ -109,6 +114,7 @@ def _encode_array(source: Source, shape: Array, v: str, path: Path) -> str:
         index = Index(parts, before=1)
         with source.block(f"for {item} in {v}:"):
             encoded = _encode(source, shape.items, item, (*path, index))
+            # Only now is it known how many parts an item has; errors compute the item's index from that.
             index.each = len(encoded)
             source.line(f"{parts} += ({', '.join(encoded)},)")
         source.line(f"{parts}.append(b'\\x00')")
@@ -126,12 +132,14 @@ def _encode_record(source: Source, shape: Record, v: str, path: Path) -> list[st
         known = frozenset(field.name for field in shape.fields)
         source.line(f"if type({v}) is not dict: raise Wrong", path, f"dict for record {shape.name}", v)
     for field in shape.fields:
-        value, at = source.name("v"), (*path, f".{field.name}")
+        value = source.name("v")
+        at = (*path, f".{field.name}")
         if found:
             source.line(f"{value} = {v}.{field.name}", at, "an attribute", v)
         else:
             source.line(f"{value} = {v}[{field.name!r}]", at, "a field", v)
         parts += _encode(source, field.shape, value, at)
+    # All known fields were found above, so a dict of another length has a field that the record lacks.
     if not found:
         expected = f"only the fields {', '.join(sorted(known))}"
         source.line(f"if len({v}) != {len(known)}: raise Wrong", path, expected, v)
@@ -139,8 +147,10 @@ def _encode_record(source: Source, shape: Record, v: str, path: Path) -> list[st
 
 
 def _encode_union(source: Source, shape: Union, v: str, path: Path) -> str:
-    out, kind = source.name("e"), source.name("t")
+    out = source.name("e")
+    kind = source.name("t")
     tagged = tagged_branches(shape, source.types)
+    # A union of null and one other branch needs no test of the type: that branch's own encoding checks it.
     plain = [i for i, branch in enumerate(shape.branches) if not tagged[i][0] and kind_of(branch) != "null"]
     alone = len(plain) == 1 and not any(tag for tag, _ in tagged)
     word = "if"

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from broker.avro.schema import schemas_folder
+from broker.avro.schema_file import schemas_folder
 from broker.errors import UsageError
 
 __all__ = ["CodeList", "code_lists", "load_code_lists"]

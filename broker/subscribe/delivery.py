@@ -22,7 +22,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any
 
-from broker.avro.schema import RecordSchema, SchemaStore, projection
+from broker.avro.projection import projection
+from broker.avro.schema import RecordSchema, SchemaStore
 from broker.clock import day_of
 from broker.crypto.lock import body_keys, context_of, unlock, wrong_release_shares
 from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed

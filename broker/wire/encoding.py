@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from broker.avro.codec import Codec, compile_schema
-from broker.avro.schema import protocol_schema
+from broker.avro.schema_file import protocol_schema
 from broker.crypto.sign import SigningKey
 from broker.errors import FormatError
 from broker.wire import access, manifest, statements, terms

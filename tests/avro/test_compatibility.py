@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.avro.codec import compile_schema
-from broker.avro.compatibility import check, check_folder, keep, main, release
-from broker.avro.schema import SchemaStore, project
+from broker.avro.comparison import compare
+from broker.avro.compatibility import check_folder, keep, main, release
+from broker.avro.projection import project
+from broker.avro.schema import SchemaStore
 from broker.errors import UsageError
 from support.avro_values import values_of
 
@@ -76,7 +78,7 @@ INCOMPATIBLE = [
 @pytest.mark.parametrize(("older", "newer", "problems"), INCOMPATIBLE)
 def test_every_problem_is_named(older: Any, newer: Any, problems: list[str]) -> None:
     """A change that some reader cannot follow is named with the path of its field."""
-    assert check(older, newer) == problems
+    assert compare(older, newer) == problems
 
 
 COMPATIBLE = [
@@ -92,7 +94,7 @@ COMPATIBLE = [
 @pytest.mark.parametrize(("older", "newer"), COMPATIBLE)
 def test_changes_that_everyone_can_follow(older: Any, newer: Any) -> None:
     """Fields with defaults come and go, order does not count, a default takes unknown symbols."""
-    assert check(older, newer) == []
+    assert compare(older, newer) == []
 
 
 _TYPES = st.sampled_from(
@@ -134,7 +136,7 @@ def _pairs(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_what_passes_is_readable_both_ways(data: st.DataObject) -> None:
     """When the check finds nothing, every value of each version can be read under the other."""
     older, newer = data.draw(_pairs())
-    if check(older, newer):
+    if compare(older, newer):
         return
     for writer, reader in ((older, newer), (newer, older)):
         value = data.draw(values_of(writer))

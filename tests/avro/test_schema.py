@@ -12,16 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.avro.codec import compile_schema
-from broker.avro.schema import (
-    SchemaStore,
-    canonical,
-    default_store,
-    project,
-    protocol_schema,
-    resolve,
-    schema_id,
-    schemas_folder,
-)
+from broker.avro.projection import project
+from broker.avro.schema import SchemaStore, default_store
+from broker.avro.schema_file import canonical, protocol_schema, resolve, schema_id, schemas_folder
 from broker.errors import FormatError, UsageError
 from support.avro_values import reference_decode, schemas, values_of
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.avro.schema import default_store, schemas_folder
+from broker.avro.schema import default_store
+from broker.avro.schema_file import schemas_folder
 from broker.errors import FormatError, RecordInvalid
 from broker.records import record as records
 from broker.records.body import NOTE

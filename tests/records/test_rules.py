@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from broker.avro.schema import SchemaStore, default_store, schemas_folder
+from broker.avro.schema import SchemaStore, default_store
+from broker.avro.schema_file import schemas_folder
 from broker.errors import RecordInvalid, UsageError
 from broker.records.body import compile_body
 from broker.records.check import ABSENT, Circumstances

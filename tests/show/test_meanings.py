@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from broker.avro.schema import schemas_folder
+from broker.avro.schema_file import schemas_folder
 from broker.show.meanings import (
     GRADES_OF_INFORMATION,
     GRADES_OF_SOURCES,

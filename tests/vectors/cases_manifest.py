@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from broker.avro.schema import protocol_schema, schema_id
+from broker.avro.schema_file import protocol_schema, schema_id
 from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import epoch_key, seal, statement_info
 from broker.wire.access import AccessBody, AccessRequest

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from broker.avro.schema import RecordSchema, canonical, default_store
+from broker.avro.schema import RecordSchema, default_store
+from broker.avro.schema_file import canonical
 from broker.crypto.lock import body_key, context_of, release_shares
 from broker.crypto.seal import member_share_info, open_sealed
 from broker.records.record import new_record_id

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from broker.avro.codec import compile_schema
-from broker.avro.schema import protocol_schema
+from broker.avro.schema_file import protocol_schema
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import body_key, check_release_share, context_of, release_share, unlock
 from broker.crypto.merkle import verify_inclusion

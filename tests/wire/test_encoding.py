@@ -16,7 +16,7 @@ import broker.wire.access
 import broker.wire.manifest
 import broker.wire.statements
 import broker.wire.terms
-from broker.avro.schema import protocol_schema, schemas_folder
+from broker.avro.schema_file import protocol_schema, schemas_folder
 from broker.avro.shape import Array, Enum, Fixed, Primitive, Record, Shape, Union, parse
 from broker.errors import FormatError, UsageError
 from broker.wire.encoding import KINDS, STATEMENT_KINDS, decode, decode_content, encode, kind_of

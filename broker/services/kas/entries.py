@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.avro.schema import protocol_schema, schema_id
+from broker.avro.schema_file import protocol_schema, schema_id
 from broker.clock import HOUR_US
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import context_of
