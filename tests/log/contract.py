@@ -1,8 +1,8 @@
-"""What every log must do, written against the Log protocol alone.
+"""The contract of logs: tests of what every log must do, written against the Log protocol alone.
 
-A log runs these tests by a subclass of :class:`LogContract` with two fixtures. ``connect`` is a
-function that opens the same storage anew each time, as another process would. Whatever it opened
-the fixture closes. ``away`` opens a log that can be taken away. See ``test_sqlite_contract.py``.
+A log runs these tests by a subclass of :class:`LogContract` with two fixtures. ``connect`` is a function that
+opens the same storage anew each time, as another process would; the fixture closes what it opened. ``away``
+opens a log that can be taken away. ``sqlite/test_sqlite_contract.py`` shows how.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Connect = Callable[[], Awaitable[Log]]
 
 @dataclass(frozen=True, slots=True)
 class LogAway:
-    """A log whose calls give up soon; while the block of ``outage`` lasts, nobody can use its storage."""
+    """A log whose calls give up soon; its storage cannot be used while the block of ``outage`` lasts."""
 
     log: Log
     outage: Callable[[], AbstractAsyncContextManager[None]]
@@ -88,7 +88,7 @@ async def until_waiting(*tasks: asyncio.Task[object]) -> None:
 
 
 async def until_appended(log: Log, batch: Sequence[Message]) -> None:
-    """Append, however often the log must be asked that was away a moment ago."""
+    """Append to a log that was away a moment ago, however many attempts that takes."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -99,7 +99,7 @@ async def until_appended(log: Log, batch: Sequence[Message]) -> None:
 
 
 class LogContract:
-    """The tests; a subclass brings the log."""
+    """The tests of the contract, for a log that a subclass opens."""
 
     @pytest.fixture
     def connect(self) -> Connect:
@@ -133,7 +133,7 @@ class LogContract:
         assert contents(stored) == [(i, m.key, m.value) for i, m in enumerate(given_messages)]
 
     async def test_any_sequence_of_appends_reads_back(self, connect: Connect) -> None:
-        """Whatever is appended in whatever pieces is read back whole, from every offset."""
+        """Any messages, appended in any pieces, are read back whole, from the start and from the middle."""
         log = await connect()
         topics = iter(range(1_000_000))
         loop = asyncio.get_running_loop()
@@ -166,14 +166,14 @@ class LogContract:
         assert await held(log, RETURNS) == []
 
     async def test_another_connection_sees_what_was_appended(self, log: Log, connect: Connect) -> None:
-        """What one connection has appended, another reads and goes on from."""
+        """Another connection reads what the first one appended, and appends behind it."""
         await log.append(RETURNS, messages(b"one"))
         other = await connect()
         assert await other.append(RETURNS, messages(b"two")) == 1
         assert await held(log, RETURNS) == await held(other, RETURNS)
 
     async def test_a_closed_log_has_kept_everything(self, log: Log, connect: Connect) -> None:
-        """What was appended is there after closing and opening again."""
+        """After closing and opening again all messages are there."""
         await log.append(RETURNS, messages(b"one"))
         before = await held(log, RETURNS)
         await log.aclose()
@@ -209,7 +209,7 @@ class LogContract:
         assert times[-1] <= after + slack
 
     async def test_a_long_partition_is_read_in_order(self, log: Log) -> None:
-        """Thousands of messages, and large ones among them, come each once and in order."""
+        """Of thousands of messages, with large ones among them, each comes once and in order."""
         sizes = [(i * 37) % 3_000 for i in range(2_000)] + [30_000] * 300
         for at in range(0, len(sizes), 25):
             await log.append(RETURNS, [Message(None, bytes(size)) for size in sizes[at : at + 25]])
@@ -220,7 +220,7 @@ class LogContract:
     # Ends and starts
 
     async def test_ends_tells_many_partitions_at_once(self, log: Log) -> None:
-        """The end of a partition is the offset behind its last message, 0 when it is empty."""
+        """The end of a partition is the offset behind its last message, and 0 when it is empty."""
         await log.append(RETURNS, messages(b"one", b"two"))
         asked = [Partition("returns", number) for number in (0, 1, 2)]
         assert await log.ends(asked) == dict(zip(asked, (2, 0, 0), strict=True))
@@ -251,7 +251,7 @@ class LogContract:
     # Follow
 
     async def test_following_gives_what_is_there_and_what_comes(self, log: Log, connect: Connect) -> None:
-        """A follower first gets what is stored, then what this and other connections append."""
+        """A follower gets the stored messages first, then those that this and other connections append."""
         await log.append(RETURNS, messages(b"0"))
         other = await connect()
         following = asyncio.create_task(take(log, RETURNS, 0, 4))
@@ -303,8 +303,8 @@ class LogContract:
 
     # Outages
 
-    async def test_an_outage_ends_who_reads_to_an_end_and_nobody_who_follows(self, away: Away) -> None:
-        """Away for longer than any time-out: readers to an end are told, followers go on when it is back."""
+    async def test_an_outage_ends_readers_and_not_followers(self, away: Away) -> None:
+        """In an outage longer than any time-out, readers to an end get an error and followers wait it out."""
         async with away() as fragile:
             log = fragile.log
             await log.ensure("returns", 1)
@@ -314,7 +314,8 @@ class LogContract:
             with capture_logs() as lines:
                 async with fragile.outage():
                     beginning = asyncio.create_task(take(log, RETURNS, 0, 2))
-                    for _ in range(3):  # each for the whole time-out, so that the followers' are over too
+                    # Each call takes a whole time-out, so that the time-outs of the followers are over too.
+                    for _ in range(3):
                         with pytest.raises(LogUnreachable) as caught:
                             await held(log, RETURNS)
                         assert caught.value.hint
@@ -328,7 +329,7 @@ class LogContract:
             said = [line["event"] for line in lines if line["event"].startswith("log is ")]
             assert said == ["log is away, waiting for it", "log is back"]
 
-    async def test_who_waits_for_the_log_is_cancelled_at_once(self, away: Away) -> None:
+    async def test_a_follower_that_waits_for_the_log_is_cancelled_at_once(self, away: Away) -> None:
         """A follower that waits while the log is away ends when it is cancelled; the log works as before."""
         async with away() as fragile:
             log = fragile.log
@@ -344,7 +345,7 @@ class LogContract:
             await until_appended(log, messages(b"0"))
             assert len(await held(log, RETURNS)) == 1
 
-    async def test_closing_ends_who_waits_for_the_log(self, away: Away) -> None:
+    async def test_closing_ends_followers_that_wait_for_the_log(self, away: Away) -> None:
         """A follower that waits while the log is away gets a UsageError when the log is closed."""
         async with away() as fragile:
             log = fragile.log
@@ -427,20 +428,20 @@ class LogContract:
 
     @pytest.mark.parametrize("partitions", [0, -1, MAX_PARTITIONS + 1])
     async def test_a_number_of_partitions_that_cannot_be_is_refused(self, log: Log, partitions: int) -> None:
-        """A topic has from one to the maximum of partitions."""
+        """A topic has at least one partition, and at most the maximum."""
         with pytest.raises(UsageError, match="partitions"):
             await log.ensure("returns", partitions)
 
     # Limits
 
-    async def test_nothing_cannot_be_appended(self, log: Log) -> None:
+    async def test_an_append_of_no_messages_is_refused(self, log: Log) -> None:
         """An append of no messages is a UsageError."""
         with pytest.raises(UsageError, match="at least one"):
             await log.append(RETURNS, [])
 
     @pytest.mark.parametrize("count", [1, 257, 5_000])
     async def test_the_largest_append_fits_and_one_byte_more_does_not(self, log: Log, count: int) -> None:
-        """The maximum counts keys, values and an overhead a message; a refused append stores nothing."""
+        """Keys, values and an overhead for each message count; a refused append stores nothing."""
         room = MAX_APPEND_BYTES - count * MESSAGE_OVERHEAD_BYTES
         batch = [Message(b"k" * 20, bytes(room - 20 * count)), *[Message(b"k" * 20, None)] * (count - 1)]
         assert append_bytes(batch) == MAX_APPEND_BYTES
@@ -461,7 +462,8 @@ class LogContract:
         async def check(batches: list[list[Message]]) -> None:
             partition = Partition(f"compacted-{next(topics)}", 0)
             await log.ensure(partition.topic, 1, compacted=True)
-            end, expected = 0, dict[bytes | None, tuple[int, bytes | None]]()
+            end = 0
+            expected: dict[bytes | None, tuple[int, bytes | None]] = {}
             for batch in batches:
                 assert await log.append(partition, batch) == end
                 expected |= {m.key: (end + i, m.value) for i, m in enumerate(batch)}
@@ -487,7 +489,7 @@ class LogContract:
         assert contents(await following) == [(0, b"other", b"kept"), (1, b"batch", None)]
 
     async def test_a_compacted_topic_needs_keys(self, connect: Connect) -> None:
-        """A message without a key cannot be appended to a compacted topic, nor what came with it."""
+        """A message without a key cannot be appended to a compacted topic, nor can the messages beside it."""
         log = await connect()
         await log.ensure("keys", 1, compacted=True)
         with pytest.raises(UsageError, match="key"):
@@ -495,7 +497,7 @@ class LogContract:
         assert await held(log, KEYS) == []
 
     async def test_whether_a_topic_is_compacted_is_settled(self, log: Log) -> None:
-        """Ensuring a topic with the other kind of clean-up is a UsageError and changes nothing."""
+        """Ensuring a topic that exists as the other kind is a UsageError, and changes nothing."""
         with pytest.raises(UsageError, match="compacted"):
             await log.ensure("returns", 3, compacted=True)
         await log.append(RETURNS, [Message(b"k", b"one"), Message(b"k", b"two")])
@@ -504,7 +506,7 @@ class LogContract:
     # Closing
 
     async def test_a_closed_log_says_so(self, log: Log) -> None:
-        """Whatever is asked of a closed log is a UsageError; closing it again does no harm."""
+        """Every call of a closed log is a UsageError, but for closing it again, which does no harm."""
         await log.aclose()
         await log.aclose()
         with pytest.raises(UsageError, match="closed"):
@@ -524,7 +526,7 @@ class LogContract:
             await log.append(RETURNS, messages(b"one"))
 
     async def test_an_abandoned_reader_does_no_harm(self, log: Log) -> None:
-        """A reader left in the middle blocks neither appends nor closing."""
+        """A reader that is left in the middle of a partition blocks neither appends nor closing."""
         await log.append(RETURNS, messages(*(b"%d" % i for i in range(100))))
         abandoned = log.read(RETURNS, 0)
         assert (await anext(abandoned)).offset == 0

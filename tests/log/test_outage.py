@@ -1,4 +1,4 @@
-"""Outages of the log: who waits, for what, and what the program's own log says of it."""
+"""Outages of the log: which readers wait, for which errors, and which lines the program's log gets."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def lines() -> Iterator[list[EventDict]]:
-    """What is logged meanwhile."""
+    """The log lines of a test."""
     with capture_logs() as lines:
         yield lines
 
 
 def away_for(times: int) -> Callable[[], Awaitable[str]]:
-    """A call that gives up so many times, and then succeeds."""
+    """Return a call that gives up so many times, and then succeeds."""
     left = iter(range(times))
 
     async def call() -> str:
@@ -45,7 +45,7 @@ async def test_nothing_is_said_while_the_log_answers(lines: list[EventDict]) -> 
 
 
 async def test_an_outage_of_any_length_is_outlasted(lines: list[EventDict]) -> None:
-    """However often the call gives up it is made again; one line says so at first, and one at the end."""
+    """A call is repeated however often it gives up; one line comes at the beginning, and one at the end."""
     assert await Outage(log="kafka://b:9092").outlast(away_for(3_000)) == "here"
     assert [line["event"] for line in lines] == ["log is away, waiting for it", "log is back"]
     assert all(line["log"] == "kafka://b:9092" for line in lines)
@@ -53,14 +53,14 @@ async def test_an_outage_of_any_length_is_outlasted(lines: list[EventDict]) -> N
 
 
 async def test_a_long_outage_is_told_again(lines: list[EventDict], monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it lasts a line comes each time that ten minutes are over."""
+    """While an outage lasts, a line comes whenever ten minutes are over."""
     monkeypatch.setattr(module, "_SAY_AGAIN_S", 0.0)
     await Outage().outlast(away_for(5))
     assert [line["event"] for line in lines] == ["log is away, waiting for it"] * 5 + ["log is back"]
 
 
-async def test_who_waits_together_is_told_once(lines: list[EventDict]) -> None:
-    """Of many readers of one log the first says that it is away, and the last that it is back."""
+async def test_readers_that_wait_together_have_one_line(lines: list[EventDict]) -> None:
+    """Of many readers of a log the first writes that it is away, and the last writes that it is back."""
     outage = Outage()
     found = await asyncio.gather(*(outage.outlast(away_for(times)) for times in (5, 1, 3, 5)))
     assert found == ["here"] * 4
@@ -68,7 +68,7 @@ async def test_who_waits_together_is_told_once(lines: list[EventDict]) -> None:
 
 
 async def test_each_outage_has_its_own_lines(lines: list[EventDict]) -> None:
-    """The next outage is told like the first."""
+    """A second outage is written like the first."""
     outage = Outage()
     for _ in range(2):
         await outage.outlast(away_for(1))
@@ -77,7 +77,7 @@ async def test_each_outage_has_its_own_lines(lines: list[EventDict]) -> None:
 
 @pytest.mark.parametrize("error", [LogUnavailable("no topic"), OutcomeUnknown("?"), UsageError("closed")])
 async def test_what_waiting_cannot_mend_is_raised(lines: list[EventDict], error: Exception) -> None:
-    """An error that is no absence goes through, at once and in the middle of an outage."""
+    """An error other than LogUnreachable is raised, at once and in the middle of an outage."""
     errors = iter([LogUnreachable("away"), error, error])
 
     async def call() -> None:
@@ -89,8 +89,8 @@ async def test_what_waiting_cannot_mend_is_raised(lines: list[EventDict], error:
     assert [line["event"] for line in lines] == ["log is away, waiting for it"]
 
 
-async def test_who_waits_is_cancelled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pause, however long, ends when the reader is cancelled; the next outage is told anew."""
+async def test_a_reader_that_waits_is_cancelled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause of any length ends when its reader is cancelled; the next outage gets its own line."""
     monkeypatch.setattr(module, "_FIRST_PAUSE_S", 3600.0)
     monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 3600.0)
     outage = Outage()
@@ -105,7 +105,7 @@ async def test_who_waits_is_cancelled_at_once(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_closing_ends_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the log is closed whoever waits makes its call at once, and hears of the closing."""
+    """When the log is closed a reader that waits makes its call at once, which raises that it is closed."""
     monkeypatch.setattr(module, "_FIRST_PAUSE_S", 3600.0)
     monkeypatch.setattr(module, "_LONGEST_PAUSE_S", 3600.0)
     outage = Outage()
@@ -121,8 +121,8 @@ async def test_closing_ends_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         await waiting
 
 
-async def test_who_reads_to_an_end_waits_for_nothing(lines: list[EventDict]) -> None:
-    """Without an outage to wait by the call is made once, and its error is the caller's."""
+async def test_a_reader_to_an_end_waits_for_nothing(lines: list[EventDict]) -> None:
+    """Without an outage the call is made once, and its error goes to the caller."""
     with pytest.raises(LogUnreachable):
         await outlasting(None, away_for(1))
     assert await outlasting(Outage(), away_for(1)) == "here"

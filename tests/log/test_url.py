@@ -1,4 +1,4 @@
-"""A log is chosen by its URL, and a wrong URL says what is wrong with it."""
+"""URLs of logs: each opens the log that it names, and a wrong one gets an error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_an_absolute_path(tmp_path: Path) -> None:
 
 
 async def test_awaiting_gives_an_open_log(tmp_path: Path) -> None:
-    """``await`` opens a log that the caller closes."""
+    """``await open_log(url)`` opens a log, which the caller closes."""
     log = await open_log(f"SQLITE:{tmp_path}/log.db")
     await log.ensure("returns", 1)
     await log.aclose()

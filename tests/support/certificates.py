@@ -45,8 +45,9 @@ class Authority:
     def issue(
         self, name: str, folder: Path, *, hosts: Sequence[str] = (), issued: datetime | None = None
     ) -> tuple[Path, Path]:
-        """Write a certificate of ``CN=name`` and its key; give both files."""
-        cert, secret = folder / f"{name}.pem", folder / f"{name}.key"
+        """Write a certificate of ``CN=name`` and its key, and return both files."""
+        cert = folder / f"{name}.pem"
+        secret = folder / f"{name}.key"
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(_name(name), key.public_key(), issued or datetime.now(UTC), DAY)
         if hosts:

@@ -1,4 +1,4 @@
-"""A log that fails as planned, and shows old ends: around a real one."""
+"""A log around a real one, which fails and shows old ends as a test plans it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class Fault(Enum):
-    """What becomes of an append, or of a reading."""
+    """The outcome that is planned for an append or a read."""
 
     NONE = "succeeds"
     KEPT = "kept, acknowledgement lost"
@@ -27,14 +27,16 @@ class Fault(Enum):
 
 @dataclass
 class FaultLog:
-    """Does what ``inner`` does, except that the next appends, and readings, go as planned.
+    """A log that does what ``inner`` does, except for the faults that are planned.
 
-    ``appends`` and ``reads`` are what becomes of the next ones, whatever their topic. By topic,
-    ``fail_before`` and ``fail_after`` raise once, around its next append; ``before_append`` and
-    ``after_append`` run once there. ``after_ends`` runs between the next ends and their answer,
-    ``old_ends`` are answered instead of the real ones, and what stands at or above a ``hidden``
-    offset is not given. The log is ``away`` for so many calls that give up: of ends, of readings to an end
-    and of appends.
+    * ``appends`` and ``reads`` are the outcomes of the next appends and reads, in any topic.
+    * ``fail_before`` and ``fail_after`` hold an error for a topic, raised once, before or after its next
+      append; ``before_append`` and ``after_append`` hold a function that runs once there.
+    * ``after_ends`` runs once, between the next question for ends and its answer. ``old_ends`` are answered
+      in place of the real ends.
+    * Messages at or above a partition's ``hidden`` offset are not read.
+    * The log is ``away`` for this number of calls, which raise LogUnreachable: appends, ends, and reads to an
+      end.
     """
 
     inner: Log
@@ -51,7 +53,7 @@ class FaultLog:
     hidden: dict[Partition, int] = field(default_factory=dict)
     away: int = 0
     ends_asked: list[tuple[Partition, ...]] = field(default_factory=list)
-    """What was asked for in each call of ``ends``."""
+    """The partitions of each call of ``ends``."""
 
     @property
     def prefix(self) -> str:
@@ -96,10 +98,11 @@ class FaultLog:
         self.ends_asked.append(asked)
         found = await self.inner.ends(asked)
         if self.after_ends is not None:
-            hook, self.after_ends = self.after_ends, None
+            hook = self.after_ends
+            self.after_ends = None
             await hook()
-        shown = {one: min(end, self.hidden.get(one, end)) for one, end in found.items()}
-        return {one: self.old_ends.get(one, end) for one, end in shown.items()}
+        shown = {partition: min(end, self.hidden.get(partition, end)) for partition, end in found.items()}
+        return {partition: self.old_ends.get(partition, end) for partition, end in shown.items()}
 
     def _give_up(self) -> None:
         if self.away:

@@ -1,8 +1,9 @@
-"""A real Kafka for tests: the first there is of a given address, a container, and a plain JVM.
+"""A real Kafka for tests: at the address in FTF_KAFKA, or else in a container, or else on a plain JVM.
 
-Whoever needs one broker asks for ``kafka``; tests that kill brokers ask for ``three_brokers``, those of
-certificates and ACLs for ``secured``: both are clusters of their own on the JVM. Without a Kafka these
-tests are skipped with the way to get one, and with ``FTF_REQUIRE_KAFKA=1`` they fail.
+A test that needs one broker takes the fixture ``kafka``. Tests that kill brokers take ``three_brokers``,
+tests of certificates and ACLs take ``secured``; both are clusters of their own on the JVM. Where no Kafka can
+run, these tests are skipped, and the reason says how to get one. With ``FTF_REQUIRE_KAFKA=1`` they fail
+instead.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ __all__ = ["Cluster", "Kafka", "free_ports", "kafka", "new_prefix", "none_there"
 _T = TypeVar("_T")
 
 IMAGE = "apache/kafka:4.3.1"
-# Read now: tests of the command line take these out of the environment.
+# Read when the module is imported: tests of the command line take these out of the environment.
 GIVEN = os.environ.get("FTF_KAFKA")
 REQUIRED = os.environ.get("FTF_REQUIRE_KAFKA") == "1"
-FASTER = {  # a broker is missed within seconds, not tens of them
+FASTER = {  # the controller misses a broker within seconds, not tens of them
     "broker.heartbeat.interval.ms": "300",
     "broker.session.timeout.ms": "3000",
     "replica.lag.time.max.ms": "3000",
@@ -59,7 +60,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
-    """A Kafka that answers; ``what`` says which one it is."""
+    """A Kafka that answers; ``what`` says where it runs."""
 
     address: str
     what: str
@@ -77,9 +78,9 @@ def new_prefix() -> str:
 def free_ports(count: int) -> list[int]:
     """Find ports that nobody listens on."""
     with _sockets(count) as sockets:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 @contextmanager
@@ -88,15 +89,15 @@ def _sockets(count: int) -> Iterator[list[socket.socket]]:
     try:
         yield sockets
     finally:
-        for one in sockets:
-            one.close()
+        for listener in sockets:
+            listener.close()
 
 
 # Clusters on the JVM
 
 
 class Cluster:
-    """Brokers, and a controller of its own that nobody kills, on this machine; ``nodes[i]`` is a broker."""
+    """Brokers on this machine, ``nodes[i]``, and a controller beside them that no test kills."""
 
     def __init__(
         self,
@@ -142,7 +143,7 @@ class Cluster:
         return f"kafka://{self.address}?{urlencode({'prefix': new_prefix(), **options})}"
 
     def start(self) -> None:
-        """Start everything and return when all brokers have joined."""
+        """Start the controller and the brokers, and return when all brokers have joined."""
         everything = [self._controller, *self.nodes.values()]
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(lambda node: node.format(*self._arguments), everything))
@@ -154,7 +155,7 @@ class Cluster:
         self.wait_joined()
 
     def close(self) -> None:
-        """Kill everything."""
+        """Kill all brokers and the controller."""
         for node in (*self.nodes.values(), self._controller):
             node.signal(signal.SIGKILL)
 
@@ -163,11 +164,11 @@ class Cluster:
         self.nodes[number].signal(signal.SIGKILL)
 
     def freeze(self, number: int) -> None:
-        """Let a broker stand still: its connections stay open, and it says nothing."""
+        """Freeze a broker (SIGSTOP): its connections stay open, and it does not answer."""
         self.nodes[number].signal(signal.SIGSTOP)
 
     def thaw(self, number: int) -> None:
-        """Let a broker go on."""
+        """Let a frozen broker go on."""
         self.nodes[number].signal(signal.SIGCONT)
 
     def restart(self, number: int) -> None:
@@ -186,18 +187,21 @@ class Cluster:
         self.wait_joined()
 
     def wait_joined(self) -> None:
-        """Return when every broker says that all are up."""
+        """Return when every broker says that all brokers are up."""
         blocking(self.until(lambda brokers, _: len(brokers) == len(self.nodes), everywhere=True))
 
     async def leader(self, topic: str, number: int) -> int:
-        """Tell which broker leads a partition; ``topic`` has its prefix."""
+        """Return the broker that leads a partition; ``topic`` has its prefix."""
         found = await self.until(lambda _, leaders: leaders.get((topic, number), -1) >= 0)
         return found[topic, number]
 
     async def until(
         self, check: Callable[[set[int], dict[tuple[str, int], int]], bool], *, everywhere: bool = False
     ) -> dict[tuple[str, int], int]:
-        """Ask brokers who is up and who leads what, until one (``everywhere``: each) answers as wished."""
+        """Ask brokers which are up and which leads each partition, until the check accepts an answer.
+
+        With ``everywhere`` the answers of all brokers must be accepted. Returns the leaders.
+        """
         deadline = time.monotonic() + 60
         while True:
             answers = [await self._ask(port) for port in self.ports]
@@ -226,7 +230,7 @@ class Cluster:
 
 
 def blocking(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine from a fixture that is none, on an event loop of its own."""
+    """Run a coroutine on an event loop of its own, for a fixture that is not async."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
 
@@ -239,7 +243,7 @@ def _is_open(port: int) -> bool:
         return False
 
 
-# Which one there is
+# The Kafka that there is
 
 
 def none_there(reason: str) -> NoReturn:
@@ -292,7 +296,7 @@ def _container() -> Iterator[Kafka]:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """One broker, the first there is; tests share it and take a prefix each."""
+    """One broker, which tests share; each test takes a prefix of its own."""
     if GIVEN:
         address = GIVEN.removeprefix("kafka://").partition("?")[0].rstrip("/")
         _ran.append(f"the one at {address} (FTF_KAFKA)")
@@ -310,7 +314,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 
 @pytest.fixture(scope="session")
 def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three brokers that may be killed; whoever kills one calls ``heal`` afterwards."""
+    """Three brokers that may be killed; a test that kills one calls ``heal`` afterwards."""
     if (obstacle := kafka_jvm.missing()) is not None:
         none_there(f"this test kills brokers of its own; {obstacle}")
     with _cluster(tmp_path_factory.mktemp("kafka-three"), 3) as cluster:
@@ -333,7 +337,7 @@ def _cluster(folder: Path, brokers: int) -> Iterator[Cluster]:
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """A broker that knows its clients by their certificates; ``scram_port`` asks for a password instead."""
+    """A broker that knows its clients by their certificates; at ``scram_port`` it asks for a password."""
 
     cluster: Cluster
     authority: Authority
@@ -341,12 +345,12 @@ class Secured:
     scram_port: int
 
     def options(self, name: str) -> dict[str, str]:
-        """Give the options of a URL for the client with this common name; its certificate is made now."""
+        """Return the URL's options for the client with this common name, whose certificate is made now."""
         cert, key = self.authority.issue(name, self.folder)
         return {"ca": str(self.folder / "ca.pem"), "cert": str(cert), "key": str(key)}
 
     def url(self, name: str, *, prefix: str, **options: object) -> str:
-        """Give the URL of a log for a client."""
+        """Return the URL of a log for a client."""
         return self.cluster.url(prefix=prefix, replication=1, min_insync=1, **self.options(name), **options)
 
 
@@ -412,6 +416,6 @@ def _security(authority: Authority, folder: Path) -> Security:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which Kafka ran."""
+    """Print which Kafka ran."""
     if _ran:
         terminalreporter.write_line(f"kafka: {'; '.join(_ran)}")

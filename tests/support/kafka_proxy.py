@@ -1,7 +1,7 @@
-"""A proxy between a client and one broker that loses answers, holds requests back, or takes the broker away.
+"""A proxy between a client and a broker, which loses answers, holds requests back, or takes the broker away.
 
-It reads the frames of Kafka's protocol: four bytes of length, then for a request its kind, version and
-number. In the answers it puts its own port in place of the broker's, so that clients stay with it.
+It reads the frames of Kafka's protocol: four bytes of length, then for a request its kind, its version and
+its correlation id. In the answers it replaces the broker's port by its own, so that clients stay with it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ APPEND = 0
 
 @dataclass(eq=False)
 class KafkaProxy:
-    """Use as ``async with KafkaProxy(port)``; clients connect to ``proxy.port``."""
+    """A running proxy: ``async with KafkaProxy(port) as proxy``. Clients connect to ``proxy.port``."""
 
     broker_port: int
     port: int = 0
@@ -53,9 +53,10 @@ class KafkaProxy:
             self.is_away = False
 
     async def release(self) -> list[bytes]:
-        """Deliver the requests that were held, late, as a network may; give the broker's answers."""
+        """Deliver the requests that were held, late, as a network may, and return the broker's answers."""
         answers = []
-        held, self.held = self.held, []
+        held = self.held
+        self.held = []
         for frame in held:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.broker_port)
             writer.write(struct.pack(">i", len(frame)) + frame)
@@ -123,9 +124,9 @@ class KafkaProxy:
         broker: asyncio.StreamWriter,
         lost: set[bytes],
     ) -> None:
-        theirs, ours = (
-            b"\0\x09127.0.0.1" + struct.pack(">i", port) for port in (self.broker_port, self.port)
-        )
+        host = b"\0\x09127.0.0.1"
+        theirs = host + struct.pack(">i", self.broker_port)
+        ours = host + struct.pack(">i", self.port)
         try:
             while True:
                 frame = await _frame(reader)

@@ -1,4 +1,4 @@
-"""The topic policy: a cluster that keeps it has no differences, and each other one is said in words."""
+"""The policy of a cluster: one that keeps it has no differences, and any other has a sentence for each."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ def good() -> ClusterView:
 
 
 def said(view: ClusterView) -> list[str]:
-    """Say the differences."""
+    """Return the differences of a cluster from the policy."""
     return differences(view, prefix="ftf", topics=TOPICS)
 
 
 def test_a_cluster_by_the_policy_has_no_differences() -> None:
-    """Where everything is as it must be, nothing is said."""
+    """A cluster that keeps the policy has no differences."""
     assert said(good()) == []
 
 
@@ -104,7 +104,7 @@ def test_a_whole_batch_fits_a_message() -> None:
     ],
 )
 def test_a_setting_that_differs_is_named(name: str, setting: str, value: str, words: str) -> None:
-    """Each setting of a topic is said with what it is, what it must be, and why."""
+    """Each wrong setting of a topic is named with its value, the expected value, and the reason."""
     view = good()
     changed = replace(view.topics[name], settings={**view.topics[name].settings, setting: value})
     [only] = said(replace(view, topics={**view.topics, name: changed}))
@@ -113,7 +113,7 @@ def test_a_setting_that_differs_is_named(name: str, setting: str, value: str, wo
 
 
 def test_topics_that_lack_something_are_named() -> None:
-    """A missing topic, one too many, too few replicas, and numbers of partitions that differ."""
+    """Missing topics, unknown topics, too few replicas and unequal numbers of partitions are differences."""
     view = good()
     topics = dict(view.topics)
     del topics["ftf.access"]
@@ -141,7 +141,7 @@ def test_topics_that_lack_something_are_named() -> None:
     ],
 )
 def test_a_broker_that_differs_is_named(setting: str, value: str, words: str) -> None:
-    """Each setting of a broker is said with its number."""
+    """Each wrong setting of a broker is named, with the broker's number."""
     view = good()
     changed = BrokerSettings(settings={**view.brokers[2].settings, setting: value})
     [only] = said(replace(view, brokers={**view.brokers, 2: changed}))
@@ -150,7 +150,7 @@ def test_a_broker_that_differs_is_named(setting: str, value: str, words: str) ->
 
 
 def test_too_few_brokers() -> None:
-    """Fewer brokers than replicas are said."""
+    """Fewer brokers than replicas are a difference."""
     view = good()
     [only] = said(replace(view, brokers={1: view.brokers[1]}))
     assert only == "1 brokers are up, expected at least 3"
@@ -184,7 +184,7 @@ def allow(
     ],
 )
 def test_a_principal_that_may_too_much_is_named(acl: Acl, words: str) -> None:
-    """Who may delete, alter, use transactions or read the keys is said."""
+    """Each principal that may delete, alter, use transactions or read the keys is named."""
     view = good()
     assert view.acls is not None
     [only] = said(replace(view, acls=(*view.acls, acl)))
@@ -194,7 +194,7 @@ def test_a_principal_that_may_too_much_is_named(acl: Acl, words: str) -> None:
 
 
 def test_a_principal_without_a_quota_is_named() -> None:
-    """Who may append and has no produce quota is said, unless there is one for everybody."""
+    """A principal that may append without a produce quota is named, unless there is a default quota."""
     view = good()
     [only] = said(replace(view, quotas=(Quota(principal=KAS, bytes_a_second=1e6),)))
     assert only.startswith(f"{XA} has no produce quota")
@@ -202,7 +202,7 @@ def test_a_principal_without_a_quota_is_named() -> None:
 
 
 def test_what_cannot_be_seen_is_said() -> None:
-    """A cluster without an authorizer, and one that does not let us look, are differences themselves."""
+    """A missing authorizer, and ACLs or quotas that we may not read, are differences themselves."""
     assert said(replace(good(), authorizer=False, acls=None)) == [
         "the cluster has no authorizer: whoever reaches it may do everything"
     ]
@@ -213,7 +213,7 @@ def test_what_cannot_be_seen_is_said() -> None:
 
 
 def test_commands_are_few_and_can_be_run() -> None:
-    """Principals of one role share their commands, and what a shell would take apart is quoted."""
+    """Principals of one role share their commands, and names with spaces are quoted for the shell."""
     agencies = ["User:CN=xa", "User:CN=x b,O=Ministry of $HOME", "User:CN=xc"]
     acls = denials(prefix="ftf")
     for agency in agencies:

@@ -20,19 +20,19 @@ from support.kafka_proxy import APPEND, KafkaProxy
 pytestmark = pytest.mark.kafka
 
 INVALID_PRODUCER_EPOCH = 47
-COUNT = 3  # attempts within a time-out
+COUNT = 3  # attempts within a time-out: each may take a third of it
 
 
 @pytest.fixture
 async def proxy(kafka: Kafka) -> AsyncIterator[KafkaProxy]:
-    """Stand between a client and the broker."""
+    """Run a proxy between a client and the broker."""
     async with KafkaProxy(int(kafka.address.rpartition(":")[2])) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def log(proxy: KafkaProxy) -> AsyncIterator[KafkaLog]:
-    """Open a log through the proxy; its calls give up after three seconds."""
+    """Open a log through the proxy; its calls give up after one and a half seconds."""
     url = f"kafka://127.0.0.1:{proxy.port}?prefix={new_prefix()}&replication=1&min_insync=1&timeout_ms=1500"
     async with open_log(url) as log:
         await log.ensure("returns", 1)
@@ -53,7 +53,7 @@ async def values(log: KafkaLog) -> list[bytes | None]:
 
 @pytest.mark.parametrize("lost", [1, 2])
 async def test_a_lost_acknowledgement(log: KafkaLog, proxy: KafkaProxy, lost: int) -> None:
-    """When answers are lost, the same batch is sent again, stands once, and the next follows it."""
+    """When answers are lost the same batch is sent again and stands once, and the next one follows it."""
     await log.append(RETURNS, messages(b"before"))
     proxy.lose_answers(APPEND, lost)
     assert await log.append(RETURNS, messages(b"one", b"two")) == 1
@@ -77,7 +77,7 @@ async def test_an_append_without_any_answer_is_of_unknown_outcome(log: KafkaLog,
 
 
 async def test_a_batch_that_arrives_late_behind_its_retry(log: KafkaLog, proxy: KafkaProxy) -> None:
-    """A batch that was on its way all the time is known to the broker when it arrives after its retry."""
+    """A broker recognizes a batch that arrives late, after its retry, and stores it only once."""
     proxy.holding.add(APPEND)
     with pytest.raises(OutcomeUnknown):
         await log.append(RETURNS, messages(b"one", b"two"))
@@ -90,7 +90,7 @@ async def test_a_batch_that_arrives_late_behind_its_retry(log: KafkaLog, proxy: 
 
 
 async def test_a_batch_that_arrives_late_behind_another(log: KafkaLog, proxy: KafkaProxy) -> None:
-    """Once another batch stands, one whose outcome was unknown can no longer arrive."""
+    """A batch whose outcome was unknown can no longer arrive once another batch stands."""
     await log.append(RETURNS, messages(b"before"))
     proxy.holding.add(APPEND)
     with pytest.raises(OutcomeUnknown):
@@ -103,7 +103,7 @@ async def test_a_batch_that_arrives_late_behind_another(log: KafkaLog, proxy: Ka
 
 
 async def test_other_partitions_go_on_while_one_is_in_doubt(log: KafkaLog, proxy: KafkaProxy) -> None:
-    """What is in doubt on one partition changes nothing on others."""
+    """A batch in doubt on one partition changes nothing on the others."""
     await log.ensure("justice", 1)
     justice = Partition("justice", 0)
     await log.append(justice, messages(b"one"))
@@ -115,7 +115,7 @@ async def test_other_partitions_go_on_while_one_is_in_doubt(log: KafkaLog, proxy
 
 
 async def test_a_cancelled_append_waits_for_its_answer(log: KafkaLog, proxy: KafkaProxy) -> None:
-    """A cancelled append ends when the request that was sent is over, and nothing more is sent."""
+    """A cancelled append ends with the request that is under way, and sends nothing more."""
     proxy.holding.add(APPEND)
     appending = asyncio.create_task(log.append(RETURNS, messages(b"one")))
     await proxy.holds.wait()
@@ -130,7 +130,7 @@ async def test_a_cancelled_append_waits_for_its_answer(log: KafkaLog, proxy: Kaf
 
 
 async def test_a_batch_that_the_broker_refuses(log: KafkaLog) -> None:
-    """A refused batch says who must act and uses up no sequence number: the next one stands."""
+    """The error for a refused batch says who must act, and the next batch stands: no number was used up."""
     topic = physical(log, "small")
     deadline = log._brokers.deadline()
     made = await log._brokers.ask(
@@ -149,7 +149,7 @@ async def test_a_batch_that_the_broker_refuses(log: KafkaLog) -> None:
 
 
 async def test_numbers_begin_again(log: KafkaLog) -> None:
-    """Behind the largest sequence number comes 0, and behind the last epoch a new producer."""
+    """The largest sequence number is followed by 0, and the last epoch by a new producer."""
     await log.append(RETURNS, messages(b"0"))
     lane = log._appends._lanes[physical(log, "returns"), 0]
     # A producer that the broker does not know may begin anywhere.
@@ -165,7 +165,7 @@ async def test_numbers_begin_again(log: KafkaLog) -> None:
 
 
 async def test_a_broker_that_has_lost_count(log: KafkaLog) -> None:
-    """A batch that the broker thinks out of order is sent again under a new epoch."""
+    """A batch that the broker calls out of order is sent again under a new epoch."""
     await log.append(RETURNS, messages(b"0"))
     log._appends._lanes[physical(log, "returns"), 0].sequence += 7
     assert await log.append(RETURNS, [Message(None, b"1")]) == 1

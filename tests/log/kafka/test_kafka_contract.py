@@ -19,7 +19,7 @@ class TestKafkaLog(LogContract):
 
     @pytest.fixture
     async def connect(self, kafka: Kafka) -> AsyncIterator[Connect]:
-        """Connect to the same broker anew each time, under a prefix that no other test has."""
+        """Return a function that connects to the same broker anew, under a prefix of the test's own."""
         url = kafka.url(replication=1, min_insync=1)
         async with AsyncExitStack() as stack:
 
@@ -30,7 +30,7 @@ class TestKafkaLog(LogContract):
 
     @pytest.fixture
     def away(self, kafka: Kafka) -> Away:
-        """Connect through a proxy, which breaks every connection and refuses new ones."""
+        """Open logs through a proxy, which can break every connection and refuse new ones."""
 
         @asynccontextmanager
         async def away() -> AsyncIterator[LogAway]:

@@ -1,4 +1,4 @@
-"""The URL of a log on Kafka: what it may say, and what is wrong with it."""
+"""URLs of logs on Kafka: their options, and the error for each mistake."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from support.certificates import Authority
 
 
 def options(url: str) -> KafkaOptions:
-    """Read a URL."""
+    """Parse a URL."""
     parts = urlsplit(url)
     return KafkaOptions.from_url(url, parts, _options(url, parts, allowed=OPTION_NAMES))
 
 
 def test_hosts_and_defaults() -> None:
-    """Several hosts stand side by side; a port that is not given is 9092."""
+    """A URL may name several hosts; the port is 9092 unless it is given."""
     read = options("kafka://one:1234,two,[::1]:5")
     assert read.hosts == (("one", 1234), ("two", 9092), ("::1", 5))
     assert (read.prefix, read.client_id, read.timeout_s, read.replication) == ("ftf", "ftf-broker", 30, None)
@@ -31,7 +31,7 @@ def test_hosts_and_defaults() -> None:
 
 
 def test_every_option(tmp_path: Path) -> None:
-    """Each option ends in its field."""
+    """Each option is read into its field."""
     read = options(
         "kafka://h?ca=/c/ca.pem&cert=/c/me.pem&key=/c/me.key&sasl=scram-sha-512&user=u&password_file=/p"
         "&client_id=kas-1&timeout_ms=2500&prefix=exercise&replication=2&min_insync=1"
@@ -95,7 +95,7 @@ def test_certificates_are_loaded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("days", [-3, 3])
 def test_a_certificate_out_of_date_is_named(tmp_path: Path, days: int) -> None:
-    """An expired certificate, or one of tomorrow, is found before a broker hangs up without a word."""
+    """A certificate that has expired, or is not yet valid, is a UsageError before any connection is made."""
     authority = Authority.make(tmp_path / "ca.pem")
     issued = datetime.now(UTC) + timedelta(days=days)
     cert, key = authority.issue("me", tmp_path, issued=issued)
@@ -120,7 +120,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, broken: str, conten
 
 
 def test_the_password_is_in_a_file(tmp_path: Path) -> None:
-    """The password is read from a file, without its last line end, and is never shown."""
+    """The password is read from a file, without its last line break, and is never shown."""
     file = tmp_path / "password"
     url = f"kafka://h?ca=x&sasl=scram-sha-512&user=alice&password_file={file}"
     with pytest.raises(UsageError, match="cannot be used"):

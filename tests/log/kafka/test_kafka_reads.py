@@ -1,4 +1,4 @@
-"""Reading from Kafka: gaps, cuts, leaders that fall silent, and many who wait at once."""
+"""Reads from Kafka: gaps, cuts, servers that do not answer, and many followers at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def log(kafka: Kafka) -> AsyncIterator[KafkaLog]:
 
 @pytest.fixture
 async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Be whoever operates the brokers."""
+    """Connect as the operator of the brokers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
     await admin.start()
     yield admin
@@ -39,7 +39,7 @@ async def admin(kafka: Kafka) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 async def until_end(log: KafkaLog, end: int) -> None:
-    """Wait until the partition ends there: the mark of a transaction comes after the answer."""
+    """Wait until the partition ends there, since the mark of a transaction comes after its answer."""
     async with asyncio.timeout(20):
         found = -1
         while found != end:
@@ -56,7 +56,7 @@ async def until_gone(log: KafkaLog) -> None:
 
 
 async def test_what_was_deleted_is_a_gap(log: KafkaLog, admin: AIOKafkaAdminClient) -> None:
-    """When the operator deletes the beginning of a partition, its reader sees offsets that begin later."""
+    """When the operator deletes the beginning of a partition, its readers see offsets that begin later."""
     for value in (b"0", b"1", b"2"):
         await log.append(RETURNS, messages(value))
     place = TopicPartition(physical(log, "returns"), 0)
@@ -69,7 +69,7 @@ async def test_what_was_deleted_is_a_gap(log: KafkaLog, admin: AIOKafkaAdminClie
 
 
 async def test_transactions_are_gaps_and_aborted_messages_are_there(log: KafkaLog, kafka: Kafka) -> None:
-    """Marks of transactions take an offset; what an aborted one wrote is given as the log holds it."""
+    """A transaction's mark is a gap of one offset; the messages of an aborted transaction are read."""
     topic = physical(log, "returns")
     await log.append(RETURNS, messages(b"0"))
     producer = AIOKafkaProducer(bootstrap_servers=kafka.address, transactional_id=f"{topic}-attack")
@@ -131,11 +131,11 @@ async def test_a_topic_that_is_made_anew_is_a_cut(log: KafkaLog, admin: AIOKafka
         await log.append(RETURNS, messages(b"new"))
         await until_waiting(waiting)
         await log.append(RETURNS, messages(b"1", b"2", b"3"))
-        assert (await waiting).offset == 3  # begun beyond the end: it waits for that offset
+        assert (await waiting).offset == 3  # it began beyond the end, so it waits for that offset
 
 
 async def test_a_partition_that_was_cut_is_noticed(log: KafkaLog, admin: AIOKafkaAdminClient) -> None:
-    """Who has read up to an offset that is beyond the end is told, and not kept waiting."""
+    """A follower whose position is beyond the end gets an error, and does not wait for ever."""
     await log.append(RETURNS, messages(b"0", b"1", b"2"))
     reading = log.read(RETURNS, 0, follow=True)
     async with aclosing(reading):  # type: ignore[type-var]
@@ -152,8 +152,8 @@ async def test_a_partition_that_was_cut_is_noticed(log: KafkaLog, admin: AIOKafk
 async def test_a_follower_is_told_at_once_beside_others_that_wait(
     log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Followers of many partitions hear of each append, though no request that waits ever ends by itself."""
-    # Whoever depended on the end of a request would wait for ten minutes, on a machine of any speed.
+    """Followers of many partitions get each append, though no request that waits ever ends by itself."""
+    # A follower that depended on the end of a request would wait for ten minutes, on a machine of any speed.
     monkeypatch.setattr(waiting_room, "_SHORTEST_WAIT_MS", 600_000)
     monkeypatch.setattr(waiting_room, "_LONGEST_WAIT_MS", 600_000)
     await log.ensure("returns", 40)
@@ -198,7 +198,7 @@ async def test_a_cluster_that_is_not_there(address: str) -> None:
 
 
 async def test_a_server_that_is_no_broker() -> None:
-    """A server that takes connections and says something else is a LogUnavailable within the time-out."""
+    """A server that answers in another protocol is a LogUnavailable within the time-out."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(10)
@@ -227,7 +227,7 @@ async def test_a_server_that_says_nothing() -> None:
 
 
 async def test_replication_that_the_cluster_cannot_give(kafka: Kafka) -> None:
-    """More replicas than brokers is a LogUnavailable that says so, and no topic is made."""
+    """A demand for more replicas than brokers is a LogUnavailable that says so, and creates no topic."""
     async with open_log(kafka.url(replication=3, min_insync=2, timeout_ms=2000)) as log:
         with pytest.raises(LogUnavailable, match="too few brokers") as caught:
             await log.ensure("returns", 1)
@@ -237,7 +237,7 @@ async def test_replication_that_the_cluster_cannot_give(kafka: Kafka) -> None:
 
 
 async def test_a_topic_with_fewer_replicas_than_demanded(kafka: Kafka, log: KafkaLog) -> None:
-    """A topic that is there with too few replicas is refused where the URL demands more."""
+    """A topic that has fewer replicas than the URL demands is a LogUnavailable."""
     async with open_log(kafka.url(prefix=log.prefix, replication=2, min_insync=1)) as other:
         with pytest.raises(LogUnavailable, match="is kept on 1 brokers, expected 2"):
             await other.ensure("returns", 1)

@@ -1,4 +1,4 @@
-"""Record batches: from messages to bytes and back, and what a hostile producer or broker puts in them."""
+"""Record batches: from messages to bytes and back, also those of a hostile producer or broker."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_cannot_fit_is_refused() -> None:
 
 
 def test_reading_begins_within_a_batch() -> None:
-    """Brokers give whole batches; what lies before the offset that was asked for is left out."""
+    """Brokers give whole batches; messages before the offset that was asked for are left out."""
     data = batch(b"0", b"1", b"2") + batch(b"3", b"4", at=3)
     assert values(data, 2) == [(2, b"2"), (3, b"3"), (4, b"4")]
     assert values(data, 3) == [(3, b"3"), (4, b"4")]
@@ -114,7 +114,7 @@ def with_headers(names: Iterable[bytes]) -> bytes:
 
 
 def test_headers_are_passed_over() -> None:
-    """Names of headers that are no text stop nobody from reading: any producer could write them."""
+    """Header names that are not UTF-8, which any producer can write, do not stop a reader."""
     for names in ([], [b"name"], [b"\xff\xfe\xfd"], [b"ok", b"\xc3("]):
         chunk = decode_chunk(with_headers(names), 0, WHERE)
         assert [(m.offset, m.key, m.value) for m in chunk.messages] == [(0, b"key", b"value"), (1, None, b"")]
@@ -128,7 +128,7 @@ def test_a_compressed_batch_names_the_setting() -> None:
 
 
 def test_a_damaged_batch_is_named() -> None:
-    """A byte that differs is found by the checksum, and the offset is said."""
+    """The checksum finds a changed byte, and the error names the offset."""
     good = batch(b"0") + batch(b"1", at=1)
     for position in range(len(batch(b"0")) + ATTRIBUTES, len(good)):
         bad = good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :]
@@ -140,7 +140,7 @@ def test_a_damaged_batch_is_named() -> None:
 
 @given(st.binary(max_size=200), st.integers(0, 300))
 def test_any_record_is_read_or_refused(noise: bytes, count: int) -> None:
-    """Whatever stands in a batch behind a checksum that fits ends in messages or in a LogUnavailable."""
+    """Any bytes in a batch whose checksum fits end in messages or in a LogUnavailable."""
     header = struct.pack(">qiibIhiqqqhii", 0, 49 + len(noise), 0, 2, 0, 8, 299, 0, 0, 1, 0, 0, count)
     data = with_attributes(header + noise, 0x08)
     try:

@@ -1,4 +1,4 @@
-"""What the embedded log promises beyond the contract: one file, several processes, hostile rows."""
+"""Promises of the SQLite log beyond the contract: one file, several processes, hostile rows, erasure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the log of a test lies."""
+    """The path of a test's log."""
     return tmp_path / "log.db"
 
 
@@ -52,7 +52,7 @@ async def log(path: Path) -> AsyncIterator[SqliteLog]:
 
 @contextmanager
 def tampering(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file as somebody with any SQLite tool would."""
+    """Open the file as a person with any SQLite tool does."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         yield db
 
@@ -64,7 +64,7 @@ def insert(db: sqlite3.Connection, offset: object, key: object, value: object, a
 
 @asynccontextmanager
 async def appender(path: Path, name: str, count: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run another process that appends batches to the same file, and says each."""
+    """Run another process that appends batches to the same file and prints a line for each."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", APPENDER, str(path), name, str(count), stdout=asyncio.subprocess.PIPE
     )
@@ -131,7 +131,7 @@ async def test_processes_append_at_once(log: SqliteLog, path: Path) -> None:
 
 
 async def test_a_follower_is_woken_by_another_process(log: SqliteLog, path: Path) -> None:
-    """A follower gets what another process appends, without anything happening in its own."""
+    """A follower gets the messages of another process while nothing happens in its own."""
     following = asyncio.create_task(take(log, RETURNS, 0, 3 * BATCH))
     await until_waiting(following)
     async with appender(path, "other", 3):
@@ -141,7 +141,7 @@ async def test_a_follower_is_woken_by_another_process(log: SqliteLog, path: Path
 
 @pytest.mark.parametrize("batches", [1, 4, 9])
 async def test_a_killed_process_leaves_whole_batches(log: SqliteLog, path: Path, batches: int) -> None:
-    """After kill -9 in the middle of appending, what was acknowledged is there and every batch is whole."""
+    """After kill -9 in the middle of appends, every acknowledged batch is there and every batch is whole."""
     async with appender(path, "victim", 1_000_000) as process:
         assert process.stdout is not None
         for _ in range(batches):
@@ -163,7 +163,7 @@ async def test_a_killed_process_leaves_whole_batches(log: SqliteLog, path: Path,
 
 
 async def test_a_lock_that_stays_is_an_error(path: Path, log: SqliteLog) -> None:
-    """When another program keeps the file locked past the time-out, appending says so; then it goes on."""
+    """While another program keeps the file locked past the time-out, an append fails; later ones succeed."""
     async with await SqliteLog.open(path, busy_timeout_s=0.05) as impatient:
         with tampering(path) as db:
             db.execute("BEGIN IMMEDIATE")
@@ -185,7 +185,7 @@ async def test_a_lock_that_is_released_is_waited_for(path: Path, log: SqliteLog)
 
 
 async def test_a_cancelled_append_stops_waiting_for_the_lock(path: Path, log: SqliteLog) -> None:
-    """Cancelling an append that waits for a lock ends at once and writes nothing, also later."""
+    """An append that is cancelled while it waits for a lock ends at once, and never writes anything."""
     async with await SqliteLog.open(path, busy_timeout_s=3600) as patient:
         with tampering(path) as db:
             db.execute("BEGIN IMMEDIATE")
@@ -212,7 +212,7 @@ async def test_time_does_not_run_backwards(path: Path, log: SqliteLog) -> None:
 
 
 async def test_gaps_are_read_over(path: Path, log: SqliteLog) -> None:
-    """Deleted rows leave gaps: what is there is given with its offset, to followers too."""
+    """Deleted rows leave gaps in the offsets, for readers and for followers."""
     await log.append(RETURNS, messages(*(b"%d" % i for i in range(2_000))))
     with tampering(path) as db:
         db.execute("DELETE FROM message WHERE offset IN (0, 7) OR offset BETWEEN 100 AND 1500")
@@ -222,7 +222,7 @@ async def test_gaps_are_read_over(path: Path, log: SqliteLog) -> None:
 
 
 async def test_rows_of_other_types_come_as_bytes(path: Path, log: SqliteLog) -> None:
-    """Text, numbers and NULL where bytes belong come as bytes or None; bad times come as numbers."""
+    """Text, numbers and NULL in place of bytes are read as bytes or None, and bad times as numbers."""
     hostile: list[tuple[object, object, object]] = [
         ("é", 5, "soon"), (1.5, None, None), (None, "\0", b"\xff"), (b"\xff", "x", 1e300)
     ]  # fmt: skip
@@ -250,7 +250,7 @@ async def test_a_row_without_an_offset_is_no_message(path: Path, log: SqliteLog)
 
 
 async def test_a_row_at_the_last_offset_stops_appends_and_nothing_else(path: Path, log: SqliteLog) -> None:
-    """A row at the largest offset is read as it is; appending behind it is a LogUnavailable."""
+    """A row at the largest offset is read as it is; an append behind it is a LogUnavailable."""
     with tampering(path) as db:
         insert(db, MAX_OFFSET, b"k", b"hostile")
     assert [m.offset for m in await held(log, RETURNS)] == [MAX_OFFSET]
@@ -260,7 +260,7 @@ async def test_a_row_at_the_last_offset_stops_appends_and_nothing_else(path: Pat
 
 
 async def test_a_row_that_is_too_long_comes_empty(path: Path, log: SqliteLog) -> None:
-    """A value longer than any append spends no memory: the message comes empty, its neighbours whole."""
+    """A value longer than any append takes no memory: its message comes empty, the others whole."""
     await log.append(RETURNS, messages(b"0", b"1", b"2"))
     with tampering(path) as db:
         db.execute("UPDATE message SET value = zeroblob(50000000) WHERE offset = 1")
@@ -271,7 +271,7 @@ anything = st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(
 
 
 async def test_no_row_makes_another_error(path: Path, log: SqliteLog) -> None:
-    """Whatever is in the columns of a row: reading gives messages of the right types, or a BrokerError."""
+    """Any row is read as a message with the right types, or as a BrokerError."""
     loop = asyncio.get_running_loop()
 
     async def check(offset: object, key: object, value: object, at: object) -> None:
@@ -311,7 +311,7 @@ async def test_no_row_makes_another_error(path: Path, log: SqliteLog) -> None:
     ],
 )
 async def test_a_changed_schema_is_an_error(path: Path, log: SqliteLog, damage: str) -> None:
-    """Tables that somebody changed make appending a LogUnavailable with a hint."""
+    """An append to a file whose tables were changed is a LogUnavailable with a hint."""
     with tampering(path) as db:
         db.executescript(damage)
     with pytest.raises(LogUnavailable) as caught:
@@ -323,7 +323,7 @@ async def test_a_changed_schema_is_an_error(path: Path, log: SqliteLog, damage: 
 
 
 def traces(path: Path, *secrets: bytes) -> set[tuple[str, bytes]]:
-    """Tell which files still hold which of the secrets."""
+    """Return which files still hold which of the secrets."""
     found = set()
     for file in (path, path.with_name(path.name + "-wal")):
         content = file.read_bytes() if file.exists() else b""
@@ -361,7 +361,7 @@ async def test_an_open_reader_delays_erasure_until_the_next_append(path: Path, l
 
 
 async def test_erasure_goes_on_in_another_process(path: Path, log: SqliteLog) -> None:
-    """What one connection could not remove, the first append of a later one removes."""
+    """An old value that one connection could not remove is removed by the first append of a later one."""
     old = b"the old release secret"
     async with await SqliteLog.open(path) as dies:
         await log.append(KEYS, [Message(b"batch", old)])
@@ -379,7 +379,7 @@ async def test_erasure_goes_on_in_another_process(path: Path, log: SqliteLog) ->
 async def test_no_order_of_rewriting_and_erasing_leaves_a_trace(
     path: Path, log: SqliteLog, seed: int
 ) -> None:
-    """Values that are written anew, cut down or erased are gone after each append, copies by SQLite too."""
+    """After each append all values that were rewritten, shortened or erased are gone from the disk."""
     # With seeds 4 and 6, deleting rows instead of updating them leaves copies behind.
     chance = random.Random(seed)
     sizes = {b"batch %03d" % i: chance.choice([100, 600, 2_000]) for i in range(60)}
@@ -419,7 +419,7 @@ async def test_a_log_without_open_readers_is_one_file(path: Path) -> None:
 
 
 async def test_opening_an_existing_log_with_a_prefix_that_cannot_be(path: Path) -> None:
-    """A prefix that no topic name can begin with is a UsageError, and no file is made."""
+    """A prefix with which no topic name can begin is a UsageError, and no file is created."""
     with pytest.raises(UsageError, match="prefix"):
         await SqliteLog.open(path, prefix="a'b")
     assert not path.exists()

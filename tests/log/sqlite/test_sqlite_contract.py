@@ -1,4 +1,4 @@
-"""The embedded log keeps the contract of logs."""
+"""The SQLite log keeps the contract of logs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TestSqliteLog(LogContract):
 
     @pytest.fixture
     async def connect(self, tmp_path: Path) -> AsyncIterator[Connect]:
-        """Open the same file anew each time."""
+        """Return a function that opens the same file anew each time."""
         async with AsyncExitStack() as stack:
 
             async def connect() -> Log:

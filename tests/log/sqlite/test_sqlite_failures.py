@@ -1,4 +1,4 @@
-"""What the embedded log says when its file, its directory or its disk fails."""
+"""Errors of the SQLite log when its file, its directory or its disk fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from log.contract import RETURNS, held, messages, take, until_waiting
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the log of a test lies."""
+    """The path of a test's log."""
     return tmp_path / "log.db"
 
 
@@ -36,7 +36,7 @@ async def log(path: Path) -> AsyncIterator[SqliteLog]:
 
 @pytest.fixture
 def plain_user() -> Iterator[Path]:
-    """Be a user whom permissions bind (root they do not) and who may write in one directory."""
+    """Run as a user to whom permissions apply, unlike root, and who may write in one directory."""
     directory = Path(tempfile.mkdtemp())
     was = os.geteuid()
     if was == 0:
@@ -51,7 +51,7 @@ def plain_user() -> Iterator[Path]:
 
 
 async def refused(path: Path, kind: type[LogUnavailable | UsageError]) -> str:
-    """Open a log that cannot be opened; give what is said."""
+    """Open a log that cannot be opened, and return the error."""
     with pytest.raises(kind) as caught:
         await SqliteLog.open(path)
     assert caught.value.hint
@@ -67,7 +67,7 @@ async def test_a_missing_directory(path: Path) -> None:
 
 
 async def test_a_directory_in_place_of_the_file(path: Path) -> None:
-    """A directory, or anything else that is no file, is not a log."""
+    """A directory, or anything else that is not a file, is refused as a log."""
     path.mkdir()
     assert "no file" in await refused(path, UsageError)
     fifo = path / "fifo"
@@ -76,7 +76,7 @@ async def test_a_directory_in_place_of_the_file(path: Path) -> None:
 
 
 async def test_a_file_that_is_no_database(path: Path) -> None:
-    """A file of something else is refused and stays as it was."""
+    """A file that is not a database is refused and stays as it was."""
     path.write_bytes(b"records, one a line\n" * 1_000)
     assert "no SQLite database" in await refused(path, UsageError)
     assert path.read_bytes() == b"records, one a line\n" * 1_000
@@ -108,7 +108,7 @@ async def test_a_damaged_file(path: Path) -> None:
 
 
 async def test_a_file_that_may_not_be_written(plain_user: Path) -> None:
-    """A read-only log is a LogUnavailable that says who may help."""
+    """A read-only log is a LogUnavailable whose hint says what to do."""
     path = plain_user / "log.db"
     async with await SqliteLog.open(path) as log:
         await log.ensure("returns", 1)
@@ -119,7 +119,7 @@ async def test_a_file_that_may_not_be_written(plain_user: Path) -> None:
 
 
 async def test_a_directory_that_may_not_be_written(plain_user: Path) -> None:
-    """A log cannot be created in a directory of somebody else."""
+    """A log in a directory that belongs to another user is a LogUnavailable, and is not created."""
     plain_user.chmod(0o500)
     assert "may not be created" in await refused(plain_user / "log.db", LogUnavailable)
     plain_user.chmod(0o700)
@@ -127,14 +127,14 @@ async def test_a_directory_that_may_not_be_written(plain_user: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
 async def test_a_name_that_no_file_can_have(path: Path, name: str) -> None:
-    """An impossible file name is an error of ours, with a hint."""
+    """A name that no file can have is a UsageError with a hint."""
     with pytest.raises((UsageError, LogUnavailable)) as caught:
         await SqliteLog.open(path.parent / name if "\0" not in name else name)
     assert caught.value.hint
 
 
 async def test_a_full_disk(path: Path, log: SqliteLog) -> None:
-    """Without space an append is a LogUnavailable and nothing of it is stored; with space it goes on."""
+    """On a full disk an append is a LogUnavailable and stores nothing; with space again appends go on."""
     db = log._file._writer
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     db.execute(f"PRAGMA max_page_count = {pages}")  # SQLite reports it exactly as it does ENOSPC
@@ -148,7 +148,7 @@ async def test_a_full_disk(path: Path, log: SqliteLog) -> None:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Let every write behind so many bytes of a file fail."""
+    """Let every write beyond this size of a file fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -158,7 +158,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 async def test_a_write_that_fails_half_way(path: Path, log: SqliteLog) -> None:
-    """An append whose write fails is of unknown outcome; the tail settles it, and a retry gets its place."""
+    """The outcome of an append whose write fails is unknown; the tail shows it, and a retry succeeds."""
     wal = path.with_name("log.db-wal")
     batch = messages(*[bytes(20_000)] * 10)
     with largest_file(wal.stat().st_size + 30_000), pytest.raises(OutcomeUnknown) as caught:
@@ -172,7 +172,7 @@ async def test_a_write_that_fails_half_way(path: Path, log: SqliteLog) -> None:
 
 @pytest.mark.parametrize("replace", [True, False])
 async def test_a_file_that_was_moved_away(path: Path, log: SqliteLog, replace: bool) -> None:
-    """Once another file, or none, is at the path, appends and followers fail instead of being lost."""
+    """When the file at the path was replaced or removed, appends and followers fail instead of being lost."""
     following = asyncio.create_task(take(log, RETURNS, 1, 1))
     await until_waiting(following)
     path.rename(path.with_name("moved.db"))
