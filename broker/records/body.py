@@ -62,13 +62,16 @@ __all__ = ["MAX_ITEMS", "NOTE", "BodyCheck", "compile_body"]
 NOTE: Final = "handling_note"
 """The only field that may hold free text, at the top of a body."""
 
+# The check for distinct entries compares each entry with each, so this bound keeps that work short too.
 MAX_ITEMS = 256
-"""Entries of an array."""
+"""Entries of an array. A schema can lower this bound for a field and never raise it."""
 MAX_TEXT = 1024
-"""Characters of a string, or bytes."""
+"""Characters of a string, or bytes. It is a default: ``maxLength`` of a field may also be larger."""
 MAX_NOTE = 200
 """Characters of the handling note."""
 
+# Every word below is read somewhere in this package. Before you add a word here, write the code that reads
+# it: a word that is known and not read is a restriction that restricts nothing.
 _AVRO_WORDS = frozenset(("name", "type", "doc", "default"))
 _STRING_WORDS = frozenset(("pattern", "codes", "format", "freeText", "maxLength", "random"))
 _OTHER_WORDS = frozenset(("minItems", "maxItems", "unique", "minimum", "maximum", "mustBe"))
@@ -99,6 +102,8 @@ class BodyCheck:
 
     def check(self, value: object, around: Circumstances, problems: list[Problem]) -> dict[str, Any]:
         """Return the body with its defaults; a wrong part is left out of it and added to the problems."""
+        # The decoded body itself is returned, and its UUIDs may still be in upper case. That does no harm:
+        # the caller keeps its own decoded body and wants the problems only.
         if self.is_clean is not None and isinstance(value, dict) and self.is_clean(value, around):
             return value
         body = self.run(value, problems, around)
@@ -114,8 +119,11 @@ def compile_body(schema: FieldSchema, *, lists: Mapping[str, CodeList], from_jso
     if schema.get("type") != "record":
         raise UsageError(f"a record type must be an Avro record, got {show(schema.get('type'))}")
     names = named_types(schema)
+    # This order matters: the compiler refuses a schema that cannot be trusted, and the quick check below
+    # trusts every schema that it is given.
     run = _Compiler(lists, from_json, names).compiled(schema, {}, "", top=True)
     is_clean = None
+    # A body from JSON gets no quick check, since its values must be converted and its defaults filled in.
     if not from_json:
         is_clean = compile_clean(schema, names, lists, max_items=MAX_ITEMS, max_text=MAX_TEXT)
     return BodyCheck(run, compile_rules(schema, names), is_clean)
@@ -154,6 +162,7 @@ class _Compiler:
                 return check_bytes(schema["size"], schema["size"], self.from_json)
             case str() as primitive:
                 return self._primitive(primitive, schema, hints, where)
+            # Avro lets a type be wrapped in an object once more, as in {"type": {"type": "array", …}}.
             case inner:
                 return self.compiled(inner, hints, where)
 
@@ -165,6 +174,8 @@ class _Compiler:
             case "string", _:
                 return self._string(hints, where)
             case "long", "timestamp-micros":
+                # A decoder has turned the instant into microseconds. Any 64 bits pass here, even beyond the
+                # calendar: the rules compare numbers, and a check must not raise for what a peer sends.
                 return check_instant if self.from_json else check_whole(-(2**63), 2**63 - 1)
             case ("int" | "long") as integer, _:
                 bits = 31 if integer == "int" else 63
@@ -183,6 +194,7 @@ class _Compiler:
             return check_code(self.lists[name], hints.get("expected", f"a code of the list {name}"))
         if "pattern" in hints:
             try:
+                # Without re.ASCII, \d and \w would also match the digits and letters of every other script.
                 pattern = re.compile(hints["pattern"], re.ASCII)
             except re.error as problem:
                 raise UsageError(f"{where} has no valid pattern: {problem}") from problem
@@ -197,6 +209,8 @@ class _Compiler:
         )
 
     def _optional(self, branches: list[Any], hints: FieldSchema, where: str) -> Check:
+        # Any other union needs a tag in JSON that names the branch (Avro specification, "JSON Encoding"), and
+        # no clerk writes such tags.
         if len(branches) != 2 or branches[0] != "null":
             raise UsageError(f"{where} is a union other than [null, X]")
         return check_optional(self.compiled(branches[1], hints, where))
@@ -205,6 +219,7 @@ class _Compiler:
         return check_array(
             self.compiled(schema["items"], hints, where),
             fewest=hints.get("minItems", 0),
+            # min(): a schema file must not be able to raise the bound of this package.
             most=min(hints.get("maxItems", MAX_ITEMS), MAX_ITEMS),
             is_unique=hints.get("unique", False),
         )
@@ -221,6 +236,8 @@ class _Compiler:
         return Field(
             name=name,
             check=self.compiled(field["type"], field, path),
+            # A decoder always gives every field. A decoded body without a field is wrong, and gets no
+            # default.
             is_optional=self.from_json and "default" in field,
             default=field.get("default"),
             expected=_expected(field, self.names),

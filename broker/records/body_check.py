@@ -8,8 +8,8 @@ generated here, which costs a tenth. It has two answers:
 - false: `broker.records.body` checks the body again and has the last word, with every problem in words.
 
 So the expression may refuse a right body, which only costs time, but it must never take a body in which
-`broker.records.body` finds a problem. ``tests/records/test_body_check.py`` holds that as a property. Whoever
-adds a check to `broker.records.values` or `broker.records.body` must add it here too.
+`broker.records.body` finds a problem. ``tests/records/test_body_check.py`` tests that as a property. If you
+add a check to `broker.records.values` or `broker.records.body`, add it here too.
 
 How the expression is made: each field becomes a condition as text, over ``r`` (the record), ``a`` (the
 circumstances) and ``x`` (an item of a list). What cannot be written as text (code lists, patterns, rules, the
@@ -80,6 +80,8 @@ class _Generator:
 
     def function(self, schema: FieldSchema) -> Callable[[Any, Circumstances], object]:
         """Return a function of a decoded record and the circumstances that is true for a right record."""
+        # eval() is safe here: the text holds literals that repr() wrote and names that _bind() made up, and
+        # nothing else that stands in a schema file.
         made: Callable[[Any, Circumstances], object] = eval(self._record(schema), self._bound)  # noqa: S307
         return made
 
@@ -98,6 +100,7 @@ class _Generator:
         return f"lambda r, a: {' and '.join(part for part in parts if part != 'True')}"
 
     def _nested(self, schema: FieldSchema) -> str:
+        # The identity is a safe key, because the caller keeps the whole schema alive while it is compiled.
         name = self._functions.get(id(schema))
         if name is None:
             name = self._bind(self.function(schema))
@@ -107,6 +110,7 @@ class _Generator:
     def _value(self, schema: Any, hints: FieldSchema, value: str) -> str:
         """Return the condition of a type on the value that the text ``value`` stands for."""
         if isinstance(schema, list):
+            # broker.records.body has refused every union but [null, X], so the second branch is the type.
             inner = self._value(schema[1], hints, value)
             return "True" if inner == "True" else f"({value} is None or {inner})"
         if isinstance(schema, str):
@@ -119,6 +123,7 @@ class _Generator:
                 return f"{self._nested(schema)}({value}, a)"
             case "enum":
                 allowed = frozenset(schema["symbols"]) - frozenset(schema.get("refused", ()))
+                # A value without a hash raises TypeError here, and `is_clean` answers False for it.
                 return f"{value} in {self._bind(allowed)}"
             case "array":
                 return self._array(schema, hints, value)
@@ -160,6 +165,7 @@ class _Generator:
                 must = hints.get("mustBe")
                 return f"type({value}) is bool" if must is None else f"{value} is {must!r}"
             case _:
+                # Only bytes are left: broker.records.body has refused all other primitive types.
                 longest = hints.get("maxLength", self._max_text)
                 return f"type({value}) is bytes and len({value}) <= {longest!r}"
 
@@ -171,6 +177,7 @@ class _Generator:
             return f"({value} in {self._bind(codes.codes)} or {self._bind(codes.__contains__)}({value}))"
         if "pattern" in hints:
             pattern = re.compile(hints["pattern"], re.ASCII)
+            # The length stands before the pattern: a regular expression must not run over a text of any size.
             return f"len({value}) <= {longest!r} and {self._bind(pattern.fullmatch)}({value}) is not None"
         if hints.get("format") == "partial-date":
             return f"{self._bind(_is_partial_date)}({value})"

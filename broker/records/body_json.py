@@ -22,6 +22,7 @@ def body_to_json(schema: Any, body: Any) -> Any:
 
 
 def _to_json(schema: Any, value: Any, names: Mapping[str, Any]) -> Any:
+    # Bytes come first, since they are hexadecimal in JSON whether their type is bytes or fixed.
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(schema, list):
@@ -48,4 +49,5 @@ def _rfc3339(micros: int) -> str | int:
         moment = _EPOCH + timedelta(microseconds=micros)
     except OverflowError:
         return micros  # a peer may send any 64 bits; the year 9999 is the last that has a name
+    # isoformat() writes +00:00 for UTC; every example that a clerk sees has the Z of RFC 3339.
     return moment.replace(tzinfo=None).isoformat() + "Z"

@@ -2,7 +2,7 @@
 
 A check is a function of three arguments: the value, the list of problems so far, and the circumstances. It
 returns the value as the record keeps it. For a wrong value it returns `ABSENT` and appends to the list of
-problems, which belongs to whoever started the check. A check never raises for what a value says.
+problems, which belongs to the function that started the check. A check never raises for what a value says.
 """
 
 from __future__ import annotations
@@ -45,5 +45,7 @@ Check: TypeAlias = Callable[[Any, list[Problem], Circumstances], Any]
 
 def wrong(problems: list[Problem], words: str, expected: str, value: object) -> Any:
     """Report a wrong value and return `ABSENT` in its place."""
+    # The path is empty: a check does not know where its value lies. broker.records.containers puts the path
+    # in front when the check returns.
     problems.append(("", said(words, expected, value)))
     return ABSENT

@@ -57,7 +57,10 @@ class CodeList:
         upper = code.upper()[:64]  # the search below takes time that grows with the square of the length
         if upper in self:
             return upper
+        # Whole meanings are compared before similar codes: a name of a state is no typing error of a code.
         named = [listed for listed, meaning in self.codes.items() if meaning.upper() == upper]
+        # The cutoff is higher than for words (0.6 in broker.records.words): short codes resemble each other,
+        # and a wrong suggestion is worse than none.
         return next(iter(named or get_close_matches(upper, self.codes, n=1, cutoff=0.75)), None)
 
 
@@ -70,6 +73,8 @@ def load_code_lists(*folders: Path) -> Mapping[str, CodeList]:
     raw: dict[str, dict[str, Any]] = {}
     for path in (path for folder in folders for path in sorted(folder.glob("*.json"))):
         try:
+            # No limit on the size, on purpose: the folder belongs to the installation, and a person who can
+            # write to it can change the rules themselves.
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["list"] in raw:
                 raise ValueError(f"the list {content['list']!r} exists already")
@@ -82,6 +87,7 @@ def load_code_lists(*folders: Path) -> Mapping[str, CodeList]:
 @cache
 def code_lists(folder: Path | None = None) -> Mapping[str, CodeList]:
     """Return the lists that come with the broker, and those in ``codes/`` below a folder of record types."""
+    # The answer is kept until the process ends. A list that is changed on disk counts from the next start.
     own = schemas_folder() / "codes"
     added = folder / "codes" if folder else own
     if added == own or not added.is_dir():

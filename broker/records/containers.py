@@ -50,6 +50,8 @@ def check_array(item: Check, *, fewest: int, most: int, is_unique: bool) -> Chec
             return wrong(problems, "the list has too few or too many entries", size, value)
         entries: list[Any] = []
         for index, given in enumerate(value):
+            # Problems behind this mark are those of this entry, and lack its index. Earlier ones have their
+            # path.
             before = len(problems)
             entry = item(given, problems, around)
             if len(problems) > before:
@@ -76,7 +78,10 @@ def check_record(fields: Sequence[Field], rules: Rules) -> Check:
             return wrong(problems, "the value is not an object", "an object with named fields", value)
         result: dict[str, Any] = {}
         for name, check_field, is_optional, default, expected in unpacked:
+            # None stands for a null in the JSON, so a field that is left out needs another mark.
             given = value.get(name, ABSENT)
+            # A null counts as left out where there is a default, because exports of databases write a null
+            # for every empty column.
             if given is ABSENT or (given is None and is_optional):
                 if is_optional:
                     # A copy: one list in the schema must not become the list of every record.

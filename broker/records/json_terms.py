@@ -33,13 +33,18 @@ _TLP_LABELS: Final = {"AMBER+STRICT": Tlp.AMBER_STRICT}
 """TLP 2.0 writes a plus, which Avro symbols cannot carry; both spellings are read."""
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+# Lower case only: one batch has one spelling, so two spellings cannot name one record twice.
 _BATCH_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+# The form alone is checked here; whether the name is a member of the channel is RELEASED_TO_MEMBERS. This
+# form is not that of AGENCY_NAME in broker.directory.party, which also allows a code of two characters.
 _AUTHORITY = re.compile(r"[A-Z][A-Z0-9]{2,15}:[A-Za-z0-9][A-Za-z0-9.-]{0,47}", re.ASCII)
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
 def flat_terms(terms: RecordTerms) -> dict[str, object]:
     """Return the terms by dotted path, as rules look at them."""
+    # These keys are the paths that the rules of a schema may name; _TERM_PATHS in broker.records.rules lists
+    # the same.
     return {
         "action": terms.action,
         "targets": terms.targets,
@@ -143,6 +148,7 @@ def _wrong(path: str, words: str, expected: str, value: object, problems: list[P
 def _word(
     kind: type[_Word], allowed: tuple[_Word, ...], value: object, path: str, problems: list[Problem]
 ) -> Any:
+    # A member of a StrEnum is equal to its text, so a text from JSON is found among the members.
     if isinstance(value, str) and value in allowed:
         return kind(value)
     expected = choice(allowed) + nearest(value, allowed)
@@ -257,6 +263,7 @@ def _list(value: object, most: int, path: str, items: str, problems: list[Proble
 def _check_fields(
     value: Mapping[Any, object], known: tuple[str, ...], path: str, problems: list[Problem]
 ) -> None:
+    # Sixteen, as for unknown fields of a body: an object of a million unknown names gets no million problems.
     for name in [name for name in value if name not in known][:16]:
         words = f"{path} has no field of this name{nearest(name, known)}, expected it to be left out"
         problems.append((join_path(path, field_name(name)), words))

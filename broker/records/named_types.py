@@ -35,6 +35,7 @@ def _collect(schema: Any, namespace: str, names: dict[str, Any]) -> None:
     if (name := schema.get("name")) and schema.get("type") in ("record", "enum", "fixed"):
         names.setdefault(f"{namespace}.{name}" if namespace and "." not in name else name, schema)
         names.setdefault(name, schema)
+    # Maps, whose types would stand under "values", are left out on purpose: broker.records.body refuses them.
     _collect(schema.get("items"), namespace, names)
     if isinstance(schema.get("type"), dict | list):
         _collect(schema["type"], namespace, names)

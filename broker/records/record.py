@@ -126,7 +126,10 @@ def from_json(
     if schema is not None:
         action = around.terms.get("action")
         body = _checked_body(schema, obj.get("body"), action, around, problems, from_json=True)
+    # This looks at the body as it was given. A note that is wrong by itself is missing from the checked body,
+    # and would be reported a second time, as a missing note.
     _check_note(obj.get("body"), around, problems)
+    # Without a schema there is always a problem. The first condition only tells mypy so.
     if schema is None or problems:
         raise RecordInvalid(_listed(problems))
     return Record(
@@ -171,6 +174,7 @@ def decode_body(encoded: bytes, schema: RecordSchema) -> dict[str, Any]:
 
     Raises FormatError for bytes that `encode_body` would not write.
     """
+    # Zero bytes are the body of an order. `check_received` then checks that the action is an order.
     if not encoded:
         return {}
     decoded: dict[str, Any] = schema.codec.decode(encoded)
@@ -247,6 +251,7 @@ def _record_id(value: object, problems: list[Problem], new_id: Callable[[], byte
     # The length is bounded first, since UUID() copies a text several times before it refuses it.
     if isinstance(value, str) and len(value) <= 36:
         try:
+            # UUID() also reads 32 digits without hyphens. That does no harm: the record keeps the 16 bytes.
             found = UUID(value)
             if found.version == 7:
                 return found.bytes
@@ -254,6 +259,7 @@ def _record_id(value: object, problems: list[Problem], new_id: Callable[[], byte
             pass
     expected = "a UUIDv7 (RFC 9562), or no record_id"
     problems.append(("record_id", said("the value is not a UUIDv7", expected, value)))
+    # No caller sees these bytes, because `from_json` raises when there is a problem.
     return b""
 
 
@@ -287,7 +293,9 @@ def _checked_body(
 _checks: dict[tuple[bytes, bool], BodyCheck] = {}
 """Compiled schemas by id, for JSON and for decoded bodies. `_compiled` alone writes to it.
 
-A schema's id is the hash of its text, so an entry never becomes wrong. An installation has few schemas.
+A schema's id is the hash of its text, and an installation has few schemas. The code lists are those of the
+folder from which the schema was read first: another folder with the same schema and other lists in the same
+process would not get its own.
 """
 
 
@@ -315,6 +323,7 @@ def _check_note(given: object, around: Circumstances, problems: list[Problem]) -
 
 def _listed(problems: list[Problem]) -> tuple[str, ...]:
     """Return each problem once, as a line of text, and at most `MAX_PROBLEMS` of them."""
+    # A rule and a check may find the same problem. dict.fromkeys() keeps the first, and the order.
     lines = tuple(dict.fromkeys(f"{path}: {words}" for path, words in problems))
     if len(lines) <= MAX_PROBLEMS:
         return lines

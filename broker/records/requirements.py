@@ -117,6 +117,7 @@ def _is_after(value: object, day: int) -> bool:
     """Tell whether an instant (microseconds) or a date (a string) lies after this day."""
     if isinstance(value, int):
         return value >= (day + 1) * DAY_US
+    # Both dates are cut to the shorter form: 2026-05 lies after 2026-04-30, and not after 2026-05-01.
     limit = iso_day(day)
     return isinstance(value, str) and (shown := value.rstrip("~")) > limit[: len(shown)]
 
@@ -124,5 +125,6 @@ def _is_after(value: object, day: int) -> bool:
 def _is_before(value: object, other: object) -> bool:
     if not isinstance(value, str) or not isinstance(other, str) or "~" in value + other:
         return False
+    # ISO 8601 dates of one length are in the order of their characters, so the texts can be compared.
     shared = min(len(value), len(other))
     return value[:shared] < other[:shared]

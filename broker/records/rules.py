@@ -95,6 +95,7 @@ class Rules:
     rules: tuple[_Rule, ...]
 
     def __bool__(self) -> bool:
+        # For a record type without rules, broker.records.body_check leaves the call out of its expression.
         return bool(self.rules)
 
     def check(self, record: dict[str, Any], around: Circumstances, problems: list[Problem]) -> None:
@@ -126,6 +127,7 @@ def compile_rules(record: Mapping[str, Any], names: Mapping[str, Any]) -> Rules:
 
 
 def _rule(entry: Any, record: Mapping[str, Any], names: Mapping[str, Any]) -> _Rule:
+    # The keys must be exactly these. A misspelt "if" or "then" would otherwise be a rule that always holds.
     if not isinstance(entry, dict) or set(entry) != _RULE_WORDS or not entry["then"]:
         raise UsageError(f"rule {entry!r} of {record['name']!r} needs id, if, then, say and source")
     where = f"rule {entry['id']!r} of {record['name']!r}"

@@ -127,6 +127,7 @@ def broken_retention(
     are left out.
     """
     broken: list[TermRule] = []
+    # Equal days keep every rule: a record may be reviewed and erased on the day on which it was issued.
     if review_by is not None and review_by < day:
         broken.append(TermRule.REVIEW_IN_PAST)
     if erase_by is None:

@@ -8,8 +8,8 @@ Two rules hold for all of them:
 
 - A value passes only in the one form that the schema declares. Nothing is converted, trimmed or guessed,
   except that a UUID is kept in lower case: two spellings of one subject must be one subject.
-- Every length is bounded before a regular expression or a conversion sees the value, since whoever wrote
-  it may want to keep us busy.
+- Every length is bounded before a regular expression or a conversion sees the value: a hostile writer could
+  otherwise keep us busy with one long text.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ def check_partial_date(value: Any, problems: list[Problem], around: Circumstance
     """
     if isinstance(value, str) and (match := _PARTIAL_DATE.fullmatch(value)):
         try:
+            # Only the calendar is asked here, which refuses 2026-02-30. The text itself is kept, with its
+            # precision.
             date(int(match[1]), int(match[2] or 1), int(match[3] or 1))
             return value
         except ValueError:
@@ -106,7 +108,7 @@ def check_partial_date(value: Any, problems: list[Problem], around: Circumstance
 def check_uuid(*, is_random: bool) -> Check:
     """Return a check for UUIDs; ``is_random`` refuses versions 3 and 5.
 
-    Those two are hashes of names. Whoever has a list of names hashes them all and finds the person.
+    Those two are hashes of names. A reader with a list of names could hash them all and find the person.
     """
 
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
@@ -125,7 +127,9 @@ def is_uuid(value: str, *, is_random: bool = False) -> bool:
     """Tell whether this is a UUID as RFC 9562 writes it; ``is_random`` refuses versions 3 and 5."""
     if _UUID.fullmatch(value) is None:
         return False
-    return not (is_random and value[14] in "35" and value[19] in "89abAB")  # version and variant, 4.1
+    # Character 14 is the version (RFC 9562, section 4.2). Character 19 begins the variant (section 4.1): only
+    # with the variant of this RFC does the version mean anything.
+    return not (is_random and value[14] in "35" and value[19] in "89abAB")
 
 
 def check_note(longest: int) -> Check:
@@ -145,6 +149,7 @@ def check_instant(value: Any, problems: list[Problem], around: Circumstances) ->
     """Check an instant in RFC 3339 (UTC only) and return it in microseconds since 1970-01-01."""
     if isinstance(value, str) and (match := _INSTANT.fullmatch(value)):
         try:
+            # A leap second (23:59:60) is refused, because datetime has none.
             since = datetime.fromisoformat(match[1]).replace(tzinfo=UTC) - _EPOCH
             # Whole numbers throughout: total_seconds() is a float, and loses microseconds.
             micros = int((match[2] or "").ljust(6, "0"))
