@@ -19,6 +19,8 @@ DAY_US = 24 * HOUR_US
 
 def system_clock() -> int:
     """Return the time of this machine."""
+    # This clock may be set back, since signed times must be those of the calendar. Code that needs a clock
+    # which never goes back takes the later of two times, as the directory does.
     return time.time_ns() // 1000
 
 

@@ -39,6 +39,7 @@ def make_folder(folder: Path) -> None:
     """Make a folder of mode 0700, and its parents, durably; a folder that exists stays as it is."""
     if folder.is_dir():
         return
+    # Listed before mkdir(): afterwards nobody can tell which of the folders are new and need a sync.
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -62,6 +63,7 @@ def open_lock(path: Path, *, wait: bool = True) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException as error:
+        # Even for Ctrl-C: a descriptor that stays open would hold the lock until the process ends.
         os.close(descriptor)
         if isinstance(error, OSError) and not isinstance(error, BlockingIOError):
             raise _unusable(path, error) from error
@@ -148,6 +150,7 @@ class LineFile:
             raise _unusable(path, error) from error
         lines = cls(path, descriptor)
         try:
+            # For a file that exists as well: the process that created it may have died before its own sync.
             sync_folder(path.parent)
         except OSError as error:
             lines.close()

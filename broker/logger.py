@@ -19,6 +19,7 @@ __all__ = ["get_logger"]
 
 def get_logger(room: str) -> structlog.typing.FilteringBoundLogger:
     """Return the logger of a room of this package, such as ``broker.log``."""
+    # A cast, because mypy cannot see that __getattr__ below answers for every method of a logger.
     return cast(structlog.typing.FilteringBoundLogger, _Deferred(room))
 
 

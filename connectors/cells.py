@@ -27,6 +27,8 @@ def read_cells(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | Ro
             yield number, text
             continue
         try:
+            # strict: text behind a closing quotation mark is an error, where csv would join it to the cell.
+            # csv also refuses a cell of more than 131,072 characters.
             yield number, next(csv.reader([text], delimiter=delimiter, strict=True))
         except (csv.Error, StopIteration) as error:
             yield number, RowProblem(number, (f"row {number}: the line is not CSV: {error}",))
@@ -41,6 +43,8 @@ def _row_texts(path: Path) -> Iterator[tuple[int, str | RowProblem]]:
         elif first.strip():
             following = _continuation(first, ahead)
             if following is None:
+                # Only the first line is given up. The lines behind it were looked at and not taken, so they
+                # are read next, as rows of their own.
                 words = f"row {number}: the row has a quotation mark that is never closed"
                 yield number, RowProblem(number, (words,))
             else:

@@ -82,6 +82,7 @@ class InputFile:
         if self.path == STDIN:
             return Path("stdin" + REJECTS_SUFFIX)
         if self.is_rejects:
+            # Another name than that of the file being read: a second run must not write over its own input.
             return self.path.with_name(
                 self.path.name.removesuffix(REJECTS_SUFFIX) + ".again" + REJECTS_SUFFIX
             )
@@ -139,6 +140,7 @@ def _look_at(path: Path) -> None:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from None
     if not start.strip():
         raise UsageError(f"'{path}' is empty", hint="nothing was published")
+    # UTF-16 and packed files hold zero bytes near their beginning, and no text in UTF-8 does.
     if b"\0" in start:
         raise UsageError(
             f"'{path}' is not a text file in UTF-8",
@@ -152,6 +154,7 @@ def _record_type(given: str | None, mapping: ColumnMapping | None, store: Schema
         raise UsageError("--type is missing", hint=f"one of: {', '.join(store.record_types)}")
     if given is not None and mapped is not None and given != mapped:
         raise UsageError(f"--type is {given}, and the mapping file is for {mapped}")
+    # At least one of them is given here; the empty text is for mypy.
     record_type = given or mapped or ""
     if record_type not in store.record_types:
         near = nearest(record_type, store.record_types)

@@ -81,6 +81,8 @@ def _text(number: int, raw: bytes) -> str | RowProblem:
 
 def _object(number: int, line: str) -> dict[str, Any] | RowProblem:
     try:
+        # json also raises ValueError for a number of thousands of digits, and RecursionError for a line of
+        # thousands of opening brackets.
         value = json.loads(line, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         return _problem(number, f"the line is not JSON: {error}")
@@ -98,4 +100,5 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
+    # Python reads NaN and Infinity, which RFC 8259, section 6, does not allow.
     raise ValueError(f"{name} is not a JSON number")

@@ -21,6 +21,7 @@ from connectors.mapping_file import Column, ColumnMapping, Steps
 
 __all__ = ["rows_from_csv"]
 
+# Eighteen digits always fit into the 64 bits of an Avro long.
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
@@ -96,6 +97,7 @@ def _row(
 def _cell(text: str, column: Column) -> Any:
     if column.separator is None:
         return _item(text, column)
+    # An empty entry, as in "SYR;;IRQ", is a slip of the separator and no value.
     return [_item(item.strip(), column) for item in text.split(column.separator) if item.strip()]
 
 
@@ -113,6 +115,7 @@ def _item(text: str, column: Column) -> Any:
             raise ValueError(said("the cell is not a whole number", "digits such as 42", text))
         return int(text)
     if column.kind == "boolean":
+        # Spreadsheets write TRUE and FALSE.
         if text.lower() not in ("true", "false"):
             raise ValueError(said("the cell is neither true nor false", "true or false", text))
         return text.lower() == "true"
@@ -136,6 +139,7 @@ def _plain(tree: Any) -> Any:
     """Turn objects whose names are numbers into lists; a place that a row leaves empty is closed up."""
     if not isinstance(tree, dict):
         return tree
+    # Names and places never stand in one object: the check of the mapping file has refused that.
     if tree and all(isinstance(name, int) for name in tree):
         return [_plain(tree[index]) for index in sorted(tree)]
     return {name: _plain(value) for name, value in tree.items()}

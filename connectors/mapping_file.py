@@ -54,6 +54,7 @@ from broker.records.words import nearest, show
 __all__ = ["Column", "ColumnMapping", "Steps", "load_mapping"]
 
 MAX_MAPPING_BYTES = 1_000_000
+# _check_apart compares every field with every other; this bound keeps that short.
 MAX_COLUMNS = 1_000
 
 # A place in a list is 0 to 31: a mapping names each place, and no list of a record needs more from one row.
@@ -130,6 +131,7 @@ def _mapping(content: dict[str, Any]) -> ColumnMapping:
     mapping = ColumnMapping(
         record_type=None if record_type is None else _text(record_type, "record_type"),
         delimiter=delimiter,
+        # A cell without any text is empty, whatever the file lists.
         empty=frozenset(empty) | {""},
         constants=tuple((_steps(field), _constant(value, field)) for field, value in constants.items()),
         columns=tuple(_column(column) for column in columns),
@@ -176,6 +178,7 @@ def _steps(field: str) -> Steps:
 
 def _constant(value: Any, where: str) -> Any:
     match value:
+        # Floats are left out on purpose: no record type has a field for them.
         case bool() | int() | str():
             return value
         case datetime():

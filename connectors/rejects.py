@@ -36,6 +36,7 @@ class Rejects:
         self._file: BinaryIO | None = None
         if is_dry:
             return
+        # Asked now and not at the first reject: by then, records of this run would already be published.
         if not os.access(path.parent, os.W_OK):
             raise UsageError(
                 f"rejects cannot be written to '{path.parent}'", hint="name another file with --rejects FILE"
@@ -70,6 +71,8 @@ class Rejects:
             entry["row"] = row
         if self._file is None:
             self._file = self._open()
+        # JSON can name half of a surrogate pair (\ud800), which has no UTF-8. It is written as a question
+        # mark.
         self._file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
 
     def _open(self) -> BinaryIO:

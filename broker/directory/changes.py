@@ -129,6 +129,7 @@ def with_key(directory: Directory, name: str, key: Key) -> Directory:
     epochs. A signing key of a KAS may put another service in charge.
     """
     party = directory.parties[name]
+    # Read before the key is set: afterwards the party would look as if it had been a recipient all along.
     was_recipient = bool(party.active(KeyUse.RECEIVING))
     directory = with_party(directory, replace(party, keys=party.keys.set(key.key_id, key)))
     if key.use is KeyUse.RECEIVING and key.state is KeyState.ACTIVE and not was_recipient:
@@ -158,6 +159,8 @@ def _choose_kas(directory: Directory) -> Directory:
     newest: tuple[int, str] | None = None
     for party in directory.parties.values():
         if party.kind is PartyKind.KAS and (keys := party.active(KeyUse.SIGNING)):
+            # Two keys may take effect with one message. The name then decides, so that all participants
+            # choose the same service.
             newest = max(newest or (-1, ""), (keys[0].active_size, party.name))
     if newest is None or newest[1] == directory.kas_name:
         return directory

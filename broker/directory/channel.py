@@ -79,6 +79,7 @@ class Epoch:
 
 def newest_usable(epochs: Map[int, Epoch], newest: int) -> int:
     """Return the newest epoch up to ``newest`` that is confirmed and not complained of, or -1."""
+    # Epochs are numbered without gaps, so that counting down meets each of them.
     while newest >= 0 and (epochs[newest].complained or epochs[newest].confirmed_at is None):
         newest -= 1
     return newest

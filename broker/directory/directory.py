@@ -200,6 +200,7 @@ class Directory:
         if channel is None:
             raise NotEntitled(f"there is no channel {channel_name[:80]!r}")
         names: set[str] = set()
+        # No content seed goes to an auditor or to the KAS: neither of them can ever open a record.
         if use in ("metadata", "content"):
             names |= channel.members
         if use in ("metadata", "access"):

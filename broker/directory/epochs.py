@@ -1,8 +1,8 @@
 """The keys of an epoch, as a recipient opens them from the directory.
 
 From the seed that was sealed to it a recipient derives the epoch's private key. A seed counts only if the
-public key that belongs to it is the one in the directory. A recipient whose seed gives another key, or does
-not open, was sealed junk: it complains, the epoch is void, and another member publishes the next one.
+public key that belongs to it is the one in the directory. A seed that gives another key, or does not open, is
+junk. Its recipient then complains, the epoch is void, and another member publishes the next one.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def epoch_keys(
 def complaint(
     directory: Directory, channel: str, epoch: int, issuer: str, *, detail: str, issued_at: int
 ) -> ChannelKeysComplained:
-    """Draft the complaint of a recipient that was sealed junk. Signed by it, it makes the epoch void.
+    """Draft a recipient's complaint that its seed is junk. With the recipient's signature it voids the epoch.
 
     Only the first 200 characters of ``detail`` are kept.
     """

@@ -70,6 +70,8 @@ def next_head(head: bytes, appended_at: int, value: bytes) -> bytes:
     """Return the running hash after one more message."""
     # The append time is hashed too: the 72 hours of a pending key depend on it, so that an operator who
     # changes it afterwards changes every head from there on.
+    # The remainder is there for logs that give a negative time or a too large one: this function must not
+    # raise.
     return sha256(head + (appended_at % 2**64).to_bytes(8, "big") + sha256(value).digest()).digest()
 
 

@@ -110,13 +110,15 @@ def check_append_time(appended_at: int, *, ended_at: int | None, now: int) -> No
     ``ended_at`` is when this participant last saw the log end before this message; None while it catches up.
     ``now`` is its own clock. All times are in microseconds.
 
-    The 72 hours of a pending key run by append time, and append time is what the operator of the log says. A
-    participant that follows live knows when a message arrived, so nobody can date it back; and nobody at all
-    believes a time that lies ahead. Both hold up to the tolerance.
+    The 72 hours of a pending key are counted in append time, and the operator of the log decides the append
+    time. A participant that follows live knows when a message arrived, so it refuses a message that is dated
+    back. A time in the future is refused always, also while the participant catches up. A difference up to
+    ``CLOCK_TOLERANCE_US`` is accepted in both cases.
 
     To stop is the only safe answer. A participant that judged by a time of its own would get another
     directory than everybody who replays the log later.
     """
+    # While it catches up, a participant has seen no message arrive, so it has no reason to refuse an old one.
     earliest = appended_at if ended_at is None else ended_at - CLOCK_TOLERANCE_US
     if not earliest <= appended_at <= now + CLOCK_TOLERANCE_US:
         since = "" if ended_at is None else f"{ended_at} to "

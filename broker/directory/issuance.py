@@ -1,7 +1,7 @@
 """Issuance of statements: their headers, their signatures, and the seeds of an epoch.
 
 Statements about channel keys are made here, because they need fresh secrets. All other statements are
-drafted in ``drafts``. Whoever holds the keys then signs them here:
+drafted in ``drafts``. The holders of the keys then sign them here:
 
     statement = drafts.suspend_agency(directory, agency="XAA:police", reason="…", issued_at=now)
     signed = sign_statement(statement, authority_keys, directory.genesis)

@@ -106,6 +106,8 @@ class Party:
     def active(self, use: KeyUse) -> tuple[Key, ...]:
         """Return the active keys for this use, the newest first."""
         found = [key for key in self.keys.values() if key.use is use and key.state is KeyState.ACTIVE]
+        # Keys that took effect with one message are ordered by their ids, so that everybody finds the same
+        # newest key.
         return tuple(sorted(found, key=lambda key: (-key.active_size, key.key_id)))
 
 

@@ -20,6 +20,8 @@ __all__ = ["KeyFolder"]
 
 Kind = Literal["authority", "signing", "receiving"]
 
+# No leading zeros: signing-1.pem and signing-01.pem would be two keys with one number. Files with other names
+# are ignored, so that the owner may keep notes in the folder.
 _NAME = re.compile(r"(authority|signing|receiving)-([1-9][0-9]{0,5})\.pem")
 
 
@@ -37,6 +39,8 @@ class KeyFolder:
     def create(cls, folder: Path, passphrase: bytes) -> KeyFolder:
         """Make the folder if it is missing, and return it as a key store; raises KeyFileError."""
         try:
+            # A folder that exists keeps its mode. The keys do not depend on it: each file has mode 0600 and
+            # is encrypted.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise KeyFileError(f"cannot make the key store '{folder}': {error.strerror}") from None
@@ -63,6 +67,8 @@ class KeyFolder:
         return tuple(load_receiving_key(path, self.passphrase) for path in self._files("receiving"))
 
     def _next(self, kind: Kind) -> Path:
+        # One more than the largest number, not the count: an owner may have moved an older file away. If two
+        # processes take the same number, write_key refuses the second, since it never writes over a file.
         numbers = [_number(path) for path in self._files(kind)]
         return self.folder / f"{kind}-{max(numbers, default=0) + 1}.pem"
 

@@ -53,6 +53,7 @@ def _given(file: Path | None) -> bytes | None:
     if file is None:
         return None
     data = read_private(file)  # (1) or (3)
+    # Only one line break is cut off: white space may belong to the passphrase.
     line = data[:-2] if data.endswith(b"\r\n") else data.removesuffix(b"\n")
     return _checked(line, f"'{file}'")
 

@@ -84,6 +84,7 @@ class Profile:
         """Read a profile; raises UsageError, which names the file and the field that is wrong or missing."""
         fields = _read(path)
         where = f"profile '{path}'"
+        # A misspelt optional field, such as pasphrase_file, would otherwise be overlooked in silence.
         for name in fields.keys() - {*_REQUIRED, *_OPTIONAL}:
             raise UsageError(
                 f"{where}: unknown field '{name}'", hint=f"known fields: {', '.join(_REQUIRED + _OPTIONAL)}"
@@ -121,6 +122,8 @@ class Profile:
         if self.passphrase_file is not None:
             fields["passphrase_file"] = _relative(self.passphrase_file, folder)
         try:
+            # Mode x: a profile pins a coalition and names its keys, so a new one never takes the place of
+            # another.
             with open(self.path, "x", encoding="utf-8") as file:
                 file.write(f"# A profile of ftf-broker: ftf-broker --profile {self.path.name} …\n")
                 file.write(tomli_w.dumps(fields))
@@ -154,6 +157,7 @@ def _text(where: str, fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name)
     if value is None:
         raise UsageError(f"{where}: field '{name}' is missing", hint=f"required: {', '.join(_REQUIRED)}")
+    # With a NUL in a path, open() would raise ValueError, which is none of our errors.
     if not isinstance(value, str) or not value or "\0" in value:
         raise UsageError(f"{where}: field '{name}' is {value!r}, expected text")
     return value
@@ -218,6 +222,7 @@ def local_kas(address: str, folder: Path) -> Path:
             f"cannot use '{address}': this version knows only key access services in the same process",
             hint="write local:<path of the KAS's profile>; the HTTP service comes later",
         )
+    # abspath() and not resolve(): links are kept, so that an owner can move what is behind a link.
     return Path(os.path.abspath(folder / rest))
 
 
@@ -232,6 +237,7 @@ def url_from(url: str, folder: Path) -> str:
         return _with_files(url, lambda file: os.path.abspath(folder / file))
     if parts.scheme != "sqlite" or parts.path.startswith("/"):
         return url
+    # A file name in Linux is bytes. surrogateescape carries bytes through that are not UTF-8.
     path = os.path.abspath(folder / unquote(parts.path, errors="surrogateescape"))
     return urlunsplit(("sqlite", "", _quoted(path), parts.query, ""))
 
@@ -264,6 +270,7 @@ def _relative(path: Path, folder: Path) -> str:
     """Return a path relative to this folder if they share more than the root; else the absolute path."""
     path = Path(os.path.abspath(path))
     folder = Path(os.path.abspath(folder))
+    # With only the root in common, the files do not move together, and ../../.. would soon lead nowhere.
     common = Path(os.path.commonpath((path, folder)))
     return str(path) if common == Path(common.anchor) else os.path.relpath(path, folder)
 

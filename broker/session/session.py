@@ -57,6 +57,8 @@ class Session:
     """Opens the key access service that the profile names; None in a session that never reads."""
     ask: Ask | None = None
     """Asks a person for the passphrase, if it is given nowhere."""
+    # Only the properties of the same names write these two, when they are first read. So the keyring stays as
+    # it was made: a key that the directory lists later is used from the next session on.
     _keys: KeyFolder | None = None
     _keyring: Keyring | None = field(default=None, repr=False)
 
@@ -171,6 +173,8 @@ async def open_session(
     async with open_log(profile.log) as log:
         mark = load_high_water(profile)
         follower = await DirectoryFollower.start(log, profile.genesis, high_water=mark, clock=system_clock)
+        # The follower counts no other genesis than the pinned one. This says so to a person, who would
+        # otherwise see an empty directory.
         if follower.history.latest.genesis != profile.genesis:
             raise NotEntitled(
                 f"the directory of this log is not of the coalition {profile.genesis.hex()}",
@@ -202,6 +206,8 @@ def load_high_water(profile: Profile) -> HighWater | None:
     """Read how much of the directory this participant has seen; None before the first time."""
     path = profile.state / _HIGH_WATER
     try:
+        # Only a missing file means that nothing was seen yet. A damaged one is an error: if it were taken for
+        # a first time, any older directory would be accepted.
         fields = json.loads(path.read_bytes())
         return HighWater(size=int(fields["size"]), head=bytes.fromhex(fields["head"]))
     except FileNotFoundError:
@@ -220,6 +226,8 @@ def save_high_water(profile: Profile, mark: HighWater) -> None:
     # of the directory, would overwrite the mark of the faster one.
     with locked(path.with_name(path.name + ".lock")):
         before = load_high_water(profile)
+        # Only the sizes are compared. Two processes that were shown different directories since the last mark
+        # are found out at their next start, when the directory of one of them does not fit the mark.
         if before is None or before.size < mark.size:
             data = json.dumps({"size": mark.size, "head": mark.head.hex()}) + "\n"
             write_atomically(path, data.encode())

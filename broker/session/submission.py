@@ -25,6 +25,7 @@ def judge(directory: Directory, statements: Sequence[Signed]) -> PeerError | Non
     """Judge statements as if they were appended now, in order; return the first error, or None."""
     try:
         for signed in statements:
+            # The log may be ahead of this machine's clock, and the directory's clock never goes back.
             directory = apply(directory, signed, appended_at=max(system_clock(), directory.clock))
     except PeerError as error:
         return error
@@ -41,6 +42,8 @@ async def append(session: Session, statements: Sequence[Signed]) -> list[int]:
     error = judge(session.directory, statements)
     if error is not None:
         raise with_hint(error)
+    # Each statement is a message of its own. A crash in between leaves the first ones in the directory; they
+    # were signed, and they count.
     places = []
     for signed in statements:
         key, value = directory_message(signed)
@@ -59,6 +62,8 @@ async def append(session: Session, statements: Sequence[Signed]) -> list[int]:
 
 def with_hint(error: PeerError) -> PeerError:
     """Add a hint to the error of a statement that was drafted before the authority's newest statement."""
+    # The fault is known by its words, which directory.case.check_header writes. A test in tests/cli compares
+    # them.
     if error.hint is None and isinstance(error, NotEntitled) and error.message.startswith("previous is"):
         error.hint = (
             "the authority has issued another statement since this one was drafted: have it drafted anew "

@@ -42,6 +42,8 @@ def channel_state(channel: Channel) -> str:
     """Return in words whether members can publish, and what the channel's keys need first."""
     if not channel.is_open:
         return "closed"
+    # This comes before the comparison: after a suspension the newest epoch is confirmed, and still due to be
+    # replaced.
     if channel.needs_new_epoch:
         return "open, needs new keys"
     return "open" if channel.newest_confirmed == channel.newest_published else "open, keys not confirmed"
@@ -73,12 +75,15 @@ def channel_json(channel: Channel) -> dict[str, object]:
             {"ref": mandate.ref, "agency": mandate.agency, "purposes": list(mandate.purposes)}
             for mandate in mandates_of(channel)
         ],
+        # -1 while no epoch is confirmed; programs rely on that, so it is not the "-" of the table.
         "epoch": channel.newest_confirmed,
         "epochs": [
             {
                 "number": epoch.number,
                 "publisher": epoch.publisher,
                 "state": epoch_state(epoch),
+                # Only members have content seeds. Auditors and the service hold metadata seeds, which open no
+                # record.
                 "readers": sorted(epoch.content_seeds),
             }
             for epoch in epochs_of(channel)

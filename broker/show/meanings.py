@@ -226,11 +226,13 @@ def reason_meaning(reason: str) -> Meaning:
 
     A newer service may give a reason that this version does not know. It is then shown as it is.
     """
+    # The keys are members of a StrEnum, each equal to its text, so the text of an answer finds them.
     return REASONS.get(reason) or Meaning(reason, "ask the operator of the key access service")
 
 
 def violation_line(violation: Violation) -> str:
     """Return a violation as one line: kind, place, how many in a row, detail, and its cause."""
+    # The detail may quote a peer, so it is the only part that printable() must make harmless.
     in_a_row = f" ({violation.count} in a row)" if violation.count > 1 else ""
     cause = f", caused by {violation.caused_by}" if violation.caused_by else ""
     return f"{violation.kind} at {violation.place}{in_a_row}: {printable(violation.detail)}{cause}"

@@ -59,7 +59,8 @@ class PartitionView:
     channel: Channel
     directory: Directory
     keyring: Keyring
-    # The newest manifest: `see` alone writes these three, and `_opened` stays None while it is sealed to us.
+    # These three describe the newest manifest. `see` and `_manifest` alone write them. `_opened` stays None
+    # when the manifest is sealed to others.
     _opened: OpenedManifest | None = None
     _manifest_id: bytes = b""
     _epoch: int = -1
@@ -70,6 +71,8 @@ class PartitionView:
         value = message.value or b""
         envelope = parse_envelope(message.key, message.value)
         if envelope is not None:
+            # Forgotten before the new manifest is opened. If it does not open, its bodies must not be
+            # described by the terms of the manifest before.
             self._opened = None
             self._manifest_id = envelope.manifest_id
             self._epoch = envelope.epoch
@@ -119,6 +122,8 @@ class PartitionView:
 
     def _body(self, manifest_id: bytes, index: int) -> tuple[str, Facts]:
         opened = self._opened
+        # Everybody can append a body with any key, so the index and the manifest are checked before the terms
+        # are looked up.
         if opened is None or opened.manifest.manifest_id != manifest_id or index >= opened.manifest.count:
             return "locked", {"locked": True}
         entries = opened.entries
@@ -126,6 +131,7 @@ class PartitionView:
         record_id = str(UUID(bytes=entries.record_id(index)))
         text, facts = _terms(terms)
         facts = {"index": index, "record_id": record_id, **facts, "locked": True}
+        # The body of an access entry has no release share, so nothing is said of one.
         if self.topic == ACCESS_TOPIC:
             return text, facts
         content = self.keyring.epoch_key(self.directory, self.channel.name, self._epoch, "content")
@@ -189,6 +195,8 @@ def _record(terms: RecordTerms) -> tuple[str, Facts]:
 
 def _access(terms: m.AccessTerms) -> tuple[str, Facts]:
     try:
+        # The request is the requester's own signed bytes. The service logs them as they came, so they may be
+        # anything.
         request = decode(AccessRequest, terms.request.content)
     except BrokerError:
         return "an access whose request cannot be read", {"entry": "ACCESS"}
@@ -212,6 +220,8 @@ def directory_view(message: StoredMessage, fault: str | None) -> MessageView:
     """Return what a message of the directory says; ``fault`` is why it does not count, if it does not."""
     try:
         signed = decode(Signed, message.value or b"")
+        # Checked before decode_content(), which also knows statements of other topics. A stranger's kind may
+        # have any length, so only its beginning is quoted.
         if signed.kind not in STATEMENT_KINDS:
             raise BrokerError(f"kind {signed.kind[:40]!r}")
         statement: Statement = decode_content(signed)

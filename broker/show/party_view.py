@@ -29,6 +29,7 @@ def channels_of(directory: Directory, name: str) -> list[str]:
 
 def keys_of(party: Party) -> Sequence[Key]:
     """Return the keys of a participant, by their use, and the newest of each use first."""
+    # A later place in the directory means a newer key. Times of issue are not used: an issuer can write any.
     return sorted(party.keys.values(), key=lambda key: (key.use, -key.added_size))
 
 

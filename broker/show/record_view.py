@@ -91,6 +91,7 @@ def _warnings(record: Record) -> Iterator[str]:
 def record_block(item: Delivered) -> RecordBlock:
     """Return a record as a short block."""
     body = _body(item.record)
+    # The first field that exists is taken, and an order has none of them.
     headline = next((str(body[name]) for name in _HEADLINE if name in body), "")
     return RecordBlock(
         record_type=item.record.record_type,
@@ -194,6 +195,8 @@ def _explained_rows(body: Mapping[str, Any]) -> Iterator[Row]:
         yield "information", f"{information} = {GRADES_OF_INFORMATION.get(information, 'unknown')}"
     if basis := _part(body, "legal_basis"):
         yield "legal basis", f"{_words(str(basis['kind']).lower())}: {basis['citation']}"
+    # A limit that this version does not know is shown under its code: a reader must see that there is a
+    # limit.
     for limit in body.get("use_limits", ()):
         yield "use limit", USE_LIMITS.get(str(limit)) or _words(str(limit).lower())
     for ref in body.get("external_refs", ()):
@@ -212,6 +215,8 @@ def _subject(subject: Mapping[str, Any]) -> str:
 
 def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = body.get(name)
+    # A record type of tomorrow may use this name for another kind of field; it is then not shown in this
+    # special way.
     return part if isinstance(part, Mapping) else {}
 
 

@@ -1,7 +1,7 @@
 """Directory statements in words, as they are shown before a key signs them and when a log is inspected.
 
-Whoever signs relies on these words. So they come from the signed content alone, and the names and key ids
-that a statement puts in force stand in them whole: a shortened id could be matched by another key.
+A person who signs a statement relies on these words. So they come from the signed content alone. Names and
+key ids that a statement puts in force are never shortened: another key could match a shortened id.
 """
 
 from __future__ import annotations
@@ -47,12 +47,15 @@ def statement_text(statement: Statement) -> str:
                 f"dismisses auditor {statement.auditor} from {_listed(statement.channels) or 'all channels'}"
             )
         case _:
+            # Two tables, since one function for all kinds would be too long. An empty text means: not of this
+            # group.
             return _key_text(statement) or _channel_text(statement)
 
 
 def _key_text(statement: Statement) -> str:
     match statement:
         case s.KeyAdded():
+            # The time is PENDING_US of broker.directory.rules.keys; change both together.
             when = ", in force in 72 hours" if statement.recovery else ""
             key_id = _key_id(statement.use, statement.public_key)
             return f"adds {statement.use.lower()} key {key_id} to {statement.agency}{when}"

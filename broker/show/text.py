@@ -47,6 +47,7 @@ def time_text(microseconds: int) -> str:
 def instant_json(microseconds: int) -> str | int:
     """Return an instant as RFC 3339 text, or the number itself when it is beyond the calendar."""
     try:
+        # Whole seconds only: fromtimestamp() takes a float for fractions, and a float loses microseconds.
         moment = datetime.fromtimestamp(microseconds // 1_000_000, UTC)
     except (ValueError, OverflowError, OSError):  # a peer may sign any 64-bit number as a time
         return microseconds

@@ -161,7 +161,7 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
         case.signed_by_authority()
     else:
         check_issuer(statement.header, name)
-        # A retired key may not revoke itself. Whoever finds an old key could otherwise revoke it since the
+        # A retired key may not revoke itself. A finder of an old key could otherwise revoke it since the
         # beginning, and with it every key of the party that it ever vouched for.
         is_pending = key.use is KeyUse.SIGNING and key.state is KeyState.PENDING
         itself = {key.key_id: key.public} if is_pending else {}
