@@ -106,11 +106,14 @@ class Actor:
         tickets = []
         problems: list[tuple[int, tuple[str, ...]]] = []
         publisher = Publisher(session.participant)
+        # The rejects enclose the publisher: they are written out even when the last batch fails.
         with Rejects(source.rejects_path) as rejects:
             async with publisher:
                 for line, row in source.rows():
                     try:
                         if isinstance(row, RowProblem):
+                            # A line that cannot be read is rejected in the same way as a record that breaks a
+                            # rule.
                             raise RecordInvalid(row.problems)
                         record = from_json(
                             plan.record_type,
@@ -119,12 +122,16 @@ class Actor:
                             today=today,
                             ceiling_days=channel.ceiling_days,
                         )
+                        # The ticket is awaited after the loop. Awaited here, each record would become a batch
+                        # of its own.
                         tickets.append(await publisher.publish(plan.channel, record))
                     except RecordInvalid as error:
                         rejects.add(line, error.problems, None if isinstance(row, RowProblem) else row)
                         problems.append((line, error.problems))
                 await publisher.flush()
+                # A ticket ends when its batch is durable, so these are counts of durable records.
                 published = [await ticket for ticket in tickets]
+                # Later chapters read these records, and the service releases only what it has taken over.
                 answered = await publisher.collected(published, self.kas)
         collected = sum(batch.status is CollectionStatus.COLLECTED for batch in answered)
         return PublishResult(
@@ -146,6 +153,8 @@ class Actor:
             self.kas,
             ground=ground,
             record_types=record_types,
+            # A position of the demo's own. A subscription that the user tries later begins at the first
+            # record.
             state_path=state / f"demo-{ground.channel}.json",
         )
         async with subscriber, aclosing(subscriber.deliveries()) as items:
@@ -164,7 +173,10 @@ class Actor:
         """Return the first record whose terms fit. Raises UsageError when there is none."""
         participant = self.session.participant
         channel = participant.directory.channels[wish.channel]
+        # This opens manifests alone. No body is unlocked, so looking for a record is no access that is
+        # logged.
         reader = participant.reader(channel, wish.topic)
+        # The end is fixed before reading: a search for a record that is not there must come to an end.
         end = await participant.end_of(Partition(wish.topic, channel.number))
         async with aclosing(participant.read(reader, end=end)) as events:
             async for event in events:
@@ -197,6 +209,7 @@ def disclosure(channel: str, purpose: Purpose, mandate: str, *, why: str, basis:
         purpose=purpose,
         operation=Operation.DISCLOSURE,
         mandate_ref=mandate,
+        # A function, since the details hold fresh random bytes: each request must have its own.
         details=lambda: new_details(role="case management system", legal_basis=basis, justification=why),
     )
 

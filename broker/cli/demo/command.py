@@ -56,9 +56,12 @@ async def command(folder: Path, url: str | None, as_json: bool) -> int:
     shown = folder
     folder = Path(os.path.abspath(folder))
     log = with_own_prefix(absolute_url(url or f"sqlite:{quote(str(folder / 'log.db'))}"))
+    # Made when the URL has been read: a mistake in --log leaves no folder behind.
     make_folder(folder)
     story = Story(Narrator(is_silent=as_json))
     world = await story.found(folder, log)
+    # The service runs only while agencies publish and read. The audit comes afterwards, because an auditor
+    # needs the logs and keys of its own, and no word of the service.
     async with open_service(world.profiles[KAS]) as (_, service):
         await story.publish(world, service)
         await story.justice_feed(world, service)
@@ -71,6 +74,7 @@ async def command(folder: Path, url: str | None, as_json: bool) -> int:
     story.narrator.commands("Try next:", next_commands(shown, story.consulted))
     if as_json:
         print_json(_summary(story, world, audit, forgery, forged_audit))
+    # Exactly one root, at the forged place. A forgery that was found together with false alarms is a bug too.
     return 0 if audit.verified and forged_audit.roots == (forgery.place,) else 1
 
 

@@ -21,6 +21,7 @@ from broker.verify.violations import Place
 
 __all__ = ["Forgery", "forge"]
 
+# Offset 0 is the manifest of the first batch, and its bodies follow.
 _PLACE = Place("returns", 0, 2)
 """The message that is altered: the second body of the first batch of returns, which is about a child."""
 
@@ -42,10 +43,12 @@ async def forge(world: World) -> Forgery:
     copy = folder / "log.db"
     url = f"sqlite:{quote(str(copy))}"
     async with open_log(url) as forged, open_log(world.log) as real:
+        # The log itself creates its file and tables. Only the messages are written behind its back.
         await forged.ensure(DIRECTORY.topic, 1)
         await ensure_topics(forged, len(CHANNELS))
         await _copy(real, physical(forged, ""), copy)
     auditor = world.profiles[AUDITOR]
+    # A state of its own, so that the copy changes nothing that the auditor remembers of the real log.
     profile = replace(auditor, path=folder / auditor.path.name, log=url, state=folder / "state")
     profile.save()
     return Forgery(_PLACE, profile)
@@ -56,6 +59,7 @@ async def _copy(real: Log, prefix: str, copy: Path) -> None:
     # Straight into the file: an append would stamp its own time, which would be a difference of its own.
     topics = (*default_store().topics, "access")
     partitions = [DIRECTORY, *(Partition(topic, channel.number) for topic in topics for channel in CHANNELS)]
+    # Two contexts: the second commits, which the first does not, and the first closes.
     with closing(sqlite3.connect(copy)) as database, database:
         for partition in partitions:
             rows = [_row(prefix, partition, message) async for message in real.read(partition, 0)]

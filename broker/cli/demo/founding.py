@@ -87,9 +87,12 @@ async def found_world(folder: Path, url: str) -> World:
 
     The folder must be one that ``make_folder`` made.
     """
+    # Copied, so that rejects are written beside the copies and a user may change them. The scripts that made the
+    # files are of no use there.
     shutil.copytree(
         examples_folder(), folder / "examples", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
     )
+    # This makes the folder of the authority as well.
     passphrase_file = _passphrase_file(folder / AUTHORITY)
     authority = await found(
         COALITION,
@@ -113,6 +116,7 @@ async def found_world(folder: Path, url: str) -> World:
     world = World(folder=folder, log=url, profiles=profiles)
     async with _everybody(world) as sessions:
         await _admit_all(sessions)
+        # Before the channels: without an intake key of the service nobody can publish.
         await announce_intake(sessions[KAS])
         for plan in CHANNELS:
             await _open_channel(sessions, plan)
@@ -137,6 +141,8 @@ async def _everybody(world: World) -> AsyncIterator[dict[str, Session]]:
     """Open a session for each participant, all on one log and one reading of the directory."""
     async with open_session(world.profiles[AUTHORITY]) as first:
         yield {
+            # One follower for all: what one participant appends, every other knows without reading again.
+            # Only a demo can do that, since real participants trust no reading but their own.
             name: Session(profile, first.log, first.follower, first.store)
             for name, profile in world.profiles.items()
         }
@@ -173,7 +179,9 @@ async def _open_channel(sessions: dict[str, Session], plan: ChannelPlan) -> None
         issued_at=system_clock(),
     )
     await append(authority, _countersigned(authority, [unsigned(opened)]))
+    # Drafted now: the directory must hold the channel that the lines above have opened.
     published = make_channel_keys(member.directory, plan.name, member.profile.name, system_clock())
     signed = sign_statement(published, [member.keyring.signing], member.directory.genesis)
     await append(member, [signed])
+    # From here on members can publish in the channel.
     await confirm_epochs(sessions[KAS])

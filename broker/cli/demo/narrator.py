@@ -23,6 +23,7 @@ class Narrator:
     """A narrator that writes to stdout, or is silent when a program wants JSON there."""
 
     is_silent: bool = False
+    # The number of the last chapter; ``chapter`` alone writes it, and counts when it is silent too.
     _chapter: int = field(default=0)
 
     def chapter(self, title: str, text: str) -> None:
@@ -50,7 +51,7 @@ class Narrator:
         print_line(heading)
         for line in textwrap.wrap(text, _WIDTH):
             print_line(line)
-        # Whoever reads the pipe sees the chapter now, before the next one is played.
+        # The reader of a pipe sees this chapter now, and not only when the next one has been played.
         sys.stdout.flush()
 
     def say(self, text: str, *, style: str = "") -> None:
@@ -93,6 +94,7 @@ class Narrator:
         for what, command in commands:
             if console.is_terminal:
                 console.print(Text(f"# {what}", style="dim"))
+                # soft_wrap: a line break of ours inside a command would be pasted together with it.
                 console.print(Text(command, style="cyan"), soft_wrap=True)
             else:
                 print_line(f"# {what}")

@@ -33,6 +33,7 @@ class Audit:
 async def replay(profile: Profile) -> Audit:
     """Replay every channel with the keys of this auditor."""
     async with open_session(profile) as session:
+        # A replay needs no service: the auditor's keys and the two logs are enough.
         report = await replay_logs(session.participant)
     violations = [listed.violation for listed in report.violations]
     return Audit(
@@ -42,6 +43,7 @@ async def replay(profile: Profile) -> Audit:
         access_entries=report.counts.access_entries,
         violations=report.violation_count,
         lines=tuple(violation_line(violation) for violation in violations),
+        # A violation without a cause is a root; all others follow from one of the roots.
         roots=tuple(violation.place for violation in violations if violation.caused_by is None),
         rows=tuple(
             (str(violation.place), KINDS[violation.kind], str(violation.caused_by or ""))

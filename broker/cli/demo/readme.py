@@ -20,6 +20,7 @@ def next_commands(folder: Path, consulted: str) -> list[tuple[str, str]]:
     tool = _tool()
 
     def profile(name: str) -> str:
+        # The folder may have blanks in its name, and the command is pasted into a shell.
         return shlex.quote(str(folder / slug(name) / f"{slug(name)}.toml"))
 
     forged = shlex.quote(str(folder / "forged" / "auditor.toml"))
@@ -53,11 +54,13 @@ def next_commands(folder: Path, consulted: str) -> list[tuple[str, str]]:
 def _tool() -> str:
     """Return the command in the form in which the user called it, so that it works when pasted."""
     called = sys.argv[0]
+    # Called by a test or as a module: the name that an installation has is the best guess.
     if os.path.basename(called) != "ftf-broker":
         return "ftf-broker"
     found = shutil.which("ftf-broker")
     if found is not None and os.path.realpath(found) == os.path.realpath(called):
         return "ftf-broker"
+    # The command is not on the PATH, or another one of its name is: only its own path is sure to work.
     return shlex.quote(called)
 
 
@@ -90,6 +93,7 @@ def write_readme(folder: Path, shown: Path, log: str) -> None:
 
     ``shown`` is the folder as the user typed it.
     """
+    # The same URL as ``command`` makes when no --log is given.
     is_here = log == f"sqlite:{quote(str(folder / 'log.db'))}"
     text = _README.format(folder=shown, log=_HERE if is_here else _ELSEWHERE.format(log=log))
     (folder / "README.txt").write_text(text, encoding="utf-8")

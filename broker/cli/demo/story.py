@@ -80,6 +80,8 @@ class Story:
         """Play chapter 2: the agencies publish their files."""
         results: list[PublishResult] = []
         for plan in FILES:
+            # One agency after the other: batches then have the same places in every run, which ``forgery``
+            # relies on.
             async with Actor.enter(world, plan.agency, kas) as actor:
                 results.append(await actor.publish(plan))
         self.published = sum(result.published for result in results)
@@ -178,6 +180,7 @@ class Story:
             raise UsageError(f"the demo's consultation was not answered: {item}")
         self._count(1, Counter())
         rows = record_rows(item)
+        # The name "record" stands once among the rows, so the dictionary loses nothing of it.
         self.consulted = dict(rows)["record"]
         self.narrator.chapter(
             "A consultation",
@@ -198,8 +201,10 @@ class Story:
         rows = []
         for name, finder, wish, purpose in _DENIALS:
             async with Actor.enter(world, finder, kas) as member:
+                # An agency outside the channel sees no manifest, so a member looks the record up for it.
                 found = await member.find(wish)
             async with Actor.enter(world, name, kas) as actor:
+                # A denial is an expected answer here. It is logged like any access, and the audit replays it.
                 reason = await _refused(actor, found, wish.channel, purpose)
             self._count(0, Counter([reason]))
             rows.append((name, wish.channel, purpose.value, reason, reason_meaning(reason).text))
@@ -233,6 +238,7 @@ class Story:
             "Somebody who can write to the disk changes one bit of one child's record, in a copy of the log. "
             "The auditor replays the copy.",
         )
+        # The place alone would not do: the audit must name it as the only root.
         if audit.roots == (forgery.place,):
             self.narrator.good(f"found, and named: {audit.lines[0]}")
             self.narrator.say("Everything else that is wrong follows from it, and says so:")
@@ -243,6 +249,7 @@ class Story:
 
     def _count(self, delivered: int, denied: Counter[str]) -> None:
         self.delivered += delivered
+        # Plain texts as keys, because the counts are printed as JSON.
         self.denied.update({str(reason): count for reason, count in denied.items()})
 
     def _tell_denied(self, denied: Counter[str]) -> None:
@@ -295,4 +302,5 @@ def _listed(counts: Counter[str]) -> str:
 
 def _short(problem: str) -> str:
     """Return a reason without what was expected and the law, which the file of rejects holds."""
+    # A problem reads "what is wrong, expected …, got …" (broker.records.words.said).
     return problem.split(", expected", 1)[0]

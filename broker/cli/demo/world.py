@@ -72,6 +72,7 @@ class ChannelPlan:
     mandates: tuple[Mandate, ...] = ()
 
 
+# The numbers run from 0 without a gap: the founding makes as many partitions as there are channels here.
 CHANNELS = (
     ChannelPlan(
         name="repatriation",
@@ -120,6 +121,8 @@ class PublishPlan:
     mapping: str | None = None
 
 
+# The first file comes first in its partition, and ``forgery`` alters a record of its first batch. Names of
+# people in the CSV files are invented, and no mapping names their columns.
 FILES = (
     PublishPlan(
         agency="XAA:border",
@@ -132,6 +135,7 @@ FILES = (
         agency="XAA:border",
         channel="repatriation",
         record_type="ReturnEvent",
+        # Its mistakes are there on purpose: the story shows rejected rows.
         file="returns-with-mistakes.jsonl",
     ),
     PublishPlan(

@@ -46,6 +46,8 @@ async def init(name: str, place: ProfileOptions, title: str | None, as_json: boo
         --like authority/authority.toml --kas local:kas/kas.toml
       ftf-broker agency add police/xaa-police.statement --profile authority/authority.toml
     """
+    # Keys and profile are on the disk when create() returns. If the request cannot be written, ``agency
+    # request`` writes it later.
     await write_request(create(name, Role.AGENCY, place), title, None, as_json)
 
 
@@ -94,6 +96,8 @@ async def suspend(name: str, reason: str, profile: Profile, options: IssueOption
       ftf-broker agency suspend XBB:police --reason "keys lost" --profile authority/authority.toml
     """
     async with open_session(profile) as session:
+        # Called for its error alone: for a misspelt name it lists the names there are. A draft checks
+        # nothing.
         party_named(session.directory, name)
         draft = drafts.suspend_agency(session.directory, agency=name, reason=reason, issued_at=system_clock())
         if await issue(session, [draft], options):

@@ -24,6 +24,7 @@ from broker.wire.statements import KeyUse
 
 __all__ = ["group"]
 
+# Eight digits are 32 bits: few enough to type, and too many for a fitting key to turn up by chance.
 _MIN_DIGITS = 8
 """Hex digits of a key's id that a command line must give at least."""
 
@@ -51,6 +52,8 @@ async def key_add(use: str, profile: Profile, options: IssueOptions) -> None:
       ftf-broker agency key add --use signing --profile police/xaa-police.toml
     """
     async with open_session(profile) as session:
+        # A participant that is not admitted yet gets its error here, and not a stored key that nobody asked
+        # for.
         party_named(session.directory, profile.name)
         session.signing_keys()  # fails now if the passphrase is wrong: a key must not be stored under it
         kind = KeyUse(use.upper())
@@ -67,6 +70,8 @@ def _new_key(keys: KeyFolder, use: KeyUse) -> tuple[bytes, list[SigningKey]]:
     A receiving key cannot sign, so nothing proves it.
     """
     if use is KeyUse.SIGNING:
+        # The key is stored before anybody hears of it. A key in the directory whose private half was lost
+        # could never be used, and would stay there for ever.
         signing = keys.new_signing()
         return signing.public, [signing]
     return keys.new_receiving().public, []
@@ -137,6 +142,7 @@ async def key_revoke(
             directory,
             party=party.name,
             key_id=_key_named(party, key_id),
+            # The present size means from now on: everything that the key vouched for until now stays.
             since=directory.size if since is None else since,
             issued_at=system_clock(),
             by_authority=profile.name == AUTHORITY,
@@ -180,6 +186,8 @@ async def key_recover(use: str, out: Path | None, profile: Profile, as_json: boo
         draft = drafts.recover_key(
             session.directory, party=party.name, use=kind, public_key=public, issued_at=system_clock()
         )
+        # Not through issue(): the statement is the authority's, and of this participant only the new key
+        # signs it.
         signed = sign_statement(draft, proof, session.directory.genesis)
     path = out or profile.path.parent / f"{slug(profile.name)}-recovery.statement"
     StatementFile(genesis=profile.genesis, statements=(signed,)).save(path)
@@ -194,6 +202,7 @@ async def key_recover(use: str, out: Path | None, profile: Profile, as_json: boo
 
 def _key_named(party: Party, text: str) -> bytes:
     """Return the id of the one key of this participant whose id begins with these hex digits."""
+    # A key id that was copied from a narrow table may end in an ellipsis.
     text = text.lower().rstrip("…")
     # A short beginning could fit a key that somebody made for that purpose.
     found = [key_id for key_id in party.keys if key_id.hex().startswith(text) and len(text) >= _MIN_DIGITS]

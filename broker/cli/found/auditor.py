@@ -105,6 +105,8 @@ async def assign(name: str, channels: tuple[str, ...], profile: Profile, options
         receiving = party.active(KeyUse.RECEIVING)
         if not signing or not receiving:
             raise UsageError(f"'{name}' has no active signing and receiving key")
+        # The statement must name keys that the auditor has already; the directory refuses new ones here.
+        # Without --channel it names no channel, and only ends a dismissal.
         draft = drafts.appoint_auditor(
             session.directory,
             auditor=name,

@@ -104,10 +104,14 @@ async def rotate(
       ftf-broker authority rotate --new 3 --threshold 2 --profile authority/authority.toml
       ftf-broker authority rotate --key 8f… --key 02… --key c1… --threshold 2 --out r.statement
     """
+    # Checked before the log is opened and before a key is made: a mistake in the options leaves nothing
+    # behind.
     check_majority(threshold, new + len(publics), hint="name every key of the new set with --new and --key")
     named = [_public(text) for text in publics]
     async with open_session(as_role(profile, Role.AUTHORITY)) as session:
         session.signing_keys()  # fails now if the passphrase is wrong: a key must not be stored under it
+        # The new keys are stored before the rotation is signed, so that no rotation can name a lost key. If
+        # it never comes to count, they stay in the key store unused.
         made = [session.keys.new_signing("authority").public for _ in range(new)]
         draft = drafts.rotate_authority(
             session.directory,
@@ -121,6 +125,8 @@ async def rotate(
 
 
 def _note_held(session: Session, publics: Sequence[bytes]) -> None:
+    # With several holders, most of the new keys lie in other key stores. The count tells each holder whether
+    # its own are there.
     held = {key.public for key in session.keys.signing("authority")}
     note(f"of the new keys {len(held & set(publics))} of {len(publics)} are in {session.profile.keys}")
     note("the old keys sign nothing any more; you may remove their files", style="dim")

@@ -48,6 +48,8 @@ async def close(name: str, profile: Profile, options: IssueOptions) -> None:
       ftf-broker channel close xaa-xbb --profile authority/authority.toml
     """
     async with open_session(profile) as session:
+        # Called for its error alone: for a misspelt name it lists the channels there are. A draft checks
+        # nothing.
         channel_named(session.directory, name)
         draft = drafts.close_channel(session.directory, channel=name, issued_at=system_clock())
         await issue(session, [draft], options)
@@ -102,6 +104,7 @@ async def leave(name: str, agency: str | None, profile: Profile, options: IssueO
             draft = drafts.expel_member(
                 session.directory, channel=name, agency=agency, issued_at=system_clock()
             )
+        # A member may name itself, which means the same as naming nobody.
         elif agency not in (None, profile.name):
             raise UsageError(
                 f"'{profile.name}' cannot remove '{agency}'", hint="only the authority removes members"
@@ -126,6 +129,7 @@ async def list_channels(profile: Profile, as_json: bool) -> None:
       ftf-broker channel list --profile police/xaa-police.toml
     """
     async with open_session(profile) as session:
+        # The directory is an immutable value, so it outlives the session that has read it.
         directory = session.directory
     channels = sorted(directory.channels.values(), key=lambda channel: channel.number)
     if as_json:

@@ -52,6 +52,7 @@ async def rotate(name: str, profile: Profile, options: IssueOptions) -> None:
             )
         draft = make_channel_keys(session.directory, name, profile.name, system_clock())
         if await issue(session, [draft], options):
+            # If this fails, the keys are published all the same: the service confirms them at its next run.
             await _confirm_here(session, options)
 
 
@@ -97,6 +98,8 @@ async def grant(
         directory = session.directory
         channel = channel_named(directory, name)
         party_named(directory, recipient)
+        # A member grants metadata and content seeds together, so the metadata seed tells what the recipient
+        # lacks.
         use: Use = "access" if profile.name == directory.kas_name else "metadata"
         if epoch is not None:
             # Granted even if the recipient has keys of this epoch: another member may have sealed junk to it.
@@ -113,6 +116,8 @@ async def grant(
 
 def _has(channel: Channel, number: int, use: Use, recipient: str) -> bool:
     epoch = channel.epochs[number]
+    # An epoch without an access key was never confirmed. Nothing was logged under it, so there is nothing to
+    # grant.
     return recipient in epoch.seeds(use) or (use == "access" and epoch.access_key is None)
 
 
@@ -136,6 +141,8 @@ def _grant(session: Session, channel: Channel, number: int, recipient: str) -> E
 
 
 def _seed(session: Session, channel: Channel, number: int, use: Use) -> bytes:
+    # The keyring opens this participant's own sealed seed: the maker of an epoch does not keep the seed
+    # either.
     key = session.keyring.epoch_key(session.directory, channel.name, number, use)
     if key is None:
         raise UsageError(f"'{session.profile.name}' has no {use} key of epoch {number} to grant")

@@ -19,6 +19,7 @@ from broker.wire.terms import LOG_PURPOSES, Purpose
 
 __all__ = ["command"]
 
+# The purposes of reading the access log (LED art. 25(2)) are no purposes for which records are shared.
 _PURPOSES = [purpose.value for purpose in Purpose if purpose not in LOG_PURPOSES]
 
 
@@ -149,15 +150,18 @@ def _record_types(given: tuple[str, ...]) -> tuple[str, ...]:
     store = default_store()
     if given == ("all",):
         return store.record_types
+    # current() refuses a type that this version does not know. The directory itself checks only the form.
     return tuple(store.current(name).record_type for name in given)
 
 
 def _free_number(directory: Directory) -> int:
+    # Closed channels keep their numbers, since their messages stay in their partitions.
     return next(number for number in range(100_000) if number not in directory.numbers)
 
 
 def _all_auditors(directory: Directory) -> tuple[str, ...]:
     auditors = (party for party in directory.parties.values() if party.kind == "AUDITOR")
+    # A dismissed auditor is marked as suspended, and the directory refuses it in a new channel.
     return tuple(sorted(auditor.name for auditor in auditors if not auditor.suspended))
 
 

@@ -69,6 +69,7 @@ def new_profile_options(command: Callable[..., T]) -> Callable[..., T]:
     @json_option
     @functools.wraps(command)
     def with_place(*args: Any, **kwargs: Any) -> T:
+        # ProfileOptions names these fields. kwargs holds the other arguments of the command as well.
         fields = {
             name: kwargs.pop(name) for name in ("folder", "like", "log", "kas", "genesis", "passphrase_file")
         }
@@ -101,7 +102,9 @@ def _planned(name: str, role: Role, folder: Path, place: ProfileOptions) -> Prof
     if url is None or genesis is None:
         missing = "--log" if url is None else "--genesis"
         raise UsageError(f"{missing} is missing", hint="or take both from a profile with --like FILE")
+    # Paths on the command line are relative to the working directory; those of --like are absolute already.
     kas = local_kas(place.kas, Path.cwd()) if place.kas else like.kas if like else None
+    # Never taken from --like: a participant has a passphrase of its own.
     passphrase_file = place.passphrase_file
     return Profile(
         path=folder / f"{slug(name)}.toml",

@@ -124,11 +124,14 @@ async def found(
     """
     async with open_log(url) as log:
         await log.ensure(DIRECTORY.topic, 1)
+        # Two processes that found on one log at the same moment both pass here. Only the first genesis in the
+        # log counts; the profile of the other process is then refused whenever it is used.
         if (await log.ends([DIRECTORY]))[DIRECTORY]:
             raise UsageError(
                 f"the log '{url}' holds a coalition already",
                 hint="choose another file, or another prefix: sqlite:log.db?prefix=exercise",
             )
+        # Made only when the log is known to be free, so that a wrong --log leaves no keys behind.
         keys = [store.new_signing("authority") for _ in range(count)]
         statement = drafts.found_coalition(
             coalition=coalition,
@@ -136,6 +139,7 @@ async def found(
             threshold=threshold,
             issued_at=system_clock(),
         )
+        # All of the keys sign, not the threshold alone: each proves that somebody holds it.
         signed = sign_statement(statement, keys, bytes(32))
         # A genesis that does not count would stay in the log for ever, so it is tried out first.
         apply(Directory.empty(), signed, appended_at=system_clock())
@@ -153,7 +157,9 @@ async def found(
         # profile would occupy the log.
         profile.save()
         key, value = directory_message(signed)
+        # Commit point: from here on the coalition exists.
         await log.append(DIRECTORY, [Message(key, value)])
+        # ``channel open`` creates missing topics as well, so a crash before this line does no harm.
         await ensure_topics(log, 1)
     return profile
 

@@ -59,8 +59,10 @@ def sign_as(directory: Directory, signed: Signed, name: str, keys: Sequence[Sign
         return signed
     present = {signature.key_id for signature in signed.signatures}
     if name != AUTHORITY:
+        # One signature speaks for a party. A second one would add nothing.
         fresh = [] if any(key.key_id in present for key in keys) else list(keys[:1])
     elif isinstance(statement, s.Genesis):
+        # All authority keys sign a genesis.
         fresh = [key for key in keys if key.key_id not in present]
     else:
         fresh = _authority_signers(directory, statement, present, keys)
@@ -183,6 +185,8 @@ async def issue(
 
     # (2) Append what would count.
     error = judge(directory, ready)
+    # Any other error also goes this way. append_new reads the directory again, and raises the error that
+    # holds then: perhaps that the statement is there already.
     if options.out is None and not isinstance(error, SignatureInvalid):
         places = await append_new(session, ready)
         print_appended(ready, places, options.as_json)
@@ -203,6 +207,7 @@ def own_keys(session: Session) -> Sequence[SigningKey]:
     For the authority these are all keys that it holds: keys of a new set sign too, before the directory
     lists them.
     """
+    # Called for the authority too: it raises when no key is held, or when the passphrase is wrong.
     signing = session.signing_keys()
     return session.keys.signing("authority") if session.profile.role is Role.AUTHORITY else signing
 

@@ -25,6 +25,7 @@ from broker.show.text import day_text, time_text
 
 __all__ = ["group"]
 
+# A member that has published new keys waits for this: it cannot use them before the service confirms them.
 _KEYS_PAUSE_S = 2.0
 """Seconds between two looks at the directory while the service runs."""
 
@@ -101,6 +102,7 @@ async def announce(profile: Profile, as_json: bool) -> None:
       ftf-broker kas announce --profile service/kas.toml
     """
     async with open_session(as_role(profile, Role.KAS)) as session:
+        # Intake keys come first: without one nobody can publish, with or without new channel keys.
         days = await announce_intake(session)
         epochs = await confirm_epochs(session)
     if as_json:
@@ -131,6 +133,8 @@ async def run(once: bool, profile: Profile) -> int:
     """
     async with open_service(as_role(profile, Role.KAS)) as (session, service):
         outage = None if once else Outage(service=profile.name)
+        # Everything that waits is taken over before the service says that it follows: a script that waits for
+        # that line finds every earlier batch taken over.
         await outlasting(outage, service.collect)
         _note_alarms(service)
         if once:
@@ -213,6 +217,7 @@ async def _keep_keys(session: Session) -> None:
     """Confirm new channel keys and announce intake keys, for as long as the service runs."""
     outage = Outage(service=session.profile.name)
     while True:
+        # The pause comes first: open_service() has just announced and confirmed everything.
         await asyncio.sleep(_KEYS_PAUSE_S)
         try:
             await outage.outlast(partial(_say_keys, session))
@@ -222,6 +227,7 @@ async def _keep_keys(session: Session) -> None:
 
 
 async def _say_keys(session: Session) -> None:
+    # Both calls below act by the directory that is read here, and must see the newest keys of each channel.
     await session.follower.refresh()
     await announce_intake(session)
     await confirm_epochs(session)

@@ -103,6 +103,8 @@ def request_statements(session: Session, title: str) -> tuple[Signed, ...]:
     signing = session.keyring.signing
     receiving = session.keys.receiving()[0]
     statements: tuple[Statement, ...]
+    # These statements have the authority as their issuer, because admission is its act. The participant's
+    # signature proves only that it holds the key.
     match profile.role:
         case Role.AGENCY:
             statements = (

@@ -65,6 +65,8 @@ async def show(file: Path, profile: Profile, as_json: bool) -> None:
       ftf-broker statement show agency-suspended-12.statement --profile authority.toml
     """
     async with _opened(file, profile) as (statement_file, session):
+        # "Complete" means that the statements would count now. Another statement of the authority may change
+        # that.
         error = judge(session.directory, statement_file.statements)
     if as_json:
         print_json(
@@ -137,5 +139,6 @@ async def submit(file: Path, profile: Profile, as_json: bool) -> None:
       ftf-broker statement submit agency-suspended-12.statement --profile authority.toml
     """
     async with _opened(file, profile) as (statement_file, session):
+        # Any participant may submit a file: the signatures in it count, not who appends it.
         places = await append_new(session, statement_file.statements)
         print_appended(statement_file.statements, places, as_json)

@@ -24,6 +24,7 @@ from broker.wire.manifest import KeySignature, Signed
 
 __all__ = ["StatementFile", "described", "issuer_of", "read_statement", "unsigned"]
 
+# Three statements of the greatest size that the directory takes (1,000,000 bytes) fit in, as base64.
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_STATEMENTS = 64
 
@@ -120,6 +121,8 @@ def _from_json(fields: Mapping[str, object]) -> Signed:
         raise ValueError("'signatures' is not a list")
     return Signed(
         kind=str(fields["kind"]),
+        # Without validate, b64decode() drops foreign characters. A file that was damaged on its way would
+        # give other bytes and a puzzling error about signatures.
         content=base64.b64decode(str(fields["content"]), validate=True),
         signatures=tuple(
             KeySignature(
