@@ -87,8 +87,8 @@ async def found_world(folder: Path, url: str) -> World:
 
     The folder must be one that ``make_folder`` made.
     """
-    # Copied, so that rejects are written beside the copies and a user may change them. The scripts that made the
-    # files are of no use there.
+    # Copied, so that rejects are written beside the copies and a user may change them. The scripts that made
+    # the files are of no use there.
     shutil.copytree(
         examples_folder(), folder / "examples", ignore=shutil.ignore_patterns("*.py", "__pycache__", ".*")
     )
