@@ -26,6 +26,7 @@ from broker.access.log_evidence import (
 from broker.access.request_checks import check_signed
 from broker.access.requests import log_item
 from broker.audit.disclosures import Access, LogAsker, access_of, checked_details
+from broker.clock import HOUR_US
 from broker.directory import Channel
 from broker.errors import FormatError, OpenError
 from broker.log.protocol import Partition
@@ -37,7 +38,7 @@ from broker.wire.manifest import AccessTerms, LogItem
 
 __all__ = ["AgencyEntries"]
 
-_SLACK_US = 3600 * 1_000_000
+_SLACK_US = HOUR_US
 """The largest difference between the log's clock and the service's, in microseconds."""
 
 _Stored = dict[int, tuple[bytes, bytes]]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from broker.clock import HOUR_US
 from broker.directory.directory import Directory
 from broker.directory.fold import DirectoryMessage, fold
 from broker.errors import LogUnavailable, NotEntitled, PeerError
 
 __all__ = ["CLOCK_TOLERANCE_US", "HighWater", "History", "check_append_time", "check_high_water"]
 
-CLOCK_TOLERANCE_US = 2 * 3600 * 1_000_000
+CLOCK_TOLERANCE_US = 2 * HOUR_US
 """How far the log's clock may differ from the clock of a participant that follows it live: two hours.
 
 So a clock that is wrong by a change of summer time raises no alarm. Of the 72 hours in which everybody can

@@ -15,7 +15,7 @@ from broker.errors import UsageError
 from broker.log.protocol import Log, check_prefix
 from broker.log.sqlite.sqlite_log import SqliteLog
 
-__all__ = ["Opening", "check_url", "open_log"]
+__all__ = ["Opening", "check_url", "open_log", "query_options"]
 
 _EXAMPLE = "for example sqlite:///srv/ftf/log.db, or sqlite:log.db for a file in the working directory"
 
@@ -84,7 +84,7 @@ def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
         raise UsageError(f"invalid log URL {url!r}: it names no file", hint=_EXAMPLE)
     if path == ":memory:":
         raise UsageError(f"invalid log URL {url!r}: a log in memory is not durable", hint=_EXAMPLE)
-    prefix = _options(url, parts, allowed=("prefix",)).get("prefix", "ftf")
+    prefix = query_options(url, parts, allowed=("prefix",)).get("prefix", "ftf")
     check_prefix(prefix)
 
     async def open_it() -> Log:
@@ -102,7 +102,7 @@ def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
             "a log URL carries no password: URLs are shown and logged",
             hint="write user=NAME&password_file=FILE behind the question mark",
         )
-    options = KafkaOptions.from_url(url, parts, _options(url, parts, allowed=OPTION_NAMES))
+    options = KafkaOptions.from_url(url, parts, query_options(url, parts, allowed=OPTION_NAMES))
 
     async def open_it() -> Log:
         from broker.log.kafka.kafka_log import KafkaLog
@@ -112,7 +112,7 @@ def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
     return open_it
 
 
-def _options(url: str, parts: SplitResult, *, allowed: tuple[str, ...]) -> dict[str, str]:
+def query_options(url: str, parts: SplitResult, *, allowed: tuple[str, ...]) -> dict[str, str]:
     """Read the options behind the question mark. Each must be known, and be given once."""
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))

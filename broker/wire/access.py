@@ -1,6 +1,7 @@
 """Access requests, receipts and answers, as values.
 
-The schemas in ``schemas/protocol`` say what each field means.
+The schemas in ``schemas/protocol`` say what each field means. The names of the fields and their order are the
+bytes: neither may change. ``indexes`` has one byte for each record.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessDetails:
-    """Who reads, why and on what legal basis; locked in the access entry's body."""
+    """The details of a reading: who reads, why, and on what legal basis. An entry's body locks them."""
 
     blind: bytes
     person: str | None
@@ -50,7 +51,7 @@ class AccessBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessRequest:
-    """A request to read."""
+    """A request to read records, or a range of the access log."""
 
     issuer: str
     issued_at: int
@@ -67,7 +68,7 @@ class AccessRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryRef:
-    """Where an access entry stands."""
+    """The place of an entry in the access log."""
 
     batch_id: bytes
     partition: int
@@ -77,7 +78,7 @@ class EntryRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiptOutcome:
-    """What was decided and done for some records of one item."""
+    """The decision about some records of one item, and whether their shares were released."""
 
     item: int
     indexes: bytes
@@ -88,7 +89,7 @@ class ReceiptOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The signed answer of the key access service."""
+    """The signed part of the answer of the key access service."""
 
     issuer: str
     issued_at: int
@@ -99,7 +100,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemShares:
-    """Release shares of one item."""
+    """The release shares of one item, 32 bytes for each index. The manifest's release checks prove them."""
 
     item: int
     indexes: bytes
@@ -108,7 +109,7 @@ class ItemShares:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
-    """One access entry, as evidence for whom it concerns."""
+    """One access entry, as evidence for the agency or auditor that it concerns."""
 
     offset: int
     index: int
@@ -121,7 +122,7 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessAnswer:
-    """What is sealed to the requester; never stored."""
+    """The answer as it is sealed to the requester. It is never stored."""
 
     receipt: Signed
     shares: tuple[ItemShares, ...]
@@ -130,7 +131,7 @@ class AccessAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRef:
-    """A batch and where it stands."""
+    """A batch, and its place in the log."""
 
     topic: str
     offset: int
@@ -139,7 +140,7 @@ class BatchRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionQuery:
-    """A publisher asks what became of its batches."""
+    """The question of a publisher, what became of its batches."""
 
     issuer: str
     issued_at: int
@@ -160,7 +161,7 @@ class CollectionAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseShare:
-    """One share that remains."""
+    """The release share of a record that is still held."""
 
     index: int
     share: bytes
@@ -168,7 +169,7 @@ class ReleaseShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldRelease:
-    """What the key access service still holds of a batch."""
+    """The secrets of a batch that the key access service still holds: all, or shares of single records."""
 
     release_secret: bytes | None
     shares: tuple[ReleaseShare, ...]

@@ -1,6 +1,7 @@
 """Signed statements, the manifests of batches, and the terms of their entries, as values.
 
-The schemas in ``schemas/protocol`` say what each field means.
+The schemas in ``schemas/protocol`` say what each field means. The names of the fields and their order are the
+bytes: neither may change. Times are microseconds since 1970-01-01, UTC.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why access was denied."""
+    """The reason why access was denied."""
 
     NOT_MEMBER = "NOT_MEMBER"
     SUSPENDED = "SUSPENDED"
@@ -80,7 +81,7 @@ class Reason(StrEnum):
 
 
 class CollectionStatus(StrEnum):
-    """What became of a batch at take-over."""
+    """The outcome for a batch at its take-over by the key access service."""
 
     COLLECTED = "COLLECTED"
     REFUSED = "REFUSED"
@@ -89,7 +90,7 @@ class CollectionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Where a statement stands, who issues it, and how much of the directory its issuer had applied."""
+    """The place of a statement, its issuer, and how much of the directory the issuer had applied."""
 
     topic: str
     partition: int
@@ -105,7 +106,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySignature:
-    """One signature and the key that made it."""
+    """A signature, and the id of the key that made it."""
 
     key_id: bytes
     signature: bytes
@@ -113,7 +114,7 @@ class KeySignature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """A signed statement."""
+    """A signed statement; ``content`` is the encoded value of its kind."""
 
     kind: str
     content: bytes
@@ -130,7 +131,7 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """One batch at take-over."""
+    """A batch that the key access service has taken over, or refused."""
 
     topic: str
     offset: int
@@ -142,14 +143,14 @@ class Collected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionTerms:
-    """Batches that the key access service took over, or refused to."""
+    """The batches of one take-over, at most 256, in the order in which the service took them."""
 
     batches: tuple[Collected, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenialTerms:
-    """Denials of one agency on this channel, counted."""
+    """The number of denials of one agency on this channel, between two times."""
 
     agency: str
     count: int
@@ -176,7 +177,7 @@ class LateTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureTerms:
-    """Records whose release shares were shredded."""
+    """The records whose release shares were shredded, and the record that ordered it (None for expiry)."""
 
     targets: tuple[Target, ...]
     order: Target | None
@@ -184,7 +185,7 @@ class ErasureTerms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordItem:
-    """Records of one batch that are asked for."""
+    """The records of one batch that a request asks for; an index is one byte."""
 
     topic: str
     offset: int
@@ -194,7 +195,7 @@ class RecordItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogItem:
-    """A range of the channel's access log that is asked for."""
+    """The range of the channel's access log that a request asks for; ``end`` is behind the last offset."""
 
     start: int
     end: int
@@ -202,7 +203,7 @@ class LogItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordOutcome:
-    """What was decided for some records of one item."""
+    """The decision about some records of one item of a request."""
 
     item: int
     indexes: bytes

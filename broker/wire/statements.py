@@ -1,6 +1,7 @@
 """The statements of the directory, as values.
 
-The schemas in ``schemas/protocol`` say what each field means, and ``directory/rules`` who may say it.
+The schemas in ``schemas/protocol`` say what each field means, and ``directory/rules`` who may say it. The
+names of the fields and their order are the bytes: neither may change.
 """
 
 from __future__ import annotations
@@ -41,21 +42,21 @@ __all__ = [
 
 
 class ChannelKind(StrEnum):
-    """BILATERAL: exactly two members, never more."""
+    """The two kinds of a channel. A BILATERAL channel has exactly two members, and never more."""
 
     BILATERAL = "BILATERAL"
     MULTILATERAL = "MULTILATERAL"
 
 
 class JoiningRule(StrEnum):
-    """How many members must sign when somebody joins."""
+    """How many members must sign when an agency joins a channel."""
 
     ALL = "ALL"
     MAJORITY = "MAJORITY"
 
 
 class KeyUse(StrEnum):
-    """What a key is for."""
+    """The use of a key."""
 
     SIGNING = "SIGNING"
     RECEIVING = "RECEIVING"
@@ -63,7 +64,7 @@ class KeyUse(StrEnum):
 
 
 class ServiceRole(StrEnum):
-    """Which service a key belongs to."""
+    """The service that a key belongs to: key access, notary or witness."""
 
     KAS = "KAS"
     NOTARY = "NOTARY"
@@ -72,7 +73,7 @@ class ServiceRole(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedSeed:
-    """An epoch seed sealed to one recipient."""
+    """An epoch seed, sealed to one recipient."""
 
     recipient: str
     key_id: bytes
@@ -81,7 +82,7 @@ class SealedSeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mandate:
-    """A standing mandate for DISCLOSURE to a system."""
+    """The standing mandate of an agency's system. A request for DISCLOSURE quotes it by ``ref``."""
 
     ref: str
     agency: str
@@ -90,7 +91,7 @@ class Mandate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Genesis:
-    """Founds a coalition; participants pin its hash."""
+    """The founding of a coalition. Every participant pins the hash of this statement."""
 
     header: Header
     coalition: str
@@ -100,7 +101,7 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorityRotated:
-    """Replaces the authority's keys."""
+    """The authority replaces its keys."""
 
     header: Header
     authority_keys: tuple[bytes, ...]
@@ -109,7 +110,7 @@ class AuthorityRotated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgencyAdmitted:
-    """Admits an agency with its first keys."""
+    """An agency is admitted, with its first keys."""
 
     header: Header
     agency: str
@@ -120,7 +121,7 @@ class AgencyAdmitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgencySuspended:
-    """Suspends an agency."""
+    """An agency is suspended."""
 
     header: Header
     agency: str
@@ -129,7 +130,7 @@ class AgencySuspended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgencyReinstated:
-    """Ends a suspension."""
+    """The suspension of an agency ends."""
 
     header: Header
     agency: str
@@ -137,7 +138,7 @@ class AgencyReinstated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyAdded:
-    """Adds a key to an agency or auditor."""
+    """An agency or auditor gets a further key."""
 
     header: Header
     agency: str
@@ -148,7 +149,7 @@ class KeyAdded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRetired:
-    """Retires a key, at least a day after its successor was added."""
+    """A key is retired, at least a day after its successor was added."""
 
     header: Header
     agency: str
@@ -158,7 +159,7 @@ class KeyRetired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRevoked:
-    """Revokes a key and what it alone vouched for since."""
+    """A key is revoked: it, and what it alone vouched for, is not trusted from directory size ``since`` on."""
 
     header: Header
     agency: str
@@ -168,7 +169,7 @@ class KeyRevoked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelOpened:
-    """Opens a channel."""
+    """A channel is opened. ``number`` is its partition in every topic."""
 
     header: Header
     channel: str
@@ -186,7 +187,7 @@ class ChannelOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelClosed:
-    """Closes a channel; nothing is published there any more."""
+    """A channel is closed, and nothing is published there any more."""
 
     header: Header
     channel: str
@@ -212,7 +213,7 @@ class MemberLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditorAppointed:
-    """Appoints an auditor to channels."""
+    """An auditor is appointed to channels."""
 
     header: Header
     auditor: str
@@ -224,7 +225,7 @@ class AuditorAppointed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditorDismissed:
-    """Dismisses an auditor from channels."""
+    """An auditor is dismissed from channels."""
 
     header: Header
     auditor: str
@@ -233,7 +234,7 @@ class AuditorDismissed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceKeyAnnounced:
-    """Announces a key of the KAS, notary or witness."""
+    """A service gets a key. ``day`` is for intake keys only: the day on which the key is used."""
 
     header: Header
     service: str
@@ -245,7 +246,7 @@ class ServiceKeyAnnounced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelKeysPublished:
-    """A member publishes the keys of an epoch."""
+    """A member publishes the keys of an epoch, and seals their seeds to those who may read."""
 
     header: Header
     channel: str
@@ -258,7 +259,7 @@ class ChannelKeysPublished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelKeysConfirmed:
-    """The KAS confirms an epoch and publishes its access key."""
+    """The key access service confirms an epoch, and publishes the access key of it."""
 
     header: Header
     channel: str
@@ -269,7 +270,7 @@ class ChannelKeysConfirmed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelKeysComplained:
-    """A recipient's seeds do not give the public keys."""
+    """A recipient complains that the seeds sealed to it do not give the epoch's public keys."""
 
     header: Header
     channel: str
@@ -279,7 +280,7 @@ class ChannelKeysComplained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochGranted:
-    """A member, or of access seeds the key access service, grants an earlier epoch to a later recipient."""
+    """A later recipient is granted an earlier epoch, by a member or (access seeds) by the service."""
 
     header: Header
     channel: str

@@ -33,20 +33,20 @@ class Action(StrEnum):
 
 
 class HandlingCode(StrEnum):
-    """SIENA handling codes: conditions that the provider puts on use."""
+    """The SIENA handling codes: conditions that a provider puts on the use of its records."""
 
     H0 = "H0"
-    """Only to prevent and combat crime."""
+    """For preventing and combating crime only."""
     H1 = "H1"
-    """Not in judicial proceedings without the provider's permission."""
+    """Not for use in judicial proceedings without the permission of the provider."""
     H2 = "H2"
-    """Not passed on without the provider's permission."""
+    """Not to be passed on without the permission of the provider."""
     H3 = "H3"
-    """Other; the note is in the body."""
+    """Other conditions, which a note in the body names."""
 
 
 class Tlp(StrEnum):
-    """Traffic Light Protocol 2.0, a label for people. Avro symbols cannot carry ``+``."""
+    """The labels of the Traffic Light Protocol 2.0, for people. AMBER_STRICT is its AMBER+STRICT."""
 
     RED = "RED"
     AMBER_STRICT = "AMBER_STRICT"
@@ -97,7 +97,7 @@ LOG_PURPOSES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An earlier record, named by its batch and its place in it."""
+    """An earlier record, named by its batch and its place in the batch."""
 
     batch_id: bytes
     index: int
@@ -105,7 +105,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handling:
-    """Conditions of use: SIENA codes, a TLP label, and who alone may receive the record."""
+    """The conditions of use: SIENA codes, a label for people, and who alone may receive the record."""
 
     codes: tuple[HandlingCode, ...]
     tlp: Tlp

@@ -11,14 +11,14 @@ import pytest
 from broker.errors import UsageError
 from broker.log import check_url, open_log
 from broker.log.kafka.options import OPTION_NAMES, KafkaOptions
-from broker.log.url import _options
+from broker.log.url import query_options
 from support.certificates import Authority
 
 
 def options(url: str) -> KafkaOptions:
     """Parse a URL."""
     parts = urlsplit(url)
-    return KafkaOptions.from_url(url, parts, _options(url, parts, allowed=OPTION_NAMES))
+    return KafkaOptions.from_url(url, parts, query_options(url, parts, allowed=OPTION_NAMES))
 
 
 def test_hosts_and_defaults() -> None:
