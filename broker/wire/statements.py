@@ -159,7 +159,7 @@ class KeyRetired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRevoked:
-    """A key is revoked: it, and what it alone vouched for, is not trusted from directory size ``since`` on."""
+    """A key is revoked: from directory size ``since`` on, it and what it alone vouched for is not trusted."""
 
     header: Header
     agency: str

@@ -20,7 +20,7 @@ seeded = settings(derandomize=True, deadline=None, max_examples=150)
 
 def record(*types: Any, name: str = "R") -> dict[str, Any]:
     """A record with fields a, b, c …"""
-    fields = [{"name": letter, "type": one} for letter, one in zip("abcdefgh", types, strict=False)]
+    fields = [{"name": letter, "type": kind} for letter, kind in zip("abcdefgh", types, strict=False)]
     return {"type": "record", "name": name, "fields": fields}
 
 
@@ -38,7 +38,7 @@ LONGS = {"type": "array", "items": "long"}
 @seeded
 @given(st.data())
 def test_same_bytes_and_values_as_fastavro(data: st.DataObject) -> None:
-    """For any schema and value the bytes are those of fastavro, and both read them alike."""
+    """For any schema and value, the bytes equal those of fastavro, and both readers find the same value."""
     schema = data.draw(schemas())
     value = data.draw(values_of(schema))
     codec = compile_schema(schema)
@@ -50,7 +50,7 @@ def test_same_bytes_and_values_as_fastavro(data: st.DataObject) -> None:
 @seeded
 @given(st.data())
 def test_a_value_comes_back(data: st.DataObject) -> None:
-    """A value comes back also from unions whose branches look alike, where fastavro guesses."""
+    """A value comes back even from a union whose branches look alike, where fastavro has to guess."""
     schema = data.draw(schemas(ambiguous=True))
     value = data.draw(values_of(schema))
     codec = compile_schema(schema)
@@ -81,7 +81,7 @@ def test_any_bytes_give_a_value_or_our_error(data: st.DataObject) -> None:
 @settings(seeded, max_examples=300)
 @given(st.data())
 def test_altered_bytes_give_a_value_or_our_error(data: st.DataObject) -> None:
-    """A valid message with a byte changed, added, dropped or cut off never gives another exception."""
+    """A valid message with a byte changed, added, dropped or cut off gives no other exception."""
     schema = data.draw(schemas(ambiguous=True))
     valid = compile_schema(schema).encode(data.draw(values_of(schema)))
     at = data.draw(st.integers(0, len(valid)))
@@ -160,14 +160,14 @@ REFUSED_BYTES = [
 
 @pytest.mark.parametrize(("schema", "received", "why"), REFUSED_BYTES)
 def test_refused_bytes(schema: Any, received: bytes, why: str) -> None:
-    """Bytes that no writer of ours makes are refused, with the reason."""
+    """Bytes that our encoder never makes are refused, and the error says why."""
     with pytest.raises(FormatError) as caught:
         compile_schema(record(schema)).decode(received)
     assert why in caught.value.message
 
 
 def test_a_failure_names_the_field() -> None:
-    """The field, and the item of an array, are named when bytes are refused."""
+    """When bytes are refused, the error names the field, and the item of an array."""
     inner = record("string", "boolean", name="Inner")
     codec = compile_schema(record("long", {"type": "array", "items": inner}))
     good = codec.encode({"a": 1, "b": [{"a": "x", "b": True}, {"a": "y", "b": True}]})
@@ -369,7 +369,7 @@ PLAIN = {
 
 
 def test_classes_and_plain_values_have_the_same_bytes() -> None:
-    """A dataclass is written like the dict of its fields, and comes back as itself."""
+    """A dataclass is encoded like the dict of its fields, and comes back as that dataclass."""
     codec = compile_schema(LINE, classes=CLASSES)
     written = codec.encode(ONE)
     assert written == compile_schema(LINE).encode(PLAIN) == reference_encode(LINE, PLAIN)
@@ -381,7 +381,7 @@ def test_classes_and_plain_values_have_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("shape", [Point(1, 2), Circle(x=1, y=2), None, "text"])
 def test_branches_are_told_apart_by_class(shape: Any) -> None:
-    """A union of dataclasses, text and nothing comes back as what it was."""
+    """A union of dataclasses, text and null comes back as the value that it was."""
     codec = compile_schema(LINE, classes=CLASSES)
     line = Line(points=(Point(0, 0),), colour=None, shape=shape)
     assert codec.decode(codec.encode(line)) == line
@@ -408,7 +408,7 @@ def test_refused_objects(value: Any, message: str) -> None:
 
 
 def test_what_a_class_refuses_is_a_format_error() -> None:
-    """A class that does not take its values when decoding ends in FormatError."""
+    """When a class refuses the decoded values, decoding ends in FormatError."""
     plain = PLAIN | {"points": []}
     with pytest.raises(FormatError, match="a line without points"):
         compile_schema(LINE, classes=CLASSES).decode(compile_schema(LINE).encode(plain))
@@ -416,14 +416,14 @@ def test_what_a_class_refuses_is_a_format_error() -> None:
 
 @dataclass
 class Short:
-    """Lacks a field."""
+    """A class that lacks a field."""
 
     x: int
 
 
 @dataclass
 class Long:
-    """Has one too many."""
+    """A class with a field too many."""
 
     x: int
     y: int
@@ -431,7 +431,7 @@ class Long:
 
 
 class Grey(enum.StrEnum):
-    """Has other symbols."""
+    """A class with other symbols."""
 
     GREY = "GREY"
 
@@ -447,12 +447,12 @@ class Grey(enum.StrEnum):
     ],
 )
 def test_classes_that_do_not_fit(classes: dict[str, type], why: str) -> None:
-    """A class that says something else than the schema is refused when the schema is compiled."""
+    """A class that does not fit the schema is refused when the schema is compiled."""
     with pytest.raises(UsageError, match=why):
         compile_schema(LINE, classes=classes)
 
 
 def test_a_class_whose_fields_changed_places() -> None:
-    """Fields of one type in another order go by name."""
+    """Fields of the same type that a class has in another order are passed by name."""
     codec = compile_schema(POINT | {"name": "Circle"}, classes={"d.Circle": Circle})
     assert codec.decode(codec.encode(Circle(x=1, y=2))) == Circle(x=1, y=2)

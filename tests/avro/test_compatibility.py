@@ -26,12 +26,12 @@ def record(*fields: tuple[Any, ...], name: str = "Sighting") -> dict[str, Any]:
 
 
 def enum(*symbols: str, default: str | None = None) -> dict[str, Any]:
-    """An enum."""
+    """An enum type."""
     return {"type": "enum", "name": "E", "symbols": list(symbols)} | ({"default": default} if default else {})
 
 
 def fixed(size: int) -> dict[str, Any]:
-    """A fixed."""
+    """A fixed type."""
     return {"type": "fixed", "name": "F", "size": size}
 
 
@@ -93,7 +93,7 @@ COMPATIBLE = [
 
 @pytest.mark.parametrize(("older", "newer"), COMPATIBLE)
 def test_changes_that_everyone_can_follow(older: Any, newer: Any) -> None:
-    """Fields with defaults come and go, order does not count, a default takes unknown symbols."""
+    """Fields with defaults may come and go, in any order, and a default stands for unknown symbols."""
     assert compare(older, newer) == []
 
 
@@ -123,9 +123,9 @@ def _pairs(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     for name in "abcd":
         chosen = draw(_TYPES)
         for fields in pair:
-            one = draw(_TYPES) if draw(st.integers(0, 9)) == 0 else chosen
-            field = (name, one | {"name": f"N{name}"} if isinstance(one, dict) and "name" in one else one)
-            default = (_DEFAULTS[one],) if isinstance(one, str) and draw(st.booleans()) else ()
+            kind = draw(_TYPES) if draw(st.integers(0, 9)) == 0 else chosen
+            field = (name, kind | {"name": f"N{name}"} if isinstance(kind, dict) and "name" in kind else kind)
+            default = (_DEFAULTS[kind],) if isinstance(kind, str) and draw(st.booleans()) else ()
             if not default or draw(st.booleans()):
                 fields.append((*field, *default))
     return record(*pair[0]), record(*pair[1])
@@ -163,7 +163,7 @@ def write(path: Path, schema: object) -> None:
 
 
 def test_a_changed_record_type(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The way to a new version ends in a folder without problems, whose older records are readable."""
+    """The documented way to a new version leaves no problem, and older records stay readable."""
     assert main([str(folder)]) == 0
     assert capsys.readouterr().out == "all versions understand each other\n"
     lines = (folder / "released.txt").read_text().splitlines()
@@ -217,14 +217,14 @@ def test_a_released_version_that_is_gone(folder: Path) -> None:
 
 
 def test_releasing_twice_adds_nothing(folder: Path) -> None:
-    """What is released already is not written again."""
+    """A version that is released already is not written again."""
     before = (folder / "released.txt").read_bytes()
     assert main([str(folder), "--release"]) == 0
     assert (folder / "released.txt").read_bytes() == before
 
 
 def test_a_version_that_changes_nothing_is_not_released(folder: Path) -> None:
-    """A kept version must be followed by a change."""
+    """A version that is kept and then not changed is a problem."""
     assert main([str(folder), "--keep", "sighting"]) == 0
     with pytest.raises(UsageError, match="the same schema as a version released before"):
         release(folder)

@@ -84,7 +84,7 @@ def test_a_later_folder_may_use_the_types_of_an_earlier(folder: Path, tmp_path: 
 
 
 def test_folders_may_not_disagree_on_a_type(folder: Path, tmp_path: Path) -> None:
-    """A type that two folders define is refused, whichever would win."""
+    """A type that two folders define is refused, whatever their order."""
     write(tmp_path / "mine/types/sex.avsc", SEX)
     with pytest.raises(UsageError, match=r"mine.*'x\.types\.Sex' is defined twice"):
         SchemaStore.load(folder, tmp_path / "mine")
@@ -112,7 +112,7 @@ def test_older_versions_stay_readable(folder: Path) -> None:
 
 
 def test_an_id_belongs_to_its_type_and_topic(folder: Path) -> None:
-    """A schema of another record type or topic is refused; an unknown one is only unknown."""
+    """A schema of another record type or topic is refused; an unknown schema gives None."""
     store = SchemaStore.load(folder)
     schema = store.current("Sighting")
     assert store.written_with(schema.id, record_type="Sighting", topic="sightings") is schema
@@ -123,7 +123,7 @@ def test_an_id_belongs_to_its_type_and_topic(folder: Path) -> None:
 
 
 def test_unknown_record_type(folder: Path) -> None:
-    """Asking for a type that no file defines names those that there are."""
+    """The error for an unknown record type names those that are known."""
     with pytest.raises(UsageError, match="unknown record type 'Nothing'") as caught:
         SchemaStore.load(folder).current("Nothing")
     assert caught.value.hint == "known: Sighting"
@@ -157,7 +157,7 @@ def test_unknown_record_type(folder: Path) -> None:
     ],
 )
 def test_a_bad_file_is_named(folder: Path, name: str, schema: object, why: str) -> None:
-    """Whatever is wrong with a schema file, the error says what and names the file."""
+    """Whatever is wrong with a schema file, the error says it and names the file."""
     write(folder / name, schema)
     with pytest.raises(UsageError) as caught:
         SchemaStore.load(folder)
@@ -167,7 +167,7 @@ def test_a_bad_file_is_named(folder: Path, name: str, schema: object, why: str) 
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    """A folder that is not there is no folder without record types."""
+    """A missing folder is an error, and not a folder without record types."""
     with pytest.raises(UsageError, match="not a folder"):
         SchemaStore.load(tmp_path / "nowhere")
 
@@ -190,7 +190,7 @@ def test_the_id_is_the_hash_of_sorted_json() -> None:
 def test_the_id_covers_what_avro_leaves_out(change: dict[str, Any]) -> None:
     """Defaults, logical types and custom attributes are part of a schema's identity."""
     field = {"name": "a", "type": "long"}
-    before, after = ({"type": "record", "name": "R", "fields": [one]} for one in (field, field | change))
+    before, after = ({"type": "record", "name": "R", "fields": [each]} for each in (field, field | change))
     assert schema_id(before) != schema_id(after)
 
 
@@ -209,7 +209,7 @@ def test_every_schema_of_the_broker_compiles() -> None:
 
 
 def test_unknown_protocol_schema() -> None:
-    """A protocol schema that is not there is named."""
+    """The error for a missing protocol schema names it."""
     with pytest.raises(UsageError, match=r"Nothing\.avsc"):
         protocol_schema("Nothing")
 
@@ -220,23 +220,23 @@ def test_unknown_protocol_schema() -> None:
 def sighting(**types: Any) -> dict[str, Any]:
     """A record with these fields; a tuple is a type and its default."""
     fields = [
-        {"name": name, "type": one[0], "default": one[1]}
-        if isinstance(one, tuple)
-        else {"name": name, "type": one}
-        for name, one in types.items()
+        {"name": name, "type": kind[0], "default": kind[1]}
+        if isinstance(kind, tuple)
+        else {"name": name, "type": kind}
+        for name, kind in types.items()
     ]
     return {"type": "record", "name": "Sighting", "fields": fields}
 
 
 def colour(*symbols: str, default: str | None = None) -> dict[str, Any]:
-    """An enum."""
+    """An enum type."""
     return {"type": "enum", "name": "Colour", "symbols": list(symbols)} | (
         {"default": default} if default else {}
     )
 
 
 def inner(**types: Any) -> dict[str, Any]:
-    """A record inside."""
+    """A record type inside another."""
     return sighting(**types) | {"name": "Inner"}
 
 
@@ -274,7 +274,7 @@ READABLE = [
 def test_projection_agrees_with_fastavro(
     writer: dict[str, Any], reader: dict[str, Any], value: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """A record of one version is read under another as Avro's schema resolution says."""
+    """A record of one version is read under another by the rules of Avro's schema resolution."""
     written = compile_schema(writer).encode(value)
     projected = project(compile_schema(writer).decode(written), writer, reader)
     assert projected == expected
@@ -299,9 +299,10 @@ def test_defaults_are_what_avro_says(
 
 
 def test_projection_keeps_the_tag_of_a_branch() -> None:
-    """Of several records in a union each stays what it was, with the reader's fields."""
-    one, other = inner(x="long"), inner(y="long") | {"name": "Other"}
-    writer = sighting(a=[one, other])
+    """Each value of a union of several records keeps its branch, and gets the reader's fields."""
+    first = inner(x="long")
+    other = inner(y="long") | {"name": "Other"}
+    writer = sighting(a=[first, other])
     reader = sighting(a=["null", other, inner(x="long", z=("long", 0))])
     assert project({"a": ("Inner", {"x": 1})}, writer, reader) == {"a": ("Inner", {"x": 1, "z": 0})}
     assert project({"a": ("Other", {"y": 1})}, writer, reader) == {"a": ("Other", {"y": 1})}
@@ -337,7 +338,7 @@ UNREADABLE = [
 def test_what_cannot_be_projected(
     writer: dict[str, Any], reader: dict[str, Any], value: dict[str, Any], why: str
 ) -> None:
-    """A value that the reader's schema cannot say is refused, naming the field."""
+    """A value that the reader's schema cannot hold is refused, and the error names the field."""
     with pytest.raises(FormatError, match=why):
         project(value, writer, reader)
 
@@ -345,7 +346,7 @@ def test_what_cannot_be_projected(
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.data())
 def test_the_same_schema_changes_nothing(data: st.DataObject) -> None:
-    """A value read under its own schema is itself."""
+    """A value that is read under its own schema stays as it is."""
     schema = data.draw(schemas(ambiguous=True))
     value = data.draw(values_of(schema))
     assert project(value, schema, schema) == value

@@ -1,4 +1,4 @@
-"""Key files: written for their owner alone, and refused when anything about them is not as it must be."""
+"""Key files: they are written for their owner alone, and refused when anything about them is wrong."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_file_that_others_can_use_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 def test_read_only_file_is_fine(tmp_path: Path) -> None:
-    """A key file that its owner may only read is as good."""
+    """A key file that its owner may read but not write is accepted."""
     path = _private(tmp_path / "key.pem", b"x")
     path.chmod(0o400)
     assert read_private(path) == b"x"
@@ -91,7 +91,7 @@ def test_read_only_file_is_fine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passphrase", [b"wrong", b"", PASSPHRASE + b" "])
 def test_wrong_passphrase(stored: Path, passphrase: bytes) -> None:
-    """A wrong or empty passphrase is said to be one."""
+    """A wrong or empty passphrase is refused, and the error says that the passphrase is wrong."""
     with pytest.raises(KeyFileError, match="does not open with this passphrase"):
         load_signing_key(stored / "signing.pem", passphrase)
 
@@ -115,7 +115,7 @@ def test_existing_file_is_kept(tmp_path: Path) -> None:
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
-    """A folder that is not there is an error of ours."""
+    """A missing folder ends in our error."""
     with pytest.raises(KeyFileError, match="cannot write"):
         write_private(tmp_path / "missing" / "key.pem", b"x")
 
@@ -133,7 +133,7 @@ def test_failed_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
-    """A link, as secret stores use them, is followed, and its file's mode counts."""
+    """A link, as secret stores use them, is followed, and the mode of its target counts."""
     path = _private(tmp_path / "key.pem", b"x")
     (tmp_path / "link").symlink_to(path)
     assert read_private(tmp_path / "link") == b"x"
@@ -143,7 +143,7 @@ def test_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    """A folder, a named pipe or nothing at all is refused, and a pipe is not waited for."""
+    """A folder, a named pipe and a missing file are refused, and a pipe is not waited for."""
     os.mkfifo(tmp_path / "pipe", 0o600)
     for path, words in (
         (tmp_path / "pipe", "no regular file"),
@@ -167,7 +167,7 @@ def _blocks(path: Path) -> list[bytes]:
 
 
 def test_receiving_blocks_have_their_order(stored: Path, tmp_path: Path) -> None:
-    """Two blocks in the wrong order, or the same one twice, are no receiving key."""
+    """Two blocks in the wrong order, or the same block twice, are not a receiving key."""
     mlkem, x25519 = _blocks(stored / "receiving.pem")
     for number, blocks in enumerate((x25519 + mlkem, mlkem + mlkem, x25519 + x25519)):
         with pytest.raises(KeyFileError, match="followed by"):
@@ -175,7 +175,7 @@ def test_receiving_blocks_have_their_order(stored: Path, tmp_path: Path) -> None
 
 
 def test_number_of_blocks(stored: Path, tmp_path: Path) -> None:
-    """A file holds one block or two, as its key needs, and no byte besides."""
+    """A file holds one block or two, as its key needs, and no further byte."""
     mlkem, x25519 = _blocks(stored / "receiving.pem")
     (signing,) = _blocks(stored / "signing.pem")
     files = {
@@ -195,7 +195,7 @@ def test_number_of_blocks(stored: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_kind_of_key(tmp_path: Path) -> None:
-    """A key of another kind, correctly stored, is no signing key."""
+    """A key of another kind, correctly stored, is not loaded as a signing key."""
     pem = RECEIVING.x25519.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE)
     )
@@ -204,7 +204,7 @@ def test_wrong_kind_of_key(tmp_path: Path) -> None:
 
 
 def test_unencrypted_key_is_refused(tmp_path: Path) -> None:
-    """A key that lies there without a passphrase is refused, even by who knows one."""
+    """A key that is stored without a passphrase is refused, even when a passphrase is given."""
     pem = SIGNING.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(KeyFileError, match="does not hold"):
         load_signing_key(_private(tmp_path / "key.pem", pem), PASSPHRASE)
@@ -212,7 +212,7 @@ def test_unencrypted_key_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
 def test_damaged_block(stored: Path, tmp_path: Path, cut: int) -> None:
-    """A block whose Base64 lost some letters is said not to open."""
+    """A block whose Base64 has lost some letters does not open, and the error says so."""
     head, _, tail = (stored / "signing.pem").read_bytes().partition(b"\n")
     damaged = head + b"\n" + tail[cut:]
     with pytest.raises(KeyFileError, match="does not open"):
@@ -220,6 +220,6 @@ def test_damaged_block(stored: Path, tmp_path: Path, cut: int) -> None:
 
 
 def test_carriage_returns_are_fine(stored: Path, tmp_path: Path) -> None:
-    """A file that went through an editor of another system is read all the same."""
+    """A file whose line breaks were changed by an editor of another system is still read."""
     text = (stored / "signing.pem").read_bytes().replace(b"\n", b"\r\n")
     assert load_signing_key(_private(tmp_path / "key.pem", text), PASSPHRASE).key_id == SIGNING.key_id

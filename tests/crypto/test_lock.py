@@ -1,4 +1,4 @@
-"""Bodies under two shares: derivations against the RFCs, every check, and who is to blame."""
+"""Bodies under two shares: derivations against the RFCs, every check, and whose fault a failure is."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_context_byte_by_byte() -> None:
 
 @pytest.mark.parametrize("index", [0, 1, 255])
 def test_derivations_byte_by_byte(index: int) -> None:
-    """Share, check, key, value, digest and commitment are what the specification says, step by step."""
+    """Share, check, key, value, digest and commitment follow the specification, step by step."""
     u32 = index.to_bytes(4, "big")
     share = HKDFExpand(SHA256(), 32, b"ftf-broker/v1/release" + CONTEXT + u32).derive(SECRET)
     prk = hmac.digest(CONTEXT, MEMBER, "sha256")
@@ -81,7 +81,7 @@ def test_round_trip_at_every_border(size: int) -> None:
 
 
 def test_key_is_used_once() -> None:
-    """No two bodies of a batch, and no two batches, share a key: the zero nonce rests on it."""
+    """No two bodies of a batch, and no two batches, have the same key: the zero nonce is safe only so."""
     values = lock_bodies(CONTEXT, MEMBER, SECRET, [b"same"] * 256)
     assert len({body.value for body in values}) == 256
     other = context_of(GENESIS, "returns", 7, 3, "XAA:police", b"\x05" * 16)
@@ -109,23 +109,23 @@ class TestBlame:
     """When unlocking fails, everyone can tell who is to blame."""
 
     def test_wrong_release_share(self) -> None:
-        """A share that the service made up, or of another record, does not fit the issuer's check."""
+        """A share that the service made up, or took from another record, does not fit the issuer's check."""
         for share in (bytes(32), SHARES[1], release_share(CONTEXT, b"\x09" * 32, 0)):
             with pytest.raises(OpenError, match="does not fit its release check"):
                 check_release_share(CONTEXT, 0, share, LOCKED[0].release_check)
 
     def test_right_release_share(self) -> None:
-        """The share that the issuer's secret gives fits, so that what fails behind it is the issuer's."""
+        """The share that the issuer's secret gives fits, so that a later failure is the issuer's fault."""
         assert check_release_share(CONTEXT, 0, SHARES[0], LOCKED[0].release_check) == SHARES[0]
 
     def test_wrong_member_share(self) -> None:
-        """With a share that fits, a body that does not unlock tells of a wrong member share."""
+        """When the release share fits and the body does not unlock, the member share is wrong."""
         key = body_key(CONTEXT, b"\x09" * 32, 0, SHARES[0])
         with pytest.raises(OpenError, match="does not unlock"):
             unlock(key, 0, LOCKED[0].value, LOCKED[0].commitment)
 
     def test_wrong_commitment(self) -> None:
-        """A body that unlocks to what its issuer did not commit to is told apart from one that does not."""
+        """A body that unlocks, but not to the text that its issuer committed to, has an error of its own."""
         with pytest.raises(OpenError, match="committed"):
             unlock(KEYS[0], 0, LOCKED[0].value, LOCKED[1].commitment)
 
@@ -160,7 +160,7 @@ def _forged(plaintext: bytes) -> tuple[bytes, bytes]:
     ids=["not-zero", "too-long", "no-block", "beyond", "huge", "body-too-large"],
 )
 def test_padding_is_checked(plaintext: bytes) -> None:
-    """Padding is zeros and the least that fits, else the body is refused though everything else holds."""
+    """A body is refused when its padding is not all zeros or not the least that fits."""
     value, commitment = _forged(plaintext)
     with pytest.raises(FormatError, match="padding"):
         unlock(KEYS[0], 0, value, commitment)
@@ -185,7 +185,7 @@ def test_what_is_no_body(value: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 31, 33, 64, 65])
 def test_share_of_another_size_is_refused(size: int) -> None:
-    """Every share, secret and key has 32 bytes: HMAC would take k and k | 0x00 for one key."""
+    """A share, secret or key that has not 32 bytes is refused: HMAC takes k and k | 0x00 for the same key."""
     wrong = bytes(size)
     with pytest.raises(OpenError, match="expected 32"):
         release_share(CONTEXT, wrong, 0)
@@ -214,7 +214,7 @@ def test_index_out_of_range_is_refused(index: int) -> None:
 
 @pytest.mark.parametrize(("partition", "epoch"), [(-1, 0), (0, -1), (2**32, 0), (0, 2**32)])
 def test_place_that_does_not_fit_is_refused(partition: int, epoch: int) -> None:
-    """A header whose partition or epoch has no four bytes has no context, and ends in our error."""
+    """A header whose partition or epoch does not fit four bytes has no context, and ends in our error."""
     with pytest.raises(FormatError, match="is not within"):
         context_of(GENESIS, "returns", partition, epoch, "XAA:police", ID)
 
@@ -251,7 +251,7 @@ def test_one_changed_bit_is_found(place: int, bit: int) -> None:
 
 
 class TestManyAtOnce:
-    """A whole batch at once is each of its records."""
+    """The functions for many records give the same as those for one record."""
 
     INDEXES = (0, 3, 4, 255)
 
@@ -265,7 +265,7 @@ class TestManyAtOnce:
             assert unlock(key, i, locked[i].value, locked[i].commitment) == bytes([i])
 
     def test_wrong_shares_are_named(self) -> None:
-        """A share is wrong if it is another's, of another length, or of another batch; the rest is right."""
+        """Only the share of another record, of another length or of another batch is wrong."""
         locked = lock_bodies(CONTEXT, MEMBER, SECRET, [b""] * 256)
         checks = b"".join(body.release_check for body in locked)
         shares = release_shares(CONTEXT, SECRET, self.INDEXES)
@@ -276,7 +276,7 @@ class TestManyAtOnce:
 
     @pytest.mark.parametrize("index", [-1, 256])
     def test_no_batch_has_such_a_record(self, index: int) -> None:
-        """-1 is not the last record: an index that no batch has is refused, not wrapped around."""
+        """An index that no batch has is refused: -1 is not taken for the last record."""
         with pytest.raises(FormatError):
             body_keys(CONTEXT, MEMBER, [0, index], [SHARES[0]] * 2)
         with pytest.raises(FormatError):
@@ -284,7 +284,7 @@ class TestManyAtOnce:
 
     @pytest.mark.parametrize("size", [0, 31, 33, 64])
     def test_a_share_has_its_length(self, size: int) -> None:
-        """HMAC pads its key, and what it hashes may have any length: a share of another length is none."""
+        """A share of another length is refused, though HMAC would take it."""
         with pytest.raises(OpenError, match=f"{size} bytes"):
             body_keys(CONTEXT, bytes(size), [0], [SHARES[0]])
         with pytest.raises(OpenError, match=f"{size} bytes"):

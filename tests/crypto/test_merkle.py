@@ -39,7 +39,7 @@ ROOTS = [
 
 
 def _mth(entries: list[bytes]) -> bytes:
-    """RFC 6962, 2.1, word for word."""
+    """The tree hash of RFC 6962, 2.1, written word for word."""
     n = len(entries)
     if n == 0:
         return sha256(b"").digest()
@@ -52,7 +52,7 @@ def _mth(entries: list[bytes]) -> bytes:
 
 
 def _path(m: int, entries: list[bytes]) -> list[bytes]:
-    """RFC 6962, 2.1.1, word for word."""
+    """The audit path of RFC 6962, 2.1.1, written word for word."""
     n = len(entries)
     if n == 1:
         return []
@@ -72,7 +72,7 @@ def test_reference_roots(size: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 32, 33, 255, 256])
 def test_every_leaf_is_proved(size: int) -> None:
-    """Root and paths are those of the RFC's recursion, and every path proves its leaf."""
+    """Root and paths equal those of the RFC's recursion, and every path proves its leaf."""
     entries = [i.to_bytes(2, "big") for i in range(size)]
     hashes = [leaf_hash(entry) for entry in entries]
     root = tree_hash(entries)
@@ -85,7 +85,7 @@ def test_every_leaf_is_proved(size: int) -> None:
 
 @given(st.integers(1, 40), st.data())
 def test_no_other_place_is_proved(size: int, data: st.DataObject) -> None:
-    """A path proves its leaf at its place of a tree of its size, and nothing else."""
+    """A path proves its own leaf, at its place, in a tree of its size, and nothing else."""
     entries = [bytes([i]) for i in range(size)]
     hashes, root = [leaf_hash(entry) for entry in entries], tree_hash(entries)
     index = data.draw(st.integers(0, size - 1))

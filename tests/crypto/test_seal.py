@@ -39,7 +39,7 @@ def h(text: str) -> bytes:
 
 
 def test_info_byte_by_byte() -> None:
-    """Each use of a seal has the info that the specification says, byte by byte."""
+    """Each use of a seal has the info of the specification, byte by byte."""
     u7, u3 = b"\0\0\0\x07", b"\0\0\0\x03"
     tag = b"ftf-broker/v1/"
     assert statement_info(GENESIS, "returns", 7, 3) == tag + b"statement\n" + GENESIS + h("returns") + u7 + u3
@@ -53,7 +53,7 @@ def test_info_byte_by_byte() -> None:
 
 @pytest.mark.parametrize("epoch", [-1, 2**32])
 def test_number_that_does_not_fit_is_refused(epoch: int) -> None:
-    """An epoch that a hostile statement may say, and that has no four bytes, ends in our error."""
+    """A number from a hostile statement that does not fit four bytes ends in our error."""
     with pytest.raises(FormatError, match="is not within"):
         seed_info(GENESIS, "xaa-xbb", epoch, "content", B)
     with pytest.raises(FormatError, match="is not within"):
@@ -74,14 +74,14 @@ def test_x_wing_known_answer() -> None:
 
 
 def test_key_id_is_over_algorithm_and_both_halves() -> None:
-    """A key's id is H("mlkem768-x25519" | 0x0A | ML-KEM half | X25519 half), whole."""
+    """A key's id is the whole of H("mlkem768-x25519" | 0x0A | ML-KEM half | X25519 half)."""
     halves = KEY.mlkem.public_key().public_bytes_raw() + KEY.x25519.public_key().public_bytes_raw()
     assert KEY.public == halves
     assert KEY.key_id == receiving_key_id(halves) == sha256(b"mlkem768-x25519\x0a" + halves).digest()
 
 
 def test_sealed_is_plain_hpke() -> None:
-    """What is sealed opens with HPKE and nothing around it, and is 1136 bytes longer than the plaintext."""
+    """A seal is plain HPKE with nothing around it, and is 1136 bytes longer than the plaintext."""
     suite = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
     private = hpke.MLKEM768X25519PrivateKey(KEY.mlkem, KEY.x25519)
     assert suite.decrypt(SEALED, private, info=b"info") == b"plaintext"
@@ -90,7 +90,7 @@ def test_sealed_is_plain_hpke() -> None:
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_round_trip(plaintext: bytes, info: bytes) -> None:
-    """What is sealed for a place opens there, and not elsewhere."""
+    """A seal for a place opens there, and not elsewhere."""
     sealed = seal(KEY.public, plaintext, info)
     assert open_sealed(KEY, sealed, info) == plaintext
     with pytest.raises(OpenError):
@@ -98,7 +98,7 @@ def test_round_trip(plaintext: bytes, info: bytes) -> None:
 
 
 def test_another_key_opens_nothing() -> None:
-    """A seal opens with the key that it was made to, only."""
+    """A seal opens only with the key that it was made to."""
     with pytest.raises(OpenError, match="does not open"):
         open_sealed(ReceivingKey.generate(), SEALED, b"info")
 
@@ -140,7 +140,7 @@ SMALL_ORDER_X25519 = [
 
 @pytest.mark.parametrize("number", SMALL_ORDER_X25519, ids=range(len(SMALL_ORDER_X25519)))
 def test_x25519_half_of_small_order_is_refused(number: int) -> None:
-    """A hybrid key whose X25519 half has small order is no key, though its ML-KEM half is sound."""
+    """A hybrid key whose X25519 half has small order is refused, though its ML-KEM half is sound."""
     public = KEY.public[:1184] + number.to_bytes(32, "little")
     with pytest.raises(OpenError):
         check_receiving_public(public)

@@ -21,14 +21,14 @@ GENESIS = b"\x07" * 32
 
 
 def _add(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    """RFC 8032, 5.1.4, in affine coordinates: an oracle that shares no code with what it checks."""
+    """The addition of RFC 8032, 5.1.4, in affine coordinates: it shares no code with what it checks."""
     product = D * a[0] * b[0] * a[1] * b[1]
     x = (a[0] * b[1] + b[0] * a[1]) * pow(1 + product, -1, P) % P
     return x, (a[1] * b[1] + a[0] * b[0]) * pow(1 - product, -1, P) % P
 
 
 def _small_order_points() -> set[tuple[int, int]]:
-    """All points of order 1, 2, 4 and 8: the multiples of one of order 8, found as L times some point."""
+    """All points of order 1, 2, 4 and 8: the multiples of a point of order 8, found as L times some point."""
     order = 2**252 + 27742317777372353535851937790883648493
     for y in range(2, 1000):
         square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
@@ -60,12 +60,12 @@ def test_rfc_8032_key() -> None:
 
 
 def test_key_id_is_over_algorithm_and_key() -> None:
-    """A key's id is H("ed25519" | 0x0A | public), whole."""
+    """A key's id is the whole of H("ed25519" | 0x0A | public)."""
     assert KEY.key_id == signing_key_id(PUBLIC) == sha256(b"ed25519\x0a" + PUBLIC).digest()
 
 
 def test_preimage_byte_by_byte() -> None:
-    """What is signed is the domain, the kind, a line break, the genesis and the content, and nothing else."""
+    """A signature covers the domain, the kind, a line break, the genesis and the content, and no more."""
     signature = KEY.sign("access-request", GENESIS, b"content")
     preimage = b"ftf-broker/v1/access-request\n" + b"\x07" * 32 + b"content"
     Ed25519PublicKey.from_public_bytes(PUBLIC).verify(signature, preimage)
@@ -90,16 +90,17 @@ def test_signature_is_bound(kind: str, genesis: bytes, content: bytes) -> None:
 
 def test_fresh_keys_differ() -> None:
     """Two generated keys are two keys, and each verifies its own signatures."""
-    one, other = SigningKey.generate(), SigningKey.generate()
-    assert one.key_id != other.key_id
-    verify(one.public, "receipt", GENESIS, b"x", one.sign("receipt", GENESIS, b"x"))
+    first = SigningKey.generate()
+    other = SigningKey.generate()
+    assert first.key_id != other.key_id
+    verify(first.public, "receipt", GENESIS, b"x", first.sign("receipt", GENESIS, b"x"))
     with pytest.raises(SignatureInvalid, match="does not verify"):
-        verify(other.public, "receipt", GENESIS, b"x", one.sign("receipt", GENESIS, b"x"))
+        verify(other.public, "receipt", GENESIS, b"x", first.sign("receipt", GENESIS, b"x"))
 
 
 @pytest.mark.parametrize("public", SMALL_ORDER, ids=[key.hex()[:8] for key in SMALL_ORDER])
 def test_small_order_is_refused(public: bytes) -> None:
-    """None of the eight points of small order is a public key: one signature would fit every message."""
+    """Each of the eight points of small order is refused: under it one signature would fit every message."""
     assert len(SMALL_ORDER) == 8
     with pytest.raises(SignatureInvalid, match="small order"):
         verify(public, "receipt", GENESIS, b"x", (1).to_bytes(32, "little") + bytes(32))
@@ -108,13 +109,13 @@ def test_small_order_is_refused(public: bytes) -> None:
 @pytest.mark.parametrize("y", range(P, 2**255))
 @pytest.mark.parametrize("sign", [0, 1])
 def test_non_canonical_is_refused(y: int, sign: int) -> None:
-    """None of the encodings of y beyond the field is a public key, whatever point it would decode to."""
+    """Each encoding of a y beyond the field is refused, whatever point it would decode to."""
     with pytest.raises(SignatureInvalid, match="non-canonical"):
         check_public_key((y | sign << 255).to_bytes(32, "little"))
 
 
 def test_off_the_curve_is_refused() -> None:
-    """A y without an x is no public key."""
+    """A y without an x is refused."""
     with pytest.raises(SignatureInvalid, match="no point"):
         check_public_key((2).to_bytes(32, "little"))
 
@@ -128,7 +129,7 @@ def test_key_of_another_size_is_refused(size: int) -> None:
 
 @pytest.mark.parametrize("kind", ["", "manifest\n", "Manifest", "mänifest", "m\u0430nifest", "a b", "\ud800"])
 def test_kind_outside_its_letters_is_refused(kind: str) -> None:
-    """A kind is of small letters and hyphens, for who signs and for who verifies."""
+    """A kind of other characters than small letters and hyphens is refused, in signing and in verifying."""
     with pytest.raises(SignatureInvalid, match="small letters"):
         KEY.sign(kind, GENESIS, b"")
     with pytest.raises(SignatureInvalid, match="small letters"):
@@ -144,7 +145,7 @@ def test_any_bytes_are_refused_by_name(public: bytes, kind: str, content: bytes,
 
 @given(st.binary(min_size=32, max_size=32))
 def test_key_check_agrees_with_the_library(public: bytes) -> None:
-    """What the check lets through the library can load, and it is on the curve by independent arithmetic."""
+    """A key that passes the check is on the curve, by independent arithmetic, and the library can load it."""
     number = int.from_bytes(public, "little")
     y = number & (2**255 - 1)
     square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P

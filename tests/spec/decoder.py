@@ -70,11 +70,11 @@ def hkdf_expand(prk: bytes, info: bytes) -> bytes:
 @cache
 def _types() -> dict[str, Json]:
     found = [json.loads(path.read_text()) for path in (SCHEMAS / "types").glob("*.avsc")]
-    return {f"{one['namespace']}.{one['name']}": one for one in found}
+    return {f"{schema['namespace']}.{schema['name']}": schema for schema in found}
 
 
 def _self_contained(schema: Any, seen: set[str]) -> Any:
-    """Each first mention of a shared type replaced by its definition; logical types left out."""
+    """Replace the first mention of each shared type by its definition, and leave logical types out."""
     if isinstance(schema, list):
         return [_self_contained(branch, seen) for branch in schema]
     if isinstance(schema, str):
@@ -166,11 +166,12 @@ def key_id(algorithm: str, public: bytes) -> bytes:
 
 
 def signing_public(public: bytes) -> bytes:
-    """(1) 32 bytes, (2) y below p, (3) a point of the curve, (4) eight times it is not the neutral one."""
+    """(1) 32 bytes, (2) y below p, (3) a point of the curve, (4) the point has no small order."""
     if len(public) != 32:
         fail("public-key")
     number = int.from_bytes(public, "little")
-    y, sign = number % 2**255, number >> 255
+    y = number % 2**255
+    sign = number >> 255
     if y >= P:
         fail("public-key")
     square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
@@ -209,11 +210,11 @@ def verify_signed(signed: Json, genesis: bytes, publics: Sequence[bytes]) -> Any
         fail("kind")
     content = decode(protocol(KINDS[signed["kind"]]), signed["content"])
     known = {key_id("ed25519", public): public for public in publics}
-    ids = [one["key_id"] for one in signed["signatures"]]
+    ids = [signature["key_id"] for signature in signed["signatures"]]
     if not ids or len(set(ids)) != len(ids) or not set(ids) <= known.keys():
         fail("signer")
-    for one in signed["signatures"]:
-        verify(known[one["key_id"]], signed["kind"], genesis, signed["content"], one["signature"])
+    for signature in signed["signatures"]:
+        verify(known[signature["key_id"]], signed["kind"], genesis, signed["content"], signature["signature"])
     return content
 
 
@@ -377,7 +378,7 @@ def _split(n: int) -> int:
 
 
 def root_of_path(entry: bytes, index: int, count: int, path: Sequence[bytes]) -> bytes:
-    """The root that a path leads to: RFC 6962, section 2.1.1, read backwards."""
+    """The root to which a path leads: RFC 6962, section 2.1.1, read backwards."""
     if not 0 <= index < count or (count == 1) != (not path):
         fail("inclusion")
     if count == 1:
@@ -424,7 +425,8 @@ def open_manifest(
     fields = {"genesis": genesis, "topic": topic, "partition": partition, "epoch": epoch}
     padded = Hybrid.of_epoch(seed).open(sealed, seal_info("statement", fields))
     plain = decode(protocol("ManifestPlaintext"), unpad(padded, 256, "padding", MAX_VALUE))
-    signed, columns = plain["signed"], plain["entries"]
+    signed = plain["signed"]
+    columns = plain["entries"]
     if signed["kind"] != "manifest":
         fail("kind")
     if len(signed["signatures"]) != 1:
@@ -467,8 +469,9 @@ def _entries(content: Json, columns: Json) -> Iterator[bytes]:
 
 
 def read_example(example: Json) -> Json:
-    """Everything that the example's keys open, found again from its messages alone."""
-    keys, values = example["keys"], [bytes.fromhex(one["value"]) for one in example["messages"]]
+    """Find everything that the example states, from its keys and messages alone."""
+    keys = example["keys"]
+    values = [bytes.fromhex(message["value"]) for message in example["messages"]]
     authority = [_ed25519(seed) for seed in keys["authority"]]
     issuer, kas = _ed25519(keys["issuer_signing"]), _ed25519(keys["kas_signing"])
     founding = decode(protocol("Signed"), bytes.fromhex(example["genesis_message"]["value"]))
@@ -484,7 +487,8 @@ def read_example(example: Json) -> Json:
     intake = Hybrid.of(*map(bytes.fromhex, (keys["intake"]["mlkem_seed"], keys["intake"]["x25519"])))
     receiving = Hybrid.of(*map(bytes.fromhex, keys["issuer_receiving"].values()))
     message_key = bytes.fromhex(example["messages"][0]["key"])
-    topic, partition = example["topic"], example["partition"]
+    topic = example["topic"]
+    partition = example["partition"]
     manifest = open_manifest(
         message_key,
         values[0],
@@ -509,7 +513,8 @@ def read_example(example: Json) -> Json:
     fields = {"context": context, "intake_key_id": intake.key_id}
     secret = intake.open(manifest.content["release_seal"], seal_info("release", fields))
 
-    count, cells = manifest.content["count"], _cells(manifest.columns)
+    count = manifest.content["count"]
+    cells = _cells(manifest.columns)
     shares = [release_share(context, secret, i) for i in range(count)]
     plaintexts = []
     for i in range(count):
@@ -531,7 +536,7 @@ def read_example(example: Json) -> Json:
     found: Json = _hex(
         {
             "genesis": genesis,
-            "authority_key_ids": [key_id("ed25519", one) for one in authority],
+            "authority_key_ids": [key_id("ed25519", public) for public in authority],
             "issuer_signing_key_id": key_id("ed25519", issuer),
             "issuer_receiving_key_id": receiving.key_id,
             "metadata_key_id": Hybrid.of_epoch(metadata_seed).key_id,
@@ -572,7 +577,7 @@ def _ed25519(seed: str) -> bytes:
 def _without_logical_types(schema: Any) -> Any:
     if isinstance(schema, dict):
         return {k: _without_logical_types(v) for k, v in schema.items() if k != "logicalType"}
-    return [_without_logical_types(one) for one in schema] if isinstance(schema, list) else schema
+    return [_without_logical_types(branch) for branch in schema] if isinstance(schema, list) else schema
 
 
 def _hex(value: Any) -> Any:
@@ -580,9 +585,9 @@ def _hex(value: Any) -> Any:
         case bytes():
             return value.hex()
         case dict():
-            return {key: _hex(one) for key, one in value.items()}
+            return {key: _hex(item) for key, item in value.items()}
         case list() | tuple():
-            return [_hex(one) for one in value]
+            return [_hex(item) for item in value]
     return value
 
 
@@ -596,14 +601,14 @@ def given_bytes(value: Any, name: str = "") -> Any:
     """The input of a vector: hex is bytes, save where the field is text."""
     if isinstance(value, dict):
         text = "recipient_key_id" in value  # in the fields of a seed, `key` is a word
-        return {k: one if text and k == "key" else given_bytes(one, k) for k, one in value.items()}
+        return {k: item if text and k == "key" else given_bytes(item, k) for k, item in value.items()}
     if isinstance(value, list):
-        return [given_bytes(one) for one in value]
+        return [given_bytes(item) for item in value]
     return bytes.fromhex(value) if isinstance(value, str) and name not in _TEXT else value
 
 
 def judge(area: str, given: Json) -> Json:
-    """What this reader makes of one vector: what it read, as hex; Invalid names the check that failed."""
+    """Read a vector and return what was found, as hex. Raises Invalid, which names the failed check."""
     if area == "avro":
         schema = protocol(given["type"]) if "type" in given else given["schema"]
         return {"value": _hex(decode(schema, bytes.fromhex(given["data"])))}
@@ -611,60 +616,60 @@ def judge(area: str, given: Json) -> Json:
     return found
 
 
-def _judge_sign(one: Json) -> Json:
-    verify(one["public"], one["kind"], one["genesis"], one["content"], one["signature"])
-    return {"key_id": key_id("ed25519", one["public"])}
+def _judge_sign(case: Json) -> Json:
+    verify(case["public"], case["kind"], case["genesis"], case["content"], case["signature"])
+    return {"key_id": key_id("ed25519", case["public"])}
 
 
-def _judge_signed(one: Json) -> Json:
-    signed = decode(protocol("Signed"), one["signed"])
-    verify_signed(signed, one["genesis"], one["publics"])
+def _judge_signed(case: Json) -> Json:
+    signed = decode(protocol("Signed"), case["signed"])
+    verify_signed(signed, case["genesis"], case["publics"])
     return {"digest": h(signed["content"])}
 
 
-def _judge_keys(one: Json) -> Json:
-    if "public" in one:
-        return {"key_id": key_id("mlkem768-x25519", hybrid_public(one["public"]))}
-    key = Hybrid.of_epoch(one["seed"])
-    admit = admit_key(one["seed"], one["genesis"])
+def _judge_keys(case: Json) -> Json:
+    if "public" in case:
+        return {"key_id": key_id("mlkem768-x25519", hybrid_public(case["public"]))}
+    key = Hybrid.of_epoch(case["seed"])
+    admit = admit_key(case["seed"], case["genesis"])
     return {"public_sha256": h(key.public), "key_id": key.key_id, "admit": admit}
 
 
-def _judge_seal(one: Json) -> Json:
-    key = Hybrid.of(one["mlkem_seed"], one["x25519"])
-    return {"plaintext": key.open(one["sealed"], seal_info(one["use"], one["fields"]))}
+def _judge_seal(case: Json) -> Json:
+    key = Hybrid.of(case["mlkem_seed"], case["x25519"])
+    return {"plaintext": key.open(case["sealed"], seal_info(case["use"], case["fields"]))}
 
 
-def _judge_release(one: Json) -> Json:
-    return {"release_share": release_share(one["context"], one["release_secret"], one["index"])}
+def _judge_release(case: Json) -> Json:
+    return {"release_share": release_share(case["context"], case["release_secret"], case["index"])}
 
 
-def _judge_lock(one: Json) -> Json:
-    place = [one[name] for name in ("genesis", "topic", "partition", "epoch", "issuer", "manifest_id")]
+def _judge_lock(case: Json) -> Json:
+    place = [case[name] for name in ("genesis", "topic", "partition", "epoch", "issuer", "manifest_id")]
     context = context_of(*place)
-    entry = {name: one[name] for name in ("index", "member_share", "release_check", "digest", "commitment")}
-    body = unlock(context=context, share=one["release_share"], value=one["value"], **entry)
+    entry = {name: case[name] for name in ("index", "member_share", "release_check", "digest", "commitment")}
+    body = unlock(context=context, share=case["release_share"], value=case["value"], **entry)
     return {"body": body, "context": context}
 
 
-def _judge_manifest(one: Json) -> Json:
-    value = one["value"].ljust(one.pop("fill_to", 0), b"\0")
-    manifest = open_manifest(one.pop("key"), value, **{k: v for k, v in one.items() if k != "value"})
+def _judge_manifest(case: Json) -> Json:
+    value = case["value"].ljust(case.pop("fill_to", 0), b"\0")
+    manifest = open_manifest(case.pop("key"), value, **{k: v for k, v in case.items() if k != "value"})
     content = manifest.content
     root = content["entries_root"]
     return {"batch_id": manifest.batch_id, "count": content["count"], "entries_root": root}
 
 
-def _judge_merkle(one: Json) -> Json:
-    if root_of_path(one["entry"], one["index"], one["count"], one["path"]) != one["root"]:
+def _judge_merkle(case: Json) -> Json:
+    if root_of_path(case["entry"], case["index"], case["count"], case["path"]) != case["root"]:
         fail("inclusion")
     return {}
 
 
-def _judge_details(one: Json) -> Json:
-    if h(LABEL + b"details", one["details"]) != one["commitment"]:
+def _judge_details(case: Json) -> Json:
+    if h(LABEL + b"details", case["details"]) != case["commitment"]:
         fail("commitment")
-    decode(protocol("AccessDetails"), one["details"])
+    decode(protocol("AccessDetails"), case["details"])
     return {}
 
 

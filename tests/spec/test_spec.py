@@ -36,7 +36,7 @@ def example() -> Case:
 
 @pytest.mark.parametrize(("area", "case"), CASES, ids=[f"{area}-{case['name']}" for area, case in CASES])
 def test_independent_decoder_agrees(area: str, case: Case) -> None:
-    """The independent decoder accepts what is valid, and refuses the rest by the check that is named."""
+    """The independent decoder accepts each valid case, and refuses each other case by the named check."""
     if case["expect"] == "valid":
         found = decoder.judge(area, case["input"])
         assert {name: found[name] for name in case.get("output", {})} == case.get("output", {})
@@ -52,20 +52,20 @@ def test_example_opens(example: Case) -> None:
 
 
 def test_specification_quotes_the_example(example: Case) -> None:
-    """Every line that the specification quotes is what the independent decoder finds, and none is missing."""
+    """The specification quotes every line that the independent decoder finds, without a difference."""
     quoted = SPECIFICATION.read_text().split("<!-- example: begin -->")[1].split("<!-- example: end -->")[0]
     lines = dict(re.findall(r"^(\S+) +([0-9a-f]+)$", quoted, re.MULTILINE))
     found: dict[str, str] = {}
     for name, value in decoder.read_example(example).items():
         if isinstance(value, list):
-            found |= {f"{name}[{i}]": one for i, one in enumerate(value)}
+            found |= {f"{name}[{i}]": item for i, item in enumerate(value)}
         else:
             found[name] = value
     assert lines == found
 
 
 def test_example_goes_through_every_check(example: Case) -> None:
-    """A bit changed in any of the example's messages is found."""
+    """A changed bit in any of the example's messages is found."""
     for place in range(len(example["messages"])):
         for part in ("key", "value"):
             messages = [dict(message) for message in example["messages"]]
@@ -75,7 +75,7 @@ def test_example_goes_through_every_check(example: Case) -> None:
 
 
 def test_specification_has_the_tables_of_the_schemas() -> None:
-    """What the specification says of each statement is what the schema files say."""
+    """The specification and the schema files say the same about each statement."""
     text = SPECIFICATION.read_text()
     assert tables.BEGIN + tables.tables() + tables.END in text, "run: cd tests && python -m spec.tables"
 
@@ -120,7 +120,7 @@ def test_decoder_is_independent() -> None:
 
 
 def test_decoder_runs_alone(tmp_path: Path) -> None:
-    """As a program the decoder judges files of vectors, and says where it disagrees."""
+    """When it is run as a program, the decoder judges files of vectors and says where it disagrees."""
     wrong = json.loads((VECTORS / "release.json").read_text())
     wrong["cases"][0]["expect"] = "index"
     (tmp_path / "wrong.json").write_text(json.dumps(wrong))

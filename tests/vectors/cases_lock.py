@@ -41,7 +41,7 @@ def _locked(bodies: list[bytes], index: int) -> dict[str, object]:
 
 
 def _relocked(plaintext: bytes) -> dict[str, object]:
-    """What an issuer can lock that no publisher would: any plaintext at all, with a commitment that fits."""
+    """Lock any plaintext at all with a commitment that fits, as a malicious issuer can."""
     key = body_key(_CONTEXT, _MEMBER, 0, release_share(_CONTEXT, _SECRET, 0))
     value = b"\x02" + AESGCM(key).encrypt(bytes(12), plaintext, None)
     commitment = sha256(b"ftf-broker/v1/commitment" + key + plaintext).digest()

@@ -121,7 +121,7 @@ def _forged(
     change: Callable[[RecordManifest], RecordManifest] = lambda manifest: manifest,
     rehash: bool = False,
 ) -> bytes:
-    """The message of a manifest changed at will by its issuer, and signed and sealed as it should be."""
+    """The message of a manifest that its issuer changed at will, and signed and sealed correctly."""
     manifest = change(_OPENED.manifest)
     if rehash:
         manifest = replace(manifest, entries_root=root_of_leaves(leaf_hashes(entries)))
@@ -194,7 +194,7 @@ def _bad(
 
 
 def _outside() -> list[Case]:
-    """What is refused before anything is opened, and what does not open."""
+    """Messages that are refused before anything is opened, or that do not open."""
     retagged = _retagged
     return [
         _bad("empty", "a value of no bytes", "form", b""),
@@ -237,7 +237,7 @@ def _retagged(
 
 
 def _inside() -> list[Case]:
-    """What opens and is not what it should be."""
+    """Messages that open and are not what they should be."""
     avro = encode(ManifestPlaintext(signed=_OPENED.signed, entries=_OPENED.entries))
     padded = _pad(avro)
     signed = _OPENED.signed

@@ -63,8 +63,8 @@ def seal_cases() -> list[Case]:
     sealed = {use: seal(POLICE_RECEIVING.public, _SECRET, info) for use, info in _INFO.items()}
 
     def given(use: str, **changed: object) -> dict[str, object]:
-        one = {"mlkem_seed": _MLKEM, "x25519": _X25519, "use": use, "fields": _USES[use]}
-        return one | {"sealed": sealed[use]} | changed
+        case = {"mlkem_seed": _MLKEM, "x25519": _X25519, "use": use, "fields": _USES[use]}
+        return case | {"sealed": sealed[use]} | changed
 
     def bad(name: str, what: str, use: str = "member-share", **changed: object) -> Case:
         return fails(name, what, given(use, **changed), "seal", "OpenError")

@@ -104,8 +104,8 @@ def signed_cases() -> list[Case]:
 
     def resigned(kind: str, content: bytes, genesis: bytes = NO_GENESIS) -> bytes:
         signature = AUTHORITY[0].private.sign(b"ftf-broker/v1/" + kind.encode() + b"\n" + genesis + content)
-        one = KeySignature(key_id=AUTHORITY[0].key_id, signature=signature)
-        return encode(Signed(kind=kind, content=content, signatures=(one,)))
+        only = KeySignature(key_id=AUTHORITY[0].key_id, signature=signature)
+        return encode(Signed(kind=kind, content=content, signatures=(only,)))
 
     def bad(name: str, what: str, check: str, error: str, **changed: object) -> Case:
         return fails(name, what, good | changed, check, error)

@@ -53,12 +53,12 @@ TOPIC, PARTITION, EPOCH, ISSUER = "returns", 7, 3, "XAA:police"
 
 
 def signing(byte: int) -> SigningKey:
-    """The signing key whose Ed25519 private key is this byte 32 times."""
+    """The signing key whose Ed25519 private key repeats this byte 32 times."""
     return SigningKey.of(Ed25519PrivateKey.from_private_bytes(bytes([byte]) * 32))
 
 
 def receiving(byte: int) -> ReceivingKey:
-    """The receiving key whose ML-KEM seed is this byte 64 times, and whose X25519 key is it 32 times."""
+    """The receiving key whose ML-KEM seed repeats this byte 64 times, and whose X25519 key 32 times."""
     return ReceivingKey.of(
         MLKEM768PrivateKey.from_seed_bytes(bytes([byte]) * 64),
         X25519PrivateKey.from_private_bytes(bytes([byte]) * 32),
@@ -112,7 +112,7 @@ def admit_key(seed: bytes, genesis: bytes = GENESIS) -> bytes:
 
 
 def epoch_access(seed: bytes = METADATA_SEED, genesis: bytes = GENESIS) -> EpochAccess:
-    """What a publisher needs of the key that manifests are sealed to."""
+    """What a publisher knows of an epoch."""
     return EpochAccess(public=epoch_key(seed).public, admit=admit_key(seed, genesis))
 
 

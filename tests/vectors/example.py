@@ -125,7 +125,7 @@ def example() -> Case:
         "bodies": list(_BODIES),
         "found": {
             "genesis": GENESIS.hex(),
-            "authority_key_ids": [one.key_id.hex() for one in AUTHORITY],
+            "authority_key_ids": [key.key_id.hex() for key in AUTHORITY],
             "issuer_signing_key_id": POLICE.key_id.hex(),
             "issuer_receiving_key_id": POLICE_RECEIVING.key_id.hex(),
             "metadata_key_id": METADATA.key_id.hex(),
@@ -160,7 +160,7 @@ def quoted(found: dict[str, object]) -> str:
     lines = []
     for name, value in found.items():
         values = value if isinstance(value, list) else [value]
-        for number, one in enumerate(values):
+        for number, item in enumerate(values):
             label = f"{name}[{number}]" if isinstance(value, list) else name
-            lines.append(f"{label:<26} {one}")
+            lines.append(f"{label:<26} {item}")
     return "\n".join(lines)

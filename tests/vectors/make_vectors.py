@@ -46,7 +46,7 @@ def _quote(found: dict[str, object]) -> None:
 
 
 def main(areas: list[str]) -> None:
-    """Write the areas named, or all and the example."""
+    """Write the areas that are named, or all areas and the example."""
     for area, (what, cases) in AREAS.items():
         if not areas or area in areas:
             _write(area, {"area": area, "description": what, "cases": cases()})

@@ -67,47 +67,49 @@ def _avro(given: Given) -> Given:
 
 
 def _sign(given: Given) -> Given:
-    one = _bytes(given)
-    verify(one["public"], one["kind"], one["genesis"], one["content"], one["signature"])
-    return {"key_id": signing_key_id(one["public"])}
+    case = _bytes(given)
+    verify(case["public"], case["kind"], case["genesis"], case["content"], case["signature"])
+    return {"key_id": signing_key_id(case["public"])}
 
 
 def _signed(given: Given) -> Given:
-    one = _bytes(given)
-    signed = decode(Signed, one["signed"])
+    case = _bytes(given)
+    signed = decode(Signed, case["signed"])
     decode_content(signed)
-    known = {signing_key_id(public): public for public in one["publics"]}
+    known = {signing_key_id(public): public for public in case["publics"]}
     ids = [signature.key_id for signature in signed.signatures]
     if not ids or len(set(ids)) < len(ids) or not known.keys() >= set(ids):  # the directory's rule
         raise SignatureInvalid("not signed by distinct keys that may")
     for signature in signed.signatures:
-        verify(known[signature.key_id], signed.kind, one["genesis"], signed.content, signature.signature)
+        verify(known[signature.key_id], signed.kind, case["genesis"], signed.content, signature.signature)
     return {"digest": sha256(signed.content).digest()}
 
 
 def _keys(given: Given) -> Given:
-    one = _bytes(given)
-    if "public" in one:
-        return {"key_id": receiving_key_id(check_receiving_public(one["public"]))}
-    key = epoch_key(one["seed"])
-    admit = hkdf_sha256(one["seed"], salt=one["genesis"], info=b"ftf-broker/v1/admit")
+    case = _bytes(given)
+    if "public" in case:
+        return {"key_id": receiving_key_id(check_receiving_public(case["public"]))}
+    key = epoch_key(case["seed"])
+    admit = hkdf_sha256(case["seed"], salt=case["genesis"], info=b"ftf-broker/v1/admit")
     return {"public_sha256": sha256(key.public).digest(), "key_id": key.key_id, "admit": admit}
 
 
 def _info(use: str, fields: Given) -> bytes:
     key = fields.get("key")
-    one = _bytes({name: value for name, value in fields.items() if name != "key"})
+    case = _bytes({name: value for name, value in fields.items() if name != "key"})
     match use:
         case "statement":
-            return statement_info(one["genesis"], one["topic"], one["partition"], one["epoch"])
+            return statement_info(case["genesis"], case["topic"], case["partition"], case["epoch"])
         case "member-share":
-            return member_share_info(one["context"])
+            return member_share_info(case["context"])
         case "release":
-            return release_info(one["context"], one["intake_key_id"])
+            return release_info(case["context"], case["intake_key_id"])
         case "seed":
-            return seed_info(one["genesis"], one["channel"], one["epoch"], str(key), one["recipient_key_id"])
+            return seed_info(
+                case["genesis"], case["channel"], case["epoch"], str(key), case["recipient_key_id"]
+            )
         case "answer":
-            return answer_info(one["request_digest"])
+            return answer_info(case["request_digest"])
     raise ValueError(use)
 
 
@@ -119,40 +121,43 @@ def _seal(given: Given) -> Given:
 
 
 def _release(given: Given) -> Given:
-    one = _bytes(given)
-    return {"release_share": release_share(one["context"], one["release_secret"], one["index"])}
+    case = _bytes(given)
+    return {"release_share": release_share(case["context"], case["release_secret"], case["index"])}
 
 
 def _lock(given: Given) -> Given:
-    one = _bytes(given)
-    place = (one[name] for name in ("genesis", "topic", "partition", "epoch", "issuer", "manifest_id"))
-    context, index = context_of(*place), one["index"]
-    if sha256(one["value"]).digest() != one["digest"]:  # the reader of a partition's rule
+    case = _bytes(given)
+    place = (case[name] for name in ("genesis", "topic", "partition", "epoch", "issuer", "manifest_id"))
+    context = context_of(*place)
+    index = case["index"]
+    if sha256(case["value"]).digest() != case["digest"]:  # the reader of a partition's rule
         raise FormatError("not the body that the entry names")
-    share = check_release_share(context, index, one["release_share"], one["release_check"])
-    key = body_key(context, one["member_share"], index, share)
-    return {"body": unlock(key, index, one["value"], one["commitment"]), "context": context}
+    share = check_release_share(context, index, case["release_share"], case["release_check"])
+    key = body_key(context, case["member_share"], index, share)
+    return {"body": unlock(key, index, case["value"], case["commitment"]), "context": context}
 
 
 def _manifest(given: Given) -> Given:
-    one = _bytes(given)
-    genesis, topic, partition = one["genesis"], one["topic"], one["partition"]
-    envelope = parse_envelope(one["key"], one["value"].ljust(one.get("fill_to", 0), b"\0"))
+    case = _bytes(given)
+    genesis = case["genesis"]
+    topic = case["topic"]
+    partition = case["partition"]
+    envelope = parse_envelope(case["key"], case["value"].ljust(case.get("fill_to", 0), b"\0"))
     if envelope is None:
         raise FormatError("not a manifest message")
-    admit = hkdf_sha256(one["seed"], salt=genesis, info=b"ftf-broker/v1/admit")
+    admit = hkdf_sha256(case["seed"], salt=genesis, info=b"ftf-broker/v1/admit")
     if (
         manifest_tag(admit, topic, partition, envelope.epoch, envelope.manifest_id, envelope.sealed)
         != envelope.tag
     ):  # the reader of a partition's rule
         raise FormatError("not admitted")
     opened = open_manifest(
-        envelope, genesis=genesis, topic=topic, partition=partition, key=epoch_key(one["seed"])
+        envelope, genesis=genesis, topic=topic, partition=partition, key=epoch_key(case["seed"])
     )
     (signature,) = opened.signed.signatures
-    if signature.key_id != signing_key_id(one["signer"]):  # the directory's rule
+    if signature.key_id != signing_key_id(case["signer"]):  # the directory's rule
         raise SignatureInvalid("not the issuer's key")
-    verify(one["signer"], opened.signed.kind, genesis, opened.signed.content, signature.signature)
+    verify(case["signer"], opened.signed.kind, genesis, opened.signed.content, signature.signature)
     manifest = opened.manifest
     return {
         "batch_id": opened.batch_id,
@@ -162,16 +167,16 @@ def _manifest(given: Given) -> Given:
 
 
 def _merkle(given: Given) -> Given:
-    one = _bytes(given)
-    verify_inclusion(one["entry"], one["index"], one["count"], one["path"], one["root"])
+    case = _bytes(given)
+    verify_inclusion(case["entry"], case["index"], case["count"], case["path"], case["root"])
     return {}
 
 
 def _details(given: Given) -> Given:
-    one = _bytes(given)
-    if sha256(b"ftf-broker/v1/details" + one["details"]).digest() != one["commitment"]:
+    case = _bytes(given)
+    if sha256(b"ftf-broker/v1/details" + case["details"]).digest() != case["commitment"]:
         raise OpenError("details are not what was committed to")
-    decode(AccessDetails, one["details"])
+    decode(AccessDetails, case["details"])
     return {}
 
 
@@ -195,7 +200,7 @@ def _hex(value: object) -> object:
 
 @pytest.mark.parametrize(("area", "case"), VECTORS, ids=[f"{area}-{case['name']}" for area, case in VECTORS])
 def test_vector(area: str, case: Given) -> None:
-    """The broker accepts what is valid, and refuses the rest with the error that the vector names."""
+    """The broker accepts each valid case, and refuses each other case with the named error."""
     if case["expect"] == "valid":
         found = {name: _hex(value) for name, value in READERS[area](case["input"]).items()}
         assert {name: found[name] for name in case.get("output", {})} == case.get("output", {})
@@ -206,7 +211,7 @@ def test_vector(area: str, case: Given) -> None:
 
 
 def test_every_area_has_both() -> None:
-    """Every area is read, with valid and with invalid cases, and no two cases have one name."""
+    """Every area is read, with valid and with invalid cases, and each case has a name of its own."""
     for area in READERS:
         cases = [case for found, case in VECTORS if found == area]
         assert {case["expect"] == "valid" for case in cases} == {True, False}, area

@@ -105,7 +105,7 @@ def opened(
     genesis: bytes = GENESIS,
     key: ReceivingKey = METADATA,
 ) -> OpenedManifest:
-    """What the holder of the metadata key sees."""
+    """The manifest that a holder of the metadata key sees."""
     return open_manifest(envelope, genesis=genesis, topic=topic, partition=partition, key=key)
 
 
@@ -181,22 +181,23 @@ def test_entry_is_proved_alone() -> None:
 
 
 def test_salts_are_fresh() -> None:
-    """Two entries that say the same have different salts, so that one leaf tells nothing of another."""
+    """Two entries with the same terms have different salts, so that one leaf tells nothing about another."""
     entries = opened(envelope_of(batch_of([ITEM, ITEM]))).entries
     assert entries.salts[:16] != entries.salts[16:]
 
 
 def test_secrets_are_drawn_anew() -> None:
     """Two batches draw different ids and secrets, and printing them shows nothing."""
-    one, other = Secrets.draw(), Secrets.draw()
-    assert {len(one.manifest_id), len(one.member_share), len(one.release_secret)} == {16, 32}
-    assert one.manifest_id != other.manifest_id
-    assert len({one.member_share, other.member_share, one.release_secret, other.release_secret}) == 4
-    assert repr(one.member_share) not in repr(one)
+    first = Secrets.draw()
+    other = Secrets.draw()
+    assert {len(first.manifest_id), len(first.member_share), len(first.release_secret)} == {16, 32}
+    assert first.manifest_id != other.manifest_id
+    assert len({first.member_share, other.member_share, first.release_secret, other.release_secret}) == 4
+    assert repr(first.member_share) not in repr(first)
 
 
 class TestPerspectives:
-    """Who holds which key sees what, and nobody reads alone."""
+    """Each holder of keys sees its own part, and nobody reads alone."""
 
     batch = batch_of([ITEM])
 
@@ -235,7 +236,7 @@ class TestPerspectives:
                     open_sealed(key, sealed, info)
 
     def test_outsider_opens_nothing(self) -> None:
-        """Who lacks the metadata key opens nothing and makes no tag that is admitted."""
+        """An outsider, who has no metadata key, opens nothing and makes no tag that is admitted."""
         with pytest.raises(OpenError):
             opened(envelope_of(self.batch), key=receiving(0x77))
         envelope = envelope_of(self.batch)
@@ -302,13 +303,13 @@ class TestBlame:
         assert unlock(key, 0, batch.messages[1][1], found.entries.commitments) == b"body"
 
     def test_junk_release_secret(self) -> None:
-        """A release secret that is none ends in an error, and in no share."""
+        """A release secret of the wrong length ends in an error, and gives no share."""
         with pytest.raises(OpenError, match="expected 32"):
             read(batch_of([ITEM]), secret=b"junk")
 
 
 def test_copied_manifest_id_gives_another_context() -> None:
-    """Who copies a manifest_id and every sealed part gets shares that open nothing of the victim's."""
+    """A member that copies a manifest_id and every sealed part gets shares that open no body there."""
     victim = batch_of([ITEM])
     attacker = batch_of([ITEM], issuer="XBB:police")
     assert attacker.manifest.manifest_id == victim.manifest.manifest_id
@@ -333,18 +334,19 @@ class TestMoved:
     envelope = envelope_of(batch_of([ITEM]))
 
     def test_copied(self, topic: str, partition: int, epoch: int) -> None:
-        """Copied as it is, its tag does not fit there."""
+        """When it is copied as it is, its tag does not fit there."""
         admit = admit_key(METADATA_SEED)
-        one = self.envelope
-        assert manifest_tag(admit, topic, partition, epoch, one.manifest_id, one.sealed) != one.tag
+        copied = self.envelope
+        tag = manifest_tag(admit, topic, partition, epoch, copied.manifest_id, copied.sealed)
+        assert tag != copied.tag
 
     def test_tagged_anew(self, topic: str, partition: int, epoch: int) -> None:
-        """Tagged anew by who may, its seal does not open there."""
+        """When a member tags it anew, its seal does not open there."""
         with pytest.raises(OpenError):
             opened(replace(self.envelope, epoch=epoch), topic=topic, partition=partition)
 
     def test_sealed_anew(self, topic: str, partition: int, epoch: int) -> None:
-        """Opened and sealed anew by a member, its signed header names another place."""
+        """When a member opens and seals it anew, its signed header names another place."""
         here = statement_info(GENESIS, TOPIC, PARTITION, EPOCH)
         plaintext = open_sealed(METADATA, self.envelope.sealed, here)
         there = statement_info(GENESIS, topic, partition, epoch)
@@ -354,7 +356,7 @@ class TestMoved:
 
 
 def test_replay_into_another_coalition() -> None:
-    """A batch of an exercise does not open in production, same keys or not."""
+    """A batch of an exercise does not open in production, even under the same keys."""
     with pytest.raises(OpenError):
         opened(envelope_of(batch_of([ITEM])), genesis=bytes(32))
 
@@ -370,7 +372,7 @@ def test_replay_into_another_coalition() -> None:
 def test_batch_bytes_bound_is_an_upper_bound(
     sizes: list[int], kinds: int, seals: int, issuer: str, targets: int
 ) -> None:
-    """No batch is larger on the log than what the publisher reckoned before it built the batch."""
+    """No batch is larger on the log than the bound that the publisher computed before it built the batch."""
     order = Action.RECTIFY if targets else Action.NEW
     terms = [
         replace(
@@ -384,7 +386,7 @@ def test_batch_bytes_bound_is_an_upper_bound(
         Item(record_id=bytes(16), terms=terms[i % len(terms)], body=bytes(size))
         for i, size in enumerate(sizes)
     ]
-    expected = batch_bytes_bound(sizes, sum(len(encode(TermsLeaf(terms=one))) for one in terms), seals)
+    expected = batch_bytes_bound(sizes, sum(len(encode(TermsLeaf(terms=each))) for each in terms), seals)
     batch = build_batch(
         genesis=GENESIS,
         header=header(topic="t" * 64, issuer=f"XAAAAAAA:{issuer}"),
@@ -452,14 +454,14 @@ class TestBuildRefuses:
             batch_of([large] * 31)
 
     def test_terms_that_do_not_encode(self) -> None:
-        """Terms with a value that Avro cannot hold are refused, naming the field."""
+        """Terms with a value that Avro cannot hold are refused, and the error names the field."""
         terms = replace(record_terms(), erase_by=2**31)
         with pytest.raises(UsageError, match="erase_by"):
             batch_of([replace(ITEM, terms=terms)])
 
     @pytest.mark.parametrize(("partition", "epoch"), [(-1, 0), (0, -1), (0, 2**32)])
     def test_place(self, partition: int, epoch: int) -> None:
-        """A place that does not fit is an error of ours."""
+        """A partition or epoch that does not fit ends in our error."""
         with pytest.raises(BrokerError):
             batch_of([ITEM], partition=partition, epoch=epoch)
 
@@ -480,7 +482,7 @@ PLAINTEXT = open_sealed(METADATA, MESSAGE[1][21:], statement_info(GENESIS, TOPIC
     ),
 )
 def test_any_message_is_parsed_or_none(key: bytes | None, value: bytes | None) -> None:
-    """Whatever the message, it is an envelope that does not open, or none."""
+    """Any message is either no envelope, or an envelope that does not open."""
     envelope = parse_envelope(key, value)
     if envelope is not None:
         assert (key, value and value[0]) == (envelope.manifest_id, 1)
@@ -490,7 +492,7 @@ def test_any_message_is_parsed_or_none(key: bytes | None, value: bytes | None) -
 
 @pytest.mark.parametrize("size", [0, 20, 21, 1412, MAX_BATCH_BYTES + 1])
 def test_sizes_that_no_manifest_has(size: int) -> None:
-    """A value that cannot hold a sealed block, or is larger than any batch, is no manifest."""
+    """A value that is too short for a sealed block, or larger than any batch, is no manifest."""
     assert parse_envelope(MESSAGE[0], (b"\x01" + bytes(size))[:size]) is None
     assert parse_envelope(MESSAGE[0], b"\x01" + bytes(21 + SEALED_OVERHEAD + 256 - 1)) is not None
 
@@ -506,7 +508,7 @@ def _pad(avro: bytes) -> bytes:
 
 
 def _opens_or_refuses(padded: bytes) -> None:
-    """What an insider sealed is refused, or is what sealing its value again gives, byte for byte."""
+    """Check that sealed bytes are refused, or that encoding what was found gives the same bytes again."""
     try:
         found = opened(_sealed(padded))
     except PeerError:
@@ -568,12 +570,12 @@ def test_any_numbers_in_a_signed_manifest(count: int, partition: int, epoch: int
 
 
 def test_signature_is_judged_by_who_knows_the_directory() -> None:
-    """Opening does not vouch for the signature: it returns what is to be verified."""
+    """Opening does not judge the signature: it returns the statement for somebody else to verify."""
     found = opened(envelope_of(batch_of([ITEM])))
     assert isinstance(found.entries.terms[0], RecordTerms)
-    assert [one.key_id for one in found.signed.signatures] == [POLICE.key_id]
+    assert [signature.key_id for signature in found.signed.signatures] == [POLICE.key_id]
 
 
 def test_epoch_keys_are_pairs() -> None:
-    """The publisher's side of an epoch and the reader's are one key pair."""
+    """The keys of a publisher and of a reader of an epoch are one key pair."""
     assert epoch_access(METADATA_SEED).public == epoch_key(METADATA_SEED).public

@@ -48,7 +48,7 @@ def _schemas() -> dict[str, dict[str, Any]]:
 
 
 def _values(shape: Shape) -> st.SearchStrategy[Any]:
-    """Any value of a shape, as the classes of the protocol say it."""
+    """Any value of a shape, in the classes of the protocol."""
     match shape:
         case Primitive(kind="null"):
             return st.none()
@@ -106,7 +106,7 @@ def test_any_bytes(name: str, data: bytes) -> None:
 @given(data=st.data())
 @settings(max_examples=25)
 def test_mutated_bytes(name: str, data: st.DataObject) -> None:
-    """A value's bytes, changed, cut or grown, decode to the value that encodes to them, or to FormatError."""
+    """Changed, cut or longer bytes of a value decode to the value that encodes to them, or to FormatError."""
     encoded = bytearray(encode(data.draw(STRATEGIES[name])))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(encoded)))
@@ -130,7 +130,7 @@ def test_mutated_bytes(name: str, data: st.DataObject) -> None:
 @given(data=st.data())
 @settings(max_examples=10)
 def test_trailing_byte(name: str, data: st.DataObject) -> None:
-    """A byte behind a value voids it, whichever the class."""
+    """A byte behind a value makes it invalid, whatever its class."""
     encoded = encode(data.draw(STRATEGIES[name]))
     with pytest.raises(FormatError, match="behind its end"):
         decode(CLASSES[name], encoded + b"\0")
@@ -158,14 +158,14 @@ def test_fields_and_symbols_are_the_schemas() -> None:
 
 
 def test_every_schema_says_what_it_is() -> None:
-    """Every schema and every field has a documentation: the specification's tables are made of them."""
+    """Every schema and every field has its documentation, since the specification's tables are made of it."""
     for name, schema in _schemas().items():
         assert schema["doc"], name
         assert all(field.get("doc") for field in schema.get("fields", ())), name
 
 
 def test_kinds_are_those_of_the_files() -> None:
-    """The closed list of kinds is what the schema files say, and directory statements have a header."""
+    """The closed list of kinds equals that of the schema files, and directory statements have a header."""
     kinds = {schema["kind"]: name for name, schema in _schemas().items() if "kind" in schema}
     assert {kind: cls.__name__ for kind, cls in KINDS.items()} == kinds
     assert all(set(kind) <= set("abcdefghijklmnopqrstuvwxyz-") for kind in KINDS)
@@ -214,14 +214,14 @@ def test_content_is_decoded_by_its_kind() -> None:
     ],
 )
 def test_value_that_does_not_fit(field: str, value: object) -> None:
-    """A field that cannot hold what it is given is named by UsageError, and nothing is written."""
+    """A field that cannot hold its value ends in UsageError, which names the field."""
     wrong = dataclasses.replace(header(), **{field: value})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=field):
         encode(wrong)
 
 
 def test_what_is_no_protocol_value() -> None:
-    """A class that the protocol lacks is a mistake of the caller."""
+    """A class that is not of the protocol is a mistake of the caller."""
     with pytest.raises(UsageError):
         encode("text")
 
@@ -247,6 +247,6 @@ def test_header_byte_by_byte() -> None:
 
 
 def test_schemas_are_shipped() -> None:
-    """The schema files lie where the package looks for them."""
+    """The schema files are where the package looks for them."""
     assert isinstance(PROTOCOL, Path)
     assert len(list(PROTOCOL.glob("*.avsc"))) > 20
