@@ -1,4 +1,4 @@
-"""Files of ours on disk: written whole or not at all, added to line by line, locked between processes.
+"""The broker's own files: written whole or not at all, added to line by line, locked between processes.
 
 A file survives a power cut when two things have reached the disk: its bytes (``fsync`` of the file) and its
 name (``fsync`` of its folder). A new or renamed file whose folder was not synced may be gone after the cut,
@@ -110,8 +110,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_new(path: Path, data: bytes) -> None:
     """Write a file of mode 0600 that does not exist yet, durably.
 
-    Raises FileExistsError, with nothing written, where the path is taken, be it by a broken link. When the
-    disk fails, no part of the file stays behind: a half key would bar the next attempt.
+    Raises FileExistsError, and writes nothing, when the path exists; a broken link counts as existing. When
+    the disk fails, no part of the file stays behind: half a key would stand in the way of the next attempt.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PRIVATE, 0o600)

@@ -111,7 +111,7 @@ def retire_key(
 ) -> s.KeyRetired:
     """Draft the retirement of a key; an active key of the party must sign it.
 
-    It counts from a day after its successor was added.
+    It counts only when the successor was added a day or more before it.
     """
     header = header_for(directory, party, issued_at=issued_at)
     return s.KeyRetired(header=header, agency=party, key_id=key_id, successor=successor)
@@ -128,7 +128,8 @@ def revoke_key(
 ) -> s.KeyRevoked:
     """Draft the revocation of a key, which is distrusted from directory size ``since`` on.
 
-    An active key of the party must sign it, be it this key itself, or the authority when ``by_authority``.
+    An active key of the party must sign it, which may be this key itself. With ``by_authority`` the authority
+    must sign it instead.
     """
     header = (
         authority_header(directory, issued_at)

@@ -49,6 +49,7 @@ def compile_requirement(
     Raises UsageError for a requirement that does not exist, or that names what the schema does not have.
     """
     # A misspelt requirement must not be a requirement that always holds: hence exactly one known key.
+    # In the lambdas below, v is the value, r the record and a the circumstances.
     match wanted:
         case {"in": list(values), **more} if not more:
             _check_symbols(values, field, names, where)

@@ -31,7 +31,7 @@ def passphrase_of(profile: Profile, ask: Ask | None = None) -> bytes:
 
 
 def passphrase_for(name: str, file: Path | None = None, ask: Ask | None = None) -> bytes:
-    """Find the passphrase of ``name``, first of all in ``file``; raises UsageError if it is nowhere."""
+    """Find the passphrase of ``name``, first of all in ``file``; raises UsageError if no place has it."""
     given = _given(file)
     if given is not None:
         return given

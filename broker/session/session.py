@@ -3,8 +3,8 @@
     async with open_session(profile) as session:
         session.directory.channels …
 
-How much of the directory was seen is remembered in the profile's state folder, and a log that holds less of
-it is never accepted again: its operator could otherwise take back a suspension, or a new key.
+The profile's state folder keeps how much of the directory the participant has seen. A log that holds less is
+never accepted again. Otherwise the operator of the log could take back a suspension, or a new key.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ async def open_session(
                 f"the directory of this log is not of the coalition {profile.genesis.hex()}",
                 hint="check 'log' in the profile; the pinned genesis is never changed to fit a log",
             )
-        # Before the caller does anything by this directory, not only after: else a crash would forget what
-        # it had acted on.
+        # Saved before the caller acts on this directory, and not only afterwards. Otherwise a crash could
+        # make the participant forget a directory that it has acted on.
         save_high_water(profile, follower.high_water)
         try:
             yield Session(profile, log, follower, default_store(), opener=key_access, ask=ask)
@@ -222,8 +222,8 @@ def load_high_water(profile: Profile) -> HighWater | None:
 def save_high_water(profile: Profile, mark: HighWater) -> None:
     """Remember this mark durably, unless another process has remembered a larger one."""
     path = profile.state / _HIGH_WATER
-    # Reading and writing are one step under the lock: else the slower of two processes, which has seen less
-    # of the directory, would overwrite the mark of the faster one.
+    # Reading and writing are one step under the lock. Otherwise the slower of two processes, which has seen
+    # less of the directory, would overwrite the mark of the faster one.
     with locked(path.with_name(path.name + ".lock")):
         before = load_high_water(profile)
         # Only the sizes are compared. Two processes that were shown different directories since the last mark

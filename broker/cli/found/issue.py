@@ -107,7 +107,7 @@ def _has_part(directory: Directory, statement: Statement, name: str) -> bool:
 async def append_new(session: Session, statements: Sequence[Signed]) -> list[int]:
     """Append statements, and return their places in the directory.
 
-    Raises UsageError when the directory holds one of them already, and what ``append`` raises.
+    Raises UsageError when the directory holds one of them already, and every error that ``append`` raises.
     """
     # Submitting a file twice is a common mistake. Without this check its second statement would be refused
     # for a stale `previous`, which tells the user nothing.

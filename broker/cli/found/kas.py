@@ -220,13 +220,13 @@ async def _keep_keys(session: Session) -> None:
         # The pause comes first: open_service() has just announced and confirmed everything.
         await asyncio.sleep(_KEYS_PAUSE_S)
         try:
-            await outage.outlast(partial(_say_keys, session))
+            await outage.outlast(partial(_announce_and_confirm, session))
         except OutcomeUnknown as error:
-            # The next round reads whether the statement is in the directory, and says it again if it is not.
+            # The next round sees whether the statement is in the directory, and makes it again if it is not.
             _log.warning("keys not announced", error=error.message)
 
 
-async def _say_keys(session: Session) -> None:
+async def _announce_and_confirm(session: Session) -> None:
     # Both calls below act by the directory that is read here, and must see the newest keys of each channel.
     await session.follower.refresh()
     await announce_intake(session)

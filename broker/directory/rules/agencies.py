@@ -68,8 +68,8 @@ def genesis(case: Case, statement: Genesis) -> Directory:
     check_issuer(statement.header, AUTHORITY)
     check_text(statement.coalition, "name of the coalition")
     keys = _authority_keys(statement.authority_keys, statement.threshold)
-    # k signatures would not do. All n sign, so that each key proves that somebody holds it, and each holder
-    # agrees to the other keys.
+    # k signatures are not enough here. All n sign, so that each key proves that somebody holds it, and each
+    # holder agrees to the other keys.
     if case.signers(keys) != keys.keys():
         raise SignatureInvalid(f"the genesis must be signed by all {len(keys)} authority keys")
     after = before
@@ -85,12 +85,13 @@ def authority_rotated(case: Case, statement: AuthorityRotated) -> Directory:
     """Replace the authority's keys: k of the old keys sign, and every new key for itself."""
     check_issuer(statement.header, AUTHORITY)
     keys = _authority_keys(statement.authority_keys, statement.threshold)
-    # Every new key signs. Else k holders could name keys that nobody holds, and the authority would be mute.
+    # Every new key signs. Otherwise k holders could name keys that nobody holds, and the authority could
+    # never sign again.
     case.signed_by_authority(keys)
     old = case.before.authority
     after = case.before
     for key_id, public in keys.items():
-        # A key that the authority dropped stays registered, so that it can never come back, with a thief.
+        # A key that the authority dropped stays registered, so that no thief can bring it back.
         if public not in old.keys:
             after = register_key(after, key_id, AUTHORITY)
     authority = Authority(keys=statement.authority_keys, threshold=statement.threshold, last=old.last)
@@ -131,8 +132,8 @@ def _with_new_party(
     check_name_is_free(before, name)
     check_text(statement.name, "name for people")
     signing = make_key(before, statement.signing_key, KeyUse.SIGNING, now=case.now)
-    # Proof of possession: the new key signs. Else the authority, or a party that had itself admitted, could
-    # take the public key of somebody else for its own and claim what its owner signs.
+    # Proof of possession: the new key signs. Otherwise the authority, or a party that asks to be admitted,
+    # could register the public key of somebody else and claim what the owner of that key signs.
     case.signed_by_authority({signing.key_id: signing.public})
     receiving = make_key(before, statement.receiving_key, KeyUse.RECEIVING, now=case.now)
     party = Party(name=name, kind=kind, title=statement.name, suspended=False, keys=Map())

@@ -181,7 +181,8 @@ def member_joined(case: Case, statement: MemberJoined) -> Directory:
     joiner = statement.agency
     check_issuer(statement.header, joiner)
     channel = find_open_channel(before, statement.channel)
-    # A bilateral channel promises its two members that no third one ever joins, whoever signs.
+    # A bilateral channel promises its two members that no third one ever joins, whatever signatures it
+    # brings.
     if channel.kind is not ChannelKind.MULTILATERAL:
         raise NotEntitled(f"channel '{channel.name}' is bilateral: nobody joins it")
     if before.agency(joiner) is None:

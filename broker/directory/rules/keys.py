@@ -10,8 +10,8 @@
 The new key signs only when it is a signing key, because a receiving key cannot sign. The first key of a
 role takes effect at once: nobody can be pushed aside by it. Time is append time.
 
-The 72 hours stand against k holders of the authority who act alone: a key of their making stands in the
-open for three days, and the owner of the name can revoke it before it takes effect.
+The 72 hours stand against k holders of the authority who act alone. Everybody can see their new key for three
+days, and the owner of the name can revoke it before it takes effect.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def key_added(case: Case, statement: KeyAdded) -> Directory:
     if statement.use is KeyUse.INTAKE:
         raise FormatError(f"'{name}' cannot have an intake key, only the key access service has them")
     key = make_key(before, statement.public_key, statement.use, now=case.now)
-    # Proof of possession: a new signing key signs its own registration. Else a party could take somebody
-    # else's public key for its own and claim what its owner signs.
+    # Proof of possession: a new signing key signs its own registration. Otherwise a party could register
+    # somebody else's public key and claim what the owner of that key signs.
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
     if statement.recovery:
         # A suspended party can be recovered too. The key of its recovery still signs nothing before the
@@ -144,7 +144,7 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
 
     ``since`` is the size of the directory from which on the key is distrusted. It may lie before an earlier
     revocation of the same key, never after it. Statements that were judged before stay as they were judged:
-    a revocation unsigns nothing.
+    a revocation takes back no signature.
     """
     before = case.before
     name = statement.agency
@@ -242,8 +242,8 @@ def service_key_announced(case: Case, statement: ServiceKeyAnnounced) -> Directo
 
 def _service_key_announced(case: Case, statement: ServiceKeyAnnounced, party: Party) -> Directory:
     before = case.before
-    # The keys of every service in this role, not of this name alone. Else k holders of the authority could
-    # put a key access service of theirs in charge at once, under a new name.
+    # The keys of every service in this role, not of this name alone. Otherwise k holders of the authority
+    # could put a key access service of theirs in charge at once, under a new name.
     of_role = [
         key
         for other in before.parties.values()
@@ -255,10 +255,11 @@ def _service_key_announced(case: Case, statement: ServiceKeyAnnounced, party: Pa
         raise NotEntitled(f"the first key of a {party.kind} must be a signing key")
     key = make_key(before, statement.public_key, statement.use, now=case.now)
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
-    # A pending key of the role is not an old key: else a puppet could sign itself out of its 72 hours.
+    # A pending key of the role does not count as an old key. Otherwise a puppet service could skip the 72
+    # hours by signing for its next key with a key that is still pending.
     old = {known.key_id: known.public for known in of_role if known.state is KeyState.ACTIVE}
     signers = case.signed_by_authority(itself, optional=old)
-    # Keys of the role that are all revoked still make a new one wait. Else k holders could revoke the
+    # Keys of the role that are all revoked still make a new one wait. Otherwise k holders could revoke the
     # service's keys first.
     if of_role and not signers & old.keys() - itself.keys():
         key = replace(key, state=KeyState.PENDING, active_at=case.now + PENDING_US)
