@@ -32,9 +32,6 @@ def enum_of(count: int) -> dict[str, Any]:
 LONGS = {"type": "array", "items": "long"}
 
 
-# Against the reference. ----------------------------------------------------------------------------------
-
-
 @seeded
 @given(st.data())
 def test_same_bytes_and_values_as_fastavro(data: st.DataObject) -> None:
@@ -57,9 +54,6 @@ def test_a_value_comes_back(data: st.DataObject) -> None:
     again = codec.decode(codec.encode(value))
     assert again == value
     assert pformat(again) == pformat(value)  # True is not 1
-
-
-# Whatever comes. -----------------------------------------------------------------------------------------
 
 
 def _check_any_bytes(schema: Any, received: bytes) -> None:
@@ -116,8 +110,6 @@ def test_any_value_gives_bytes_or_our_error(data: st.DataObject) -> None:
         return
     assert codec.decode(written) == value
 
-
-# Strict decoding: each of these is what fastavro takes or falls over. ------------------------------------
 
 REFUSED_BYTES = [
     ("long", b"\x02\x00", "bytes behind its end"),
@@ -182,8 +174,6 @@ def test_decode_takes_bytes_only() -> None:
         compile_schema("bytes").decode(bytearray(b"\x02a"))  # type: ignore[arg-type]
 
 
-# Strict encoding. ----------------------------------------------------------------------------------------
-
 REFUSED_VALUES = [
     ("long", 1.5, "a: expected int within the range of an Avro long, got float 1.5"),
     ("long", True, "a: expected int within the range of an Avro long, got True"),
@@ -220,8 +210,6 @@ def test_refused_values(schema: Any, value: Any, message: str) -> None:
         compile_schema(record(schema)).encode({"a": value})
     assert caught.value.message.startswith(message)
 
-
-# Schemas that are refused. -------------------------------------------------------------------------------
 
 EMPTY = {"type": "record", "name": "Empty", "fields": []}
 
@@ -302,9 +290,6 @@ def test_logical_types_are_left_raw() -> None:
     codec = compile_schema(schema)
     assert codec.encode(value) == reference_encode(schema, value)
     assert codec.decode(codec.encode(value)) == value
-
-
-# Classes. ------------------------------------------------------------------------------------------------
 
 
 class Colour(enum.StrEnum):

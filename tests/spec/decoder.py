@@ -64,7 +64,7 @@ def hkdf_expand(prk: bytes, info: bytes) -> bytes:
     return hmac.digest(prk, info + b"\x01", "sha256")
 
 
-# --- Avro
+# Avro
 
 
 @cache
@@ -129,7 +129,7 @@ def encode(schema: Any, value: Any) -> bytes:
     return stream.getvalue()
 
 
-# --- Keys and signatures
+# Keys and signatures
 
 P = 2**255 - 19
 D = -121665 * pow(121666, -1, P) % P
@@ -218,7 +218,7 @@ def verify_signed(signed: Json, genesis: bytes, publics: Sequence[bytes]) -> Any
     return content
 
 
-# --- Seal
+# Seal
 
 SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
@@ -299,7 +299,7 @@ def admit_key(seed: bytes, genesis: bytes) -> bytes:
     return hkdf_expand(hkdf_extract(genesis, seed), LABEL + b"admit")
 
 
-# --- Lock
+# Lock
 
 
 def context_of(
@@ -362,7 +362,7 @@ def unpad(plaintext: bytes, block: int, check: str, most: int) -> bytes:
     return plaintext[4:end]
 
 
-# --- Trees
+# Trees
 
 
 def tree_hash(entries: Sequence[bytes]) -> bytes:
@@ -389,7 +389,7 @@ def root_of_path(entry: bytes, index: int, count: int, path: Sequence[bytes]) ->
     return h(b"\x01", sibling, root_of_path(entry, index - k, count - k, path[:-1]))
 
 
-# --- Manifest
+# Manifest
 
 COLUMNS = {
     "salts": 16,
@@ -465,7 +465,7 @@ def _entries(content: Json, columns: Json) -> Iterator[bytes]:
         yield b"".join(fixed) + leaves[columns["term_of"][i]]
 
 
-# --- The live example
+# The live example
 
 
 def read_example(example: Json) -> Json:
@@ -591,7 +591,7 @@ def _hex(value: Any) -> Any:
     return value
 
 
-# --- Vectors
+# Vectors
 
 _BYTES = re.compile("(?:[0-9a-f]{2})*")
 _TEXT = frozenset(("kind", "topic", "channel", "issuer", "use"))

@@ -9,36 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.crypto.hkdf import hkdf_sha256
-from broker.crypto.lock import (
-    body_key,
-    check_release_share,
-    context_of,
-    release_shares,
-    unlock,
-)
+from broker.crypto.lock import body_key, check_release_share, context_of, release_shares, unlock
 from broker.crypto.merkle import inclusion_path, verify_inclusion
-from broker.crypto.seal import (
-    SEALED_OVERHEAD,
-    ReceivingKey,
-    epoch_key,
-    member_share_info,
-    open_sealed,
-    release_info,
-    seal,
-    statement_info,
-)
+from broker.crypto.seal import member_share_info, open_sealed, release_info
 from broker.crypto.sign import verify
-from broker.errors import BrokerError, FormatError, OpenError, PeerError, UsageError
+from broker.errors import BrokerError, OpenError, UsageError
 from broker.log.protocol import MAX_APPEND_BYTES, MESSAGE_OVERHEAD_BYTES, Message
 from broker.log.protocol import append_bytes as log_bytes
 from broker.wire.access import AccessBody
-from broker.wire.batch import Batch, Item, Secrets, batch_bytes_bound, body_message_key, build_batch
-from broker.wire.encoding import decode, encode, sign_content
+from broker.wire.batch import Item, Secrets, batch_bytes_bound, body_message_key, build_batch
+from broker.wire.encoding import encode
 from broker.wire.entry import entry_bytes, leaf_hashes
-from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.envelope import manifest_tag
 from broker.wire.limits import MAX_BATCH_BYTES, MESSAGE_OVERHEAD
-from broker.wire.manifest import DenialTerms, ManifestPlaintext, RecordManifest, TermsLeaf
-from broker.wire.terms import Action, RecordTerms, Target
+from broker.wire.manifest import DenialTerms, TermsLeaf
+from broker.wire.terms import Action, Target
+from support.wire_batches import DRAW, ITEM, batch_of, context, envelope_of, items_of, opened, read
 from vectors.coalition import (
     ACCESS,
     ACCESS_SEED,
@@ -46,7 +32,6 @@ from vectors.coalition import (
     EPOCH,
     GENESIS,
     INTAKE,
-    ISSUER,
     KAS,
     METADATA,
     METADATA_SEED,
@@ -59,86 +44,7 @@ from vectors.coalition import (
     intake_of,
     receiving,
     record_terms,
-    signing,
 )
-
-DRAW = Secrets(manifest_id=b"\x31" * 16, member_share=b"\x32" * 32, release_secret=b"\x33" * 32)
-ITEM = Item(record_id=b"\x01" * 16, terms=record_terms(), body=b"body")
-
-
-def batch_of(
-    items: list[Item],
-    *,
-    draw: Secrets = DRAW,
-    topic: str = TOPIC,
-    partition: int = PARTITION,
-    epoch: int = EPOCH,
-    issuer: str = ISSUER,
-) -> Batch:
-    """A batch by the police to the channel."""
-    return build_batch(
-        genesis=GENESIS,
-        header=header(topic=topic, partition=partition, epoch=epoch, issuer=issuer),
-        record_type="ReturnEvent",
-        schema=b"\x34" * 32,
-        items=items,
-        key=POLICE,
-        epoch=epoch_access(),
-        members=[(CONTENT.key_id, CONTENT.public)],
-        intake=intake_of(),
-        draw=draw,
-    )
-
-
-def envelope_of(batch: Batch) -> Envelope:
-    """The manifest message of a batch."""
-    envelope = parse_envelope(*batch.messages[0])
-    assert envelope is not None
-    return envelope
-
-
-def opened(
-    envelope: Envelope,
-    *,
-    topic: str = TOPIC,
-    partition: int = PARTITION,
-    genesis: bytes = GENESIS,
-    key: ReceivingKey = METADATA,
-) -> OpenedManifest:
-    """The manifest that a holder of the metadata key sees."""
-    return open_manifest(envelope, genesis=genesis, topic=topic, partition=partition, key=key)
-
-
-def context(batch: Batch) -> bytes:
-    """The context of a batch, as every reader derives it from the header."""
-    place = batch.manifest.header
-    return context_of(
-        GENESIS, place.topic, place.partition, place.epoch, place.issuer, batch.manifest.manifest_id
-    )
-
-
-def read(batch: Batch, *, secret: bytes | None = None) -> list[bytes]:
-    """Every body, as a member reads it with the shares that the key access service derives."""
-    found, bound = opened(envelope_of(batch)), context(batch)
-    member = open_sealed(CONTENT, found.manifest.member_seals[0].sealed, member_share_info(bound))
-    released = open_sealed(INTAKE, found.manifest.release_seal, release_info(bound, INTAKE.key_id))
-    indexes = range(found.manifest.count)
-    bodies = []
-    for i, share in enumerate(release_shares(bound, secret or released, indexes)):
-        at = i * 32
-        check_release_share(bound, i, share, found.entries.release_checks[at : at + 32])
-        key = body_key(bound, member, i, share)
-        bodies.append(unlock(key, i, batch.messages[i + 1][1], found.entries.commitments[at : at + 32]))
-    return bodies
-
-
-def items_of(count: int) -> list[Item]:
-    """Records with three different terms and bodies of many sizes."""
-    terms = [record_terms(erase_by=21_915 + i) for i in range(3)]
-    return [
-        Item(record_id=i.to_bytes(16, "big"), terms=terms[i % 3], body=b"x" * (i * 7 % 900))
-        for i in range(count)
-    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 255, 256])
@@ -323,44 +229,6 @@ def test_copied_manifest_id_gives_another_context() -> None:
         check_release_share(context(victim), 0, share, found.entries.release_checks)
 
 
-@pytest.mark.parametrize(
-    ("topic", "partition", "epoch"),
-    [("relocation", PARTITION, EPOCH), (TOPIC, PARTITION + 1, EPOCH), (TOPIC, PARTITION, EPOCH + 1)],
-    ids=["topic", "partition", "epoch"],
-)
-class TestMoved:
-    """A batch taken to another topic, partition or epoch is refused, however it is taken there."""
-
-    envelope = envelope_of(batch_of([ITEM]))
-
-    def test_copied(self, topic: str, partition: int, epoch: int) -> None:
-        """When it is copied as it is, its tag does not fit there."""
-        admit = admit_key(METADATA_SEED)
-        copied = self.envelope
-        tag = manifest_tag(admit, topic, partition, epoch, copied.manifest_id, copied.sealed)
-        assert tag != copied.tag
-
-    def test_tagged_anew(self, topic: str, partition: int, epoch: int) -> None:
-        """When a member tags it anew, its seal does not open there."""
-        with pytest.raises(OpenError):
-            opened(replace(self.envelope, epoch=epoch), topic=topic, partition=partition)
-
-    def test_sealed_anew(self, topic: str, partition: int, epoch: int) -> None:
-        """When a member opens and seals it anew, its signed header names another place."""
-        here = statement_info(GENESIS, TOPIC, PARTITION, EPOCH)
-        plaintext = open_sealed(METADATA, self.envelope.sealed, here)
-        there = statement_info(GENESIS, topic, partition, epoch)
-        moved = replace(self.envelope, epoch=epoch, sealed=seal(METADATA.public, plaintext, there))
-        with pytest.raises(FormatError, match="another place"):
-            opened(moved, topic=topic, partition=partition)
-
-
-def test_replay_into_another_coalition() -> None:
-    """A batch of an exercise does not open in production, even under the same keys."""
-    with pytest.raises(OpenError):
-        opened(envelope_of(batch_of([ITEM])), genesis=bytes(32))
-
-
 @given(
     sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=256),
     kinds=st.integers(1, 256),
@@ -464,118 +332,3 @@ class TestBuildRefuses:
         """A partition or epoch that does not fit ends in our error."""
         with pytest.raises(BrokerError):
             batch_of([ITEM], partition=partition, epoch=epoch)
-
-
-# Any bytes. ----------------------------------------------------------------------------------------------
-
-MESSAGE = batch_of(items_of(3)).messages[0]
-PLAINTEXT = open_sealed(METADATA, MESSAGE[1][21:], statement_info(GENESIS, TOPIC, PARTITION, EPOCH))
-
-
-@given(
-    key=st.one_of(st.none(), st.binary(max_size=40), st.just(MESSAGE[0])),
-    value=st.one_of(
-        st.none(),
-        st.binary(max_size=3000),
-        st.binary(max_size=3000).map(lambda rest: b"\x01" + rest),
-        st.binary(min_size=1413, max_size=2500).map(lambda rest: b"\x01" + rest),
-    ),
-)
-def test_any_message_is_parsed_or_none(key: bytes | None, value: bytes | None) -> None:
-    """Any message is either no envelope, or an envelope that does not open."""
-    envelope = parse_envelope(key, value)
-    if envelope is not None:
-        assert (key, value and value[0]) == (envelope.manifest_id, 1)
-        with pytest.raises(PeerError):
-            opened(envelope)
-
-
-@pytest.mark.parametrize("size", [0, 20, 21, 1412, MAX_BATCH_BYTES + 1])
-def test_sizes_that_no_manifest_has(size: int) -> None:
-    """A value that is too short for a sealed block, or larger than any batch, is no manifest."""
-    assert parse_envelope(MESSAGE[0], (b"\x01" + bytes(size))[:size]) is None
-    assert parse_envelope(MESSAGE[0], b"\x01" + bytes(21 + SEALED_OVERHEAD + 256 - 1)) is not None
-
-
-def _sealed(padded: bytes) -> Envelope:
-    info = statement_info(GENESIS, TOPIC, PARTITION, EPOCH)
-    sealed = seal(METADATA.public, padded, info)
-    return Envelope(manifest_id=MESSAGE[0], epoch=EPOCH, tag=bytes(16), sealed=sealed)
-
-
-def _pad(avro: bytes) -> bytes:
-    return len(avro).to_bytes(4, "big") + avro + bytes(-(4 + len(avro)) % 256)
-
-
-def _opens_or_refuses(padded: bytes) -> None:
-    """Check that sealed bytes are refused, or that encoding what was found gives the same bytes again."""
-    try:
-        found = opened(_sealed(padded))
-    except PeerError:
-        return
-    assert _pad(encode(ManifestPlaintext(signed=found.signed, entries=found.entries))) == padded
-    assert encode(found.manifest) == found.signed.content
-    assert len(leaf_hashes(found.entries)) == found.manifest.count
-
-
-@given(st.binary(max_size=1024))
-def test_any_sealed_bytes(data: bytes) -> None:
-    """Whatever an insider seals, opening ends in a manifest or in our error."""
-    _opens_or_refuses(data)
-    _opens_or_refuses(_pad(data))
-
-
-@given(st.integers(0, len(PLAINTEXT) - 1), st.integers(1, 255), st.sampled_from(["change", "cut", "insert"]))
-@settings(max_examples=200)
-def test_mutated_plaintext(place: int, byte: int, how: str) -> None:
-    """A manifest with one byte changed, cut or inserted is refused, or differs in its signature alone."""
-    mutated = bytearray(PLAINTEXT)
-    match how:
-        case "change":
-            mutated[place] ^= byte
-        case "cut":
-            del mutated[place]
-        case "insert":
-            mutated.insert(place, byte)
-    _opens_or_refuses(bytes(mutated))
-    length = int.from_bytes(PLAINTEXT[:4], "big")
-    _opens_or_refuses(_pad(bytes(mutated[4 : 4 + length])))
-
-
-@given(st.data())
-@settings(max_examples=150)
-def test_mutated_manifest_signed_by_its_issuer(data: st.DataObject) -> None:
-    """A manifest that its own issuer garbled and signed is refused, or is another whole manifest."""
-    plain = decode(ManifestPlaintext, PLAINTEXT[4 : 4 + int.from_bytes(PLAINTEXT[:4], "big")])
-    content = bytearray(plain.signed.content)
-    for _ in range(data.draw(st.integers(1, 3))):
-        content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
-    signed = sign_content(signing(0x55), "manifest", GENESIS, bytes(content))
-    _opens_or_refuses(_pad(encode(replace(plain, signed=signed))))
-
-
-@given(
-    count=st.integers(-(2**31), 2**31 - 1),
-    partition=st.integers(-(2**31), 2**31 - 1),
-    epoch=st.integers(-(2**31), 2**31 - 1),
-)
-def test_any_numbers_in_a_signed_manifest(count: int, partition: int, epoch: int) -> None:
-    """Whatever numbers an issuer signs, opening ends in a manifest or in our error."""
-    plain = decode(ManifestPlaintext, PLAINTEXT[4 : 4 + int.from_bytes(PLAINTEXT[:4], "big")])
-    manifest = decode(RecordManifest, plain.signed.content)
-    place = replace(manifest.header, partition=partition, epoch=epoch)
-    changed = replace(manifest, count=count, header=place)
-    signed = replace(plain.signed, content=encode(changed))
-    _opens_or_refuses(_pad(encode(replace(plain, signed=signed))))
-
-
-def test_signature_is_judged_by_who_knows_the_directory() -> None:
-    """Opening does not judge the signature: it returns the statement for somebody else to verify."""
-    found = opened(envelope_of(batch_of([ITEM])))
-    assert isinstance(found.entries.terms[0], RecordTerms)
-    assert [signature.key_id for signature in found.signed.signatures] == [POLICE.key_id]
-
-
-def test_epoch_keys_are_pairs() -> None:
-    """The keys of a publisher and of a reader of an epoch are one key pair."""
-    assert epoch_access(METADATA_SEED).public == epoch_key(METADATA_SEED).public
