@@ -116,6 +116,7 @@ def write_new(path: Path, data: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PRIVATE, 0o600)
     except FileExistsError:
+        # Not turned into UsageError like the errors below: the caller knows what a path that is taken means.
         raise
     except OSError as error:
         raise _unusable(path, error) from error

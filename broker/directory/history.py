@@ -116,8 +116,8 @@ def check_append_time(appended_at: int, *, ended_at: int | None, now: int) -> No
     back. A time in the future is refused always, also while the participant catches up. A difference up to
     ``CLOCK_TOLERANCE_US`` is accepted in both cases.
 
-    To stop is the only safe answer. A participant that judged by a time of its own would get another
-    directory than everybody who replays the log later.
+    Stopping is the only safe answer. A participant that judged by its own clock would get a different
+    directory from everybody who replays the log later.
     """
     # While it catches up, a participant has seen no message arrive, so it has no reason to refuse an old one.
     earliest = appended_at if ended_at is None else ended_at - CLOCK_TOLERANCE_US

@@ -18,7 +18,7 @@ What a field may declare beside its Avro type:
 ``mustBe``                             of a boolean
 ``random``                             a UUID that is not the hash of a name
 ``expected``                           words for the message
-``treatAs``                            what the rules take a value for
+``treatAs``                            the value that the rules look at in place of this one
 =====================================  ==========================================================
 
 On an array, a declaration about strings holds for its items. An enum may declare ``refused``: symbols that

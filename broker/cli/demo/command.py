@@ -60,8 +60,8 @@ async def command(folder: Path, url: str | None, as_json: bool) -> int:
     make_folder(folder)
     story = Story(Narrator(is_silent=as_json))
     world = await story.found(folder, log)
-    # The service runs only while agencies publish and read. The audit comes afterwards, because an auditor
-    # needs the logs and keys of its own, and no word of the service.
+    # The service runs only while agencies publish and read. The audit comes afterwards: an auditor needs the
+    # logs and its own keys, and need not trust the service.
     async with open_service(world.profiles[KAS]) as (_, service):
         await story.publish(world, service)
         await story.justice_feed(world, service)
