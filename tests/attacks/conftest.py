@@ -1,4 +1,4 @@
-"""A played log for each attack."""
+"""The fixture that gives each attack its own copy of the played log."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from support.simulator import Simulator
 
 @pytest.fixture
 def world(tmp_path: Path) -> Simulator:
-    """The played log, copied, for an adversary to alter and for everybody else to notice."""
+    """A copy of the played log, which the adversary alters and everybody else observes."""
     return Simulator.copy(tmp_path)

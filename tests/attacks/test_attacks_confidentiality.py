@@ -1,4 +1,4 @@
-"""27, 28: every byte of the log and every key of one party: no body opens, nothing is in the clear."""
+"""Attacks 27 and 28: no party opens a body with its own keys and every byte of the log."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ from support.coalition import AUDITOR, CARE, KAS, POLICE_A, POLICE_B, REHAB, Coa
 from support.exchange import World
 from support.simulator import Row, Simulator, played
 
-PERSON, CASE, WHY = "officer-8c1f", "CASE-77-QX", "because of the Kestrel inquiry"
+PERSON = "officer-8c1f"
+CASE = "CASE-77-QX"
+WHY = "because of the Kestrel inquiry"
 SECRET_WORDS = (PERSON, CASE, WHY)
 
 
 def keys_of(coalition: Coalition, name: str) -> list[ReceivingKey]:
-    """Every HPKE key that somebody holds: its own, and of each epoch what was sealed to it."""
+    """Every HPKE key that a party holds: its receiving key, and each epoch key that was sealed to it."""
     found = [receiving_key(name)]
-    for channel, one in coalition.directory.channels.items():
-        for epoch in one.epochs:
+    for channel, state in coalition.directory.channels.items():
+        for epoch in state.epochs:
             found += [key.key for key in coalition.epoch_keys(channel, epoch, name).values()]
     return found
 
 
 def messages(path: Path) -> list[Row]:
-    """Every message in the file, the service's own among them."""
+    """Every message in the log's file, including those of the key access service's own topic."""
     with closing(sqlite3.connect(path)) as db:
         found = db.execute("SELECT topic, partition, offset, key, value, appended_at FROM message").fetchall()
     return [Row(row[0].removeprefix("ftf."), *row[1:]) for row in found]
@@ -49,7 +51,7 @@ def messages(path: Path) -> list[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The log's raw bytes while it is open, its messages, and who holds which keys."""
+    """The log's raw bytes while it is open, its messages, and the coalition that holds the keys."""
 
     raw: bytes
     rows: list[Row]
@@ -59,15 +61,15 @@ class Seen:
     record_ids: frozenset[bytes]
 
     def keys(self, name: str) -> list[ReceivingKey]:
-        """Every HPKE key that somebody holds: its own, and of each epoch what was sealed to it."""
+        """Every HPKE key that the party holds, see ``keys_of``."""
         return keys_of(self.coalition, name)
 
     def loot(self, name: str, *more: ReceivingKey, **options: Any) -> Loot:
-        """What opens with the keys of this party."""
+        """Everything that opens with the keys of this party and the further keys."""
         return Loot.of(self.rows, self.coalition.genesis, [*self.keys(name), *more], **options)
 
     def intake(self) -> list[ReceivingKey]:
-        """The service's intake keys that are still kept."""
+        """The service's intake keys that it still keeps."""
         return [key for day in self.coalition.intake if (key := self.store.intake_key(day)) is not None]
 
     def months(self) -> dict[int, bytes]:
@@ -78,7 +80,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """The played log, and one more access with words that are nowhere else."""
+    """The played log with one more access, whose details hold words that stand nowhere else."""
     world = Simulator.copy(tmp_path_factory.mktemp("seen"))
 
     async def consulted(w: World) -> tuple[bytes, Coalition, list[Any]]:
@@ -104,20 +106,20 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 
 def _words(value: object) -> Iterable[str]:
-    """Every text in a record, whatever its field."""
+    """Every text of more than four characters in a record, whatever its field."""
     match value:
         case str() if len(value) > 4:
             yield value
         case dict():
-            for one in value.values():
-                yield from _words(one)
+            for part in value.values():
+                yield from _words(part)
         case list() | tuple():
-            for one in value:
-                yield from _words(one)
+            for part in value:
+                yield from _words(part)
 
 
 def _forms(word: str) -> Iterable[bytes]:
-    """A word as bytes; a UUID also as its sixteen bytes, its digits, and in base64."""
+    """A word as bytes; a UUID also as its sixteen bytes, as its hexadecimal digits, and in base64."""
     yield word.encode()
     if len(word) == 36 and word.count("-") == 4:
         yield UUID(word).bytes
@@ -126,17 +128,17 @@ def _forms(word: str) -> Iterable[bytes]:
 
 
 def found_in(seen: Seen, data: bytes) -> set[bytes]:
-    """The words of records and details that are in these bytes."""
+    """The words of records and of access details that these bytes contain."""
     return {word for word in seen.words if word in data}
 
 
 def records(loot: Loot) -> set[Place]:
-    """The bodies of records that opened."""
+    """The places of the record bodies that opened, without those of the access log."""
     return {place for place in loot.bodies if place.topic != "access"}
 
 
 def test_both_together_open_everything(seen: Seen) -> None:
-    """What shows that the attacks below could succeed: a member and the service together open it all."""
+    """A member and the service together open everything, so the attacks below could succeed."""
     loot = seen.loot(POLICE_B, *seen.keys(KAS), *seen.intake(), months=seen.months())
     assert len(records(loot)) == 19
     assert len(seen.words) > 30
@@ -145,20 +147,20 @@ def test_both_together_open_everything(seen: Seen) -> None:
 
 
 def test_nothing_is_in_the_file(seen: Seen) -> None:
-    """27: O reads the log's file with its WAL: no text of a record or of an access, and no record id."""
+    """27: The operator finds no text of a record or an access, and no record id, in the log's files."""
     assert b"XAA:police" in seen.raw, "the directory is public, so this finds what is there"
     assert found_in(seen, seen.raw) == set()
-    assert not {one for one in seen.record_ids if one in seen.raw}
+    assert not {record_id for record_id in seen.record_ids if record_id in seen.raw}
 
 
 def test_a_stranger(seen: Seen) -> None:
-    """27: N, of another coalition, with keys of its own: not one manifest opens."""
+    """27: A stranger from another coalition opens no manifest with its own keys."""
     loot = Loot.of(seen.rows, seen.coalition.genesis, [receiving_key("stranger")])
     assert (loot.manifests, loot.member_shares, loot.release_secrets, loot.bodies) == ({}, {}, {}, {})
 
 
 def test_a_member_of_another_channel(seen: Seen) -> None:
-    """27: N, a member elsewhere, learns nothing of a channel that it is not in."""
+    """27: A member of one channel learns nothing about a channel that it has not joined."""
     loot = seen.loot(CARE)
     assert {place.partition for place in loot.manifests} == {0}
     assert loot.bodies == {}
@@ -166,7 +168,7 @@ def test_a_member_of_another_channel(seen: Seen) -> None:
 
 
 def test_an_auditor(seen: Seen) -> None:
-    """27: the auditor opens every manifest and no share of a record; of accesses no detail."""
+    """27: The auditor opens every manifest, but no share of a record and no detail of an access."""
     loot = seen.loot(AUDITOR)
     manifests = [row for row in seen.rows if row.key is not None and len(row.key) == 16]
     assert len(loot.manifests) == len([row for row in manifests if row.topic != "directory"])
@@ -174,16 +176,19 @@ def test_an_auditor(seen: Seen) -> None:
     assert loot.release_secrets == {}
     assert loot.bodies == {}
     assert found_in(seen, loot.text) == set()
-    assert all(one in loot.text for one in seen.record_ids), "record ids are what an auditor may see"
+    assert all(record_id in loot.text for record_id in seen.record_ids), (
+        "record ids are what an auditor may see"
+    )
 
 
 def test_the_service_alone(seen: Seen) -> None:
-    """27: K with its key store has every release share, and no body of a record opens."""
+    """27: The service with its key store has every release share, and still opens no body of a record."""
     loot = seen.loot(KAS, *seen.intake(), store=seen.store, months=seen.months())
     batches = [place for place in loot.manifests if place.topic != "access"]
     assert set(batches) <= loot.release_secrets.keys()
     for place in batches:
-        entries, context = loot.manifests[place].entries, loot.context(loot.manifests[place])
+        entries = loot.manifests[place].entries
+        context = loot.context(loot.manifests[place])
         share = release_share(context, loot.release_secrets[place], 0)
         check_release_share(context, 0, share, entries.release_checks[:32])
     assert not [place for place in loot.member_shares if place.topic != "access"]
@@ -194,7 +199,7 @@ def test_the_service_alone(seen: Seen) -> None:
 
 
 def test_a_member_alone(seen: Seen) -> None:
-    """27: M opens every member share of its channels, and no body: the release share is missing."""
+    """27: A member opens every member share of its channels, but no body without the release share."""
     loot = seen.loot(POLICE_B)
     mine = {place for place in loot.manifests if place.partition in (0, 1)}
     assert {place for place in mine if place.topic != "access"} == loot.member_shares.keys()
@@ -203,7 +208,7 @@ def test_a_member_alone(seen: Seen) -> None:
 
 
 def test_all_members_and_the_auditor_together(seen: Seen) -> None:
-    """27: every member and the auditor together, without the service: not one body."""
+    """27: All members and the auditor together open no body without the service."""
     everybody = [key for name in (POLICE_A, POLICE_B, CARE, REHAB) for key in seen.keys(name)]
     loot = seen.loot(AUDITOR, *everybody)
     assert len(loot.member_shares) == len(loot.manifests)
@@ -211,7 +216,7 @@ def test_all_members_and_the_auditor_together(seen: Seen) -> None:
 
 
 def test_who_is_not_on_the_list(seen: Seen) -> None:
-    """20: M left out by releasable_to does not open the member share, even with the service's help."""
+    """20: A member that releasable_to leaves out cannot open the share, even with the service's keys."""
     loot = seen.loot(CARE, *seen.keys(KAS), *seen.intake())
     other = seen.loot(REHAB, *seen.keys(KAS), *seen.intake())
     place = played().batches["releasable"].place
@@ -221,7 +226,7 @@ def test_who_is_not_on_the_list(seen: Seen) -> None:
 
 
 def test_after_the_services_keys_are_gone(tmp_path: Path) -> None:
-    """4, 27: intake and storage keys destroyed: whatever is kept of the file, both parties open nothing."""
+    """4, 27: After intake and storage keys are destroyed, a copy of the log opens for nobody."""
     world = Simulator.copy(tmp_path)
     coalition = world.run(_coalition)
     store = KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), b"throwaway")
@@ -245,10 +250,10 @@ async def _coalition(world: World) -> Coalition:
 
 
 def test_no_share_is_on_a_subscribers_disk(world: Simulator, tmp_path: Path) -> None:
-    """23a: the state file and the receipts of a subscriber hold no share, in no form."""
+    """23a: A subscriber's state file and receipts hold no share in any form."""
     state = tmp_path / "state.json"
     given = world.read(state=state)
-    assert any(isinstance(one, Delivered) for one in given)
+    assert any(isinstance(item, Delivered) for item in given)
     answer = world.ask(POLICE_B, *[world[name].item(0) for name in ("family 1", "single 1", "last")])
     disk = b"".join(path.read_bytes() for path in tmp_path.glob("state.json*"))
     assert len(disk) > 1000
@@ -261,7 +266,7 @@ def test_no_share_is_on_a_subscribers_disk(world: Simulator, tmp_path: Path) -> 
 
 
 def test_nothing_is_guessed_from_digests(seen: Seen) -> None:
-    """28: two records of one text have no byte of id, digest, salt, commitment or check in common."""
+    """28: No two records share an id, a digest, a salt or a commitment."""
     loot = seen.loot(AUDITOR)
     for column, size in (("record_ids", 16), ("digests", 32), ("salts", 16), ("commitments", 32)):
         cells = []
@@ -272,7 +277,7 @@ def test_nothing_is_guessed_from_digests(seen: Seen) -> None:
 
 
 def test_lengths_tell_little(seen: Seen) -> None:
-    """28: bodies are padded to 512 bytes, manifests to 256: what is near in length looks the same."""
+    """28: Bodies are padded to a multiple of 512 bytes, so that bodies of similar length look the same."""
     sizes = {
         len(row.value or b"") for row in seen.rows if row.topic == "returns" and len(row.key or b"") == 20
     }

@@ -1,4 +1,4 @@
-"""Attacks on the directory: rolled back, forked, reordered, and statements by the wrong issuers."""
+"""Attacks on the directory: statements rolled back, reordered, repeated, or made by the wrong issuer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ P = signing_key("puppet")
 
 
 def at(offset: int) -> Place:
-    """A message of the directory."""
+    """The place of a message of the directory."""
     return Place("directory", 0, offset)
 
 
@@ -48,26 +48,26 @@ def at(offset: int) -> Place:
 
 @pytest.mark.parametrize("offset", [0, 1, 7, 15, 21])
 def test_flip_a_statement(world: Simulator, offset: int) -> None:
-    """10: O flips a bit of a statement: it no longer counts, and heads that others saw say that it did."""
+    """10: The operator flips a bit of a statement that others have seen, and the statement is reported."""
     place = world.flip(at(offset))
     world.must_report(Kind.DIRECTORY_STATEMENT, place)
 
 
 @pytest.mark.parametrize("close_up", [False, True])
 def test_drop_a_statement(world: Simulator, close_up: bool) -> None:
-    """10: O drops a statement, and leaves a hole or closes the offsets up."""
+    """10: The operator drops a statement; the hole, or the next statement after closing up, is reported."""
     place = world.drop(at(9), close_up=close_up)
     world.must_report(Kind.DIRECTORY_STATEMENT if close_up else Kind.OFFSET_MISSING, place)
 
 
 def test_swap_two_statements(world: Simulator) -> None:
-    """10: O exchanges two statements of the authority: the chain of its statements breaks there."""
+    """10: The operator exchanges two statements of the authority, whose chain breaks at the first."""
     place = world.swap(at(2), at(3))
     world.must_report(Kind.DIRECTORY_STATEMENT, place)
 
 
 def test_change_an_append_time(world: Simulator) -> None:
-    """10: O changes an append time, on which the 72 hours depend: the running hash covers it."""
+    """10: The operator changes an append time, and the directory's running hash shows it."""
     place = world.overwrite(at(9), 12345, column="appended_at")
     report = world.replay()
     roots = [found.violation for found in report.violations if found.violation.caused_by is None]
@@ -76,7 +76,7 @@ def test_change_an_append_time(world: Simulator) -> None:
 
 
 def test_a_suspension_dropped(world: Simulator) -> None:
-    """10: O drops a suspension that an issuer has seen: the head in that issuer's batch convicts O."""
+    """10: The operator drops a suspension, and a batch whose issuer had seen it is reported."""
     world.suspend(CARE)
     world.forge(issuer=BORDER)
     place = world.cut_tail(at(23))
@@ -85,7 +85,7 @@ def test_a_suspension_dropped(world: Simulator) -> None:
 
 
 def test_a_suspension_swapped_with_its_end(world: Simulator) -> None:
-    """10: O exchanges a suspension with the reinstatement behind it."""
+    """10: The operator exchanges a suspension with the reinstatement that follows it."""
     world.suspend(CARE)
     world.say(lambda d, now: drafts.reinstate_agency(d, agency=CARE, issued_at=now))
     place = world.swap(at(23), at(24))
@@ -93,7 +93,7 @@ def test_a_suspension_swapped_with_its_end(world: Simulator) -> None:
 
 
 def test_a_suspension_replayed(world: Simulator) -> None:
-    """10: O appends an old suspension behind the reinstatement: its ``previous`` is not the newest."""
+    """10: An old suspension after the reinstatement does not count: its ``previous`` is not the newest."""
     world.suspend(CARE)
     row = world.row(at(23))
     world.say(lambda d, now: drafts.reinstate_agency(d, agency=CARE, issued_at=now))
@@ -103,14 +103,14 @@ def test_a_suspension_replayed(world: Simulator) -> None:
 
 @pytest.mark.parametrize("offset", [0, 5, 12, 22])
 def test_a_statement_twice(world: Simulator, offset: int) -> None:
-    """10: O appends a copy of any statement: it does not count a second time."""
+    """10: The operator appends a copy of a statement, and the copy does not count."""
     row = world.row(at(offset))
     place = world.append("directory", 0, (row.key, row.value))
     world.must_not_count(place, "")
 
 
 def test_rolled_back_for_who_has_seen_more(world: Simulator) -> None:
-    """5: O shows an older directory: an auditor that has seen more reports where it ends."""
+    """5: An auditor that has seen more reports the place where an older directory ends."""
     place = world.cut_tail(at(20))
     report = world.replay(high_water=played().high_water)
     assert (report.violations[0].violation.kind, report.violations[0].violation.place) == (
@@ -121,13 +121,13 @@ def test_rolled_back_for_who_has_seen_more(world: Simulator) -> None:
 
 
 def test_rolled_back_for_who_is_new(world: Simulator) -> None:
-    """5: O shows an older directory to a new auditor: the service's newest entry had seen more."""
+    """5: A new auditor reports an older directory, since an access entry refers to a newer one."""
     place = world.cut_tail(at(22))
     world.must_report(Kind.DIRECTORY_ROLLBACK, place)
 
 
 def test_rolled_back_for_the_service(world: Simulator) -> None:
-    """5: O shows the service an older directory: it does not start."""
+    """5: The service does not start with an older directory than it has seen before."""
     world.cut_tail(at(22))
     with pytest.raises(NotEntitled, match="seen before"):
         world.read()
@@ -137,7 +137,7 @@ def test_rolled_back_for_the_service(world: Simulator) -> None:
     "message", [(None, None), (b"", b""), (b"", None), (b"k", b"\xff" * 9), (b"", b"x" * 900_000)]
 )
 def test_raw_messages(world: Simulator, message: tuple[bytes | None, bytes | None]) -> None:
-    """25, 26: O appends a message that is not a statement: it enters the hash and does not count."""
+    """25, 26: A message that is not a statement does not count, and everything else goes on."""
     place = world.append("directory", 0, message)
     world.must_not_count(place, "")
 
@@ -182,7 +182,7 @@ def service(role: ServiceRole, key: bytes, use: KeyUse = KeyUse.SIGNING) -> Make
     )
 
 
-SMALL = (  # of order 1, 2 and 4, and one that is not canonical
+SMALL = (  # of order 4, 1 and 2, and an encoding of 1 that is not canonical
     bytes(32),
     b"\x01" + bytes(31),
     b"\xec" + b"\xff" * 30 + b"\x7f",
@@ -192,14 +192,14 @@ SMALL = (  # of order 1, 2 and 4, and one that is not canonical
 
 @pytest.mark.parametrize("key", SMALL, ids=["zero", "one", "minus one", "too large"])
 def test_a_small_order_key(world: Simulator, key: bytes) -> None:
-    """14: M adds a key of small order, under which one signature fits everything, or one in another form."""
+    """14: A member cannot add a signing key of small order, or one whose encoding is not canonical."""
     place = world.say_anyway(key_added(CARE, key, KeyUse.SIGNING), signing_key(CARE))
     world.must_not_count(place, "")
 
 
 @pytest.mark.parametrize("key", SMALL, ids=["zero", "one", "minus one", "too large"])
 def test_a_small_order_key_at_admission(world: Simulator, key: bytes) -> None:
-    """14: A admits an agency with such a key, signed by two keys of the authority."""
+    """14: Two authorities cannot admit an agency with such a key."""
     place = world.say_anyway(admitted(key), *AUTHORITY[:2])
     world.must_not_count(place, "")
 
@@ -347,7 +347,7 @@ STATEMENTS: list[tuple[str, Make, tuple[SigningKey, ...]]] = [
     ("make", "keys"), [case[1:] for case in STATEMENTS], ids=[case[0] for case in STATEMENTS]
 )
 def test_statements_that_do_not_count(world: Simulator, make: Make, keys: tuple[SigningKey, ...]) -> None:
-    """12, 14, 16: a statement without the right issuer, or without the signatures that it needs."""
+    """12, 14, 16: A statement does not count without the right issuer and the signatures that it needs."""
     place = world.say_anyway(make, *keys)
     world.must_not_count(place, "")
 
@@ -366,7 +366,7 @@ def test_statements_that_do_not_count(world: Simulator, make: Make, keys: tuple[
     ],
 )
 def test_a_header_that_lies(world: Simulator, header: dict[str, Any]) -> None:
-    """10, 13: A signs a statement whose header names another view, place, chain or issuer."""
+    """10, 13: A statement does not count when its header names another view, place, chain or issuer."""
 
     def make(directory: Directory, now: int) -> Statement:
         made = drafts.suspend_agency(directory, agency=CARE, reason="x", issued_at=now)
@@ -381,8 +381,8 @@ def test_a_header_that_lies(world: Simulator, header: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("sealed", [b"", b"j" * 1168])
 def test_junk_seeds(world: Simulator, sealed: bytes) -> None:
-    """16: M seals junk to a recipient: it complains, and the next epoch takes the place of that one."""
-    world.suspend(CARE)  # for a new epoch there must be a reason, or an hour
+    """16: A recipient whose seed is junk complains, and another member then publishes the next epoch."""
+    world.suspend(CARE)  # a new epoch needs a reason, unless an hour has passed
 
     def make(directory: Directory, now: int) -> Statement:
         keys = make_channel_keys(directory, CHANNEL, POLICE_A, now)
@@ -404,7 +404,7 @@ def test_junk_seeds(world: Simulator, sealed: bytes) -> None:
 
 
 async def cannot_open(world: World, epoch: int) -> list[str]:
-    """The recipients who were sealed junk in an epoch."""
+    """The recipients whose seed of this epoch does not open."""
     found = []
     for name in (POLICE_A, POLICE_B, BORDER, JUSTICE, REHAB, AUDITOR, KAS):
         keyring = world.keyring(name)

@@ -1,4 +1,4 @@
-"""A key access service that lies, and its receipts: what replay and requesters must notice."""
+"""Attacks by a key access service that lies in its entries or its answers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def access(
     ends: dict[str, int] | None = None,
     request: dict[str, Any] | None = None,
 ) -> AccessTerms:
-    """An access entry that is right but for what is told."""
+    """An access entry that is right except for the fields that are given."""
     item = world[target].item(*indexes)
     at = {topic: world.end(topic, 0).offset for topic in sorted(default_store().topics)} | (ends or {})
     access_end = world.end("access", 0).offset
@@ -76,7 +76,7 @@ def access(
 
 
 def listed(world: Simulator, target: str = "family 1", **changes: Any) -> CollectionTerms:
-    """A COLLECTION entry of one batch, with fields changed."""
+    """A COLLECTION entry for one batch, with the given fields changed."""
     batch = world[target]
     made = Collected(
         topic=batch.place.topic,
@@ -90,7 +90,7 @@ def listed(world: Simulator, target: str = "family 1", **changes: Any) -> Collec
 
 
 def test_an_honest_entry(world: Simulator) -> None:
-    """What the attacks below start from: nothing is wrong with it."""
+    """An honest entry, from which the attacks below start, verifies."""
     world.enter(access(world))
     assert world.replay().verified
 
@@ -118,20 +118,20 @@ def test_an_honest_entry(world: Simulator) -> None:
     ],
 )
 def test_an_access_without_a_valid_request(world: Simulator, request_: dict[str, Any], kind: Kind) -> None:
-    """6: K logs an access that nobody validly asked for: the request is missing, or decides otherwise."""
+    """6: The service logs an access that has no valid request, or that the policy denies."""
     place = world.enter(access(world, request=request_))
     world.must_report(kind, place)
 
 
 def test_an_entry_whose_request_is_junk(world: Simulator) -> None:
-    """6: K puts bytes where the request belongs."""
+    """6: An access entry with junk bytes in place of its request is reported."""
     terms = access(world)
     place = world.enter(replace(terms, request=replace(terms.request, content=b"junk")))
     world.must_report(Kind.ACCESS_REQUEST, place)
 
 
 def test_an_entry_whose_request_has_no_signature(world: Simulator) -> None:
-    """6: K strips the signature of a request."""
+    """6: An access entry whose request has lost its signature is reported."""
     terms = access(world)
     place = world.enter(replace(terms, request=replace(terms.request, signatures=())))
     world.must_report(Kind.ACCESS_REQUEST, place)
@@ -149,19 +149,19 @@ def test_an_entry_whose_request_has_no_signature(world: Simulator) -> None:
 def test_what_was_to_be_denied_is_allowed(
     world: Simulator, name: str, target: str, indexes: tuple[int, ...]
 ) -> None:
-    """6: K allows what the policy denies: decided again it is denied."""
+    """6: The service allows an access that the policy denies, and the replay's own decision differs."""
     place = world.enter(access(world, name, target, indexes=indexes))
     world.must_report(Kind.ACCESS_DECISION, place)
 
 
 def test_what_was_to_be_allowed_is_denied(world: Simulator) -> None:
-    """6: K denies what the policy allows."""
+    """6: The service denies an access that the policy allows, and the replay's own decision differs."""
     place = world.enter(access(world, verdict=(Verdict.DENIED, Reason.NOT_RELEASABLE)))
     world.must_report(Kind.ACCESS_DECISION, place)
 
 
 def test_a_record_that_was_never_there(world: Simulator) -> None:
-    """6: K logs an access to an index that the batch has not."""
+    """6: The service logs an access to an index that the batch does not have."""
     place = world.enter(access(world, indexes=(0, 9)))
     world.must_report(Kind.ACCESS_RECORD, place)
 
@@ -179,7 +179,7 @@ def test_a_record_that_was_never_there(world: Simulator) -> None:
     ],
 )
 def test_outcomes_that_do_not_fit(world: Simulator, outcomes: tuple[RecordOutcome, ...]) -> None:
-    """6: K logs outcomes that are not those of what was asked for, once each."""
+    """6: The outcomes of an entry must cover each requested record exactly once."""
     place = world.enter(access(world, outcomes=outcomes))
     world.must_report(Kind.ACCESS_REQUEST, place)
 
@@ -200,22 +200,22 @@ def test_outcomes_that_do_not_fit(world: Simulator, outcomes: tuple[RecordOutcom
     ],
 )
 def test_positions_that_are_none(world: Simulator, positions: dict[str, Any], ends: dict[str, int]) -> None:
-    """5, 23b: K records positions beyond the ends, within a batch, or of another directory."""
+    """5, 23b: An entry is reported when it records impossible positions or another directory."""
     place = world.enter(access(world, positions=positions, ends=ends))
     world.must_report(Kind.ACCESS_POSITIONS, place)
 
 
 @pytest.mark.parametrize("end", [27, HUGE])
 def test_positions_beyond_the_end(world: Simulator, end: int) -> None:
-    """5: K records more of a record topic than there is: either it lies or the log was cut, where it ends."""
+    """5: A recorded position beyond a topic's end is reported at that end: the log may have been cut."""
     world.enter(access(world, ends={"returns": end}))
     world.must_report(Kind.ACCESS_POSITIONS, world.end("returns", 0), delivers=False)
 
 
 def test_decided_on_an_old_state(world: Simulator) -> None:
-    """5: K decides on positions from before the withdrawal: replay decides from there too, and sees them.
+    """5: A decision at positions from before a withdrawal is not reported, because replay uses them too.
 
-    That they are old convicts nobody before there are checkpoints; the entry says so in the open.
+    Before there are checkpoints, nothing proves that the positions were old; the entry shows them openly.
     """
     world.enter(access(world, target="family 0", indexes=(2,), ends={"returns": 22}))
     assert world.replay().verified
@@ -233,7 +233,7 @@ def test_decided_on_an_old_state(world: Simulator) -> None:
     ],
 )
 def test_a_collection_of_what_is_not_there(world: Simulator, changes: dict[str, Any]) -> None:
-    """K lists a batch that nobody published: named at the place that the entry names."""
+    """A batch that is listed and that nobody published is reported at the place that the entry names."""
     entry = listed(world, **changes)
     world.enter(entry)
     place = Place("returns", 0, entry.batches[0].offset)
@@ -251,19 +251,19 @@ def test_a_collection_of_what_is_not_there(world: Simulator, changes: dict[str, 
     ],
 )
 def test_a_collection_that_lies(world: Simulator, changes: dict[str, Any]) -> None:
-    """K lists a batch where it does not stand, or where nothing stands."""
+    """A COLLECTION entry that gives a wrong topic, offset or status for a batch is reported."""
     place = world.enter(listed(world, **changes))
     world.must_report(Kind.COLLECTION_WRONG, place)
 
 
 def test_an_empty_collection(world: Simulator) -> None:
-    """K lists nothing, or more than it may."""
+    """A COLLECTION entry without a batch is reported."""
     place = world.enter(CollectionTerms(batches=()))
     world.must_report(Kind.COLLECTION_WRONG, place)
 
 
 def test_a_batch_is_never_collected(world: Simulator) -> None:
-    """K leaves out a batch and lists a later one: NOT_COLLECTED where the batch stands."""
+    """A batch that the service passes over in favour of a later batch is reported as not collected."""
     left_out = world.publish(count=1)
     later = world.forge(count=1)
     entry = listed(world, offset=later.place.offset, batch_id=later.batch.batch_id, count=1)
@@ -275,7 +275,7 @@ def test_a_batch_is_never_collected(world: Simulator) -> None:
 
 
 def test_a_batch_that_was_not_entitled_is_collected(world: Simulator) -> None:
-    """11: K takes over the batch of an agency that it knew was suspended."""
+    """11: The service takes over a batch of an agency that it knew was suspended, and is reported."""
     before = world.directory()
     world.suspend(CARE)
     placed = world.forge(issuer=CARE, count=1, view=before)
@@ -285,22 +285,22 @@ def test_a_batch_that_was_not_entitled_is_collected(world: Simulator) -> None:
 
 
 def test_a_count_of_denials_that_is_none(world: Simulator) -> None:
-    """K counts no denials, or denials that ended before they began."""
+    """An entry that counts zero denials is reported."""
     place = world.enter(DenialTerms(agency=CARE, count=0, first_at=1, last_at=1))
     world.must_report(Kind.TERMS_INVALID, place)
 
 
 @pytest.mark.parametrize("index", [-1, 256, 2**31 - 1])
 def test_an_erasure_of_no_record(world: Simulator, index: int) -> None:
-    """K says that it shredded a record that no batch can have: replay says so, and goes on."""
+    """An erasure of an index that no batch can have is reported, and subscribers go on reading."""
     batch_id = world["family 1"].batch_id
     place = world.enter(ErasureTerms(targets=(Target(batch_id=batch_id, index=index),), order=None))
     world.must_report(Kind.TERMS_INVALID, place)
-    assert [one for one in world.read() if isinstance(one, Delivered)]
+    assert [item for item in world.read() if isinstance(item, Delivered)]
 
 
 def test_a_released_record_behind_its_erasure(world: Simulator) -> None:
-    """23b: K allows a record behind the entry that says it was shredded."""
+    """23b: An access that is allowed after the record's erasure is reported."""
     world.enter(ErasureTerms(targets=(Target(batch_id=world["family 1"].batch_id, index=0),), order=None))
     place = world.enter(access(world))
     world.must_report(Kind.ACCESS_DECISION, place)
@@ -315,28 +315,28 @@ def test_a_released_record_behind_its_erasure(world: Simulator) -> None:
     ],
 )
 def test_a_late_entry_of_junk(world: Simulator, messages: tuple[LostMessage, ...]) -> None:
-    """7: K says that messages were cut which never were: LATE is a violation by itself."""
+    """7: A LATE entry for messages that were never cut is reported, and nothing else is."""
     place = world.enter(LateTerms(offset=0, batch_id=bytes(32), messages=messages))
     report = world.replay()
     assert report.violations[0].violation.kind is Kind.LATE_ENTRY
-    assert {one.violation.place for one in report.violations} == {place}
+    assert {found.violation.place for found in report.violations} == {place}
 
 
 def test_an_entry_by_another(world: Simulator) -> None:
-    """M, T write an access entry with the access key and a key that is not the service's."""
+    """An access entry is reported when its signature is made with a member's key."""
     place = world.enter(access(world), key=signing_key(POLICE_A))
     world.must_report(Kind.NOT_ENTITLED, place)
 
 
 def test_an_entry_in_anothers_name(world: Simulator) -> None:
-    """A member that an auditor's access key leaked to enters accesses in its own name."""
+    """An access entry is reported when a member issues it in its own name."""
     place = world.enter(access(world), key=signing_key(POLICE_A), issuer=POLICE_A)
     world.must_report(Kind.NOT_ENTITLED, place)
 
 
 @pytest.mark.parametrize("issued_at", [0, -HUGE, HUGE])
 def test_an_entry_at_an_impossible_time(world: Simulator, issued_at: int) -> None:
-    """K dates an entry to the beginning or the end of time: the request's time is not the entry's."""
+    """An access entry is reported when its time is far from the time of its request."""
     place = world.enter(access(world), issued_at=issued_at)
     world.must_report(Kind.ACCESS_REQUEST, place)
 
@@ -348,22 +348,22 @@ Change = Callable[[AccessAnswer, Receipt], tuple[AccessAnswer, Receipt]]
 
 
 def outcome(**changes: Any) -> Change:
-    """Change every outcome of the receipt."""
+    """A change to every outcome of the receipt."""
     return lambda answer, receipt: (
         answer,
-        replace(receipt, outcomes=tuple(replace(one, **changes) for one in receipt.outcomes)),
+        replace(receipt, outcomes=tuple(replace(result, **changes) for result in receipt.outcomes)),
     )
 
 
 def receipt_(**changes: Any) -> Change:
-    """Change the receipt."""
+    """A change to the receipt."""
     return lambda answer, receipt: (answer, replace(receipt, **changes))
 
 
 def shares(**changes: Any) -> Change:
-    """Change what is released."""
+    """A change to every released share of the answer."""
     return lambda answer, receipt: (
-        replace(answer, shares=tuple(replace(one, **changes) for one in answer.shares)),
+        replace(answer, shares=tuple(replace(share, **changes) for share in answer.shares)),
         receipt,
     )
 
@@ -387,35 +387,35 @@ WRONG: list[tuple[str, Change]] = [
 ]
 
 
-@pytest.mark.parametrize("change", [one for _, one in WRONG], ids=[name for name, _ in WRONG])
+@pytest.mark.parametrize("change", [change for _, change in WRONG], ids=[name for name, _ in WRONG])
 def test_an_answer_that_is_wrong(world: Simulator, change: Change) -> None:
-    """K, O answer with a receipt or shares that do not fit: the subscriber stops, and names the service."""
+    """A subscriber stops at a receipt or shares that do not fit its request, and reports the receipt."""
     found = world.run(lambda w: answered(w, change))
-    assert [(one.kind, one.place) for one in found if isinstance(one, Violation)] == [
+    assert [(item.kind, item.place) for item in found if isinstance(item, Violation)] == [
         (Kind.RECEIPT_INVALID, Place("returns", 1, 0))
     ]
     assert len(found) == 1
 
 
 def test_a_share_that_does_not_fit(world: Simulator) -> None:
-    """19: K releases another share than the issuer signed for: blamed at the body, the service named."""
+    """19: A wrong release share is reported at each body, and the report names the service."""
     change = shares(release_shares=bytes(64))
     found = world.run(lambda w: answered(w, change))
-    said = [one for one in found if isinstance(one, Violation)]
-    assert {one.kind for one in said} == {Kind.RELEASE_SHARE}
-    assert all(f"'{KAS}'" in one.detail for one in said)
-    assert len(said) == len(found) == 2
+    violations = [item for item in found if isinstance(item, Violation)]
+    assert {violation.kind for violation in violations} == {Kind.RELEASE_SHARE}
+    assert all(f"'{KAS}'" in violation.detail for violation in violations)
+    assert len(violations) == len(found) == 2
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", bytes(2000)])
 def test_an_answer_that_is_junk(world: Simulator, data: bytes) -> None:
-    """K, O answer with bytes: the subscriber stops, and says so."""
+    """A subscriber stops at an answer of junk bytes, and reports the receipt."""
     found = world.run(lambda w: answered(w, None, data))
-    assert [one.kind for one in found if isinstance(one, Violation)] == [Kind.RECEIPT_INVALID]
+    assert [item.kind for item in found if isinstance(item, Violation)] == [Kind.RECEIPT_INVALID]
 
 
 async def answered(world: World, change: Change | None, data: bytes = b"") -> list[object]:
-    """What a subscriber of channel 1 is given where the service's answer is changed, and signed, again."""
+    """Return what a subscriber of channel 1 is given when the service changes and signs its answer."""
     subscriber = await world.subscriber(
         POLICE_A, "xaa-xbb", kas=HostileKas(world, POLICE_A, change, data), kas_timeout_s=0.0
     )

@@ -1,4 +1,4 @@
-"""Members, former members, strangers and thieves who publish what they must not."""
+"""Attacks by members, former members, strangers and thieves who publish without the right to do so."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ JUNK = b"j" * 1168
     ],
 )  # fmt: skip
 def test_who_may_not_sign(world: Simulator, how: dict[str, Any], kind: Kind) -> None:
-    """T, M, N: a batch signed by whom it does not name, or in a name that may not publish here: void."""
+    """A batch is void when its issuer may not publish here or its signature is not the issuer's."""
     place = world.publish(**how)
     world.must_be_void(kind, place)
 
@@ -85,16 +85,18 @@ def test_who_may_not_sign(world: Simulator, how: dict[str, Any], kind: Kind) -> 
     ],
 )
 def test_any_header_field(world: Simulator, header: dict[str, Any], kind: Kind) -> None:
-    """13: M signs a header that says what is not so: reported there, nobody waits, nothing is raised."""
+    """13: A batch with a false header field is reported by the auditor and by the subscriber."""
     place = world.publish(header=header)
     report, given = world.observe()
-    found = [one.violation for one in report.violations]
-    assert [(one.kind, one.place) for one in found if one.caused_by is None] == [(kind, place)]
-    assert kind in [one.kind for one in given if isinstance(one, Violation)]
+    found = [entry.violation for entry in report.violations]
+    assert [(violation.kind, violation.place) for violation in found if violation.caused_by is None] == [
+        (kind, place)
+    ]
+    assert kind in [item.kind for item in given if isinstance(item, Violation)]
 
 
 def test_a_view_from_before_everything(world: Simulator) -> None:
-    """11: M dates itself back to an empty directory where nobody has written: nobody was entitled then."""
+    """11: A batch that refers to an empty directory is void, since that entitles nobody."""
     place = world.publish(
         record_type="RelocationEvent", header={"directory_size": 0, "directory_head": bytes(32)}
     )
@@ -106,20 +108,20 @@ def test_a_view_from_before_everything(world: Simulator) -> None:
     ids=["topic", "partition", "epoch", "access"],
 )  # fmt: skip
 def test_a_header_of_another_place(world: Simulator, header: dict[str, Any]) -> None:
-    """17: M seals for this place a statement that says it stands elsewhere: header and place differ."""
+    """17: A batch is void when its signed header names another place than it is sealed for."""
     place = world.publish(elsewhere=header)
     world.must_be_void(Kind.MANIFEST_MALFORMED, place)
 
 
 def test_a_statement_of_another_channel_sealed_again(world: Simulator) -> None:
-    """17: M opens a batch of channel 1 and seals its signed manifest again, for channel 0."""
+    """17: A member seals a signed manifest of channel 1 again for channel 0."""
     place = world.run(lambda w: sealed_again(w, "returns", 1, ("returns", 0, 0)))
     world.must_be_void(Kind.MANIFEST_MALFORMED, place)
 
 
 def test_a_statement_of_an_old_epoch_sealed_again(world: Simulator) -> None:
-    """17: M opens its colleague's batch of epoch 0 and seals it again under epoch 1."""
-    world.suspend(CARE)  # for a new epoch there must be a reason, or an hour
+    """17: A member seals a colleague's manifest of epoch 0 again for epoch 1."""
+    world.suspend(CARE)  # a new epoch needs a reason, unless an hour has passed
     world.next_epoch()
     place = world.run(lambda w: sealed_again(w, "returns", 0, ("returns", 0, 1)))
     world.must_be_void(Kind.MANIFEST_MALFORMED, place)
@@ -148,13 +150,13 @@ def test_a_statement_of_an_old_epoch_sealed_again(world: Simulator) -> None:
     ],
 )
 def test_a_manifest_that_lies_about_itself(world: Simulator, manifest: dict[str, Any]) -> None:
-    """26: M signs sizes, columns or padding that do not fit: void before memory is spent."""
+    """26: A manifest is void when its sizes, columns or padding do not fit."""
     place = world.publish(manifest=manifest)
     world.must_be_void(Kind.MANIFEST_MALFORMED, place)
 
 
 def test_bytes_that_become_twenty_million_items(world: Simulator) -> None:
-    """26: M seals an Avro array of 20 million empty items: void, in no time and no memory."""
+    """26: A manifest that declares an Avro array of 20 million empty items is void."""
     place = world.publish(manifest={"plain": b"\x10manifest" + b"\x00" + b"\x80\xda\xc4\x09" * 8})
     world.must_be_void(Kind.MANIFEST_MALFORMED, place)
 
@@ -163,13 +165,13 @@ def test_bytes_that_become_twenty_million_items(world: Simulator) -> None:
 
 
 def test_too_few_bodies(world: Simulator) -> None:
-    """18: M appends a manifest with one body of two: the batch is void, and the log goes on behind it."""
+    """18: A batch with one body of two is void, and it is reported where the log ends."""
     place = world.publish(messages=lambda m: m[:2])
     world.must_report(Kind.BATCH_UNFINISHED, place._replace(offset=28))
 
 
 def test_too_few_bodies_before_a_good_batch(world: Simulator) -> None:
-    """18: the same, with a good batch behind it: reading resumes at the first message that does not fit."""
+    """18: After an incomplete batch, reading resumes at the first message that does not fit."""
     world.publish(messages=lambda m: m[:2])
     row = [world.row(Place("returns", 0, i)) for i in (24, 25)]
     world.append("returns", 0, *[(r.key, r.value) for r in row])
@@ -177,84 +179,84 @@ def test_too_few_bodies_before_a_good_batch(world: Simulator) -> None:
 
 
 def test_too_many_bodies(world: Simulator) -> None:
-    """18: M appends a third body behind a batch of two: unaccounted, the batch stands."""
+    """18: A third body behind a batch of two is unaccounted for, and the batch is still delivered."""
     placed = world.forge(messages=lambda m: [*m, (m[0][0] + b"\0\0\0\2", b"\x02more")])
     report, given = world.observe()
     roots = [(v.violation.kind, v.violation.place.offset) for v in report.violations]
     assert roots == [(Kind.UNACCOUNTED, placed.place.offset + 3)]
-    assert sum(getattr(one, "batch_id", b"") == placed.batch.batch_id for one in given) == 2
+    assert sum(getattr(item, "batch_id", b"") == placed.batch.batch_id for item in given) == 2
 
 
 def test_other_bodies(world: Simulator) -> None:
-    """18: M appends other bodies than it signed: altered there, void for every reader alike."""
+    """18: A batch is void when one of its bodies is not the body that was signed."""
     place = world.publish(messages=lambda m: [m[0], (m[1][0], m[1][1] + b"x"), m[2]])
     world.must_be_void(Kind.BODY_ALTERED, place._replace(offset=place.offset + 1))
 
 
 def test_a_stream_goes_on_behind_a_void_batch(world: Simulator) -> None:
-    """18: a signed manifest whose bodies fail still advances its stream: the next is delivered."""
+    """18: The batch that follows a void batch in its stream is delivered."""
     first = world.forge(messages=lambda m: m[:1] + m[2:])
     second = world.forge(header=first.next())
     given = world.read()
-    assert sum(getattr(one, "batch_id", b"") == second.batch.batch_id for one in given) == 2
+    assert sum(getattr(item, "batch_id", b"") == second.batch.batch_id for item in given) == 2
 
 
 # 19: what only who unlocks can see
 
 
 def test_wrong_release_secret(world: Simulator) -> None:
-    """19: M seals another release secret to the service than it locked with: REFUSED, blame is in the log."""
+    """19: The service refuses a batch whose release secret is not the secret that locked it."""
     place = world.publish(release_secret=b"w" * 32)
     world.must_withhold(place, Reason.NOT_COLLECTED)
 
 
 @pytest.mark.parametrize("secret", [b"", b"short", b"l" * 33, b"x" * 5000])
 def test_release_secret_of_another_size(world: Simulator, secret: bytes) -> None:
-    """19: M seals something that is no secret: REFUSED, and the service goes on."""
+    """19: The service refuses a batch whose release secret has the wrong length."""
     place = world.publish(release_secret=secret)
     world.must_withhold(place, Reason.NOT_COLLECTED)
 
 
 def test_junk_in_place_of_the_release_seal(world: Simulator) -> None:
-    """19: M puts junk where the release secret should be sealed: REFUSED."""
+    """19: The service refuses a batch that has junk in place of its release seal."""
     place = world.publish(manifest={"release_seal": JUNK})
     world.must_withhold(place, Reason.NOT_COLLECTED)
 
 
 def test_junk_in_place_of_the_member_share(world: Simulator) -> None:
-    """19: M seals junk in place of the member share: blamed by whoever unlocks, once for the batch."""
+    """19: A subscriber reports junk in place of the member share once for the batch."""
     content = world.directory().channels[CHANNEL].epochs[0].content_key
     place = world.publish(manifest={"member_seals": (Sealed(key_id=receiving_key_id(content), sealed=JUNK),)})
     world.must_blame(Kind.MEMBER_SEAL, place)
 
 
 def test_commitment_to_another_text(world: Simulator) -> None:
-    """19: M commits to another text than it locked: blamed at the body."""
+    """19: A subscriber reports a body that the issuer's commitment does not fit."""
     place = world.publish(count=1, manifest={"entries": {"commitments": bytes(32)}, "reroot": True})
     world.must_blame(Kind.BODY_LOCKED, place._replace(offset=place.offset + 1))
 
 
 @pytest.mark.parametrize("body", [b"junk", b"\x00" * 40, b"\xff" * 200, b""])
 def test_a_body_that_is_no_record(world: Simulator, body: bytes) -> None:
-    """26: M locks bytes that are no body of the schema: blamed at the body, nothing is raised."""
+    """26: A subscriber reports a body that does not decode by its schema."""
     place = world.publish(count=1, bodies=[body])
     world.must_blame(Kind.RECORD_INVALID, place._replace(offset=place.offset + 1))
 
 
 def test_a_record_that_breaks_the_rules(world: Simulator) -> None:
-    """M locks a body that breaks a rule of its type: it is checked by who receives it too."""
+    """A subscriber reports a record that breaks a rule of its type."""
     place = world.publish(count=1, broken={"subject.ref": "no uuid"})
     world.must_blame(Kind.RECORD_INVALID, place._replace(offset=place.offset + 1))
 
 
 def test_a_schema_of_another_topic(world: Simulator) -> None:
-    """M names the schema of another record type: no reader decodes by it."""
+    """A subscriber reports a batch that names the schema of another record type."""
     place = world.publish(schema=default_store().current("JusticeMeasure").id)
     world.must_blame(Kind.SCHEMA_MISMATCH, place)
 
 
 def test_a_record_type_of_another_topic(world: Simulator) -> None:
-    """M publishes a justice record in the topic of returns, which is not the topic of its schema."""
+    """A subscriber reports a batch of justice records in the topic of returns."""
     place = world.publish(record_type="JusticeMeasure", topic="returns")
     world.must_blame(Kind.SCHEMA_MISMATCH, place)
 
@@ -263,7 +265,7 @@ def test_a_record_type_of_another_topic(world: Simulator) -> None:
 
 
 def test_copied_manifest_id(world: Simulator) -> None:
-    """1: M copies a manifest_id into a batch of its own: what it is given opens its own and nothing else."""
+    """1: Shares for a batch with a copied manifest_id have nothing in common with the victim's shares."""
     victim = world["family 1"]
     key = world.row(victim.place).key
     assert key is not None
@@ -275,7 +277,7 @@ def test_copied_manifest_id(world: Simulator) -> None:
 
 
 def test_copied_release_seal(world: Simulator) -> None:
-    """1: M copies the victim's release seal along: it does not open for M's batch, which is REFUSED."""
+    """1: The service refuses a batch that carries another issuer's release seal."""
     victim = world.forge(issuer=CARE)
     place = world.publish(
         issuer=POLICE_B,
@@ -283,27 +285,31 @@ def test_copied_release_seal(world: Simulator) -> None:
         manifest={"release_seal": victim.batch.manifest.release_seal},
     )
     given = world.read()
-    withheld = [one for one in given if getattr(one, "place", None) == place]
-    assert {getattr(one, "reason", None) for one in withheld} == {Reason.NOT_COLLECTED}
+    withheld = [item for item in given if getattr(item, "place", None) == place]
+    assert {getattr(item, "reason", None) for item in withheld} == {Reason.NOT_COLLECTED}
     assert world.replay().verified
 
 
 def test_erasing_a_namesake(world: Simulator) -> None:
-    """2: M repeats a victim's manifest_id and erases "its own": the victim's records are all delivered."""
+    """2: A member that erases its batch with a copied manifest_id leaves the victim's records untouched."""
     key = world.row(world["family 1"].place).key
     assert key is not None
     namesake = world.forge(issuer=POLICE_B, count=1, draw=replace(Secrets.draw(), manifest_id=key))
     world.order(POLICE_B, Action.ERASE, namesake.batch.batch_id)
     denied = world.ask(CARE, namesake.item(0))
-    assert {one.reason for one in denied.outcomes.values()} == {Reason.ERASED}
-    assert all(one.released for one in world.ask(CARE, world["family 1"].item(0, 1, 2)).outcomes.values())
+    assert {outcome.reason for outcome in denied.outcomes.values()} == {Reason.ERASED}
+    assert all(
+        outcome.released for outcome in world.ask(CARE, world["family 1"].item(0, 1, 2)).outcomes.values()
+    )
 
 
 @pytest.mark.parametrize("action", [Action.ERASE, Action.WITHDRAW, Action.RESTRICT, Action.RECTIFY])
 def test_orders_on_anothers_records(world: Simulator, action: Action) -> None:
-    """2: M orders on a victim's record: only its originator's orders count."""
+    """2: A member's order on another agency's record has no effect."""
     world.order(BORDER, action, world["family 1"].batch_id)
-    assert all(one.released for one in world.ask(CARE, world["family 1"].item(0, 1, 2)).outcomes.values())
+    assert all(
+        outcome.released for outcome in world.ask(CARE, world["family 1"].item(0, 1, 2)).outcomes.values()
+    )
     assert world.replay().verified
 
 
@@ -311,7 +317,7 @@ def test_orders_on_anothers_records(world: Simulator, action: Action) -> None:
 
 
 def test_streams_without_end(world: Simulator) -> None:
-    """9: M begins a new stream with each batch: all are delivered, and 64 heads are kept."""
+    """9: A member may start a new stream with each of 70 batches, and the log verifies."""
 
     world.many(70, count=1)
     report = world.replay()
@@ -319,7 +325,7 @@ def test_streams_without_end(world: Simulator) -> None:
 
 
 def test_the_stream_that_had_to_close(world: Simulator) -> None:
-    """9: the stream longest without a statement closed behind 64 newer ones: its next is not delivered."""
+    """9: A stream closes after 64 newer streams, and its next batch is reported and not delivered."""
     first = world.forge(issuer=CARE, count=1)
 
     world.many(64, count=1)
@@ -328,14 +334,14 @@ def test_the_stream_that_had_to_close(world: Simulator) -> None:
 
 
 def test_two_statements_in_one_place_of_a_stream(world: Simulator) -> None:
-    """M forks its stream: two statements with one sequence, the second is not delivered."""
+    """The second of two statements with one sequence number is reported as a fork."""
     first = world.forge(issuer=CARE)
     place = world.publish(issuer=CARE, header={"stream": first.batch.manifest.header.stream})
     world.must_report(Kind.STREAM_FORK, place, delivers=False)
 
 
 def test_another_agencys_stream(world: Simulator) -> None:
-    """M uses the stream of another agency: it counts with the issuer, and the other's goes on."""
+    """A stream id belongs to its issuer, so another agency that uses the same id disturbs nothing."""
     first = world.forge(issuer=CARE)
     world.forge(issuer=BORDER, header={"stream": first.batch.manifest.header.stream})
     world.forge(issuer=CARE, header=first.next())
@@ -366,13 +372,13 @@ HANDLING = Handling(codes=(), tlp=Tlp.AMBER, releasable_to=())
     ],
 )
 def test_terms_that_no_channel_allows(world: Simulator, terms: dict[str, Any]) -> None:
-    """M signs terms that the channel does not allow: the batch is not delivered, its stream goes on."""
+    """A batch is void when the channel does not allow its terms."""
     place = world.publish(terms=terms)
     world.must_be_void(Kind.TERMS_INVALID, place)
 
 
 def test_a_secret_copy_of_the_member_share(world: Simulator) -> None:
-    """20: M seals the share of a record for all to a stranger too: seals are exactly those of the terms."""
+    """20: A batch is void when it seals the member share to a stranger too."""
 
     content = world.directory().channels[CHANNEL].epochs[0].content_key
     keys = (content, receiving_key("stranger").public)
@@ -381,7 +387,7 @@ def test_a_secret_copy_of_the_member_share(world: Simulator) -> None:
 
 
 def test_an_intake_key_of_ones_own(world: Simulator) -> None:
-    """20: M seals the release secret to a key of its own, so that nobody need log: never announced."""
+    """20: A batch is void when its intake key was never announced."""
     place = world.publish(manifest={"intake_key_id": secrets.token_bytes(32)})
     world.must_be_void(Kind.TERMS_INVALID, place)
 
@@ -390,14 +396,14 @@ def test_an_intake_key_of_ones_own(world: Simulator) -> None:
 
 
 def test_a_suspended_agency(world: Simulator) -> None:
-    """X: an agency that is suspended publishes, having seen its suspension: void."""
+    """A batch of a suspended agency that has seen its suspension is void."""
     world.suspend(CARE)
     place = world.publish(issuer=CARE)
     world.must_be_void(Kind.NOT_ENTITLED, place)
 
 
 def test_a_suspended_agency_that_saw_nothing(world: Simulator) -> None:
-    """11: X dates itself back to before its suspension where nobody wrote since: REFUSED."""
+    """11: The service refuses a suspended agency's batch that refers to an older directory."""
     before = world.directory()
     world.suspend(CARE)
     place = world.publish(issuer=CARE, view=before)
@@ -405,7 +411,7 @@ def test_a_suspended_agency_that_saw_nothing(world: Simulator) -> None:
 
 
 def test_a_suspended_agency_behind_a_newer_statement(world: Simulator) -> None:
-    """11: X dates itself back where somebody wrote since: judged at the partition's mark, void."""
+    """11: Such a batch is void where a newer batch has already seen the suspension."""
     before = world.directory()
     world.suspend(CARE)
     world.forge(issuer=BORDER)
@@ -414,7 +420,7 @@ def test_a_suspended_agency_behind_a_newer_statement(world: Simulator) -> None:
 
 
 def test_a_revoked_key(world: Simulator) -> None:
-    """11: T publishes with a key that is revoked, dated back: REFUSED at take-over."""
+    """11: The service refuses a batch that is signed with a revoked key and refers to an older directory."""
     before = world.directory()
     world.say(revoked, CARE)
     place = world.publish(issuer=CARE, view=before)
@@ -422,8 +428,8 @@ def test_a_revoked_key(world: Simulator) -> None:
 
 
 def test_an_epoch_superseded_twice(world: Simulator) -> None:
-    """23c: X uses an epoch that was superseded twice: void before its tag is computed."""
-    world.suspend(JUSTICE)  # for a new epoch there must be a reason, or an hour
+    """23c: A batch under an epoch that was superseded twice is reported."""
+    world.suspend(JUSTICE)  # a new epoch needs a reason, unless an hour has passed
     world.next_epoch()
     world.suspend(REHAB)
     world.next_epoch()
@@ -433,7 +439,7 @@ def test_an_epoch_superseded_twice(world: Simulator) -> None:
 
 
 def test_garbage_under_an_old_epoch(world: Simulator) -> None:
-    """23c: whoever knows that an epoch is old writes garbage for it: a microsecond."""
+    """23c: Garbage under an epoch that does not exist is reported."""
     place = world.append("returns", 0, (b"k" * 16, b"\x01\x00\x00\x00\x07" + bytes(2000)))
     world.must_be_void(Kind.EPOCH_UNKNOWN, place)
 
@@ -448,7 +454,7 @@ def revoked(directory: Directory, now: int) -> Statement:
 
 
 async def sealed_again(world: World, topic: str, partition: int, place: tuple[str, int, int]) -> Place:
-    """Somebody's first batch of a partition, its signed manifest sealed for another place by a member."""
+    """A partition's first batch, whose signed manifest a member seals again for another place."""
     stored = [m async for m in world.log.read(Partition(topic, partition), 0)]
     messages = tuple((m.key or b"", m.value or b"") for m in stored[:4])
     name = world.coalition.directory.numbers[partition]
@@ -460,5 +466,5 @@ async def sealed_again(world: World, topic: str, partition: int, place: tuple[st
     plain = encode(ManifestPlaintext(signed=opened.signed, entries=opened.entries))
     batch = Batch(batch_id=opened.batch_id, manifest=opened.manifest, messages=messages)
     again = remade(world, batch, plain=plain, place=place)
-    offset = await world.log.append(Partition(*place[:2]), [Message(*one) for one in again.messages])
+    offset = await world.log.append(Partition(*place[:2]), [Message(*message) for message in again.messages])
     return Place(*place[:2], offset)

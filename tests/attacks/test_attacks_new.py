@@ -1,4 +1,4 @@
-"""Attacks that were not found on paper: floods, texts, numbers at their ends, stale positions."""
+"""Attacks by size and by extremes: floods, hostile texts, the largest numbers, and stale positions."""
 
 from __future__ import annotations
 
@@ -37,40 +37,40 @@ HUGE = 2**63 - 1
     ids=["issuer", "issuer of another view", "record type"],
 )
 def test_text_for_the_auditors_terminal(world: Simulator, how: dict[str, Any]) -> None:
-    """M names an issuer of 300,000 characters that clear a screen: shown cut, and harmless."""
+    """A violation shows a hostile text cut short and without control characters."""
     world.publish(count=1, **how)
-    found = [one.violation for one in world.replay().violations]
-    found += [one for one in world.read() if isinstance(one, Violation)]
+    found = [entry.violation for entry in world.replay().violations]
+    found += [item for item in world.read() if isinstance(item, Violation)]
     assert len(found) == 4
-    assert all(len(one.detail) <= MAX_DETAIL and one.detail.isprintable() for one in found)
+    assert all(len(violation.detail) <= MAX_DETAIL and violation.detail.isprintable() for violation in found)
 
 
 def test_a_thousand_violations_and_more(world: Simulator) -> None:
-    """O writes 3,000 messages that are each a violation of its own: 1,000 are listed, all are counted."""
+    """A report lists at most 1,000 violations and counts all of them."""
     epoch = b"\x01\0\0\0\x09" + bytes(1500)
     garbage = [(b"x", b"%d" % i) if i % 2 else (b"%016d" % i, epoch) for i in range(3000)]
     world.append("returns", 0, *garbage)
     report = world.replay()
     assert len(report.violations) <= 1000
     assert sum(report.by_kind.values()) == report.violation_count
-    assert [one for one in world.read() if isinstance(one, Delivered)]
+    assert [item for item in world.read() if isinstance(item, Delivered)]
 
 
 # floods: work that grows faster than what was written
 
 
 def test_garbage_for_an_epoch_to_come(world: Simulator) -> None:
-    """3: N floods with an epoch that is not there, so that each message asks for the directory: no faster."""
+    """3: A flood under an epoch that does not exist gives one counted violation."""
     world.append("returns", 0, *[(b"%016d" % i, b"\x01\0\0\0\x09" + bytes(1500)) for i in range(2000)])
     report = world.replay()
-    assert [(one.violation.kind, one.violation.count) for one in report.violations] == [
+    assert [(found.violation.kind, found.violation.count) for found in report.violations] == [
         (Kind.EPOCH_UNKNOWN, 2000)
     ]
-    assert [one for one in world.read() if isinstance(one, Delivered)]
+    assert [item for item in world.read() if isinstance(item, Delivered)]
 
 
 def test_orders_without_end_on_one_record(world: Simulator) -> None:
-    """24: T orders the same of one record in every record of a batch: it is one order, and it is read."""
+    """24: The same order on one record, given 2,048 times, leaves the record readable."""
     target = Target(batch_id=world["single 0"].batch_id, index=0)
 
     async def flood(w: Any) -> None:
@@ -80,12 +80,12 @@ def test_orders_without_end_on_one_record(world: Simulator) -> None:
 
     world.run(flood)
     answer = world.ask(POLICE_B, world["single 0"].item(0))
-    assert [one.released for one in answer.outcomes.values()] == [True]
+    assert [outcome.released for outcome in answer.outcomes.values()] == [True]
     assert world.replay().verified
 
 
 def test_gaps_without_end(world: Simulator) -> None:
-    """9: M leaves gap after gap in its stream: each is reported, each statement delivered, memory is flat."""
+    """9: Each of 40 gaps in a stream is reported, and each batch is delivered."""
 
     async def gaps(w: Any) -> None:
         stream = {"stream": b"g" * 16}
@@ -96,14 +96,14 @@ def test_gaps_without_end(world: Simulator) -> None:
     world.run(gaps)
     report = world.replay()
     assert dict(report.by_kind) == {Kind.STREAM_GAP: 40}
-    assert len([one for one in world.read() if isinstance(one, Delivered)]) == 16 + 40
+    assert len([item for item in world.read() if isinstance(item, Delivered)]) == 16 + 40
 
 
 # positions
 
 
 def test_a_log_cut_below_a_subscribers_position(world: Simulator, tmp_path: Path) -> None:
-    """4: O cuts a log below what a subscriber has read of it: it says so, before anything else."""
+    """4: A subscriber first reports that the log was cut below its position."""
     state = tmp_path / "state.json"
     world.read(state=state)
     place = world.cut_tail(world["order"].place)
@@ -113,20 +113,20 @@ def test_a_log_cut_below_a_subscribers_position(world: Simulator, tmp_path: Path
 
 
 def test_a_batch_replayed_to_a_subscriber_that_restarts(world: Simulator, tmp_path: Path) -> None:
-    """8: O appends an old batch while a subscriber is stopped: it knows the stream's head, and reports it."""
+    """8: A restarted subscriber reports a replayed batch and does not deliver it."""
     state = tmp_path / "state.json"
     world.read(state=state)
     place = world.copy_to("family 0", "returns", 0)
     again = world.read(state=state)
-    assert next((one.kind, one.place) for one in again if isinstance(one, Violation)) == (
+    assert next((item.kind, item.place) for item in again if isinstance(item, Violation)) == (
         Kind.STREAM_REPLAYED,
         place,
     )
-    assert not [one for one in again if isinstance(one, Delivered)]
+    assert not [item for item in again if isinstance(item, Delivered)]
 
 
 def test_a_closed_stream_replayed_to_a_subscriber_that_restarts(world: Simulator, tmp_path: Path) -> None:
-    """9: the same with a stream that had to close: that it closed is remembered over a restart."""
+    """9: A subscriber remembers over a restart that a stream closed."""
     state = tmp_path / "state.json"
     first = world.forge(issuer=CARE, count=1)
     world.many(66, issuer=CARE, count=1)
@@ -134,14 +134,14 @@ def test_a_closed_stream_replayed_to_a_subscriber_that_restarts(world: Simulator
     rows = [world.row(first.place._replace(offset=first.place.offset + i)) for i in range(2)]
     place = world.append("returns", 0, *[(row.key, row.value) for row in rows])
     again = world.read(state=state)
-    assert next((one.kind, one.place) for one in again if isinstance(one, Violation)) == (
+    assert next((item.kind, item.place) for item in again if isinstance(item, Violation)) == (
         Kind.STREAM_CLOSED,
         place,
     )
 
 
 def test_an_offset_at_the_end_of_the_numbers(world: Simulator) -> None:
-    """O writes a message at the largest offset that there can be: a gap, and no more."""
+    """A message at the largest possible offset is reported as a gap in the offsets."""
     values = ("ftf.returns", 0, HUGE - 1, b"k", b"v", 1)
     world.sql("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", *values)
     report = world.replay()
@@ -151,7 +151,7 @@ def test_an_offset_at_the_end_of_the_numbers(world: Simulator) -> None:
 
 @pytest.mark.parametrize("offset", [-1, -HUGE])
 def test_a_negative_offset(world: Simulator, offset: int) -> None:
-    """O writes a message before the first: no reader ever sees it, and nothing else changes."""
+    """A message at a negative offset is read by nobody and changes nothing."""
     values = ("ftf.returns", 0, offset, b"k", b"v", 1)
     world.sql("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", *values)
     world.must_find_nothing()
@@ -161,7 +161,7 @@ def test_a_negative_offset(world: Simulator, offset: int) -> None:
 
 
 def test_entries_of_the_log_that_were_altered(world: Simulator) -> None:
-    """K, O alter any field of an entry that is given as evidence: whoever opens it says so, in one way."""
+    """Opening an access entry as evidence raises PeerError when any of its fields was altered."""
     answer = world.ask(AUDITOR, LogItem(start=0, end=14), purpose=Purpose.LAWFULNESS)
     follower = world.run(lambda w: w.follower())
     random = Random(2396)
@@ -182,7 +182,7 @@ def test_entries_of_the_log_that_were_altered(world: Simulator) -> None:
 
 def _altered(entry: LogEntry, name: str, random: Random) -> LogEntry:
     value: Any = getattr(entry, name)
-    assert name in {one.name for one in fields(entry)}
+    assert name in {field.name for field in fields(entry)}
     if name == "index":
         return replace(entry, index=random.choice([-1, 1, 7, 256, 2**31 - 1]))
     if name == "path":

@@ -1,4 +1,4 @@
-"""Requesters who ask for what they may not have, or ask as no honest requester does."""
+"""Attacks by requesters who ask for records that they may not have, or who send wrong requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HUGE = 2**63 - 1
 
 
 def named(target: Target, **changes: Any) -> RecordItem:
-    """The first record of a batch as a request names it, with fields changed."""
+    """The first record of a batch, as a request names it, with the given fields changed."""
     fields: dict[str, Any] = {
         "topic": target.place.topic,
         "offset": target.place.offset,
@@ -63,7 +63,7 @@ def named(target: Target, **changes: Any) -> RecordItem:
     ],
 )
 def test_a_request_that_cannot_be_judged(world: Simulator, options: dict[str, Any], match: str) -> None:
-    """22: M, N, T ask with an old, stolen, exercise's or malformed request: refused, in words."""
+    """22: An old, stolen, foreign or malformed request is refused, and the refusal says why."""
     if "minutes" in options:
         options = {"issued_at": system_clock() + options["minutes"] * MINUTE_US}
     if "other_details" in options and not options["other_details"]:
@@ -85,20 +85,20 @@ def test_a_request_that_cannot_be_judged(world: Simulator, options: dict[str, An
     ],
 )
 def test_an_item_that_names_no_record(world: Simulator, changes: dict[str, Any], match: str) -> None:
-    """22: M names topics that hold no records, impossible offsets, unsorted indexes: refused."""
+    """22: A request is refused for a topic without records, a negative offset, or unsorted indexes."""
     item = named(world["family 1"], **changes)
     world.must_be_refused(lambda: world.ask(POLICE_B, item), match)
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 0), (-1, 5), (5, 4), (0, 1001), (HUGE - 1, -HUGE)])
 def test_a_range_that_is_none(world: Simulator, start: int, end: int) -> None:
-    """22: M asks for an empty, negative or immense range of the access log: refused."""
+    """22: A request for an empty, negative or too large range of the access log is refused."""
     item = LogItem(start=start, end=end)
     world.must_be_refused(lambda: world.ask(POLICE_B, item, purpose=Purpose.LAWFULNESS), "range")
 
 
 def test_too_many_items(world: Simulator) -> None:
-    """22: M asks for 17 batches, one batch twice, records and a range together, or nothing: refused."""
+    """22: A request is refused for 17 items, for no item, for a repeated batch, or for a mixture of kinds."""
     target = world["family 1"]
     many = [named(target, batch_id=bytes([i]) * 32) for i in range(17)]
     world.must_be_refused(lambda: world.ask(POLICE_B, *many), "17 items")
@@ -111,7 +111,7 @@ def test_too_many_items(world: Simulator) -> None:
     "data", [b"", b"\0", b"\xff" * 9, b"x" * 70_000, b"\x1caccess-request" + b"\xff" * 50]
 )
 def test_bytes_that_are_no_request(world: Simulator, data: bytes) -> None:
-    """26: N sends bytes: refused, and nothing else is raised; as a collection query too."""
+    """26: Bytes that are not a request are refused, and also as a collection query."""
 
     async def send(w: World) -> None:
         await w.kas.access(data, data)
@@ -140,43 +140,43 @@ def test_bytes_that_are_no_request(world: Simulator, data: bytes) -> None:
     ],
 )
 def test_a_record_that_is_not_there(world: Simulator, changes: dict[str, Any]) -> None:
-    """22: M asks for a right batch at a wrong place, beyond the end, out of range: logged, and denied."""
+    """22: A request that names a batch at a wrong place or a missing index is denied."""
     answer = world.ask(POLICE_B, named(world["family 0"], **changes))
     world.must_be_denied(answer, Reason.UNKNOWN_RECORD)
 
 
 def test_a_batch_of_another_channel(world: Simulator) -> None:
-    """22: M, member of both, asks on one channel for what stands in the other."""
+    """22: A member of two channels is denied a batch of one when it asks in the other."""
     answer = world.ask(POLICE_B, world["pair"].item(0))
     world.must_be_denied(answer, Reason.UNKNOWN_RECORD)
 
 
 def test_a_purpose_of_auditors(world: Simulator) -> None:
-    """M asks for a record for a purpose for which only the access log is read."""
+    """A member is denied a record for a purpose that is only for reading the access log."""
     answer = world.ask(POLICE_B, world["family 1"].item(0), purpose=Purpose.LAWFULNESS)
     world.must_be_denied(answer, Reason.PURPOSE_CHANNEL)
 
 
 def test_a_purpose_that_the_record_was_not_shared_for(world: Simulator) -> None:
-    """M asks under welfare law for what was shared for the police."""
+    """A member is denied a record for a purpose for which it was not shared."""
     answer = world.ask(CARE, world["family 1"].item(0), purpose=Purpose.CHILD_PROTECTION)
     world.must_be_denied(answer, Reason.PURPOSE_RECORD)
 
 
 def test_a_prosecutor_and_h1(world: Simulator) -> None:
-    """M asks for judicial proceedings for what H1 keeps out of them."""
+    """A member is denied a record with handling code H1 for a prosecution."""
     answer = world.ask(JUSTICE, world["h1"].item(0), purpose=Purpose.PROSECUTION)
     world.must_be_denied(answer, Reason.HANDLING)
 
 
 def test_who_is_not_on_the_list(world: Simulator) -> None:
-    """20: M, a member that releasable_to leaves out, asks: denied."""
+    """20: A member that releasable_to leaves out is denied the record."""
     answer = world.ask(BORDER, world["releasable"].item(0))
     world.must_be_denied(answer, Reason.NOT_RELEASABLE)
 
 
 def test_a_withdrawn_record(world: Simulator) -> None:
-    """M asks for what its originator withdrew."""
+    """A member is denied a record that its originator has withdrawn."""
     answer = world.ask(POLICE_B, world["family 0"].item(2))
     world.must_be_denied(answer, Reason.WITHDRAWN)
 
@@ -190,42 +190,42 @@ def test_a_withdrawn_record(world: Simulator) -> None:
     ],
 )
 def test_a_mandate_that_does_not_cover_it(world: Simulator, name: str, options: dict[str, Any]) -> None:
-    """M uses another's mandate, one that is not there, or its own for another purpose."""
+    """A member is denied under another's mandate, an unknown mandate, or its own for another purpose."""
     options = {"operation": Operation.DISCLOSURE, "purpose": Purpose.PREVENTION} | options
     world.must_be_denied(world.ask(name, world["family 1"].item(0), **options), Reason.MANDATE)
 
 
 def test_a_range_of_the_log_under_a_mandate(world: Simulator) -> None:
-    """M has a system read the access log under its standing mandate."""
+    """A standing mandate does not allow a member to read the access log."""
     options = {"operation": Operation.DISCLOSURE, "mandate_ref": "XBB-2024-17"}
     answer = world.ask(POLICE_B, LogItem(start=0, end=9), purpose=Purpose.LAWFULNESS, **options)
     world.must_be_denied(answer, Reason.MANDATE)
 
 
 def test_a_range_of_the_log_for_another_purpose(world: Simulator) -> None:
-    """M reads the access log for an investigation."""
+    """A member may not read the access log for an investigation."""
     answer = world.ask(POLICE_B, LogItem(start=0, end=9), purpose=Purpose.INVESTIGATION)
     world.must_be_denied(answer, Reason.PURPOSE_CHANNEL)
 
 
 def test_an_auditor_asks_for_a_record(world: Simulator) -> None:
-    """27: an auditor asks for a record, for an auditor's purpose and for another: never."""
+    """27: An auditor is denied a record, whatever its purpose."""
     for purpose in (Purpose.LAWFULNESS, Purpose.INVESTIGATION):
         answer = world.ask(AUDITOR, world["family 1"].item(0), purpose=purpose)
         assert not answer.shares
-        assert {one.verdict for one in answer.outcomes.values()} == {Verdict.DENIED}
+        assert {outcome.verdict for outcome in answer.outcomes.values()} == {Verdict.DENIED}
     assert world.replay().verified
 
 
 def test_an_auditor_reads_beyond_the_end(world: Simulator) -> None:
-    """22: an auditor asks for a range at the end of the numbers: nothing is there, and nothing breaks."""
+    """22: An auditor that asks for a range far beyond the log's end gets no entries."""
     answer = world.ask(AUDITOR, LogItem(start=HUGE - 5, end=HUGE), purpose=Purpose.LAWFULNESS)
     assert answer.entries == ()
     assert world.replay().verified
 
 
 def test_a_member_sees_no_others_accesses(world: Simulator) -> None:
-    """M reads the whole access log: it is given the entries that concern it, and no other."""
+    """A member that reads the whole access log gets only the entries that concern it."""
     answer = world.ask(REHAB, LogItem(start=0, end=14), purpose=Purpose.LAWFULNESS)
     assert len(answer.entries) == 0
     answer = world.ask(CARE, LogItem(start=0, end=20), purpose=Purpose.LAWFULNESS)
@@ -233,7 +233,7 @@ def test_a_member_sees_no_others_accesses(world: Simulator) -> None:
 
 
 def test_a_suspended_agency_asks(world: Simulator) -> None:
-    """X: a suspended agency asks: denied, and it leaves a trace."""
+    """A suspended agency is denied, and the access log records its request."""
     world.suspend(CARE)
     world.must_be_denied(world.ask(CARE, world["family 1"].item(0)), Reason.SUSPENDED)
 
@@ -242,7 +242,7 @@ def test_a_suspended_agency_asks(world: Simulator) -> None:
 
 
 def test_every_answer_to_a_stranger_is_the_same(world: Simulator) -> None:
-    """21: N asks for records that are there and are not, in channels that are and are not: one answer."""
+    """21: A non-member gets the same answer for every record and channel."""
     pair = world["pair"]
     asked = [
         (PAIR, named(pair)),
@@ -262,13 +262,13 @@ def test_every_answer_to_a_stranger_is_the_same(world: Simulator) -> None:
 
     before = [world.end("access", number) for number in range(3)]
     answers = world.run(sizes)
-    assert all(one == answers[0] for one in answers), answers
+    assert all(answer == answers[0] for answer in answers), answers
     assert [world.end("access", number) for number in range(3)] == before
     assert world.replay().verified
 
 
 def test_a_member_asks_without_end(world: Simulator) -> None:
-    """21: M asks thirty times for what it may not have: one entry, and one that counts the rest."""
+    """21: Thirty denied requests give one entry, and one entry that counts the others."""
 
     async def ask(w: World) -> None:
         for _ in range(30):
@@ -282,7 +282,7 @@ def test_a_member_asks_without_end(world: Simulator) -> None:
 
 
 def test_the_same_request_twice(world: Simulator) -> None:
-    """22: M, or whoever overheard it, sends a request again: decided anew, and it counts as one access."""
+    """22: A request that is sent twice counts as one access."""
 
     async def twice(w: World) -> None:
         prepared = hostile_request(w, POLICE_B, [world["family 1"].item(0)])
@@ -296,7 +296,7 @@ def test_the_same_request_twice(world: Simulator) -> None:
 
 
 def test_an_overheard_request_answers_its_issuer_only(world: Simulator) -> None:
-    """N sends a member's request and details: the answer opens for the member alone."""
+    """The answer to an overheard request does not open for the eavesdropper."""
 
     async def overheard(w: World) -> None:
         await post(w, BORDER, hostile_request(w, POLICE_B, [world["family 1"].item(0)]))
@@ -305,6 +305,6 @@ def test_an_overheard_request_answers_its_issuer_only(world: Simulator) -> None:
 
 
 def test_the_service_asks_itself(world: Simulator) -> None:
-    """K asks in its own name: it takes no part in any channel."""
+    """The service is denied when it asks in its own name, because it is not a member."""
     answer = world.ask(KAS, world["family 1"].item(0))
     world.must_be_denied(answer, Reason.NOT_MEMBER)

@@ -1,7 +1,7 @@
-"""Every message of the demo's log, flipped, dropped, swapped and copied: none goes unnoticed.
+"""Sweeps over the demo's log: every message that is flipped, dropped, swapped or copied is reported.
 
-FTF_THOROUGH=1 takes each message; otherwise every few, so that the suite stays quick. The exhaustive
-sweep of a smaller log is in tests/audit/test_replay_manipulation.py.
+FTF_THOROUGH=1 alters each message. Otherwise the tests alter a few of them, so that the suite stays
+quick. The exhaustive sweep of a smaller log is in tests/audit/test_replay_manipulation.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _rows(folder: Path) -> list[list[Row]]:
 
 
 def _some(rows: list[Row]) -> list[Row]:
-    """Every message, or the first, the last and some between."""
+    """Every message, or only the first, the last and some between them."""
     if THOROUGH or len(rows) <= SAMPLES:
         return rows
     step = (len(rows) - 1) / (SAMPLES - 1)
@@ -57,31 +57,33 @@ def _sql(statement: str, *values: object) -> Change:
 
 
 def _replayed(folder: Path, copy: Path, change: Change) -> Transcript:
-    path, kept = folder / "log.db", copy / "kept.db"
+    path = folder / "log.db"
+    kept = copy / "kept.db"
     shutil.copy(path, kept)
     try:
         with closing(sqlite3.connect(path)) as db, db:
             change(db)
         return ftf_broker("audit", "replay", "--json", "--profile", str(folder / "auditor/auditor.toml"))
     finally:
+        # SQLite would apply a left-over WAL of the altered log to the file that is put back.
         for side in ("-wal", "-shm"):
             path.with_name(path.name + side).unlink(missing_ok=True)
         shutil.copy(kept, path)
 
 
 def _check(told: Transcript, *allowed: tuple[str, int, int]) -> None:
-    """Exit 1; the first violation is a root at one of these places, and all others are caused by it."""
+    """Exit code 1; the first violation is a root at an allowed place and causes all others."""
     assert told.code == 1, (allowed, told.out[:300], told.err)
     violations: list[dict[str, Any]] = told.json["violations"]
-    places = [(one["topic"], one["partition"], one["offset"]) for one in violations]
+    places = [(violation["topic"], violation["partition"], violation["offset"]) for violation in violations]
     assert places[0] in allowed, (allowed, violations[:3])
     assert violations[0]["caused_by"] is None
     first = dict(zip(("topic", "partition", "offset"), places[0], strict=True))
-    assert all(one["caused_by"] == first for one in violations[1:]), (allowed, violations)
+    assert all(violation["caused_by"] == first for violation in violations[1:]), (allowed, violations)
 
 
 def test_a_byte_flipped(demo: Path, tmp_path: Path) -> None:
-    """In the value of any message, at its beginning, middle and end, and in its key."""
+    """A flipped byte of a message's value or key is reported at that message."""
     for rows in _rows(demo):
         for row in _some(rows):
             size = len(row.value or b"")
@@ -96,7 +98,7 @@ def test_a_byte_flipped(demo: Path, tmp_path: Path) -> None:
 
 
 def test_a_message_dropped(demo: Path, tmp_path: Path) -> None:
-    """Any message, with the hole that it leaves."""
+    """A dropped message is reported at the hole that it leaves."""
     for rows in _rows(demo):
         for row in _some(rows):
             drop = _sql(f"DELETE FROM message {_WHERE} = ?", *row[:3])
@@ -104,7 +106,7 @@ def test_a_message_dropped(demo: Path, tmp_path: Path) -> None:
 
 
 def test_two_neighbours_swapped(demo: Path, tmp_path: Path) -> None:
-    """Any pair of neighbours: the first of the two places."""
+    """Two neighbours that are swapped are reported at one of their two places."""
     sql = f"UPDATE message SET offset = ? {_WHERE} = ?"
     for rows in _rows(demo):
         for row in _some(rows[:-1]):
@@ -117,7 +119,7 @@ def test_two_neighbours_swapped(demo: Path, tmp_path: Path) -> None:
 
 
 def test_a_copy_appended(demo: Path, tmp_path: Path) -> None:
-    """A copy of any message: where it stands."""
+    """An appended copy of a message is reported where the copy stands."""
     sql = "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)"
     for rows in _rows(demo):
         end = rows[-1].offset + 1
@@ -127,6 +129,6 @@ def test_a_copy_appended(demo: Path, tmp_path: Path) -> None:
 
 
 def test_the_demo_is_still_what_it_was(demo: Path) -> None:
-    """What the sweeps altered they put back: the log verifies."""
+    """The log verifies after the sweeps, because they put back what they altered."""
     told = ftf_broker("audit", "replay", "--json", "--profile", str(demo / "auditor/auditor.toml"))
     assert (told.code, told.json["violations"]) == (0, [])
