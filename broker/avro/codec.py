@@ -81,6 +81,7 @@ def _check_classes(shape: Shape, classes: Mapping[str, type]) -> dict[str, type]
         match open_shapes.pop():
             case Record(name=name, fields=fields):
                 open_shapes += [field.shape for field in fields]
+                # Checked here, once, so that the generated code need not check it for each value.
                 if name in classes:
                     _check_dataclass(name, classes[name], [field.name for field in fields])
                     types[name] = classes[name]

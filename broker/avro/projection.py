@@ -90,6 +90,7 @@ def _project_record(value: Any, writer: Record, reader: Record, path: str) -> di
 
 def _is_readable(writer: Shape, reader: Shape) -> bool:
     match writer, reader:
+        # Left out on purpose: bytes to string and back, which Avro allows and which would hide a mistake.
         case Primitive(kind="int"), Primitive(kind="long"):
             return True
         case Primitive(), Primitive():
@@ -109,6 +110,8 @@ def _same_name(writer: Shape, reader: Shape) -> bool:
 def _into_union(value: Any, writer: Shape, reader: Union, path: str) -> Any:
     """Return the value in the branch of the writer's name or type, or else in the first that can read it."""
     tags = tagged_branches(reader)
+    # Avro takes the first branch that matches. Here the branch of the writer's own name or type comes first:
+    # an int that is read into [long, int] stays an int.
     same = [i for i, branch in enumerate(reader.branches) if tag_of(branch) == tag_of(writer)]
     for i in (*same, *range(len(reader.branches))):
         branch = reader.branches[i]

@@ -59,6 +59,7 @@ class SchemaStore:
 
     def __init__(self, current: Mapping[str, RecordSchema], older: tuple[RecordSchema, ...]) -> None:
         self._current = dict(current)
+        # The current versions come last, so that they win where an older file has the same schema.
         self._by_id = {schema.id: schema for schema in (*older, *current.values())}
 
     @classmethod
@@ -82,6 +83,7 @@ class SchemaStore:
                 if known:
                     raise UsageError(f"{version.path}: {version.record_type} is defined in {known.path} too")
                 current[version.record_type] = version
+            # Older versions get no types: a change of a shared type must not change what was written before.
             older += _versions(folder / "older", {})
         for version in older:
             if version.record_type not in current:

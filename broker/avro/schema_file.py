@@ -130,6 +130,7 @@ def read_schema(path: Path) -> dict[str, Any]:
     """Read the JSON object in a schema file. Raises UsageError, which names the file."""
     try:
         with path.open("rb") as file:
+            # One byte more than allowed is enough to tell that a file is too large.
             text = file.read(MAX_FILE_BYTES + 1)
         if len(text) > MAX_FILE_BYTES:
             raise UsageError(f"{path}: larger than {MAX_FILE_BYTES} bytes")

@@ -187,6 +187,7 @@ class _Parser:
     def _reference(self, name: str, space: str) -> Shape:
         if name in _PRIMITIVES:
             return Primitive(name)
+        # They are valid Avro, so they get a message of their own.
         if name in _REFUSED:
             raise UsageError(f"avro type {name!r} is not supported")
         full = _full_name(name, space)
@@ -209,6 +210,7 @@ class _Parser:
             raise UsageError(f"{full!r} is a word of Avro and no name")
         if full in self._named:
             raise UsageError(f"type {full!r} is defined twice")
+        # The name is taken before the fields are parsed, so that a field of the record's own type is found.
         self._named[full] = None
         return full
 
@@ -263,6 +265,7 @@ class _Parser:
 
     def _union(self, schema: list[Any], space: str, depth: int) -> Shape:
         branches = tuple(self.parse(branch, space, depth + 1) for branch in schema)
+        # Avro 1.11, "Unions": no union directly in a union, and each unnamed type at most once.
         tags = [tag_of(branch) for branch in branches]
         if not branches or "union" in tags or len(set(tags)) != len(tags):
             raise UsageError(f"not a union of different types: {tags}")

@@ -156,6 +156,7 @@ class Source:
         if len(self._lines) >= _MAX_LINES or self._indent > _MAX_INDENT:
             raise UsageError("schema is too large or nests too deeply")
         self._lines.append(" " * self._indent + text)
+        # Tracebacks count lines from 1, so the length after the line was added is its number.
         self._notes[len(self._lines)] = _Note(path, expected, variable)
 
     def block(self, text: str) -> _Block:
@@ -190,6 +191,8 @@ class Source:
         return self._space
 
     def _where(self, error: Exception) -> tuple[_Note, str, Mapping[str, Any]]:
+        # The first frame is that of the generated function, which caught the error. A helper that raised it,
+        # such as _read_long, has a frame behind it.
         trace = error.__traceback__
         if trace is None:
             raise error
@@ -202,6 +205,7 @@ class Source:
         note, path, local = self._where(error)
         if isinstance(error, UnicodeEncodeError):
             return UsageError(f"{path}: expected text that UTF-8 can write")
+        # A KeyError on a line that takes a field out of a dict: the caller left the field out.
         if isinstance(error, KeyError) and note.expected == "a field":
             return UsageError(f"{path}: missing")
         got = local.get(note.variable) if note.variable else None

@@ -65,11 +65,13 @@ MAX_BODY_VALUE_BYTES = 1 + 4 + MAX_BODY_BYTES + -(4 + MAX_BODY_BYTES) % BODY_BLO
 SHARE_BYTES = 32
 """The length of a member share, a release secret, a release share and a body's key."""
 
+# Zeros are safe, since a key locks one body once; the docstring says why.
 _NONCE = bytes(12)
 _RELEASE = b"ftf-broker/v1/release"
 _CHECK = b"ftf-broker/v1/release-check"
 _BODY = b"ftf-broker/v1/body"
 _COMMITMENT = b"ftf-broker/v1/commitment"
+# A batch has at most 256 records, so their numbers are encoded once.
 _U32 = tuple(i.to_bytes(4, "big") for i in range(256))
 
 

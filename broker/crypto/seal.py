@@ -121,6 +121,7 @@ def receiving_key_id(public: bytes) -> bytes:
     return sha256(b"mlkem768-x25519\n" + public).digest()
 
 
+# Bounded, since a hostile log can name any number of keys.
 @lru_cache(maxsize=4096)
 def _load(public: bytes) -> MLKEM768X25519PublicKey:
     if len(public) != PUBLIC_BYTES:

@@ -64,6 +64,8 @@ def check_public_key(public: bytes) -> bytes:
     return public
 
 
+# The check takes two powers modulo p, and a log has few keys. The cache is bounded, since a hostile log can
+# name any number of keys.
 @lru_cache(maxsize=4096)
 def _load(public: bytes) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(check_public_key(public))

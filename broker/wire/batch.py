@@ -126,7 +126,7 @@ def build_batch(
     """
     # (1) Refuse what no reader would take.
     terms, term_of = _checked_terms(items, members)
-    # (2) Lock the bodies.
+    # (2) Lock the bodies. The context comes from the header that is signed, so every reader derives the same.
     context = context_of(
         genesis, header.topic, header.partition, header.epoch, header.issuer, draw.manifest_id
     )
@@ -194,6 +194,7 @@ def _entries_of(
 
 
 def _check_size(messages: Sequence[tuple[bytes, bytes]]) -> None:
+    # The exact size is known only now. Publishers stay below it by batch_bytes_bound.
     size = sum(len(key) + len(value) + MESSAGE_OVERHEAD for key, value in messages)
     if size > MAX_BATCH_BYTES:
         raise UsageError(f"batch of {size} bytes, at most {MAX_BATCH_BYTES}")

@@ -87,6 +87,8 @@ KINDS: dict[str, type] = {
 
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 
+# Every codec knows the classes of all value modules, and ignores those that its schema does not name. A new
+# class needs no entry here: its module's __all__ is enough.
 _CLASSES: dict[str, type] = {
     f"{NAMESPACE}.{name}": getattr(module, name)
     for module in (terms, manifest, access, statements)
@@ -134,6 +136,8 @@ def sign_content(key: SigningKey, kind: str, genesis: bytes, content: bytes) -> 
 
 def decode_content(signed: Signed) -> Any:
     """Decode the content of a signed statement by its kind. Raises FormatError for an unknown kind."""
+    # The kind decides what the bytes mean, and a signature covers it: the same bytes under another kind would
+    # be another statement.
     cls = KINDS.get(signed.kind)
     if cls is None:
         raise FormatError(f"unknown kind of statement {signed.kind[:40]!r}")

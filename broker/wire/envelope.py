@@ -94,12 +94,14 @@ def seal_manifest(
     header = manifest.header
     place = (header.topic, header.partition, header.epoch)
     sealed = seal(epoch.public, padded, statement_info(genesis, *place))
+    # The tag is made last, since it covers the sealed bytes: a reader checks it before it opens anything.
     tag = manifest_tag(epoch.admit, *place, manifest.manifest_id, sealed)
     return b"".join((_KIND, header.epoch.to_bytes(4, "big"), tag, sealed))
 
 
 def parse_envelope(key: bytes | None, value: bytes | None) -> Envelope | None:
     """Take a manifest message apart; None where the message cannot be a manifest."""
+    # None is not an error here: anybody whom the log lets write can append anything.
     if key is None or value is None or len(key) != 16 or value[:1] != _KIND:
         return None
     if not _HEAD_BYTES + SEALED_OVERHEAD + MANIFEST_BLOCK <= len(value) <= MAX_BATCH_BYTES:
@@ -125,7 +127,7 @@ def open_manifest(
     # (1)
     info = statement_info(genesis, topic, partition, envelope.epoch)
     padded = open_sealed(key, envelope.sealed, info)
-    # (2)
+    # (2) Other padding would be a hidden channel, and a second form of the same manifest.
     length = int.from_bytes(padded[:4], "big")
     size = 4 + length
     zeros = -size % MANIFEST_BLOCK
@@ -140,7 +142,8 @@ def open_manifest(
     if len(plain.signed.signatures) != 1:
         raise FormatError(f"manifest with {len(plain.signed.signatures)} signatures, expected 1")
     manifest = decode(RecordManifest, plain.signed.content)
-    # (5)
+    # (5) The seal is bound to the place too, but a member can open it and seal it anew for another place. No
+    # member can change what the issuer signed.
     header = manifest.header
     if (header.topic, header.partition, header.epoch) != (topic, partition, envelope.epoch):
         raise FormatError("header names another place")
@@ -149,7 +152,7 @@ def open_manifest(
     # (6)
     _check_counts(manifest)
     check_entries(plain.entries, manifest.count)
-    # (7)
+    # (7) The signature covers the root alone, so this check is what binds the entries to the issuer.
     if root_of_leaves(leaf_hashes(plain.entries)) != manifest.entries_root:
         raise FormatError("entries do not hash to the entries root")
     return OpenedManifest(

@@ -93,15 +93,23 @@ class Header:
     """The place of a statement, its issuer, and how much of the directory the issuer had applied."""
 
     topic: str
+    """The logical topic, without the log's prefix."""
     partition: int
     epoch: int
+    """The epoch of the channel; -1 in the directory, which has none."""
     issuer: str
     issued_at: int
+    """The time by the issuer's own clock."""
     directory_size: int
+    """The number of directory messages that the issuer had applied."""
     directory_head: bytes
+    """The running hash over these messages."""
     stream: bytes
+    """16 random bytes, new for each process, topic and partition; zeros in the directory."""
     sequence: int
+    """The number of the statement in its stream, from 0."""
     previous: bytes
+    """The digest of the stream's (in the directory: the authority's) previous statement, or zeros."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
