@@ -21,7 +21,7 @@ from broker.wire.access import AccessRequest
 from broker.wire.manifest import CollectionStatus, Operation, Reason
 from broker.wire.terms import HandlingCode, Purpose, RecordTerms
 from support.coalition import AUDITOR, CARE, DAY_US, JUSTICE, POLICE_A, POLICE_B, REHAB, Coalition
-from support.kas import record_terms
+from support.placing import record_terms
 
 COLLECTED = RecordState(status=CollectionStatus.COLLECTED)
 

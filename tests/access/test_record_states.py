@@ -13,8 +13,8 @@ from broker.verify.partition import VerifiedBatch
 from broker.wire.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem
 from broker.wire.terms import Action, Target
 from support.coalition import JUSTICE, POLICE_A, POLICE_B, Coalition
-from support.kas import record_terms
 from support.partition_log import PartitionLog, batches, reader, scan
+from support.placing import record_terms
 
 COLLECTED, REFUSED, UNKNOWN = CollectionStatus.COLLECTED, CollectionStatus.REFUSED, CollectionStatus.UNKNOWN
 

@@ -24,8 +24,10 @@ from broker.verify.violations import Place
 from support.adversary import Loot
 from support.asking import hostile_request, post
 from support.coalition import AUDITOR, CARE, KAS, POLICE_A, POLICE_B, REHAB, Coalition, receiving_key
-from support.exchange import World
-from support.simulator import Row, Simulator, played
+from support.log_file import Row
+from support.played import played
+from support.simulator import Simulator
+from support.world import World, PASSPHRASE
 
 PERSON = "officer-8c1f"
 CASE = "CASE-77-QX"
@@ -99,7 +101,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         raw=raw,
         rows=rows,
         coalition=coalition,
-        store=KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), b"throwaway"),
+        store=KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), PASSPHRASE),
         words=frozenset(form for word in words for form in _forms(word) if form not in public),
         record_ids=frozenset(item.record_id for item in given),
     )
@@ -229,7 +231,7 @@ def test_after_the_services_keys_are_gone(tmp_path: Path) -> None:
     """4, 27: After intake and storage keys are destroyed, a copy of the log opens for nobody."""
     world = Simulator.copy(tmp_path)
     coalition = world.run(_coalition)
-    store = KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), b"throwaway")
+    store = KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), PASSPHRASE)
     rows = messages(world.path)
     days = [int(path.name) for path in (world.folder / "kas/storage").iterdir()]
     for day in coalition.intake:
@@ -237,7 +239,7 @@ def test_after_the_services_keys_are_gone(tmp_path: Path) -> None:
     for day in days:
         store.destroy_storage_key(day)
     keys = [key for name in (POLICE_B, KAS) for key in keys_of(coalition, name)]
-    fresh = KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), b"throwaway")
+    fresh = KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), PASSPHRASE)
     loot = Loot.of(rows, coalition.genesis, keys, store=fresh)
     assert loot.member_shares
     assert loot.release_secrets == {}

@@ -29,8 +29,9 @@ from support.coalition import (
     receiving_key,
     signing_key,
 )
-from support.exchange import CHANNEL, PAIR, World
-from support.simulator import Simulator, played
+from support.played import played
+from support.simulator import Simulator
+from support.world import CHANNEL, PAIR, World
 
 Make = Callable[[Directory, int], Statement]
 AUTHORITY = tuple(signing_key(f"authority {i}") for i in range(3))

@@ -31,9 +31,9 @@ from broker.wire.manifest import (
 from broker.wire.terms import Purpose, Target
 from support.asking import hostile_request
 from support.coalition import BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, signing_key
-from support.exchange import World
 from support.hostile_kas import HostileKas
 from support.simulator import Simulator
+from support.world import World
 
 HUGE = 2**63 - 1
 ALLOWED = (Verdict.ALLOWED, None)

@@ -29,9 +29,9 @@ from support.coalition import (
     receiving_key,
     signing_key,
 )
-from support.exchange import CHANNEL, World
 from support.forgery import remade
 from support.simulator import Simulator
+from support.world import CHANNEL, World
 
 STRANGER = signing_key("stranger")
 JUNK = b"j" * 1168

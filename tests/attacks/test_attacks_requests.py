@@ -11,8 +11,9 @@ from broker.wire.manifest import LogItem, Operation, Reason, RecordItem, Verdict
 from broker.wire.terms import Purpose
 from support.asking import hostile_request, post
 from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
-from support.exchange import PAIR, World
-from support.simulator import Simulator, Target
+from support.played import Target
+from support.simulator import Simulator
+from support.world import PAIR, World
 
 MINUTE_US = 60_000_000
 HUGE = 2**63 - 1

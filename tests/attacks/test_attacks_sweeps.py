@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from support.command_line import Transcript, ftf_broker
-from support.simulator import Row
+from support.log_file import Row
 
 THOROUGH = os.environ.get("FTF_THOROUGH") == "1"
 SAMPLES = 4

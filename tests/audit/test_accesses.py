@@ -28,8 +28,12 @@ from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
 from broker.wire.statements import KeyUse, ServiceRole
 from broker.wire.terms import Purpose
+from support.asking import ask
 from support.coalition import AUDITOR, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, receiving_key, signing_key
-from support.kas import World
+from support.looking import access_terms
+from support.placing import place
+from support.words import details
+from support.world import World
 
 
 def _why() -> AccessDetails:
@@ -50,15 +54,15 @@ def _who(found: Sequence[Access]) -> list[tuple[str, str]]:
 
 async def test_every_access_with_the_person_and_the_reason(tmp_path: Path) -> None:
     """The auditor learns who read which record, and why, and reads no record itself."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
-        await world.read(kas, POLICE_B, [batch.item(0, 2)])
-        await world.read(kas, REHAB, [batch.item(1)], purpose=Purpose.REHAB_REINTEGRATION)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
+        await ask(world, kas, POLICE_B, [batch.item(0, 2)])
+        await ask(world, kas, REHAB, [batch.item(1)], purpose=Purpose.REHAB_REINTEGRATION)
         found = await _asked(world, kas)
         assert _who(found) == [("repatriation", POLICE_B), ("repatriation", REHAB)]
         first, second = found
         assert first.details is not None
-        assert (first.details.person, first.details.justification) == ("officer-17", "case 1")
+        assert (first.details.person, first.details.justification) == ("officer-17", "Follow-up of a return")
         assert [(one.item, one.indexes, one.verdict) for one in first.disclosures] == [
             (batch.item(0, 2), b"\x00\x02", Verdict.ALLOWED)
         ]
@@ -69,9 +73,9 @@ async def test_every_access_with_the_person_and_the_reason(tmp_path: Path) -> No
 
 async def test_the_question_is_logged_and_is_answered_next_time(tmp_path: Path) -> None:
     """Reading the access log is an access: the auditor's own name stands in it from then on."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 1)
-        await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 1)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
         await _asked(world, kas)
         found = await _asked(world, kas)
         assert _who(found) == [("repatriation", POLICE_B), ("repatriation", AUDITOR)]
@@ -83,23 +87,23 @@ async def test_the_question_is_logged_and_is_answered_next_time(tmp_path: Path) 
 
 async def test_by_record_agency_and_time(tmp_path: Path) -> None:
     """Each filter narrows, and a range without a wanted entry is not asked for."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        one, two = await world.publish(POLICE_A, 2), await world.publish(JUSTICE, 1, topic="justice")
-        await world.read(kas, POLICE_B, [one.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        one, two = await place(world, POLICE_A, 2), await place(world, JUSTICE, 1, topic="justice")
+        await ask(world, kas, POLICE_B, [one.item(0)])
         world.advance(60)
         middle = world.now
-        await world.read(kas, POLICE_B, [one.item(1), two.item(0)])
-        await world.read(kas, REHAB, [one.item(0)])
-        before = len(await world.terms())
+        await ask(world, kas, POLICE_B, [one.item(1), two.item(0)])
+        await ask(world, kas, REHAB, [one.item(0)])
+        before = len(await access_terms(world))
         record_id = await _record_id(world, 1)
         assert [a.at > middle for a in await _asked(world, kas, record_id=record_id)] == [True]
-        assert len(await world.terms()) == before + 1
+        assert len(await access_terms(world)) == before + 1
         assert _who(await _asked(world, kas, agency=REHAB)) == [("repatriation", REHAB)]
         assert len(await _asked(world, kas, until=middle)) == 1
         assert len(await _asked(world, kas, since=middle, agency=POLICE_B)) == 1
-        asked = len(await world.terms())
+        asked = len(await access_terms(world))
         assert await _asked(world, kas, agency="XCC:child-protection") == []
-        assert len(await world.terms()) == asked
+        assert len(await access_terms(world)) == asked
 
 
 async def _record_id(world: World, index: int) -> bytes:
@@ -117,34 +121,34 @@ async def _record_id(world: World, index: int) -> bytes:
 @pytest.mark.parametrize("purpose", [Purpose.INVESTIGATION, Purpose.PREVENTION])
 async def test_for_the_four_purposes_only(purpose: Purpose, tmp_path: Path) -> None:
     """LED art. 25(2) names what logs may be read for; all else is denied."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 1)
-        await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 1)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
         with pytest.raises(Denied):
             await _asked(world, kas, purpose=purpose)
 
 
 async def test_who_takes_no_part_asks_nothing(tmp_path: Path) -> None:
     """Neither auditor nor member of a channel: nothing is asked, and nothing logged."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
+    async with World.still(tmp_path) as world, world.service() as kas:
         with pytest.raises(Denied):
             await _asked(world, kas, name=REHAB, channels=["xaa-xbb"])
         with pytest.raises(Denied):
             await _asked(world, kas, name=POLICE_A, channels=["xaa-xbb", "nowhere"])
-        assert await world.terms(1) == []
+        assert await access_terms(world, 1) == []
 
 
 async def test_many_accesses_are_asked_for_range_by_range(tmp_path: Path) -> None:
     """More entries than one range holds: several questions, every access once and in order."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 1)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 1)
         for _ in range(505):
-            await world.read(kas, POLICE_B, [batch.item(0)])
+            await ask(world, kas, POLICE_B, [batch.item(0)])
         found = await _asked(world, kas)
         assert len(found) == 505
         assert [one.offset for one in found] == sorted({one.offset for one in found})
         assert all(one.details is not None for one in found)
-        entries = [one for one in await world.terms() if isinstance(one, AccessTerms)]
+        entries = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
         assert len(entries) == 507
 
 
@@ -179,10 +183,10 @@ def _first_for_all(entries: Entries) -> Entries:
 
 async def test_another_entry_s_details_are_not_believed(tmp_path: Path) -> None:
     """What the service answers must be the very entry that the log holds."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2)
-        await world.read(kas, POLICE_B, [batch.item(0)])
-        await world.read(kas, REHAB, [batch.item(1)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
+        await ask(world, kas, REHAB, [batch.item(1)])
         for name in (AUDITOR, POLICE_A):
             with pytest.raises(OpenError):
                 await _asked(world, _Lying(world, kas, name, _first_for_all), name=name)
@@ -193,19 +197,22 @@ async def test_another_entry_s_details_are_not_believed(tmp_path: Path) -> None:
 
 async def test_an_originator_learns_who_read_what_it_shared(tmp_path: Path) -> None:
     """A member is given the accesses to its own records, and its own accesses: nobody else's, and logged."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        ours, theirs = await world.publish(POLICE_A, 2), await world.publish(JUSTICE, 1, topic="justice")
-        await world.read(kas, POLICE_B, [ours.item(0)])
-        await world.read(kas, POLICE_B, [theirs.item(0)])
-        await world.read(kas, POLICE_A, [theirs.item(0)])
-        await world.read(kas, REHAB, [ours.item(1)], purpose=Purpose.REHAB_REINTEGRATION)
-        entries = len(await world.terms())
+    async with World.still(tmp_path) as world, world.service() as kas:
+        ours, theirs = await place(world, POLICE_A, 2), await place(world, JUSTICE, 1, topic="justice")
+        await ask(world, kas, POLICE_B, [ours.item(0)])
+        await ask(world, kas, POLICE_B, [theirs.item(0)])
+        await ask(world, kas, POLICE_A, [theirs.item(0)])
+        await ask(world, kas, REHAB, [ours.item(1)], purpose=Purpose.REHAB_REINTEGRATION)
+        entries = len(await access_terms(world))
         found = await _asked(world, kas, name=POLICE_A, channels=["repatriation"])
         assert _who(found) == [("repatriation", one) for one in (POLICE_B, POLICE_A, REHAB)]
         assert found[0].details is not None
-        assert (found[0].details.person, found[0].details.justification) == ("officer-17", "case 1")
+        assert (found[0].details.person, found[0].details.justification) == (
+            "officer-17",
+            "Follow-up of a return",
+        )
         assert found[0].disclosures[0].item == ours.item(0)
-        assert len(await world.terms()) == entries + 1
+        assert len(await access_terms(world)) == entries + 1
         audited = await _asked(world, kas)
         assert [one for one in audited if one in found] == found
         assert audited[-1].request.issuer == POLICE_A
@@ -213,31 +220,33 @@ async def test_an_originator_learns_who_read_what_it_shared(tmp_path: Path) -> N
 
 async def test_a_member_asks_by_record_agency_and_time(tmp_path: Path) -> None:
     """Each filter narrows what a member is told; where no such record is, nothing is asked."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        one = await world.publish(POLICE_A, 2)
-        await world.read(kas, POLICE_B, [one.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        one = await place(world, POLICE_A, 2)
+        await ask(world, kas, POLICE_B, [one.item(0)])
         world.advance(60)
         middle = world.now
-        await world.read(kas, REHAB, [one.item(1)])
-        ask = {"name": POLICE_A, "channels": ["repatriation"]}
+        await ask(world, kas, REHAB, [one.item(1)])
+        by_police = {"name": POLICE_A, "channels": ["repatriation"]}
         record_id = await _record_id(world, 1)
-        assert [a.request.issuer for a in await _asked(world, kas, record_id=record_id, **ask)] == [REHAB]
-        assert _who(await _asked(world, kas, agency=REHAB, **ask)) == [("repatriation", REHAB)]
-        assert len(await _asked(world, kas, until=middle, **ask)) == 1
-        assert len(await _asked(world, kas, since=middle, agency=REHAB, **ask)) == 1
-        asked = len(await world.terms())
-        assert await _asked(world, kas, record_id=bytes(16), **ask) == []
-        assert await _asked(world, kas, until=middle - DAY_US, **ask) == []
-        assert len(await world.terms()) == asked
+        assert [a.request.issuer for a in await _asked(world, kas, record_id=record_id, **by_police)] == [
+            REHAB
+        ]
+        assert _who(await _asked(world, kas, agency=REHAB, **by_police)) == [("repatriation", REHAB)]
+        assert len(await _asked(world, kas, until=middle, **by_police)) == 1
+        assert len(await _asked(world, kas, since=middle, agency=REHAB, **by_police)) == 1
+        asked = len(await access_terms(world))
+        assert await _asked(world, kas, record_id=bytes(16), **by_police) == []
+        assert await _asked(world, kas, until=middle - DAY_US, **by_police) == []
+        assert len(await access_terms(world)) == asked
 
 
 async def test_a_member_of_channels_asks_in_each_that_is_open(tmp_path: Path) -> None:
     """Without a channel's name all that it is a member of are asked, but for closed ones."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
+    async with World.still(tmp_path) as world, world.service() as kas:
         for channel in (0, 1):
-            batch = await world.publish(POLICE_A, channel=channel)
+            batch = await place(world, POLICE_A, channel=channel)
             name = world.directory.numbers[channel]
-            await world.read(kas, POLICE_B, [batch.item(0)], channel=name)
+            await ask(world, kas, POLICE_B, [batch.item(0)], channel=name)
         found = await _asked(world, kas, name=POLICE_A)
         assert _who(found) == [("repatriation", POLICE_B), ("xaa-xbb", POLICE_B)]
         closing = drafts.close_channel(world.directory, channel="xaa-xbb", issued_at=world.clock())
@@ -247,14 +256,14 @@ async def test_a_member_of_channels_asks_in_each_that_is_open(tmp_path: Path) ->
 
 async def test_a_member_s_many_accesses_are_asked_for_range_by_range(tmp_path: Path) -> None:
     """More entries than one range holds: every access once and in order, no range asked for twice."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 1)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 1)
         for _ in range(505):
-            await world.read(kas, POLICE_B, [batch.item(0)])
+            await ask(world, kas, POLICE_B, [batch.item(0)])
         found = await _asked(world, kas, name=POLICE_A, channels=["repatriation"])
         assert len(found) == 505
         assert [one.offset for one in found] == sorted({one.offset for one in found})
-        entries = [one for one in await world.terms() if isinstance(one, AccessTerms)]
+        entries = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
         assert len(entries) == 507
 
 
@@ -279,19 +288,19 @@ async def test_what_a_member_is_told_is_proved(
     lie: Callable[[Entries], Entries], expected: str, tmp_path: Path
 ) -> None:
     """Entries of elsewhere, twice, in another order, or which the log does not hold convict the service."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2)
-        await world.read(kas, POLICE_B, [batch.item(0)])
-        await world.read(kas, REHAB, [batch.item(1)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
+        await ask(world, kas, REHAB, [batch.item(1)])
         with pytest.raises(PeerError, match=expected):
             await _asked(world, _Lying(world, kas, POLICE_A, lie), name=POLICE_A)
 
 
 async def test_a_copy_in_the_log_is_no_second_access(tmp_path: Path) -> None:
     """Whoever can write to the access log may repeat an entry: a member is told of it once."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 1)
-        await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 1)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
         stored = [one async for one in world.log.read(Partition("access", 0), 2)]
         for _ in range(600):  # into the next range too
             await world.log.append(Partition("access", 0), [Message(one.key, one.value) for one in stored])
@@ -301,10 +310,10 @@ async def test_a_copy_in_the_log_is_no_second_access(tmp_path: Path) -> None:
 
 async def test_an_entry_dated_back_by_a_stolen_key_is_not_told(tmp_path: Path) -> None:
     """A key of the service that was revoked dates nothing back into a range that a member asks for."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A, 1)
-        async with world.kas() as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A, 1)
+        async with world.service() as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
         before = world.directory
         announced = drafts.announce_service_key(
             before,
@@ -329,37 +338,37 @@ async def test_an_entry_dated_back_by_a_stolen_key_is_not_told(tmp_path: Path) -
         keyring = Keyring.of(KAS, signing_key("new"), [receiving_key(KAS)])
         with Journal(tmp_path / "journal.db") as journal:
             participant = replace(await world.participant(KAS), keyring=keyring)
-            service = KeyAccessService(participant, world.store(), journal)
+            service = KeyAccessService(participant, world.keystore(), journal)
             async with service as kas:
-                await world.read(kas, POLICE_B, [batch.item(0)])
-                terms = next(one for one in await world.terms() if isinstance(one, AccessTerms))
+                await ask(world, kas, POLICE_B, [batch.item(0)])
+                terms = next(one for one in await access_terms(world) if isinstance(one, AccessTerms))
                 key = world.coalition.epoch_keys("repatriation", 0, KAS)["access"]
-                month_key = world.store().access_key(month_of(world.now), 0)
+                month_key = world.keystore().access_key(month_of(world.now), 0)
                 thief = AccessWriter(world.log, KAS, signing_key(KAS), 0)
-                item = (terms, world.details())
+                item = (terms, details())
                 forged = await thief.write(before, key, month_key, [item], now=world.clock(), end=0)
                 just_there = LogItem(start=forged.offset, end=forged.offset + 2)
-                answer = await world.read(kas, POLICE_A, [just_there], purpose=Purpose.LAWFULNESS)
+                answer = await ask(world, kas, POLICE_A, [just_there], purpose=Purpose.LAWFULNESS)
                 assert answer.entries == ()
                 all_before = LogItem(start=0, end=forged.offset)
-                answer = await world.read(kas, POLICE_A, [all_before], purpose=Purpose.LAWFULNESS)
+                answer = await ask(world, kas, POLICE_A, [all_before], purpose=Purpose.LAWFULNESS)
                 assert len(answer.entries) == 2
 
 
 async def test_an_access_that_nobody_asked_for_is_not_believed(tmp_path: Path) -> None:
     """An entry whose request its issuer did not sign convicts the service, though it stands in the log."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A, 1)
-        async with world.kas() as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
-            terms = next(one for one in await world.terms() if isinstance(one, AccessTerms))
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A, 1)
+        async with world.service() as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
+            terms = next(one for one in await access_terms(world) if isinstance(one, AccessTerms))
             forged = replace(terms.request.signatures[0], signature=bytes(64))
             request = replace(terms.request, signatures=(forged,))
             key = world.coalition.epoch_keys("repatriation", 0, KAS)["access"]
             writer = AccessWriter(world.log, KAS, signing_key(KAS), 0)
-            month_key = world.store().access_key(month_of(world.now), 0)
+            month_key = world.keystore().access_key(month_of(world.now), 0)
             lie = replace(terms, request=request)
             now = world.clock()
-            await writer.write(world.directory, key, month_key, [(lie, world.details())], now=now, end=0)
+            await writer.write(world.directory, key, month_key, [(lie, details())], now=now, end=0)
             with pytest.raises(PeerError, match="signature"):
                 await _asked(world, kas, name=POLICE_A, channels=["repatriation"])

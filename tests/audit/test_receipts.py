@@ -38,9 +38,12 @@ from broker.wire.manifest import (
     Verdict,
 )
 from broker.wire.terms import Purpose, Target
+from support.asking import deliver, prepare
 from support.audit_log import auditor
 from support.coalition import AUDITOR, KAS, POLICE_A, POLICE_B, signing_key
-from support.kas import World
+from support.looking import access_terms, cut
+from support.placing import place
+from support.world import World
 
 ALLOWED, DENIED = Verdict.ALLOWED, Verdict.DENIED
 Kept = tuple[Signed, Signed]
@@ -51,8 +54,8 @@ async def ask(
 ) -> tuple[Kept, Answer]:
     """Read; what a subscriber keeps of it, and the answer."""
     name = str(options.pop("name", POLICE_B))
-    prepared = world.prepare(name, items, **options)  # type: ignore[arg-type]
-    answer = await world.send(kas, prepared)  # type: ignore[arg-type]
+    prepared = prepare(world, name, items, **options)  # type: ignore[arg-type]
+    answer = await deliver(world, kas, prepared)  # type: ignore[arg-type]
     return (prepared.signed, answer.signed), answer
 
 
@@ -81,8 +84,8 @@ def roots(report: ReplayReport) -> list[tuple[Kind, Place]]:
 
 async def test_honest_receipts_have_their_entries(tmp_path: Path) -> None:
     """Released, denied, and a range of the access log: every receipt agrees with its entry."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
         first, _ = await ask(world, kas, [batch.item(0, 1, 2)])
         denied, _ = await ask(world, kas, [batch.item(0)], purpose=Purpose.REHAB_REINTEGRATION)
         own, _ = await ask(world, kas, [LogItem(start=0, end=9)], name=AUDITOR, purpose=Purpose.LAWFULNESS)
@@ -92,14 +95,14 @@ async def test_honest_receipts_have_their_entries(tmp_path: Path) -> None:
 
 async def test_a_tail_cut_after_a_release_convicts(tmp_path: Path) -> None:
     """The log alone shows nothing; with the receipts each lost entry is named at the place it stood."""
-    async with World.open(tmp_path) as world:
-        async with world.kas() as kas:
-            batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world:
+        async with world.service() as kas:
+            batch = await place(world, POLICE_A, 3)
             first, _ = await ask(world, kas, [batch.item(0)])
             world.advance(2)
             second, answer = await ask(world, kas, [batch.item(1, 2)])
         assert answer.entry is not None
-        world.cut("access", 0, answer.entry.offset)
+        cut(world, "access", 0, answer.entry.offset)
         assert (await replayed(world, first)).verified
         report = await replayed(world, first, second)
         assert roots(report) == [(Kind.RECEIPT_WITHOUT_ENTRY, Place("access", 0, answer.entry.offset))]
@@ -108,13 +111,13 @@ async def test_a_tail_cut_after_a_release_convicts(tmp_path: Path) -> None:
 
 async def test_an_entry_that_is_put_back_late_satisfies_its_receipt(tmp_path: Path) -> None:
     """The cut is the violation, told by the LATE entry; the receipt is covered by what it contains."""
-    async with World.open(tmp_path) as world:
-        async with world.kas() as kas:
-            batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world:
+        async with world.service() as kas:
+            batch = await place(world, POLICE_A, 3)
             kept, answer = await ask(world, kas, [batch.item(0)])
         assert answer.entry is not None
-        world.cut("access", 0, answer.entry.offset)
-        async with world.kas() as kas:
+        cut(world, "access", 0, answer.entry.offset)
+        async with world.service() as kas:
             await kas.collect()
         report = await replayed(world, kept)
         assert [kind for kind, _ in roots(report)] == [Kind.LATE_ENTRY]
@@ -123,17 +126,17 @@ async def test_an_entry_that_is_put_back_late_satisfies_its_receipt(tmp_path: Pa
 
 async def test_an_altered_entry_is_why_its_receipt_has_none(tmp_path: Path) -> None:
     """One manipulation is one root."""
-    async with World.open(tmp_path) as world:
-        async with world.kas() as kas:
-            batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world:
+        async with world.service() as kas:
+            batch = await place(world, POLICE_A, 3)
             kept, answer = await ask(world, kas, [batch.item(0)])
         assert answer.entry is not None
-        place = ("ftf.access", 0, answer.entry.offset)
+        where = ("ftf.access", 0, answer.entry.offset)
         with sqlite3.connect(world.folder / "log.db") as db:
             db.execute(
                 "UPDATE message SET value = substr(value, 1, length(value) - 3) || x'0badff'"
                 " WHERE topic = ? AND partition = ? AND offset = ?",
-                place,
+                where,
             )
         db.close()
         report = await replayed(world, kept)
@@ -156,8 +159,8 @@ async def test_a_receipt_that_names_another_place(
     tmp_path: Path, change: dict[str, object], kind: Kind, says: str
 ) -> None:
     """The service signed that its entry stands where it does not."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
         kept, answer = await ask(world, kas, [batch.item(0)])
         assert answer.entry is not None
         entry = replace(answer.entry, **change)  # type: ignore[arg-type]
@@ -168,8 +171,8 @@ async def test_a_receipt_that_names_another_place(
 
 async def test_released_without_an_entry(tmp_path: Path) -> None:
     """A receipt that names no entry may only deny."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
         kept, answer = await ask(world, kas, [batch.item(0)])
         assert answer.entry is not None
         denied = ReceiptOutcome(
@@ -183,8 +186,8 @@ async def test_released_without_an_entry(tmp_path: Path) -> None:
 
 async def test_released_although_the_entry_says_denied(tmp_path: Path) -> None:
     """What was given away must be what was logged."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
         kept, answer = await ask(world, kas, [batch.item(0)], purpose=Purpose.REHAB_REINTEGRATION)
         assert answer.entry is not None
         given = ReceiptOutcome(item=0, indexes=b"\0", verdict=ALLOWED, reason=None, released=True)
@@ -248,13 +251,13 @@ def _digest(data: bytes) -> bytes:
 
 async def test_released_behind_an_erasure(tmp_path: Path) -> None:
     """An entry decided before the erasure may stand behind it; then nothing may be released any more."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A, 3)
-        async with world.kas() as kas:
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A, 3)
+        async with world.service() as kas:
             await kas.collect()
             before, answer = await ask(world, kas, [batch.item(2)])
         assert answer.entry is not None
-        (logged,) = [one for one in await world.terms() if isinstance(one, AccessTerms)]
+        (logged,) = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
         writer = AccessWriter(world.log, KAS, signing_key(KAS), 0)
         key = world.coalition.epoch_keys("repatriation", 0, KAS)["access"]
 
@@ -265,7 +268,7 @@ async def test_released_behind_an_erasure(tmp_path: Path) -> None:
         target = Target(batch_id=batch.batch_id, index=0)
         end = answer.entry.offset + 2
         await write(ErasureTerms(targets=(target,), order=None))
-        request = world.prepare(POLICE_B, [batch.item(0, 1)])
+        request = prepare(world, POLICE_B, [batch.item(0, 1)])
         outcome = RecordOutcome(item=0, indexes=b"\0\1", verdict=ALLOWED, reason=None)
         positions = replace(logged.positions, access_end=end)
         entry = await write(AccessTerms(request=request.signed, outcomes=(outcome,), positions=positions))
@@ -283,23 +286,23 @@ async def test_released_behind_an_erasure(tmp_path: Path) -> None:
 
 async def test_whoever_cannot_open_the_access_log_still_sees_that_it_was_cut(tmp_path: Path) -> None:
     """A member compares nothing with entries that are sealed to others, and misses those that are gone."""
-    async with World.open(tmp_path) as world:
-        async with world.kas() as kas:
-            batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world:
+        async with world.service() as kas:
+            batch = await place(world, POLICE_A, 3)
             kept, answer = await ask(world, kas, [batch.item(0)])
         assert answer.entry is not None
         report = await replayed(world, kept, name=POLICE_B)
         assert (report.verified, report.receipts, report.receipts_not_compared) == (True, 0, 1)
         assert (report.access_unread, report.counts.uncollected) == (("repatriation",), 0)
-        world.cut("access", 0, answer.entry.offset)
+        cut(world, "access", 0, answer.entry.offset)
         report = await replayed(world, kept, name=POLICE_B)
         assert roots(report) == [(Kind.RECEIPT_WITHOUT_ENTRY, Place("access", 0, answer.entry.offset))]
 
 
 async def test_a_receipt_proves_nothing_without_the_signature_of_the_service(tmp_path: Path) -> None:
     """Forged, altered, or beside another request: the line is told, and nobody is accused."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
         kept, _ = await ask(world, kas, [batch.item(0)])
         other, _ = await ask(world, kas, [batch.item(1)])
         genesis = world.coalition.genesis
@@ -312,8 +315,8 @@ async def test_a_receipt_proves_nothing_without_the_signature_of_the_service(tmp
 
 async def test_a_receipt_under_a_revoked_key_is_not_compared(tmp_path: Path) -> None:
     """Whoever stole the key could have made it; under a key that was merely retired it counts."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
         kept, _ = await ask(world, kas, [batch.item(0)])
         history = (await DirectoryFollower.start(world.log, world.coalition.genesis)).history
         for state, counted in ((KeyState.REVOKED, 0), (KeyState.RETIRED, 1)):

@@ -36,9 +36,11 @@ from broker.wire.manifest import (
     Verdict,
 )
 from broker.wire.terms import Action, Purpose
+from support.asking import ask, prepare
 from support.audit_log import replayed_file
 from support.coalition import BORDER, KAS, POLICE_A, POLICE_B, REHAB, signing_key
-from support.kas import Placed, World, record_terms
+from support.placing import Placed, place, place_order, record_terms
+from support.world import World
 
 ALLOWED, DENIED = Verdict.ALLOWED, Verdict.DENIED
 EVERYTHING = b"\x00\x01\x02"
@@ -121,7 +123,7 @@ def _outcome(
 @asynccontextmanager
 async def liar(folder: Path) -> AsyncIterator[Liar]:
     """A liar on a fresh log."""
-    async with World.open(folder) as world:
+    async with World.still(folder) as world:
         yield Liar(world, AccessWriter(world.log, KAS, signing_key(KAS), 0))
 
 
@@ -132,9 +134,9 @@ def _facts(found: Sequence[Violation]) -> list[tuple[Kind, str, int]]:
 async def test_an_honest_entry_stands(tmp_path: Path) -> None:
     """What these tests write is right unless they make it wrong; a repeated request counts once."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
-        prepared = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        prepared = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         await kas.give(prepared, _outcome())
         await kas.give(prepared, _outcome())
         report = await kas.report()
@@ -145,12 +147,12 @@ async def test_an_honest_entry_stands(tmp_path: Path) -> None:
 async def test_allowed_what_would_be_denied(tmp_path: Path) -> None:
     """A stranger to the channel's purpose, or a record that was withdrawn: the decision differs."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
-        wrong = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)], purpose=Purpose.REHAB_REINTEGRATION)
+        wrong = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)], purpose=Purpose.REHAB_REINTEGRATION)
         first = await kas.give(wrong, _outcome())
-        await kas.world.order(Action.WITHDRAW, batch.target(1))
-        second = await kas.give(kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)]), _outcome())
+        await place_order(kas.world, Action.WITHDRAW, batch.target(1))
+        second = await kas.give(prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)]), _outcome())
         assert _facts(await kas.found()) == [
             (Kind.ACCESS_DECISION, "access", first),
             (Kind.ACCESS_DECISION, "access", second),
@@ -160,27 +162,27 @@ async def test_allowed_what_would_be_denied(tmp_path: Path) -> None:
 async def test_orders_count_from_the_positions_at_which_they_were_seen(tmp_path: Path) -> None:
     """An order behind the recorded positions does not make an earlier decision wrong."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
         before = await kas.positions()
-        await kas.world.order(Action.WITHDRAW, batch.target(1))
-        prepared = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        await place_order(kas.world, Action.WITHDRAW, batch.target(1))
+        prepared = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         await kas.give(prepared, _outcome(), positions=before)
         denied = _outcome(b"\x01", DENIED, Reason.WITHDRAWN)
-        await kas.give(kas.world.prepare(POLICE_B, [batch.item(0, 1)]), _outcome(b"\0"), denied)
+        await kas.give(prepare(kas.world, POLICE_B, [batch.item(0, 1)]), _outcome(b"\0"), denied)
         assert await kas.found() == []
 
 
 async def test_an_acquittal_shortens_what_it_names(tmp_path: Path) -> None:
     """A RECTIFY with an earlier erase_by ends reading on that day, for the service and for replay."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
         terms = record_terms(world.day, action=Action.RECTIFY, targets=[batch.target(0)], erase_in_days=2)
-        await world.publish(POLICE_A, topic="justice", terms=[terms])
-        before = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+        await place(world, POLICE_A, topic="justice", terms=[terms])
+        before = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
         assert [one.released for one in before.outcomes.values()] == [True, True]
         world.advance(2 * 86_400)
-        after = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+        after = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
         assert [one.reason for one in after.outcomes.values()] == [Reason.EXPIRED, None]
         report = await replayed_file(world.folder / "log.db", genesis=world.coalition.genesis)
         assert (report.violations, report.counts.access_entries) == ((), 2)
@@ -189,9 +191,9 @@ async def test_an_acquittal_shortens_what_it_names(tmp_path: Path) -> None:
 async def test_denied_what_would_be_allowed(tmp_path: Path) -> None:
     """A service that withholds at its pleasure is found too: every reason to deny can be checked."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
-        prepared = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        prepared = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         offset = await kas.give(prepared, _outcome(verdict=DENIED, reason=Reason.RESTRICTED))
         assert _facts(await kas.found()) == [(Kind.ACCESS_DECISION, "access", offset)]
 
@@ -199,8 +201,8 @@ async def test_denied_what_would_be_allowed(tmp_path: Path) -> None:
 async def test_an_access_before_the_collection(tmp_path: Path) -> None:
     """What was not taken over must not be given."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
-        offset = await kas.give(kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)]), _outcome())
+        batch = await place(kas.world, POLICE_A, 3)
+        offset = await kas.give(prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)]), _outcome())
         await kas.collect(batch)
         assert _facts(await kas.found()) == [(Kind.ACCESS_DECISION, "access", offset)]
 
@@ -210,11 +212,11 @@ async def test_a_request_that_nobody_made(wrong: str, tmp_path: Path) -> None:
     """An access under a false name, or one whose request is not signed, convicts the service."""
     async with liar(tmp_path) as kas:
         world = kas.world
-        batch = await world.publish(POLICE_A, 3)
+        batch = await place(world, POLICE_A, 3)
         await kas.collect(batch)
-        prepared = world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        prepared = prepare(world, POLICE_B, [batch.item(0, 1, 2)])
         if wrong == "time":
-            prepared = world.prepare(POLICE_B, [batch.item(0, 1, 2)], now=world.now - 3_600_000_000)
+            prepared = prepare(world, POLICE_B, [batch.item(0, 1, 2)], now=world.now - 3_600_000_000)
         request: AccessRequest = prepared.request
         if wrong == "head":
             request = replace(request, directory_head=bytes(32))
@@ -233,9 +235,9 @@ async def test_a_request_that_nobody_made(wrong: str, tmp_path: Path) -> None:
 async def test_outcomes_that_do_not_cover_the_request(tmp_path: Path) -> None:
     """Each record asked for has one outcome, no more and no less."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
-        prepared = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        prepared = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         first = await kas.give(prepared, _outcome(b"\0\1"))
         second = await kas.give(prepared, _outcome(), _outcome(b"\2"))
         kinds = [(Kind.ACCESS_REQUEST, "access", offset) for offset in (first, second)]
@@ -245,13 +247,13 @@ async def test_outcomes_that_do_not_cover_the_request(tmp_path: Path) -> None:
 async def test_records_that_are_not_there(tmp_path: Path) -> None:
     """An index beyond the batch, or another offset: allowed is wrong, denied as unknown is right."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
-        beyond = kas.world.prepare(POLICE_B, [batch.item(7)])
+        beyond = prepare(kas.world, POLICE_B, [batch.item(7)])
         first = await kas.give(beyond, _outcome(b"\7"))
         await kas.give(beyond, _outcome(b"\7", DENIED, Reason.UNKNOWN_RECORD))
         moved = replace(batch.item(0), offset=17)
-        third = await kas.give(kas.world.prepare(POLICE_B, [moved]), _outcome(b"\0"))
+        third = await kas.give(prepare(kas.world, POLICE_B, [moved]), _outcome(b"\0"))
         kinds = [(Kind.ACCESS_RECORD, "access", offset) for offset in (first, third)]
         assert _facts(await kas.found()) == kinds
 
@@ -260,7 +262,7 @@ async def test_records_that_are_not_there(tmp_path: Path) -> None:
 async def test_positions_that_cannot_be(wrong: str, tmp_path: Path) -> None:
     """Another directory, an end within a batch or behind the entry itself, a topic left out."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
         right = await kas.positions()
         ends = {one.topic: one.end for one in right.ends}
@@ -271,7 +273,7 @@ async def test_positions_that_cannot_be(wrong: str, tmp_path: Path) -> None:
             "topics": replace(right, ends=right.ends[1:]),
             "negative": replace(right, ends=_ends(ends | {"justice": -1})),
         }[wrong]
-        prepared = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        prepared = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         offset = await kas.give(prepared, _outcome(), positions=positions)
         assert _facts(await kas.found()) == [(Kind.ACCESS_POSITIONS, "access", offset)]
 
@@ -285,12 +287,12 @@ async def _suspend(world: World) -> None:
 async def test_positions_that_fall_within_a_stream(topic: str, tmp_path: Path) -> None:
     """Who decides on how the logs were before an order, since it would deny now, is found."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
         before = await kas.positions()
         await _suspend(kas.world)
-        await kas.world.order(Action.WITHDRAW, batch.target(1))
-        await kas.give(kas.world.prepare(POLICE_B, [batch.item(0)]), _outcome(b"\0"))
+        await place_order(kas.world, Action.WITHDRAW, batch.target(1))
+        await kas.give(prepare(kas.world, POLICE_B, [batch.item(0)]), _outcome(b"\0"))
         now = await kas.positions()
         positions = {
             "returns": replace(now, ends=before.ends),
@@ -304,7 +306,7 @@ async def test_positions_that_fall_within_a_stream(topic: str, tmp_path: Path) -
             if topic == "returns"
             else [_outcome(b"\0\x02"), _outcome(b"\x01", DENIED, Reason.WITHDRAWN)]
         )
-        late = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        late = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         offset = await kas.give(late, *outcomes, positions=positions)
         (found,) = await kas.found()
         assert (found.kind, found.place.offset) == (Kind.ACCESS_POSITIONS, offset)
@@ -314,11 +316,11 @@ async def test_positions_that_fall_within_a_stream(topic: str, tmp_path: Path) -
 async def test_a_decision_on_less_of_the_directory_than_its_request_had_seen(tmp_path: Path) -> None:
     """A service that is shown an old directory, or pretends to be, is given away by the requester's view."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
         before = await kas.positions()
         await _suspend(kas.world)
-        prepared = kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)])
+        prepared = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         offset = await kas.give(prepared, _outcome(), positions=before)
         (found,) = await kas.found()
         assert (found.kind, found.place.offset) == (Kind.ACCESS_POSITIONS, offset)
@@ -332,11 +334,11 @@ def _ends(ends: dict[str, int]) -> tuple[TopicEnd, ...]:
 async def test_positions_beyond_the_log_s_end(tmp_path: Path) -> None:
     """A position that was recorded and is no longer there is reported where the log ends."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
         right = await kas.positions()
         positions = replace(right, ends=_ends({one.topic: one.end + 4 for one in right.ends}))
-        await kas.give(kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)]), _outcome(), positions=positions)
+        await kas.give(prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)]), _outcome(), positions=positions)
         found = await kas.found()
         assert {one.kind for one in found} == {Kind.ACCESS_POSITIONS}
         assert Place("returns", 0, 4) in {one.place for one in found}
@@ -345,7 +347,7 @@ async def test_positions_beyond_the_log_s_end(tmp_path: Path) -> None:
 async def test_collections_that_are_wrong(tmp_path: Path) -> None:
     """A batch that never was, another count, a listing twice at two places."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         collected = CollectionStatus.COLLECTED
         first = await kas.write(CollectionTerms(batches=(_listed(batch, collected, count=2),)))
         second = await kas.write(CollectionTerms(batches=(_listed(batch, collected, offset=9),)))
@@ -365,7 +367,7 @@ async def test_collected_although_its_issuer_was_suspended_by_then(tmp_path: Pat
     """At the size at which the service took it over its issuer must have been entitled; REFUSED is right."""
     async with liar(tmp_path) as kas:
         world = kas.world
-        one, two = await world.publish(BORDER), await world.publish(BORDER)
+        one, two = await place(world, BORDER), await place(world, BORDER)
         suspended = drafts.suspend_agency(world.directory, agency=BORDER, reason="x", issued_at=world.now)
         await world.say(suspended)
         offset = await kas.collect(one)
@@ -376,8 +378,8 @@ async def test_collected_although_its_issuer_was_suspended_by_then(tmp_path: Pat
 async def test_a_batch_that_is_passed_over(tmp_path: Path) -> None:
     """Not collected although later ones are; what is newer than all that is listed is merely pending."""
     async with liar(tmp_path) as kas:
-        passed, collected = await kas.world.publish(POLICE_A), await kas.world.publish(BORDER)
-        pending = await kas.world.publish(POLICE_A)
+        passed, collected = await place(kas.world, POLICE_A), await place(kas.world, BORDER)
+        pending = await place(kas.world, POLICE_A)
         await kas.collect(collected)
         report = await kas.report()
         assert _facts([one.violation for one in report.violations]) == [
@@ -392,7 +394,7 @@ async def test_a_late_entry_is_an_alarm_and_its_contents_count(tmp_path: Path) -
     """What was cut and came back counts as present: the access that it collects for is right."""
     async with liar(tmp_path) as kas:
         world = kas.world
-        batch = await world.publish(POLICE_A, 3)
+        batch = await place(world, POLICE_A, 3)
         await kas.collect(batch)
         messages = [message async for message in world.log.read(Partition("access", 0), 0)]
         lost = tuple(LostMessage(key=m.key or b"", value=m.value or b"") for m in messages)
@@ -410,12 +412,12 @@ async def test_a_late_entry_is_an_alarm_and_its_contents_count(tmp_path: Path) -
 async def test_denials_and_erasures_are_counted(tmp_path: Path) -> None:
     """A counted denial of nothing is invalid; a record that is shredded is not given any more."""
     async with liar(tmp_path) as kas:
-        batch = await kas.world.publish(POLICE_A, 3)
+        batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
         await kas.write(DenialTerms(agency=REHAB, count=3, first_at=1, last_at=2))
         wrong = await kas.write(DenialTerms(agency=REHAB, count=0, first_at=1, last_at=2))
         await kas.write(ErasureTerms(targets=(batch.target(2),), order=None))
-        given = await kas.give(kas.world.prepare(POLICE_B, [batch.item(0, 1, 2)]), _outcome())
+        given = await kas.give(prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)]), _outcome())
         report = await kas.report()
         assert (report.counts.denials, report.counts.erasures) == (2, 1)
         assert _facts([one.violation for one in report.violations]) == [

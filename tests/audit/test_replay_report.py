@@ -18,9 +18,11 @@ from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.participant import Participant
 from broker.verify.violations import Kind, Place, Violation
+from support.asking import ask
 from support.audit_log import alter, auditor, copy_of, played, replayed_file
 from support.coalition import AUDITOR, POLICE_A, POLICE_B
-from support.kas import World
+from support.placing import place
+from support.world import World
 
 _FLIP = "UPDATE message SET value = x'02ff' WHERE topic = 'ftf.returns' AND partition = 0 AND offset = 2"
 
@@ -179,13 +181,13 @@ async def test_less_of_the_directory_than_was_seen_before() -> None:
 async def test_memory_stays_flat(tmp_path: Path) -> None:
     """Four times as many batches of one take no more memory: what is remembered lies in a file."""
     grown: list[int] = []
-    async with World.open(tmp_path) as world, world.kas() as kas:
+    async with World.still(tmp_path) as world, world.service() as kas:
         for count in (200, 500):
             for _ in range(count):
-                await world.publish(POLICE_A, 1)
+                await place(world, POLICE_A, 1)
             await kas.collect()
-            last = await world.publish(POLICE_A, 1)
-            await world.read(kas, POLICE_B, [last.item(0)])
+            last = await place(world, POLICE_A, 1)
+            await ask(world, kas, POLICE_B, [last.item(0)])
             participant = await world.participant(AUDITOR)
             await replay(participant)
             tracemalloc.start()

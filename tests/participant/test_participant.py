@@ -13,7 +13,7 @@ from broker.participant.participant import Participant
 from broker.verify.violations import Kind, Place, Violation
 from support.audit_log import alter
 from support.coalition import AUDITOR, POLICE_B
-from support.exchange import CHANNEL, World
+from support.world import CHANNEL, World
 
 RETURNS = Partition("returns", 0)
 

@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 from broker.errors import LogUnavailable, OutcomeUnknown, UsageError
 from broker.log import Message, Partition, StoredMessage
 from broker.participant.settle import append_settled, backoff_s, match_messages
-from support.exchange import World, stored
 from support.fault_log import Fault, FaultLog
+from support.looking import stored
+from support.world import World
 
 RETURNS = Partition("returns", 0)
 values = st.lists(st.sampled_from([b"a", b"b"]), max_size=12)

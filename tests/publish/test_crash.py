@@ -13,7 +13,8 @@ from broker import files
 from broker.subscribe import receipts, state
 from broker.subscribe.asking import Asker
 from broker.subscribe.reader_set import ReaderSet
-from support.exchange import World, numbered
+from support.deliveries import numbered
+from support.world import World
 
 RECORDS = 8
 

@@ -11,7 +11,9 @@ from random import Random
 
 from broker.subscribe.subscriber import Delivered
 from support.coalition import POLICE_A
-from support.exchange import World, delivered_refs, manifests, numbered, only
+from support.deliveries import delivered_refs, numbered, only
+from support.looking import manifests
+from support.world import World
 
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -62,7 +64,7 @@ PUBLISH = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from support.exchange import CHANNEL, World
+from support.world import CHANNEL, World
 
 async def main():
     async with World.open(Path(sys.argv[2])) as world:

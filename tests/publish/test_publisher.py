@@ -18,8 +18,10 @@ from broker.verify.partition import VerifiedBatch
 from broker.wire.manifest import CollectionStatus
 from broker.wire.terms import Action, HandlingCode, Purpose, Target
 from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B
-from support.exchange import CHANNEL, PAIR, World, delivered_refs, manifests, stored
+from support.deliveries import delivered_refs
 from support.fault_log import Fault, FaultLog
+from support.looking import manifests, stored
+from support.world import CHANNEL, PAIR, World
 
 RETURNS = Partition("returns", 0)
 

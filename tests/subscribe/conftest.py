@@ -1,5 +1,5 @@
 """A coalition on a log for each test."""
 
-from support.exchange_fixtures import quick_retries, world
+from support.fixtures import quick_retries, world
 
 __all__ = ["quick_retries", "world"]

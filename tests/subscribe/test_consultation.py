@@ -21,7 +21,9 @@ from broker.verify.violations import Kind, Place
 from broker.wire.manifest import AccessTerms, Verdict
 from support.audit_log import alter
 from support.coalition import AUDITOR, CARE, POLICE_B
-from support.exchange import World, access_terms, ground, numbered, stored
+from support.deliveries import numbered
+from support.looking import access_terms, stored
+from support.world import World, ground
 
 
 def receipts_of(world: World) -> Path:

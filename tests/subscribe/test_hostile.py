@@ -25,7 +25,9 @@ from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header
 from broker.wire.terms import RecordTerms
 from support.coalition import CARE, KAS, POLICE_A, REHAB, receiving_key, signing_key
-from support.exchange import CHANNEL, PAIR, World, delivered_refs, only, stored
+from support.deliveries import delivered_refs, only
+from support.looking import stored
+from support.world import CHANNEL, PAIR, World
 
 RETURNS = Partition("returns", 0)
 RNG = Random(2396)

@@ -9,8 +9,8 @@ import pytest
 from broker.errors import LogUnavailable
 from broker.log import Message, Partition
 from broker.subscribe.read_ahead import ReadAhead
-from support.exchange import World
 from support.fault_log import Fault, FaultLog
+from support.world import World
 
 RETURNS = Partition("returns", 0)
 

@@ -33,8 +33,10 @@ from broker.wire.encoding import decode, encode
 from broker.wire.manifest import AccessTerms, Operation, RecordItem, Signed
 from broker.wire.terms import Action, Purpose, Target
 from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B, REHAB, receiving_key
-from support.exchange import CHANNEL, PAIR, World, access_terms, delivered_refs, ground, numbered, only
+from support.deliveries import delivered_refs, numbered, only
 from support.fault_log import Fault, FaultLog
+from support.looking import access_terms
+from support.world import CHANNEL, PAIR, World, ground
 
 # What is delivered
 

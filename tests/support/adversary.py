@@ -18,7 +18,7 @@ from broker.services.kas.keystore import KeyStore
 from broker.verify.violations import Place
 from broker.wire.encoding import encode
 from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
-from support.simulator import Row
+from support.log_file import Row
 
 __all__ = ["Loot"]
 

@@ -1,4 +1,8 @@
-"""Requests to the key access service that no honest requester makes, and what it answers."""
+"""Requests to the key access service, right ones and wrong ones, and its answers.
+
+answer = await ask(world, kas, POLICE_B, [batch.item(0)])            # a right request
+answer = await send(world, CARE, [item], issued_at=0)               # one with a changed field
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,20 @@ from hashlib import sha256
 from typing import Any
 
 from broker.access.answers import Answer, open_answer
+from broker.access.client import KeyAccess
 from broker.access.request_checks import details_commitment
-from broker.access.requests import PreparedRequest, new_details
+from broker.access.requests import PreparedRequest, make_request
 from broker.clock import system_clock
 from broker.crypto.sign import SigningKey
-from broker.wire.access import AccessRequest
+from broker.wire.access import AccessDetails, AccessRequest
 from broker.wire.encoding import encode, sign_content
 from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
 from broker.wire.terms import Purpose
 from support.coalition import signing_key
-from support.exchange import CHANNEL, World
+from support.words import details as right_details
+from support.world import CHANNEL, World
 
-__all__ = ["hostile_request", "post", "send"]
+__all__ = ["ask", "deliver", "hostile_request", "post", "prepare", "send"]
 
 
 def hostile_request(
@@ -36,15 +42,8 @@ def hostile_request(
     **changes: Any,
 ) -> PreparedRequest:
     """A request of this participant with any field changed, signed with any key; nothing is checked."""
-    directory = world.coalition.directory
-    words: dict[str, Any] = {
-        "person": "officer-17",
-        "role": "analyst",
-        "legal_basis": "Exercise treaty, article 7",
-        "justification": "Follow-up of a return",
-    }
-    made = replace(new_details(**words), **(details or {}))
-    details_bytes = encode(made)
+    directory = world.directory
+    details_bytes = encode(replace(right_details(), **(details or {})))
     request = AccessRequest(
         issuer=name,
         issued_at=system_clock(),
@@ -70,11 +69,51 @@ def hostile_request(
     )
 
 
+def prepare(
+    world: World,
+    name: str,
+    items: Sequence[RecordItem | LogItem],
+    *,
+    channel: str = CHANNEL,
+    purpose: Purpose = Purpose.INVESTIGATION,
+    operation: Operation = Operation.CONSULTATION,
+    mandate_ref: str | None = None,
+    details: AccessDetails | None = None,
+    now: int | None = None,
+) -> PreparedRequest:
+    """A right request that this participant signs."""
+    return make_request(
+        world.keyring(name),
+        world.directory,
+        channel=channel,
+        operation=operation,
+        items=items,
+        purpose=purpose,
+        mandate_ref=mandate_ref,
+        details=details or right_details(),
+        now=world.clock() if now is None else now,
+    )
+
+
+async def deliver(world: World, kas: KeyAccess, prepared: PreparedRequest) -> Answer:
+    """Send a request and open its answer with the requester's keys."""
+    sealed = await kas.access(prepared.request_bytes, prepared.details_bytes)
+    keys = world.coalition.keys_of(prepared.request.issuer).values()
+    return open_answer(prepared, sealed, keys, world.directory)
+
+
+async def ask(
+    world: World, kas: KeyAccess, name: str, items: Sequence[RecordItem | LogItem], **options: Any
+) -> Answer:
+    """Ask for these items by a right request; ``options`` are those of ``prepare``."""
+    return await deliver(world, kas, prepare(world, name, items, **options))
+
+
 async def post(world: World, name: str, prepared: PreparedRequest) -> Answer:
     """Send a request and open its answer with the keys of whom it names."""
     sealed = await world.kas.access(prepared.request_bytes, prepared.details_bytes)
     keys = world.coalition.keys_of(name).values()
-    return open_answer(prepared, sealed, keys, world.coalition.directory)
+    return open_answer(prepared, sealed, keys, world.directory)
 
 
 async def send(world: World, name: str, items: Sequence[RecordItem | LogItem], **options: Any) -> Answer:

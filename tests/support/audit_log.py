@@ -22,6 +22,7 @@ from broker.participant.keyring import Keyring
 from broker.participant.participant import Participant
 from broker.wire.manifest import LogItem
 from broker.wire.terms import Action, Purpose
+from support.asking import ask
 from support.coalition import (
     AUDITOR,
     BORDER,
@@ -33,7 +34,8 @@ from support.coalition import (
     receiving_key,
     signing_key,
 )
-from support.kas import World
+from support.placing import place, place_order
+from support.world import World
 
 __all__ = ["Played", "Row", "alter", "auditor", "copy_of", "played", "replayed_file", "rows"]
 
@@ -63,27 +65,27 @@ class Row:
 
 
 async def _play(folder: Path) -> Played:
-    async with World.open(folder) as world, world.kas() as kas:
-        first = await world.publish(POLICE_A, 3)
-        second = await world.publish(BORDER, 1)
-        other = await world.publish(JUSTICE, 2, topic="justice")
-        pair = await world.publish(POLICE_B, 2, channel=1)
+    async with World.still(folder) as world, world.service() as kas:
+        first = await place(world, POLICE_A, 3)
+        second = await place(world, BORDER, 1)
+        other = await place(world, JUSTICE, 2, topic="justice")
+        pair = await place(world, POLICE_B, 2, channel=1)
         await kas.collect()
-        await world.read(kas, POLICE_B, [first.item(0, 1, 2), other.item(1)])
-        await world.read(kas, POLICE_A, [pair.item(0)], channel="xaa-xbb")
-        await world.order(Action.RESTRICT, first.target(0))
-        await world.order(Action.WITHDRAW, first.target(1))
-        await world.publish(BORDER, 2)
+        await ask(world, kas, POLICE_B, [first.item(0, 1, 2), other.item(1)])
+        await ask(world, kas, POLICE_A, [pair.item(0)], channel="xaa-xbb")
+        await place_order(world, Action.RESTRICT, first.target(0))
+        await place_order(world, Action.WITHDRAW, first.target(1))
+        await place(world, BORDER, 2)
         world.advance(2)
-        await world.read(kas, POLICE_B, [first.item(0, 1, 2), second.item(0)])
-        await world.read(kas, CARE, [second.item(0)], purpose=Purpose.CHILD_PROTECTION)
-        await world.read(kas, AUDITOR, [LogItem(start=0, end=50)], purpose=Purpose.LAWFULNESS)
-        last = await world.publish(POLICE_A, 1)
-        await world.publish(BORDER, 1)
-        await world.publish(REHAB, 1, channel=2, topic="rehabilitation")
+        await ask(world, kas, POLICE_B, [first.item(0, 1, 2), second.item(0)])
+        await ask(world, kas, CARE, [second.item(0)], purpose=Purpose.CHILD_PROTECTION)
+        await ask(world, kas, AUDITOR, [LogItem(start=0, end=50)], purpose=Purpose.LAWFULNESS)
+        last = await place(world, POLICE_A, 1)
+        await place(world, BORDER, 1)
+        await place(world, REHAB, 1, channel=2, topic="rehabilitation")
         world.advance(2)
         await kas.collect()
-        await world.read(kas, JUSTICE, [last.item(0)])
+        await ask(world, kas, JUSTICE, [last.item(0)])
         follower = await DirectoryFollower.start(world.log, world.coalition.genesis)
         return Played(
             path=folder / "log.db",

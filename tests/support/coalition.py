@@ -199,6 +199,13 @@ class Coalition:
         """The history that these messages make on their own."""
         return History.replay(messages, genesis)
 
+    @classmethod
+    async def on(cls, log: Log) -> Coalition:
+        """The live coalition as it is on this log."""
+        messages = [message async for message in log.read(DIRECTORY, 0)]
+        history = History.replay(messages)
+        return replace(cls.live(), messages=messages, history=history, now=messages[-1].appended_at)
+
     async def write_to(self, log: Log) -> Coalition:
         """Make every valid statement again on a log; returns the coalition that is there.
 

@@ -26,8 +26,9 @@ from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.participant.participant import Participant
 from support.coalition import AUDITOR, POLICE_A, receiving_key, signing_key
-from support.exchange import found, stored
+from support.looking import stored
 from support.worker import Job
+from support.world import found
 
 __all__ = ["Crew", "Worker"]
 

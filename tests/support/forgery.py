@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
-from broker.avro.schema import default_store
+from broker.avro.schema import RecordSchema, default_store
 from broker.clock import system_clock
-from broker.crypto.lock import context_of
+from broker.crypto.lock import context_of, release_share
 from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
 from broker.crypto.sign import SigningKey
@@ -23,6 +23,7 @@ from broker.directory import Directory
 from broker.log.protocol import Message, Partition
 from broker.records.record import encode_body
 from broker.services.kas.entries import ACCESS_RECORD_TYPE, ACCESS_SCHEMA_ID, access_release_secret
+from broker.verify.manifest_terms import seal_recipients
 from broker.verify.violations import Place
 from broker.wire.access import AccessBody, AccessDetails
 from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
@@ -30,10 +31,11 @@ from broker.wire.encoding import encode, sign_content
 from broker.wire.entry import leaf_hashes
 from broker.wire.envelope import EpochAccess, OpenedManifest, manifest_tag, open_manifest, parse_envelope
 from broker.wire.manifest import Header, ManifestPlaintext, RecordItem, RecordManifest, Terms
+from broker.wire.terms import Target
 from support.coalition import CARE, KAS, signing_key
-from support.exchange import World
+from support.world import World
 
-__all__ = ["Forged", "Placed", "enter", "forge", "publish", "remade"]
+__all__ = ["Forged", "Placed", "enter", "forge", "opened_by_kas", "publish", "remade"]
 
 Messages = Sequence[tuple[bytes, bytes]]
 
@@ -59,10 +61,18 @@ class Forged:
     broken: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the body that break the rules of its type."""
     bodies: Sequence[bytes] | None = None
+    record_terms: Sequence[Terms] | None = None
+    """The terms of each record, instead of those of a right record; ``bodies`` are needed then."""
+    releasable_to: Sequence[str] = ()
+    """The agencies to whose receiving keys the member share is sealed, beside the issuer's."""
+    intake_day: int | None = None
     draw: Secrets | None = None
     sealed_epoch: int | None = None
     members: Sequence[tuple[bytes, bytes]] | None = None
     release_secret: bytes | None = None
+    """What is sealed to the service instead of the secret that locks."""
+    release_seal: bytes | None = None
+    """A seal as it stands, in place of one to the service."""
     genesis: bytes | None = None
     view: Directory | None = None
     messages: Callable[[Messages], Messages] = lambda messages: messages
@@ -70,29 +80,54 @@ class Forged:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A forged batch, where it stands, and the secrets that its maker knows."""
+    """A batch that was put into the log, where it stands, and the secrets that its maker knows."""
 
     place: Place
     batch: Batch
     draw: Secrets
 
+    @property
+    def topic(self) -> str:
+        """The record topic in which it stands."""
+        return self.place.topic
+
+    @property
+    def partition(self) -> int:
+        """The number of its channel."""
+        return self.place.partition
+
+    @property
+    def offset(self) -> int:
+        """The offset of its manifest."""
+        return self.place.offset
+
+    @property
+    def batch_id(self) -> bytes:
+        """Its name."""
+        return self.batch.batch_id
+
+    def context(self, genesis: bytes) -> bytes:
+        """What binds its shares to it."""
+        return context_for(genesis, self.batch.manifest.header, self.draw.manifest_id)
+
+    def share(self, genesis: bytes, index: int) -> bytes:
+        """The release share that its issuer signed for."""
+        return release_share(self.context(genesis), self.draw.release_secret, index)
+
     def item(self, *indexes: int) -> RecordItem:
         """These records of it, as a request names them."""
         return RecordItem(
-            topic=self.place.topic,
-            offset=self.place.offset,
-            batch_id=self.batch.batch_id,
-            indexes=bytes(indexes),
+            topic=self.topic, offset=self.offset, batch_id=self.batch_id, indexes=bytes(indexes)
         )
+
+    def target(self, index: int) -> Target:
+        """One record of it, as an order names it."""
+        return Target(batch_id=self.batch_id, index=index)
 
     def next(self) -> dict[str, Any]:
         """The header's fields of the statement that follows in its stream."""
         header = self.batch.manifest.header
-        return {
-            "stream": header.stream,
-            "sequence": header.sequence + 1,
-            "previous": self.batch.batch_id,
-        }
+        return {"stream": header.stream, "sequence": header.sequence + 1, "previous": self.batch_id}
 
 
 def forge(world: World, how: Forged) -> tuple[Batch, Secrets]:
@@ -115,33 +150,32 @@ def forge(world: World, how: Forged) -> tuple[Batch, Secrets]:
         previous=bytes(32),
     )
     header = replace(header, **how.header)
-    records = [world.record(300 + i, how.record_type, how.changes) for i in range(how.count)]
-    records = [replace(record, body=_broken(record.body, how.broken)) for record in records]
-    bodies = how.bodies or [encode_body(record, schema) for record in records]
-    intake = directory.intake_key(world.coalition.day)
+    intake = directory.intake_key(world.coalition.day if how.intake_day is None else how.intake_day)
     assert intake is not None
     draw = how.draw or Secrets.draw()
+    members = [(receiving_key_id(epoch.content_key), epoch.content_key)]
+    if how.releasable_to:
+        names = seal_recipients(how.issuer, tuple(how.releasable_to))
+        members = [directory.receiving_key(member) for member in names]
     batch = build_batch(
         genesis=how.genesis or directory.genesis,
         header=header,
         record_type=how.named_type or how.record_type,
         schema=how.schema or schema.id,
-        items=[
-            Item(record_id=record.record_id, terms=replace(record.terms, **how.terms), body=body)
-            for record, body in zip(records, bodies, strict=True)
-        ],
+        items=_items(world, how, schema),
         key=how.key or signing_key(how.issuer),
         epoch=EpochAccess(
             public=epoch.metadata_key,
             admit=world.coalition.epoch_keys(name, epoch.number, KAS)["metadata"].admit,
         ),
-        members=how.members or [(receiving_key_id(epoch.content_key), epoch.content_key)],
+        members=how.members or members,
         intake=Intake(key_id=intake.key_id, public=intake.public),
         draw=draw,
     )
-    if how.release_secret is not None:
+    if how.release_secret is not None or how.release_seal is not None:
         context = context_for(directory.genesis, header, draw.manifest_id)
-        sealed = seal(intake.public, how.release_secret, release_info(context, intake.key_id))
+        info = release_info(context, intake.key_id)
+        sealed = how.release_seal or seal(intake.public, how.release_secret or b"", info)
         batch = remade(world, batch, key=how.key, release_seal=sealed)
     if how.manifest:
         batch = remade(world, batch, **({"key": how.key} | dict(how.manifest)))
@@ -149,6 +183,21 @@ def forge(world: World, how: Forged) -> tuple[Batch, Secrets]:
         place = (header.topic, header.partition, header.epoch)
         batch = remade(world, batch, place=place, header=replace(header, **how.elsewhere))
     return batch, draw
+
+
+def _items(world: World, how: Forged, schema: RecordSchema) -> list[Item]:
+    if how.record_terms is not None:
+        return [
+            Item(record_id=Secrets.draw().manifest_id, terms=terms, body=body)
+            for terms, body in zip(how.record_terms, how.bodies or (), strict=True)
+        ]
+    records = [world.record(300 + i, how.record_type, how.changes) for i in range(how.count)]
+    records = [replace(record, body=_broken(record.body, how.broken)) for record in records]
+    bodies = how.bodies or [encode_body(record, schema) for record in records]
+    return [
+        Item(record_id=record.record_id, terms=replace(record.terms, **how.terms), body=body)
+        for record, body in zip(records, bodies, strict=True)
+    ]
 
 
 def _broken(body: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

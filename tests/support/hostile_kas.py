@@ -11,7 +11,7 @@ from broker.wire.access import AccessAnswer, Receipt
 from broker.wire.encoding import decode, encode, sign_content
 from broker.wire.manifest import Signed
 from support.coalition import KAS, signing_key
-from support.exchange import World
+from support.world import World
 
 __all__ = ["HostileKas"]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from broker.subscribe.subscriber import Delivered
-from support.exchange import World, numbered
+from support.deliveries import numbered
+from support.world import World
 
 
 async def main(folder: Path) -> None:

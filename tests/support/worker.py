@@ -33,7 +33,8 @@ from broker.subscribe.asking import Asker
 from broker.subscribe.reader_set import ReaderSet
 from broker.subscribe.subscriber import Delivered
 from support.append_hook import AppendHook
-from support.exchange import CHANNEL, World, numbered
+from support.deliveries import numbered
+from support.world import CHANNEL, World
 
 __all__ = ["STEPS", "Job"]
 

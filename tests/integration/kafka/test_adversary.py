@@ -37,7 +37,7 @@ from broker.session.session import open_session
 from support.adversary import Loot
 from support.cli_coalition import BORDER, CARE, OUTSIDER, PAIR, POLICE, READING, CliCoalition, row
 from support.kafka import Secured, blocking, new_prefix
-from support.simulator import Row
+from support.log_file import Row
 
 pytestmark = pytest.mark.kafka
 

@@ -21,8 +21,9 @@ from support.certificates import Authority
 from support.cli_coalition import CHANNEL, POLICE, READING, CliCoalition, row
 from support.coalition import POLICE_A
 from support.command_line import Transcript, ftf_broker
-from support.exchange import PAIR, World, found, only
+from support.deliveries import only
 from support.kafka import Cluster, Kafka, free_ports, new_prefix
+from support.world import PAIR, World, found
 
 pytestmark = pytest.mark.kafka
 

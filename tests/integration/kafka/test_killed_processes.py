@@ -13,9 +13,9 @@ import pytest
 
 from support.coalition import BORDER, KAS, POLICE_A, POLICE_B
 from support.crew import Crew, Worker
-from support.exchange import World
 from support.kafka import Kafka
 from support.worker import STEPS
+from support.world import World
 
 THOROUGH = os.environ.get("FTF_THOROUGH") == "1"
 LIMIT_S = 120

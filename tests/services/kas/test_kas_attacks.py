@@ -27,9 +27,13 @@ from broker.wire.manifest import (
     Verdict,
 )
 from broker.wire.terms import Action, Target
+from support.asking import ask, deliver, prepare
 from support.coalition import CARE, JUSTICE, KAS, POLICE_A, POLICE_B
 from support.fault_log import Fault, FaultLog
-from support.kas import Placed, World
+from support.forgery import opened_by_kas
+from support.looking import access_terms, access_violations, cut, held_value, put_back
+from support.placing import Placed, place, place_order
+from support.world import World
 
 RELEASED = Outcome(Verdict.ALLOWED, None, True)
 ACCESS, DIRECTORY, KEYS = Partition("access", 0), Partition("directory", 0), Partition("keys", 0)
@@ -60,36 +64,36 @@ def erasure(*targets: Target) -> ErasureTerms:
 
 async def test_copied_manifest_id_opens_nothing_of_the_victims(tmp_path: Path) -> None:
     """Attack 1: a batch with the victim's manifest_id gives shares of its own, which open nothing else."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        victim = await world.publish(POLICE_A)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        victim = await place(world, POLICE_A)
         mine = Secrets.draw()
         draw = Secrets(
             manifest_id=victim.draw.manifest_id,
             member_share=mine.member_share,
             release_secret=mine.release_secret,
         )
-        copied = await world.publish(POLICE_B, draw=draw)
-        share = share_of(await world.read(kas, POLICE_B, [copied.item(0)]), 0, 0)
+        copied = await place(world, POLICE_B, draw=draw)
+        share = share_of(await ask(world, kas, POLICE_B, [copied.item(0)]), 0, 0)
         assert share == copied.share(world.coalition.genesis, 0)
         assert share != victim.share(world.coalition.genesis, 0)
-        logged = [one for one in await world.terms() if isinstance(one, AccessTerms)]
+        logged = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
         assert len(logged) == 1  # and the log names the batch that was asked for
 
 
 async def test_copied_release_seal_is_refused(tmp_path: Path) -> None:
     """Attack 1: the victim's release seal, copied along, does not open for the copier's batch."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        victim = await world.publish(POLICE_A)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        victim = await place(world, POLICE_A)
         draw = Secrets(
             manifest_id=victim.draw.manifest_id,
             member_share=victim.draw.member_share,
             release_secret=bytes(32),
         )
         seal = victim.batch.manifest.release_seal
-        copied = await world.publish(POLICE_B, draw=draw, release_seal=seal)
-        answer = await world.read(kas, POLICE_B, [copied.item(0)])
+        copied = await place(world, POLICE_B, draw=draw, release_seal=seal)
+        answer = await ask(world, kas, POLICE_B, [copied.item(0)])
         assert only(answer) == Outcome(Verdict.DENIED, Reason.NOT_COLLECTED, False)
-        (listed,) = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+        (listed,) = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
         statuses = {one.batch_id: one.status for one in listed.batches}
         assert statuses[victim.batch_id] is CollectionStatus.COLLECTED
         assert statuses[copied.batch_id] is CollectionStatus.REFUSED
@@ -98,18 +102,19 @@ async def test_copied_release_seal_is_refused(tmp_path: Path) -> None:
 async def test_erasing_a_namesake_leaves_the_victim(tmp_path: Path) -> None:
     """Attack 2: whoever repeats a manifest_id and erases its own record, or orders on the victim's, is
     without effect on the victim's."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        victim = await world.publish(POLICE_A)
-        namesake = await world.publish(
+    async with World.still(tmp_path) as world, world.service() as kas:
+        victim = await place(world, POLICE_A)
+        namesake = await place(
+            world,
             POLICE_B,
             draw=Secrets(
                 manifest_id=victim.draw.manifest_id, member_share=bytes(32), release_secret=bytes(32)
             ),
         )
-        await world.order(Action.ERASE, namesake.target(0), issuer=POLICE_B)
-        await world.order(Action.ERASE, victim.target(0), issuer=POLICE_B)
-        await world.order(Action.WITHDRAW, victim.target(0), issuer=JUSTICE, topic="justice")
-        answer = await world.read(kas, CARE, [victim.item(0), namesake.item(0)])
+        await place_order(world, Action.ERASE, namesake.target(0), issuer=POLICE_B)
+        await place_order(world, Action.ERASE, victim.target(0), issuer=POLICE_B)
+        await place_order(world, Action.WITHDRAW, victim.target(0), issuer=JUSTICE, topic="justice")
+        answer = await ask(world, kas, CARE, [victim.item(0), namesake.item(0)])
         assert answer.outcomes == {
             RecordRef(0, 0): RELEASED,
             RecordRef(1, 0): Outcome(Verdict.DENIED, Reason.ERASED, False),
@@ -121,25 +126,25 @@ async def test_erasing_a_namesake_leaves_the_victim(tmp_path: Path) -> None:
 
 async def test_old_value_put_back_is_not_used(tmp_path: Path) -> None:
     """Attack 4: after a shredding the old value comes back: the erased share is not given, and is removed."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A, 3)
-        async with world.kas() as kas:
-            await world.read(kas, POLICE_B, [batch.item(0, 1, 2)])
-            old = await world.held(batch)
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A, 3)
+        async with world.service() as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0, 1, 2)])
+            old = await held_value(world, batch.batch_id)
             await write_entry(kas, world, erasure(batch.target(1)))
             await world.log.append(KEYS, [Message(batch.batch_id, old)])
-        async with world.kas() as kas:
-            answer = await world.read(kas, POLICE_B, [batch.item(0, 1, 2)])
+        async with world.service() as kas:
+            answer = await ask(world, kas, POLICE_B, [batch.item(0, 1, 2)])
             assert answer.outcomes == {
                 RecordRef(0, 0): RELEASED,
                 RecordRef(0, 1): Outcome(Verdict.DENIED, Reason.ERASED, False),
                 RecordRef(0, 2): RELEASED,
             }
             assert share_of(answer, 0, 2) == batch.share(world.coalition.genesis, 2)
-        held = open_held(world.store(), batch.batch_id, await world.held(batch))
+        held = open_held(world.keystore(), batch.batch_id, await held_value(world, batch.batch_id))
         assert held.release_secret is None
         assert [one.index for one in held.shares] == [0, 2]
-        store = world.store()
+        store = world.keystore()
         store.destroy_storage_key(world.day)  # a day later the old value is noise
         with pytest.raises(OpenError, match="storage key"):
             open_held(store, batch.batch_id, old)
@@ -147,20 +152,20 @@ async def test_old_value_put_back_is_not_used(tmp_path: Path) -> None:
 
 async def test_values_of_ftf_keys_exchanged_release_nothing(tmp_path: Path) -> None:
     """Attack 4: another batch's value, junk, or none at all in ftf.keys withholds, and stops nothing."""
-    async with World.open(tmp_path) as world:
-        one, two = await world.publish(POLICE_A), await world.publish(POLICE_A)
-        async with world.kas() as kas:
-            await world.read(kas, POLICE_B, [one.item(0), two.item(0)])
-        good = await world.held(one)
+    async with World.still(tmp_path) as world:
+        one, two = await place(world, POLICE_A), await place(world, POLICE_A)
+        async with world.service() as kas:
+            await ask(world, kas, POLICE_B, [one.item(0), two.item(0)])
+        good = await held_value(world, one.batch_id)
         withheld = Outcome(Verdict.ALLOWED, Reason.NOT_COLLECTED, False)
-        for value in (await world.held(two), b"junk", bytes(200), None):
+        for value in (await held_value(world, two.batch_id), b"junk", bytes(200), None):
             await world.log.append(KEYS, [Message(one.batch_id, value)])
-            async with world.kas() as kas:
-                answer = await world.read(kas, POLICE_B, [one.item(0), two.item(0)])
+            async with world.service() as kas:
+                answer = await ask(world, kas, POLICE_B, [one.item(0), two.item(0)])
                 assert list(answer.outcomes.values()) == [withheld, RELEASED]
         await world.log.append(KEYS, [Message(one.batch_id, good)])
-        async with world.kas() as kas:
-            assert only(await world.read(kas, POLICE_B, [one.item(0)])) == RELEASED
+        async with world.service() as kas:
+            assert only(await ask(world, kas, POLICE_B, [one.item(0)])) == RELEASED
 
 
 # 5: old state
@@ -168,54 +173,54 @@ async def test_values_of_ftf_keys_exchanged_release_nothing(tmp_path: Path) -> N
 
 async def test_a_directory_below_the_mark_is_refused(tmp_path: Path) -> None:
     """Attack 5: a service that starts on less of the directory than it saw before does not start."""
-    async with World.open(tmp_path) as world:
-        async with world.kas():
+    async with World.still(tmp_path) as world:
+        async with world.service():
             pass
         log = FaultLog(world.log)
         log.hidden[DIRECTORY] = world.directory.size - 1
         with pytest.raises(NotEntitled, match="seen before"):
-            async with world.kas(log=log):
+            async with world.service(log=log):
                 pass
 
 
 @pytest.mark.parametrize("topic", ["directory", "returns", "access"])
 async def test_ends_that_went_back_stop_the_channel(tmp_path: Path, topic: str) -> None:
     """Attack 5: ends below what was read before stop releasing until an operator has looked."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
             log.old_ends[Partition(topic, 0)] = 1
             with pytest.raises(KasUnavailable, match=f"{topic}/0 ends at 1"):
-                await world.read(kas, POLICE_B, [batch.item(0)])
+                await ask(world, kas, POLICE_B, [batch.item(0)])
             log.old_ends.clear()
             with pytest.raises(KasStopped, match="releasing is stopped"):
-                await world.read(kas, POLICE_B, [batch.item(0)])
+                await ask(world, kas, POLICE_B, [batch.item(0)])
             assert [text[:22] for text in kas.alarms] == ["channel 'repatriation'"]
             kas.acknowledge_alarm(0)
             assert not kas.alarms
-            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
 
 
 @pytest.mark.parametrize("topic", ["directory", "justice"])
 async def test_messages_that_are_held_back_release_nothing(tmp_path: Path, topic: str) -> None:
     """Attack 5: ends that say more than the log gives: nothing is decided on the older state."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
-            prepared = world.prepare(CARE, [batch.item(0)])
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
+            prepared = prepare(world, CARE, [batch.item(0)])
             partition = Partition(topic, 0)
             log.hidden[partition] = (await world.log.ends([partition]))[partition]
-            await world.order(Action.ERASE, batch.target(0), topic="justice")
+            await place_order(world, Action.ERASE, batch.target(0), topic="justice")
             await world.say(
                 drafts.suspend_agency(world.directory, agency=POLICE_B, reason="x", issued_at=world.now)
             )
             log.old_ends[partition] = log.hidden[partition] + 1
             with pytest.raises(KasUnavailable, match="withholds"):
-                await world.send(kas, prepared)
+                await deliver(world, kas, prepared)
 
 
 # 7: the tail of the access log
@@ -230,11 +235,11 @@ def lost(terms: Sequence[Terms]) -> list[tuple[bytes, bytes]]:
 @pytest.mark.parametrize("topic", ["directory", "returns", "access"])
 async def test_ends_that_went_back_once_are_looked_at_again(tmp_path: Path, topic: str) -> None:
     """A broker that stood still answers once with what it knew before: that is no alarm, and is not used."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
 
             async def answer_old_ends() -> None:
                 log.after_ends = answer_real_ends
@@ -244,7 +249,7 @@ async def test_ends_that_went_back_once_are_looked_at_again(tmp_path: Path, topi
 
             log.old_ends[Partition(topic, 0)] = 1
             log.after_ends = answer_old_ends
-            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
             assert not log.old_ends
             assert not kas.alarms
 
@@ -256,33 +261,33 @@ async def test_a_cut_tail_stops_the_service(
     tmp_path: Path, offset: int, replaced: bool, restarted: bool
 ) -> None:
     """Attack 7: the journal differs from the log: LATE entries, an alarm, and nothing is released."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A)
-        async with world.kas() as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
-            before = await world.terms()
-            gone = world.cut("access", 0, offset)
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A)
+        async with world.service() as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
+            before = await access_terms(world)
+            gone = cut(world, "access", 0, offset)
             assert gone
             if replaced:
                 await world.log.append(ACCESS, [Message(b"x", b"y")] * len(gone))
             if not restarted:
                 await stopped(world, kas, batch)
-        async with world.kas() as kas:
+        async with world.service() as kas:
             if not restarted:
                 assert kas.alarms == ("channel 'repatriation': the access log was cut",)
             await stopped(world, kas, batch)
-            after = await world.terms()
+            after = await access_terms(world)
             assert lost(after) == gone
             assert len(after) == len(before)
             kas.acknowledge_alarm(0)
-            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
-        async with world.kas() as kas:
+            assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
+        async with world.service() as kas:
             assert not kas.alarms
-            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
-            assert lost(await world.terms()) == gone  # put back once
-            listings = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+            assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert lost(await access_terms(world)) == gone  # put back once
+            listings = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
             assert len(listings) == (0 if offset == 0 else 1)  # the one that was put back counts
-        violations = await world.violations()
+        violations = await access_violations(world)
         assert len(violations) == (1 if replaced else 0)
 
 
@@ -290,47 +295,47 @@ async def stopped(world: World, kas: KeyAccessService, batch: Placed) -> None:
     """Nothing is released, however often one asks."""
     for _ in range(2):
         with pytest.raises(KasUnavailable, match="the access log was cut"):
-            await world.read(kas, POLICE_B, [batch.item(0)])
+            await ask(world, kas, POLICE_B, [batch.item(0)])
     assert kas.alarms == ("channel 'repatriation': the access log was cut",)
 
 
 async def test_an_entry_gone_from_the_middle_is_found_at_the_start(tmp_path: Path) -> None:
     """Attack 7: a start compares the whole journal: what is missing in the middle stops the channel too."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A)
-        async with world.kas() as kas:
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A)
+        async with world.service() as kas:
             for _ in range(2):
-                await world.read(kas, POLICE_B, [batch.item(0)])
-            tail = world.cut("access", 0, 4)
-            gone = world.cut("access", 0, 2)
-            world.put_back("access", 0, 4, tail)
-        async with world.kas() as kas:
+                await ask(world, kas, POLICE_B, [batch.item(0)])
+            tail = cut(world, "access", 0, 4)
+            gone = cut(world, "access", 0, 2)
+            put_back(world, "access", 0, 4, tail)
+        async with world.service() as kas:
             await stopped(world, kas, batch)
-            assert lost(await world.terms()) == gone
+            assert lost(await access_terms(world)) == gone
 
 
 async def test_other_channels_go_on_while_one_is_stopped(tmp_path: Path) -> None:
     """An alarm stops the channel whose log was cut, and no other."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch, other = await world.publish(POLICE_A), await world.publish(POLICE_A, channel=1)
-        await world.read(kas, POLICE_B, [batch.item(0)])
-        world.cut("access", 0, 0)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch, other = await place(world, POLICE_A), await place(world, POLICE_A, channel=1)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
+        cut(world, "access", 0, 0)
         await stopped(world, kas, batch)
-        assert only(await world.read(kas, POLICE_B, [other.item(0)], channel="xaa-xbb")) == RELEASED
+        assert only(await ask(world, kas, POLICE_B, [other.item(0)], channel="xaa-xbb")) == RELEASED
 
 
 async def test_a_replica_reads_anew_after_an_alarm(tmp_path: Path) -> None:
     """What another process of the host had read before the cut is forgotten once it is acknowledged."""
-    async with World.open(tmp_path) as world, world.kas() as one, world.kas() as two:
-        batch = await world.publish(POLICE_A)
-        await world.read(one, POLICE_B, [batch.item(0)])
-        await world.read(two, POLICE_B, [batch.item(0)])
-        world.cut("access", 0, 0)
+    async with World.still(tmp_path) as world, world.service() as one, world.service() as two:
+        batch = await place(world, POLICE_A)
+        await ask(world, one, POLICE_B, [batch.item(0)])
+        await ask(world, two, POLICE_B, [batch.item(0)])
+        cut(world, "access", 0, 0)
         await stopped(world, one, batch)
         one.acknowledge_alarm(0)
-        assert only(await world.read(two, POLICE_B, [batch.item(0)])) == RELEASED
-        assert only(await world.read(one, POLICE_B, [batch.item(0)])) == RELEASED
-        assert await world.violations() == []
+        assert only(await ask(world, two, POLICE_B, [batch.item(0)])) == RELEASED
+        assert only(await ask(world, one, POLICE_B, [batch.item(0)])) == RELEASED
+        assert await access_violations(world) == []
 
 
 # 20: releasable_to
@@ -338,12 +343,12 @@ async def test_a_replica_reads_anew_after_an_alarm(tmp_path: Path) -> None:
 
 async def test_who_is_excluded_gets_neither_share(tmp_path: Path) -> None:
     """Attack 20: releasable_to excludes: the service denies, and the content key opens no member share."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, releasable_to=(JUSTICE,))
-        answer = await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, releasable_to=(JUSTICE,))
+        answer = await ask(world, kas, POLICE_B, [batch.item(0)])
         assert only(answer) == Outcome(Verdict.DENIED, Reason.NOT_RELEASABLE, False)
         for name in (JUSTICE, POLICE_A):
-            assert only(await world.read(kas, name, [batch.item(0)])) == RELEASED
+            assert only(await ask(world, kas, name, [batch.item(0)])) == RELEASED
         manifest = batch.batch.manifest
         info = member_share_info(batch.context(world.coalition.genesis))
         content = world.coalition.epoch_keys("repatriation", 0, POLICE_B)["content"].key
@@ -355,12 +360,12 @@ async def test_who_is_excluded_gets_neither_share(tmp_path: Path) -> None:
 
 async def test_shares_unlock_with_the_member_share_only(tmp_path: Path) -> None:
     """Both shares make the key: what the service gave, and what the members hold."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2)
-        share = share_of(await world.read(kas, POLICE_B, [batch.item(1)]), 0, 1)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
+        share = share_of(await ask(world, kas, POLICE_B, [batch.item(1)]), 0, 1)
         context = batch.context(world.coalition.genesis)
         key = body_key(context, batch.draw.member_share, 1, share)
-        commitment = await world.commitment(batch, 1)
+        commitment = opened_by_kas(world, batch.batch).entries.commitment(1)
         assert unlock(key, 1, batch.batch.messages[2][1], commitment) == b"1"
         with pytest.raises(OpenError):
             unlock(body_key(context, bytes(32), 1, share), 1, batch.batch.messages[2][1], commitment)
@@ -371,18 +376,18 @@ async def test_shares_unlock_with_the_member_share_only(tmp_path: Path) -> None:
 
 async def test_paused_while_the_record_is_erased(tmp_path: Path) -> None:
     """Attack 23b: a decision older than ten seconds is made again at fresh ends, and withheld."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A, 2)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0, 1)])
+        batch = await place(world, POLICE_A, 2)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0, 1)])
 
             async def pause() -> None:
-                await world.order(Action.ERASE, batch.target(1), topic="justice")
+                await place_order(world, Action.ERASE, batch.target(1), topic="justice")
                 world.advance(11)
 
             log.after_append["access"] = pause
-            answer = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+            answer = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
             assert answer.outcomes == {
                 RecordRef(0, 0): RELEASED,
                 RecordRef(0, 1): Outcome(Verdict.ALLOWED, Reason.ERASED, False),
@@ -407,19 +412,19 @@ class _SlowKeys(FaultLog):
 
 async def test_erased_while_the_shares_are_gathered(tmp_path: Path) -> None:
     """Attack 23b: what is released was decided less than ten seconds before it is sealed, not gathered."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A, 2)
-        async with world.kas() as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A, 2)
+        async with world.service() as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
         log = _SlowKeys(world.log)
-        async with world.kas(log=log) as kas:  # knows nothing of ftf.keys yet
+        async with world.service(log=log) as kas:  # knows nothing of ftf.keys yet
 
             async def pause() -> None:
-                await world.order(Action.ERASE, batch.target(1), topic="justice")
+                await place_order(world, Action.ERASE, batch.target(1), topic="justice")
                 world.advance(11)
 
             log.meanwhile = pause
-            answer = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+            answer = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
             assert answer.outcomes == {
                 RecordRef(0, 0): RELEASED,
                 RecordRef(0, 1): Outcome(Verdict.ALLOWED, Reason.ERASED, False),
@@ -429,33 +434,33 @@ async def test_erased_while_the_shares_are_gathered(tmp_path: Path) -> None:
 
 async def test_suspended_while_the_shares_are_gathered(tmp_path: Path) -> None:
     """What the service has read of the directory by then counts, whichever channel it was read for."""
-    async with World.open(tmp_path) as world:
-        batch, other = await world.publish(POLICE_A), await world.publish(POLICE_A, channel=1)
-        async with world.kas() as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world:
+        batch, other = await place(world, POLICE_A), await place(world, POLICE_A, channel=1)
+        async with world.service() as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
         log = _SlowKeys(world.log)
-        async with world.kas(log=log) as kas:
+        async with world.service(log=log) as kas:
 
             async def suspend() -> None:
                 statement = drafts.suspend_agency(
                     world.directory, agency=POLICE_B, reason="x", issued_at=world.now
                 )
                 await world.say(statement)
-                await world.read(kas, POLICE_A, [other.item(0)], channel="xaa-xbb")
+                await ask(world, kas, POLICE_A, [other.item(0)], channel="xaa-xbb")
 
             log.meanwhile = suspend
-            answer = await world.read(kas, POLICE_B, [batch.item(0)])
+            answer = await ask(world, kas, POLICE_B, [batch.item(0)])
             assert only(answer) == Outcome(Verdict.ALLOWED, Reason.SUSPENDED, False)
             assert not answer.shares
 
 
 async def test_an_entry_overtaken_by_a_newer_epoch_is_no_alarm(tmp_path: Path) -> None:
     """A complaint between decision and entry makes the entry void: asked again, and nobody is stopped."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas() as replica, world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+        batch = await place(world, POLICE_A)
+        async with world.service() as replica, world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
 
             async def overtake() -> None:
                 world.advance(7200)
@@ -464,24 +469,24 @@ async def test_an_entry_overtaken_by_a_newer_epoch_is_no_alarm(tmp_path: Path) -
                 )
                 await world.say(statement, JUSTICE)
                 await world.next_epoch("repatriation", POLICE_B)
-                await world.read(replica, POLICE_B, [batch.item(0)])
+                await ask(world, replica, POLICE_B, [batch.item(0)])
                 world.advance(-7200)
 
             log.before_append["access"] = overtake
             with pytest.raises(KasUnavailable, match="moved on"):
-                await world.read(kas, POLICE_B, [batch.item(0)])
+                await ask(world, kas, POLICE_B, [batch.item(0)])
             assert kas.alarms == ()
-            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
 
 
 async def test_a_stopped_channel_costs_nothing(tmp_path: Path) -> None:
     """While an alarm is open, asking has nothing read: the lost part was put back when it was raised."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
-            world.cut("access", 0, 0)
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
+            cut(world, "access", 0, 0)
             await stopped(world, kas, batch)
             log.reads = [Fault.REFUSED] * 9
             await stopped(world, kas, batch)
@@ -490,41 +495,41 @@ async def test_a_stopped_channel_costs_nothing(tmp_path: Path) -> None:
 
 async def test_shredded_between_decision_and_entry(tmp_path: Path) -> None:
     """An erasure entry that another replica wrote before ours withholds, however fresh the decision."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas() as other, world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+        batch = await place(world, POLICE_A)
+        async with world.service() as other, world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
 
             async def shred() -> None:
                 await write_entry(other, world, erasure(batch.target(0)))
 
             log.before_append["access"] = shred
-            answer = await world.read(kas, POLICE_B, [batch.item(0)])
+            answer = await ask(world, kas, POLICE_B, [batch.item(0)])
             assert only(answer) == Outcome(Verdict.ALLOWED, Reason.ERASED, False)
             assert not answer.shares
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_old_ends_stand_in_the_entry(tmp_path: Path) -> None:
     """Attack 23b: ends answered with old values are what the entry records, for replay to convict."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
             log.old_ends[Partition("justice", 0)] = 0
-            await world.order(Action.ERASE, batch.target(0), topic="justice")
-            await world.read(kas, POLICE_B, [batch.item(0)])
-            last = (await world.terms())[-1]
+            await place_order(world, Action.ERASE, batch.target(0), topic="justice")
+            await ask(world, kas, POLICE_B, [batch.item(0)])
+            last = (await access_terms(world))[-1]
             assert isinstance(last, AccessTerms)
             assert {one.topic: one.end for one in last.positions.ends}["justice"] == 0
 
 
 async def test_every_service_name_is_the_directorys(tmp_path: Path) -> None:
     """A service under another name than the directory's does not start."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         with pytest.raises(KasUnavailable, match="is not the key access service"):
-            async with world.kas(as_name=POLICE_A):
+            async with world.service(as_name=POLICE_A):
                 pass
         assert world.directory.kas_name == KAS

@@ -19,6 +19,7 @@ from broker.wire.access import BatchRef
 from broker.wire.manifest import Collected, CollectionStatus, CollectionTerms, Reason, Verdict
 from broker.wire.statements import KeyUse
 from broker.wire.terms import Action
+from support.asking import ask
 from support.coalition import (
     CARE,
     DAY_US,
@@ -31,8 +32,10 @@ from support.coalition import (
     signing_key,
 )
 from support.fault_log import Fault, FaultLog
-from support.kas import Placed, World
+from support.looking import access_terms, access_violations
 from support.partition_log import PartitionLog, batches, scan
+from support.placing import Placed, order_terms, place, place_copy
+from support.world import World
 
 COLLECTED, REFUSED, UNKNOWN = CollectionStatus.COLLECTED, CollectionStatus.REFUSED, CollectionStatus.UNKNOWN
 
@@ -56,43 +59,45 @@ async def status(world: World, kas: KeyAccessService, batch: Placed) -> tuple[Co
 
 async def test_a_good_batch_is_collected(tmp_path: Path) -> None:
     """The publisher learns that its batch was taken over, and the access log lists it once."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
         for _ in range(2):
             assert await status(world, kas, batch) == (COLLECTED, "")
-        assert [len(one.batches) for one in await world.terms() if isinstance(one, CollectionTerms)] == [1]
+        assert [
+            len(one.batches) for one in await access_terms(world) if isinstance(one, CollectionTerms)
+        ] == [1]
 
 
 async def test_one_entry_lists_many_batches(tmp_path: Path) -> None:
     """Following live, all that came within a second is one entry; up to 256 batches fit into it."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
+    async with World.still(tmp_path) as world, world.service() as kas:
         for _ in range(300):
-            await world.publish(POLICE_A)
+            await place(world, POLICE_A)
         await kas.collect()
-        await world.publish(JUSTICE)
+        await place(world, JUSTICE)
         await kas.collect()
-        lists = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+        lists = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
         assert [len(one.batches) for one in lists] == [256]
         world.advance(1.1)
         await kas.collect()
-        lists = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+        lists = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
         assert [len(one.batches) for one in lists] == [256, 45]
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_a_wrong_release_secret_is_refused(tmp_path: Path) -> None:
     """Attack 19: a release secret that does not give every release check names its issuer."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2, sealed_secret=secrets.token_bytes(32))
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2, sealed_secret=secrets.token_bytes(32))
         assert await status(world, kas, batch) == (
             REFUSED,
             f"'{POLICE_A}': release secret does not give the release check of record 0",
         )
-        short = await world.publish(POLICE_A, sealed_secret=bytes(31))
+        short = await place(world, POLICE_A, sealed_secret=bytes(31))
         found, detail = await status(world, kas, short)
         assert found is REFUSED
         assert POLICE_A in detail
-        answer = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+        answer = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
         assert {one.reason for one in answer.outcomes.values()} == {Reason.NOT_COLLECTED}
         assert not answer.shares
 
@@ -118,21 +123,21 @@ async def test_intake_keys_are_accepted_until_two_days_after_theirs(tmp_path: Pa
 
 async def test_a_missing_intake_key_is_the_operators_fault(tmp_path: Path) -> None:
     """Where our own key store lacks the intake key nobody is blamed: UNKNOWN, and an alarm."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A)
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A)
         key = world.directory.intake_key(world.day)
         assert key is not None
-        async with world.kas(without_intake=True) as kas:
+        async with world.service(without_intake=True) as kas:
             assert await status(world, kas, batch) == (UNKNOWN, "")
             assert "intake key" in kas.alarms[0]
-        async with world.kas() as kas:
+        async with world.service() as kas:
             assert await status(world, kas, batch) == (COLLECTED, "")
 
 
 async def test_a_revoked_key_cannot_date_itself_back(tmp_path: Path) -> None:
     """Attack 11: signed with a stolen, revoked key under an old directory size, where nobody wrote since."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        victim = await world.publish(POLICE_A, topic="justice")
+    async with World.still(tmp_path) as world, world.service() as kas:
+        victim = await place(world, POLICE_A, topic="justice")
         before = world.directory
         fresh = signing_key("a fresh key of XAA")
         await world.say(
@@ -156,56 +161,58 @@ async def test_a_revoked_key_cannot_date_itself_back(tmp_path: Path) -> None:
             ),
             "a fresh key of XAA",
         )
-        order = await world.publish(
+        order = await place(
+            world,
             POLICE_A,
             topic="emergence",
-            terms=[world.order_terms(Action.ERASE, victim.target(0))],
+            terms=[order_terms(world, Action.ERASE, victim.target(0))],
             as_directory=before,
         )
         (found,) = await asked(world, kas, order, name=POLICE_B)
         assert found.status is REFUSED
         assert "revoked" in found.detail
-        answer = await world.read(kas, POLICE_B, [order.item(0), victim.item(0)])
+        answer = await ask(world, kas, POLICE_B, [order.item(0), victim.item(0)])
         reasons = [outcome.reason for outcome in answer.outcomes.values()]
         assert reasons == [Reason.NOT_COLLECTED, Reason.NOT_COLLECTED]  # the victim's key is revoked too
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_an_order_of_a_refused_batch_does_not_count(tmp_path: Path) -> None:
     """What was taken over before a key was revoked stays readable, whatever the thief orders after."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        victim = await world.publish(POLICE_A, topic="justice")
+    async with World.still(tmp_path) as world, world.service() as kas:
+        victim = await place(world, POLICE_A, topic="justice")
         assert await status(world, kas, victim) == (COLLECTED, "")
         before = world.directory
         await world.say(
             drafts.suspend_agency(before, agency=POLICE_A, reason="stolen key", issued_at=world.now)
         )
-        order = await world.publish(
+        order = await place(
+            world,
             POLICE_A,
             topic="emergence",
-            terms=[world.order_terms(Action.ERASE, victim.target(0))],
+            terms=[order_terms(world, Action.ERASE, victim.target(0))],
             as_directory=before,
         )
         (found,) = await asked(world, kas, order, name=POLICE_B)
         assert (found.status, "suspended" in found.detail) == (REFUSED, True)
-        answer = await world.read(kas, POLICE_B, [victim.item(0)])
+        answer = await ask(world, kas, POLICE_B, [victim.item(0)])
         assert answer.shares
 
 
 async def test_a_copy_is_collected_at_its_first_offset_only(tmp_path: Path) -> None:
     """A batch appended a second time is no second batch, and a request that names the copy is denied."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        copy = replace(batch, offset=await world.append("returns", 0, batch.batch))
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        copy = await place_copy(world, batch)
         assert [one.status for one in await asked(world, kas, batch, copy)] == [COLLECTED, UNKNOWN]
-        answer = await world.read(kas, POLICE_B, [copy.item(0)])
+        answer = await ask(world, kas, POLICE_B, [copy.item(0)])
         assert [one.reason for one in answer.outcomes.values()] == [Reason.UNKNOWN_RECORD]
 
 
 async def test_who_is_no_member_learns_nothing_of_batches(tmp_path: Path) -> None:
     """A stranger's query is answered UNKNOWN, as is one for a channel that does not exist."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, channel=1)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, channel=1)
         for name, channel in ((CARE, "xaa-xbb"), (CARE, "nowhere"), (POLICE_A, "nowhere")):
             (found,) = await asked(world, kas, batch, name=name, channel=channel)
             assert (found.status, found.count) == (UNKNOWN, 0)
@@ -215,8 +222,8 @@ async def test_who_is_no_member_learns_nothing_of_batches(tmp_path: Path) -> Non
 
 async def test_a_query_is_answered_for_its_signer_only(tmp_path: Path) -> None:
     """A query signed by another, out of time or malformed is refused; an answer to another query is found."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
         refs = [BatchRef(topic="returns", offset=0, batch_id=batch.batch_id)]
         for key, now in ((signing_key(POLICE_B), world.now), (signing_key(POLICE_A), world.now - 10**9)):
             _, data = make_query(
@@ -243,11 +250,11 @@ async def test_a_query_is_answered_for_its_signer_only(tmp_path: Path) -> None:
 
 async def test_ends_are_taken_in_one_call(tmp_path: Path) -> None:
     """Attack 5: the ends of directory, access log and every record topic come from one call."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [batch.item(0)])
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [batch.item(0)])
         decided = log.ends_asked[0]
         assert {one.topic for one in decided} == {
             "directory",
@@ -262,18 +269,20 @@ async def test_ends_are_taken_in_one_call(tmp_path: Path) -> None:
 
 async def test_more_than_an_entry_lists_are_listed_in_several(tmp_path: Path) -> None:
     """After an outage more batches wait than one entry may list; the one asked for is not left waiting."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        published = [await world.publish(POLICE_A) for _ in range(258)]
-        async with world.kas(log=log) as kas:
+        published = [await place(world, POLICE_A) for _ in range(258)]
+        async with world.service(log=log) as kas:
             for _ in range(2):
                 log.appends = [Fault.REFUSED] * 2
                 with pytest.raises(KasUnavailable):
-                    await world.read(kas, POLICE_B, [published[0].item(0)])
+                    await ask(world, kas, POLICE_B, [published[0].item(0)])
             log.appends = []
-            answer = await world.read(kas, POLICE_B, [published[-1].item(0)])
+            answer = await ask(world, kas, POLICE_B, [published[-1].item(0)])
             assert set(answer.outcomes.values()) == {Outcome(Verdict.ALLOWED, None, True)}
-            found = [len(one.batches) for one in await world.terms() if isinstance(one, CollectionTerms)]
+            found = [
+                len(one.batches) for one in await access_terms(world) if isinstance(one, CollectionTerms)
+            ]
             assert sum(found) == 258
             assert max(found) <= 256
 
@@ -281,12 +290,12 @@ async def test_more_than_an_entry_lists_are_listed_in_several(tmp_path: Path) ->
 @pytest.mark.parametrize("question", ["access", "collections"])
 async def test_what_fails_outside_is_the_services_to_say(tmp_path: Path, question: str) -> None:
     """A log that cannot be read is KasUnavailable to who asks, and says nothing of the service's files."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
             log.reads = [Fault.REFUSED]
-            reading = world.read(kas, REHAB, [batch.item(0)], channel="xaa-xbb")
+            reading = ask(world, kas, REHAB, [batch.item(0)], channel="xaa-xbb")
             with pytest.raises(KasUnavailable, match="cannot answer now"):
                 await (reading if question == "access" else asked(world, kas, batch))
             reading.close()

@@ -14,22 +14,27 @@ from broker.errors import KasUnavailable
 from broker.log import outage
 from broker.log.protocol import Message, Partition
 from broker.wire.manifest import AccessTerms, CollectionTerms, Reason, Verdict
+from support.asking import ask, deliver, prepare
 from support.coalition import CARE, JUSTICE, POLICE_A, POLICE_B, REHAB
 from support.fault_log import FaultLog
-from support.kas import World
+from support.looking import access_batches, access_terms, access_violations
+from support.placing import place
+from support.world import World
 
 
 async def listed(world: World, channel: int = 0) -> int:
     """How many batches the access log of a channel lists."""
-    return sum(len(one.batches) for one in await world.terms(channel) if isinstance(one, CollectionTerms))
+    return sum(
+        len(one.batches) for one in await access_terms(world, channel) if isinstance(one, CollectionTerms)
+    )
 
 
 async def test_run_takes_over_what_arrives_until_cancelled(tmp_path: Path) -> None:
     """Without anybody asking, batches of every channel are listed; cancelling ends it at once."""
-    async with World.open(tmp_path) as world, world.kas(poll_s=0) as kas:
+    async with World.still(tmp_path) as world, world.service(poll_s=0) as kas:
         following = asyncio.create_task(kas.run(), name="follow")
         for channel, issuer in ((0, POLICE_A), (1, POLICE_B), (2, JUSTICE)):
-            await world.publish(issuer, channel=channel)
+            await place(world, issuer, channel=channel)
         async with asyncio.timeout(30):
             for channel in range(3):  # a manifest and a body
                 entry = world.log.read(Partition("access", channel), 1, follow=True)
@@ -39,16 +44,16 @@ async def test_run_takes_over_what_arrives_until_cancelled(tmp_path: Path) -> No
             await following
         for channel in range(3):
             assert await listed(world, channel) == 1
-            assert await world.violations(channel) == []
+            assert await access_violations(world, channel) == []
 
 
 async def test_run_outlasts_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the log is away the service waits, with one line; back, it takes over what had arrived."""
     monkeypatch.setattr(outage, "_FIRST_PAUSE_S", 0.0)
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        async with world.kas(log=log, poll_s=0) as kas:
-            await world.publish(POLICE_A)
+        async with world.service(log=log, poll_s=0) as kas:
+            await place(world, POLICE_A)
             log.away = 1_000
             with capture_logs() as lines:
                 following = asyncio.create_task(kas.run(), name="follow")
@@ -67,38 +72,40 @@ async def test_run_outlasts_an_outage(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_many_ask_at_once(tmp_path: Path) -> None:
     """Requests of several agencies on several channels, while it also follows: one entry for each."""
-    async with World.open(tmp_path) as world, world.kas(poll_s=0) as kas:
-        one, two = await world.publish(POLICE_A, 4), await world.publish(POLICE_A, channel=1)
+    async with World.still(tmp_path) as world, world.service(poll_s=0) as kas:
+        one, two = await place(world, POLICE_A, 4), await place(world, POLICE_A, channel=1)
         following = asyncio.create_task(kas.run(), name="follow")
-        asked = [world.read(kas, name, [one.item(i)]) for name in (POLICE_B, CARE, REHAB) for i in range(4)]
-        asked += [world.read(kas, POLICE_B, [two.item(0)], channel="xaa-xbb") for _ in range(4)]
+        asked = [ask(world, kas, name, [one.item(i)]) for name in (POLICE_B, CARE, REHAB) for i in range(4)]
+        asked += [ask(world, kas, POLICE_B, [two.item(0)], channel="xaa-xbb") for _ in range(4)]
         answers = await asyncio.gather(*asked)
         following.cancel()
         with pytest.raises(asyncio.CancelledError):
             await following
         assert all(outcome.released for answer in answers for outcome in answer.outcomes.values())
         assert len({(one.entry.partition, one.entry.offset) for one in answers if one.entry}) == 16
-        accesses = [one for c in (0, 1) for one in await world.terms(c) if isinstance(one, AccessTerms)]
+        accesses = [
+            one for c in (0, 1) for one in await access_terms(world, c) if isinstance(one, AccessTerms)
+        ]
         assert len(accesses) == 16
-        assert await world.violations(0) == await world.violations(1) == []
+        assert await access_violations(world, 0) == await access_violations(world, 1) == []
 
 
 async def test_a_directory_that_grows_meanwhile_is_no_alarm(tmp_path: Path) -> None:
     """What another channel reads of the directory between our ends and their use does not look like a cut."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        one, two = await world.publish(POLICE_A), await world.publish(POLICE_A, channel=1)
-        async with world.kas(log=log) as kas:
-            await world.read(kas, POLICE_B, [one.item(0)])
+        one, two = await place(world, POLICE_A), await place(world, POLICE_A, channel=1)
+        async with world.service(log=log) as kas:
+            await ask(world, kas, POLICE_B, [one.item(0)])
 
             async def grow() -> None:
                 await world.say(
                     drafts.suspend_agency(world.directory, agency=REHAB, reason="x", issued_at=world.now)
                 )
-                await world.read(kas, POLICE_B, [two.item(0)], channel="xaa-xbb")
+                await ask(world, kas, POLICE_B, [two.item(0)], channel="xaa-xbb")
 
             log.after_ends = grow
-            answer = await world.read(kas, POLICE_B, [one.item(0)])
+            answer = await ask(world, kas, POLICE_B, [one.item(0)])
             assert [one.verdict for one in answer.outcomes.values()] == [Verdict.ALLOWED]
             assert not kas.alarms
 
@@ -106,13 +113,13 @@ async def test_a_directory_that_grows_meanwhile_is_no_alarm(tmp_path: Path) -> N
 @pytest.mark.parametrize("topic", ["keys", "access"])
 async def test_cancelled_while_appending(tmp_path: Path, topic: str) -> None:
     """A cancelled request leaves the service usable, and no sequence number used twice."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        async with world.kas(log=log) as kas:
+        async with world.service(log=log) as kas:
             for before in (True, False):
-                batch = await world.publish(POLICE_A)
-                await world.read(kas, POLICE_B, [batch.item(0)])
-                batch = await world.publish(POLICE_A)
+                batch = await place(world, POLICE_A)
+                await ask(world, kas, POLICE_B, [batch.item(0)])
+                batch = await place(world, POLICE_A)
                 reached = asyncio.Event()
 
                 async def wait(reached: asyncio.Event = reached) -> None:
@@ -120,7 +127,7 @@ async def test_cancelled_while_appending(tmp_path: Path, topic: str) -> None:
                     await asyncio.Event().wait()
 
                 (log.before_append if before else log.after_append)[topic] = wait
-                task = asyncio.create_task(world.read(kas, POLICE_B, [batch.item(0)]))
+                task = asyncio.create_task(ask(world, kas, POLICE_B, [batch.item(0)]))
                 async with asyncio.timeout(10):
                     await asyncio.wait(
                         [task, asyncio.create_task(reached.wait())], return_when=asyncio.FIRST_COMPLETED
@@ -128,58 +135,58 @@ async def test_cancelled_while_appending(tmp_path: Path, topic: str) -> None:
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
-            answer = await world.read(kas, POLICE_B, [batch.item(0)])
+            answer = await ask(world, kas, POLICE_B, [batch.item(0)])
             assert all(one.released for one in answer.outcomes.values())
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_a_new_epoch_is_followed(tmp_path: Path) -> None:
     """Entries go on under the next epoch in a stream of their own; who was not granted it is denied."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        one = await world.publish(POLICE_A)
-        await world.read(kas, POLICE_B, [one.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        one = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [one.item(0)])
         await world.say(drafts.suspend_agency(world.directory, agency=REHAB, reason="x", issued_at=world.now))
         await world.next_epoch("repatriation", POLICE_A)
         await world.say(drafts.reinstate_agency(world.directory, agency=REHAB, issued_at=world.now))
-        two = await world.publish(POLICE_A)
-        answer = await world.read(kas, POLICE_B, [one.item(0), two.item(0)])
+        two = await place(world, POLICE_A)
+        answer = await ask(world, kas, POLICE_B, [one.item(0), two.item(0)])
         assert all(outcome.released for outcome in answer.outcomes.values())
-        headers = [entry.manifest.header for entry in await world.entries()]
+        headers = [entry.header for entry in await access_batches(world)]
         assert [(header.epoch, header.sequence) for header in headers] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-        answer = await world.read(kas, REHAB, [one.item(0), two.item(0)])
+        answer = await ask(world, kas, REHAB, [one.item(0), two.item(0)])
         reasons = [outcome.reason for outcome in answer.outcomes.values()]
         assert reasons == [None, Reason.EPOCH_NOT_GRANTED]
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_an_idle_stream_is_left(tmp_path: Path) -> None:
     """After an hour without an entry the next one begins a new stream."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
         world.advance(3601)
-        await world.read(kas, POLICE_B, [batch.item(0)])
-        assert [entry.manifest.header.sequence for entry in await world.entries()] == [0, 1, 0]
+        await ask(world, kas, POLICE_B, [batch.item(0)])
+        assert [entry.header.sequence for entry in await access_batches(world)] == [0, 1, 0]
 
 
 async def test_garbage_in_the_logs_stops_nothing(tmp_path: Path) -> None:
     """Junk in record topics, in the access log and in ftf.keys is passed over."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
+    async with World.still(tmp_path) as world, world.service() as kas:
         for topic in ("returns", "access", "keys", "directory"):
-            place = Partition(topic, 0)
+            partition = Partition(topic, 0)
             junk = [Message(bytes(16), b"\x01" + bytes(3000)), Message(b"x", None), Message(b"", b"\x02")]
-            await world.log.append(place, junk[:1] if topic == "directory" else junk)
-        batch = await world.publish(POLICE_A)
-        answer = await world.send(kas, world.prepare(POLICE_B, [batch.item(0)]))
+            await world.log.append(partition, junk[:1] if topic == "directory" else junk)
+        batch = await place(world, POLICE_A)
+        answer = await deliver(world, kas, prepare(world, POLICE_B, [batch.item(0)]))
         assert all(one.released for one in answer.outcomes.values())
 
 
 async def test_a_service_that_is_not_running_answers_nothing(tmp_path: Path) -> None:
     """Before it is entered it is unavailable."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A)
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A)
         with pytest.raises(KasUnavailable, match="is not running"):
-            await world.read(world.idle_kas(), POLICE_B, [batch.item(0)])
+            await ask(world, world.idle_service(), POLICE_B, [batch.item(0)])
 
 
 def test_what_is_kept_of_a_batch_is_small() -> None:

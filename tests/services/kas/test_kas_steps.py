@@ -33,9 +33,12 @@ from broker.wire.manifest import (
     Verdict,
 )
 from broker.wire.terms import Action, Purpose
+from support.asking import ask, deliver, prepare
 from support.coalition import AUDITOR, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.fault_log import Fault, FaultLog
-from support.kas import World
+from support.looking import access_terms, access_violations, cut
+from support.placing import place, place_order
+from support.world import World
 
 RELEASED = Outcome(Verdict.ALLOWED, None, True)
 MINUTE = 61.0
@@ -54,15 +57,15 @@ def only(answer: Answer) -> Outcome:
 
 async def accesses(world: World, channel: int = 0) -> list[AccessTerms]:
     """The access entries of a channel, without collections and counted denials."""
-    return [terms for terms in await world.terms(channel) if isinstance(terms, AccessTerms)]
+    return [terms for terms in await access_terms(world, channel) if isinstance(terms, AccessTerms)]
 
 
 async def test_a_release_stands_behind_a_durable_entry(tmp_path: Path) -> None:
     """A member gets exactly the shares that the issuer signed for, and the entry says who asked for what."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 3)
-        prepared = world.prepare(POLICE_B, [batch.item(0, 2)])
-        answer = await world.send(kas, prepared)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 3)
+        prepared = prepare(world, POLICE_B, [batch.item(0, 2)])
+        answer = await deliver(world, kas, prepared)
         assert answer.outcomes == {RecordRef(0, 0): RELEASED, RecordRef(0, 2): RELEASED}
         for index in (0, 2):
             assert share_of(answer, 0, index) == batch.share(world.coalition.genesis, index)
@@ -74,15 +77,15 @@ async def test_a_release_stands_behind_a_durable_entry(tmp_path: Path) -> None:
         assert {one.topic: one.end for one in entry.positions.ends}["returns"] == 4
         assert answer.entry is not None
         assert (answer.entry.partition, answer.entry.offset) == (0, 2)
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_records_of_several_batches_and_topics_in_one_request(tmp_path: Path) -> None:
     """One request reads records of several topics of a channel, one entry stands for all of them."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        one = await world.publish(POLICE_A, 2)
-        two = await world.publish(JUSTICE, 2, topic="justice")
-        answer = await world.read(kas, POLICE_B, [one.item(0, 1), two.item(1)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        one = await place(world, POLICE_A, 2)
+        two = await place(world, JUSTICE, 2, topic="justice")
+        answer = await ask(world, kas, POLICE_B, [one.item(0, 1), two.item(1)])
         assert only(answer) == RELEASED
         assert share_of(answer, 1, 1) == two.share(world.coalition.genesis, 1)
         assert len(await accesses(world)) == 1
@@ -90,11 +93,12 @@ async def test_records_of_several_batches_and_topics_in_one_request(tmp_path: Pa
 
 async def test_a_disclosure_needs_its_mandate(tmp_path: Path) -> None:
     """A system reads under a standing mandate of the channel, and under no other."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
         details = new_details(role="gateway", legal_basis="treaty, art. 7", justification="screening")
         for mandate, expected in (("XBB-2024-17", RELEASED), ("another", denied(Reason.MANDATE))):
-            answer = await world.read(
+            answer = await ask(
+                world,
                 kas,
                 POLICE_B,
                 [batch.item(0)],
@@ -107,18 +111,18 @@ async def test_a_disclosure_needs_its_mandate(tmp_path: Path) -> None:
 
 async def test_a_repeated_request_is_decided_anew(tmp_path: Path) -> None:
     """The same bytes twice make two entries with the same request digest."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        prepared = world.prepare(POLICE_B, [batch.item(0)])
-        answers = [await world.send(kas, prepared) for _ in range(2)]
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        prepared = prepare(world, POLICE_B, [batch.item(0)])
+        answers = [await deliver(world, kas, prepared) for _ in range(2)]
         assert [only(answer) for answer in answers] == [RELEASED, RELEASED]
         assert [one.request for one in await accesses(world)] == [prepared.signed] * 2
 
 
 async def test_unknown_records_are_denied_and_logged(tmp_path: Path) -> None:
     """A batch that is not there, another offset or an index beyond the end are denials, and logged."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
         for item in (
             replace(batch.item(0), batch_id=bytes(32)),
             replace(batch.item(0), offset=1),
@@ -126,17 +130,17 @@ async def test_unknown_records_are_denied_and_logged(tmp_path: Path) -> None:
             replace(batch.item(0), topic="justice"),
             batch.item(2),
         ):
-            assert only(await world.read(kas, POLICE_B, [item])) == denied(Reason.UNKNOWN_RECORD)
+            assert only(await ask(world, kas, POLICE_B, [item])) == denied(Reason.UNKNOWN_RECORD)
             world.advance(MINUTE)
         assert len(await accesses(world)) == 5
 
 
 async def test_a_mixed_request_is_logged_whole(tmp_path: Path) -> None:
     """Where some records are allowed and some are not, the entry lists both, in every minute."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
         for _ in range(2):
-            answer = await world.read(kas, POLICE_B, [batch.item(0, 7)])
+            answer = await ask(world, kas, POLICE_B, [batch.item(0, 7)])
             assert answer.outcomes == {
                 RecordRef(0, 0): RELEASED,
                 RecordRef(0, 7): denied(Reason.UNKNOWN_RECORD),
@@ -146,73 +150,73 @@ async def test_a_mixed_request_is_logged_whole(tmp_path: Path) -> None:
 
 async def test_denials_are_counted_after_the_first(tmp_path: Path) -> None:
     """The first denial is logged whole, those of the same minute as one entry with their number."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        answers = [await world.read(kas, POLICE_B, [batch.item(9)]) for _ in range(5)]
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        answers = [await ask(world, kas, POLICE_B, [batch.item(9)]) for _ in range(5)]
         assert [answer.entry is not None for answer in answers] == [True, False, False, False, False]
         assert len(await accesses(world)) == 1
         world.advance(MINUTE)
-        await world.read(kas, POLICE_B, [batch.item(9)])
-        (counted,) = [one for one in await world.terms() if isinstance(one, DenialTerms)]
+        await ask(world, kas, POLICE_B, [batch.item(9)])
+        (counted,) = [one for one in await access_terms(world) if isinstance(one, DenialTerms)]
         assert (counted.agency, counted.count) == (POLICE_B, 5)
         assert counted.first_at < counted.last_at
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_counted_denials_are_logged_at_the_end(tmp_path: Path) -> None:
     """A service that stops logs what it counted; one that follows does so after a minute."""
-    async with World.open(tmp_path) as world:
-        batch = await world.publish(POLICE_A)
-        async with world.kas() as kas:
+    async with World.still(tmp_path) as world:
+        batch = await place(world, POLICE_A)
+        async with world.service() as kas:
             for _ in range(3):
-                await world.read(kas, POLICE_B, [batch.item(9)])
+                await ask(world, kas, POLICE_B, [batch.item(9)])
             world.advance(MINUTE)
             await kas.collect()
-            assert [one.count for one in await world.terms() if isinstance(one, DenialTerms)] == [2]
-            await world.read(kas, POLICE_B, [batch.item(9)])
-        assert [one.count for one in await world.terms() if isinstance(one, DenialTerms)] == [2, 1]
+            assert [one.count for one in await access_terms(world) if isinstance(one, DenialTerms)] == [2]
+            await ask(world, kas, POLICE_B, [batch.item(9)])
+        assert [one.count for one in await access_terms(world) if isinstance(one, DenialTerms)] == [2, 1]
 
 
 async def test_strangers_get_one_answer(tmp_path: Path) -> None:
     """Attack 21: whoever is no member learns nothing, not even whether channel or record exist."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, channel=1)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, channel=1)
         asked = [
-            world.prepare(CARE, [batch.item(0)], channel="xaa-xbb"),
-            world.prepare(CARE, [batch.item(0)], channel="no-such-channel"),
-            world.prepare(CARE, [replace(batch.item(0), batch_id=bytes(32))], channel="xaa-xbb"),
-            world.prepare(CARE, [batch.item(0)], channel="xaa-xbb", purpose=Purpose.LAWFULNESS),
+            prepare(world, CARE, [batch.item(0)], channel="xaa-xbb"),
+            prepare(world, CARE, [batch.item(0)], channel="no-such-channel"),
+            prepare(world, CARE, [replace(batch.item(0), batch_id=bytes(32))], channel="xaa-xbb"),
+            prepare(world, CARE, [batch.item(0)], channel="xaa-xbb", purpose=Purpose.LAWFULNESS),
         ]
         for _ in range(3):
-            answers = [await world.send(kas, prepared) for prepared in asked]
+            answers = [await deliver(world, kas, prepared) for prepared in asked]
             assert {only(answer) for answer in answers} == {denied(Reason.NOT_MEMBER)}
             assert {answer.entry for answer in answers} == {None}
         assert kas.stranger_denials == 12
-        assert await world.terms(1) == []
+        assert await access_terms(world, 1) == []
 
 
 async def test_a_suspended_agency_is_denied_and_logged(tmp_path: Path) -> None:
     """A suspension that stands in the directory ends reading at once, and the attempt leaves a trace."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
         await world.say(
             drafts.suspend_agency(world.directory, agency=POLICE_B, reason="x", issued_at=world.now)
         )
-        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == denied(Reason.SUSPENDED)
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == denied(Reason.SUSPENDED)
         assert [one.outcomes[0].reason for one in await accesses(world)] == [None, Reason.SUSPENDED]
 
 
 async def test_who_left_is_a_stranger_at_once(tmp_path: Path) -> None:
     """A member that left meanwhile gets the strangers' answer, and no entry."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
         left = drafts.leave_channel(
             world.directory, channel="repatriation", agency=POLICE_B, issued_at=world.now
         )
         await world.say(left, POLICE_B)
-        answer = await world.read(kas, POLICE_B, [batch.item(0)])
+        answer = await ask(world, kas, POLICE_B, [batch.item(0)])
         assert only(answer) == denied(Reason.NOT_MEMBER)
         assert answer.entry is None
         assert len(await accesses(world)) == 1
@@ -220,10 +224,10 @@ async def test_who_left_is_a_stranger_at_once(tmp_path: Path) -> None:
 
 async def test_a_request_by_a_key_revoked_meanwhile_is_refused(tmp_path: Path) -> None:
     """The signature counts by the directory that the decision is made on, not by the one read before."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        prepared = world.prepare(POLICE_B, [batch.item(0)])
-        assert only(await world.send(kas, prepared)) == RELEASED
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        prepared = prepare(world, POLICE_B, [batch.item(0)])
+        assert only(await deliver(world, kas, prepared)) == RELEASED
         revoked = drafts.revoke_key(
             world.directory,
             party=POLICE_B,
@@ -239,42 +243,42 @@ async def test_a_request_by_a_key_revoked_meanwhile_is_refused(tmp_path: Path) -
 
 async def test_an_unfinished_batch_at_the_end_is_not_waited_for(tmp_path: Path) -> None:
     """The position that an entry records lies before a batch whose bodies have not all come."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        late = await world.publish(POLICE_A, 3, topic="justice")
-        rest = world.cut("justice", 0, 2)
-        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
-        assert only(await world.read(kas, POLICE_B, [late.item(0)])) == denied(Reason.UNKNOWN_RECORD)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        late = await place(world, POLICE_A, 3, topic="justice")
+        rest = cut(world, "justice", 0, 2)
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
+        assert only(await ask(world, kas, POLICE_B, [late.item(0)])) == denied(Reason.UNKNOWN_RECORD)
         for key, value in rest:
             await world.log.append(Partition("justice", 0), [Message(key, value)])
-        assert only(await world.read(kas, POLICE_B, [late.item(0)])) == RELEASED
+        assert only(await ask(world, kas, POLICE_B, [late.item(0)])) == RELEASED
         ends = [{end.topic: end.end for end in one.positions.ends} for one in await accesses(world)]
         assert [end["justice"] for end in ends] == [0, 0, 4]
 
 
 async def test_a_request_that_waited_too_long_is_refused(tmp_path: Path) -> None:
     """Its time is compared at the moment of the decision, not of its arrival."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
 
             async def wait() -> None:
                 world.advance(301)
 
             log.after_ends = wait
             with pytest.raises(RequestRefused, match="differs from the service's"):
-                await world.read(kas, POLICE_B, [batch.item(0)])
+                await ask(world, kas, POLICE_B, [batch.item(0)])
             assert await accesses(world) == []
 
 
 async def test_a_closed_channel_is_read_no_more(tmp_path: Path) -> None:
     """Nothing can be logged in a closed channel, so nothing of it is released."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
         await world.say(drafts.close_channel(world.directory, channel="repatriation", issued_at=world.now))
-        answer = await world.read(kas, POLICE_B, [batch.item(0)])
+        answer = await ask(world, kas, POLICE_B, [batch.item(0)])
         assert only(answer) == denied(Reason.CHANNEL_CLOSED)
         assert answer.entry is None
         assert len(await accesses(world)) == 1
@@ -290,24 +294,24 @@ async def test_a_closed_channel_is_read_no_more(tmp_path: Path) -> None:
 )
 async def test_orders_end_reading_at_once(tmp_path: Path, action: Action, reason: Reason) -> None:
     """WITHDRAW, ERASE and RESTRICT, in any topic of the channel, end reading with the log's position."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A, 2)
-        assert only(await world.read(kas, POLICE_B, [batch.item(0, 1)])) == RELEASED
-        await world.order(action, batch.target(1), topic="emergence")
-        answer = await world.read(kas, POLICE_B, [batch.item(0, 1)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0, 1)])) == RELEASED
+        await place_order(world, action, batch.target(1), topic="emergence")
+        answer = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
         assert answer.outcomes == {RecordRef(0, 0): RELEASED, RecordRef(0, 1): denied(reason)}
 
 
 async def test_restrict_leaves_judicial_purposes_and_is_lifted(tmp_path: Path) -> None:
     """A restricted record is read for judicial purposes only, until its originator rectifies it."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        await world.order(Action.RESTRICT, batch.target(0))
-        answer = await world.read(kas, POLICE_B, [batch.item(0)], purpose=Purpose.PROSECUTION)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        await place_order(world, Action.RESTRICT, batch.target(0))
+        answer = await ask(world, kas, POLICE_B, [batch.item(0)], purpose=Purpose.PROSECUTION)
         assert only(answer) == RELEASED
-        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == denied(Reason.RESTRICTED)
-        await world.order(Action.RECTIFY, batch.target(0), topic="justice")
-        assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == denied(Reason.RESTRICTED)
+        await place_order(world, Action.RECTIFY, batch.target(0), topic="justice")
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
 
 
 # what fails, and when
@@ -328,10 +332,10 @@ async def test_an_append_that_fails_releases_nothing_without_an_entry(
     tmp_path: Path, topic: str, when: str, error: BrokerError, collected: bool
 ) -> None:
     """Whatever append fails, persisted or not: shares only behind an entry, and the log verifies."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
             if collected:
                 await kas.collect()
                 world.advance(2)
@@ -339,25 +343,25 @@ async def test_an_append_that_fails_releases_nothing_without_an_entry(
             faults[topic] = error
             entry = None
             with suppress(KasUnavailable):
-                answer = await world.read(kas, POLICE_B, [batch.item(0)])
+                answer = await ask(world, kas, POLICE_B, [batch.item(0)])
                 assert answer.shares
                 entry = answer.entry
             logged = await accesses(world)
             assert entry is None or len(logged) >= 1
-            assert await world.violations() == []
-        async with world.kas() as kas:  # restarted
-            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
-        collections = [one for one in await world.terms() if isinstance(one, CollectionTerms)]
+            assert await access_violations(world) == []
+        async with world.service() as kas:  # restarted
+            assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
+        collections = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
         assert collections
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_a_crash_between_entry_and_answer_releases_nothing(tmp_path: Path) -> None:
     """Killed behind the commit point, the entry stands, nothing was released, and a restart goes on."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
             await kas.collect()
 
             async def die() -> None:
@@ -365,37 +369,37 @@ async def test_a_crash_between_entry_and_answer_releases_nothing(tmp_path: Path)
 
             log.after_append["access"] = die
             with pytest.raises(asyncio.CancelledError):
-                await world.read(kas, POLICE_B, [batch.item(0)])
+                await ask(world, kas, POLICE_B, [batch.item(0)])
         assert len(await accesses(world)) == 1
-        async with world.kas() as kas:
+        async with world.service() as kas:
             assert not kas.alarms
-            assert only(await world.read(kas, POLICE_B, [batch.item(0)])) == RELEASED
+            assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
         assert len(await accesses(world)) == 2
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_two_replicas_side_by_side(tmp_path: Path) -> None:
     """Replicas share log, key store and journal: each batch is released by either, and the log verifies."""
-    async with World.open(tmp_path) as world, world.kas() as one, world.kas() as two:
-        batches = [await world.publish(POLICE_A) for _ in range(3)]
+    async with World.still(tmp_path) as world, world.service() as one, world.service() as two:
+        batches = [await place(world, POLICE_A) for _ in range(3)]
         await asyncio.gather(one.collect(), two.collect())
         for batch in batches:
             answers = await asyncio.gather(
-                world.read(one, POLICE_B, [batch.item(0)]), world.read(two, POLICE_B, [batch.item(0)])
+                ask(world, one, POLICE_B, [batch.item(0)]), ask(world, two, POLICE_B, [batch.item(0)])
             )
             assert [only(answer) for answer in answers] == [RELEASED, RELEASED]
-            late = await world.publish(JUSTICE)
-            assert only(await world.read(two, POLICE_B, [late.item(0)])) == RELEASED
-            assert only(await world.read(one, POLICE_B, [late.item(0)])) == RELEASED
+            late = await place(world, JUSTICE)
+            assert only(await ask(world, two, POLICE_B, [late.item(0)])) == RELEASED
+            assert only(await ask(world, one, POLICE_B, [late.item(0)])) == RELEASED
         assert one.alarms == two.alarms == ()
-        assert await world.violations() == []
+        assert await access_violations(world) == []
 
 
 async def test_a_service_whose_key_was_revoked_stops(tmp_path: Path) -> None:
     """Once its signing key is revoked the service answers nothing more."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
         key = world.directory.parties[KAS].keys[signing_key(KAS).key_id]
         await world.say(
             drafts.revoke_key(
@@ -408,9 +412,9 @@ async def test_a_service_whose_key_was_revoked_stops(tmp_path: Path) -> None:
             )
         )
         with pytest.raises(KasUnavailable, match="revoked"):
-            await world.read(kas, POLICE_B, [batch.item(0)])
+            await ask(world, kas, POLICE_B, [batch.item(0)])
         with pytest.raises(KasUnavailable, match="revoked"):
-            async with world.kas():
+            async with world.service():
                 pass
 
 
@@ -425,10 +429,10 @@ def opened(entries: tuple[LogEntry, ...], world: World) -> list[str]:
 
 async def test_an_auditor_reads_the_access_log_and_that_is_logged(tmp_path: Path) -> None:
     """An auditor gets every entry of the range with its person and case, and an entry of its own."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        await world.read(kas, POLICE_B, [batch.item(0)])
-        answer = await world.read(kas, AUDITOR, [LogItem(start=0, end=100)], purpose=Purpose.LAWFULNESS)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
+        answer = await ask(world, kas, AUDITOR, [LogItem(start=0, end=100)], purpose=Purpose.LAWFULNESS)
         assert only(answer) == RELEASED
         assert opened(answer.entries, world) == [
             "CollectionTerms",
@@ -440,30 +444,30 @@ async def test_an_auditor_reads_the_access_log_and_that_is_logged(tmp_path: Path
 
 async def test_members_read_the_entries_that_concern_them(tmp_path: Path) -> None:
     """A requester and an originator get the entries about their requests and their records, others none."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        await world.read(kas, POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
         item = LogItem(start=0, end=4)
         for name, expected in ((POLICE_A, 1), (POLICE_B, 1), (REHAB, 0)):
-            answer = await world.read(kas, name, [item], purpose=Purpose.SELF_MONITORING)
+            answer = await ask(world, kas, name, [item], purpose=Purpose.SELF_MONITORING)
             assert only(answer) == RELEASED
             assert len(opened(answer.entries, world)) == expected
 
 
 async def test_the_access_log_is_read_for_four_purposes_only(tmp_path: Path) -> None:
     """LED art. 25(2): any other purpose is denied, and no entry goes along."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        answer = await world.read(kas, AUDITOR, [LogItem(start=0, end=9)], purpose=Purpose.INVESTIGATION)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        answer = await ask(world, kas, AUDITOR, [LogItem(start=0, end=9)], purpose=Purpose.INVESTIGATION)
         assert only(answer) == denied(Reason.PURPOSE_CHANNEL)
         assert answer.entries == ()
 
 
 async def test_an_altered_log_entry_is_found(tmp_path: Path) -> None:
     """An entry whose terms, body or key was exchanged does not open."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        await world.read(kas, POLICE_B, [batch.item(0)])
-        answer = await world.read(kas, AUDITOR, [LogItem(start=0, end=9)], purpose=Purpose.LAWFULNESS)
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [batch.item(0)])
+        answer = await ask(world, kas, AUDITOR, [LogItem(start=0, end=9)], purpose=Purpose.LAWFULNESS)
         first, second, _ = answer.entries
         for wrong in (
             replace(first, entry=second.entry),
@@ -481,12 +485,12 @@ async def test_an_altered_log_entry_is_found(tmp_path: Path) -> None:
 
 async def test_a_malformed_request_has_nothing_read(tmp_path: Path) -> None:
     """Bytes that are no request, a stale one or wrong details cost no look into the log, from anybody."""
-    async with World.open(tmp_path) as world:
+    async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        batch = await world.publish(POLICE_A)
-        async with world.kas(log=log) as kas:
-            good = world.prepare(POLICE_B, [batch.item(0)])
-            stale = world.prepare(POLICE_B, [batch.item(0)], now=world.now - 301_000_000)
+        batch = await place(world, POLICE_A)
+        async with world.service(log=log) as kas:
+            good = prepare(world, POLICE_B, [batch.item(0)])
+            stale = prepare(world, POLICE_B, [batch.item(0)], now=world.now - 301_000_000)
             log.reads = [Fault.REFUSED] * 9
             for request, details in (
                 (b"", b""),
@@ -501,11 +505,11 @@ async def test_a_malformed_request_has_nothing_read(tmp_path: Path) -> None:
 
 async def test_refused_requests_leave_no_entry(tmp_path: Path) -> None:
     """Attack 22: a stale request, another's signature, or details of another request are refused."""
-    async with World.open(tmp_path) as world, world.kas() as kas:
-        batch = await world.publish(POLICE_A)
-        good = world.prepare(POLICE_B, [batch.item(0)])
-        stale = world.prepare(POLICE_B, [batch.item(0)], now=world.now - 301 * 1_000_000)
-        other = world.prepare(POLICE_B, [batch.item(0)])
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A)
+        good = prepare(world, POLICE_B, [batch.item(0)])
+        stale = prepare(world, POLICE_B, [batch.item(0)], now=world.now - 301 * 1_000_000)
+        other = prepare(world, POLICE_B, [batch.item(0)])
         for request, details in (
             (stale.request_bytes, stale.details_bytes),
             (good.request_bytes, other.details_bytes),
@@ -516,4 +520,4 @@ async def test_refused_requests_leave_no_entry(tmp_path: Path) -> None:
         ):
             with pytest.raises(RequestRefused):
                 await kas.access(request, details)
-        assert await world.terms() == []
+        assert await access_terms(world) == []

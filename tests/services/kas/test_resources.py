@@ -7,7 +7,8 @@ from pathlib import Path
 from broker.services.kas.resources import Alarms
 from broker.services.kas.service import KeyAccessService
 from support.coalition import POLICE_A
-from support.kas import World
+from support.placing import place
+from support.world import World
 
 
 def test_an_alarm_is_told_once() -> None:
@@ -47,9 +48,9 @@ def names(kas: KeyAccessService) -> set[str]:
 
 async def test_a_service_keeps_the_alarms_of_other_channels(tmp_path: Path) -> None:
     """An operator acknowledges one channel of two that have the same alarm: the other's stays."""
-    async with World.open(tmp_path) as world, world.kas(without_intake=True) as kas:
-        await world.publish(POLICE_A)
-        await world.publish(POLICE_A, channel=1)
+    async with World.still(tmp_path) as world, world.service(without_intake=True) as kas:
+        await place(world, POLICE_A)
+        await place(world, POLICE_A, channel=1)
         await kas.collect()
         assert all("the intake key of day " in text for text in kas.alarms)
         assert names(kas) == {"channel 'repatriation'", "channel 'xaa-xbb'"}

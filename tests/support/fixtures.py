@@ -9,7 +9,7 @@ import pytest
 
 from broker.log import outage
 from broker.participant import settle
-from support.exchange import World
+from support.world import World
 
 __all__ = ["quick_retries", "world"]
 
