@@ -27,7 +27,7 @@ from support.coalition import AUDITOR, CARE, KAS, POLICE_A, POLICE_B, REHAB, Coa
 from support.log_file import Row
 from support.played import played
 from support.simulator import Simulator
-from support.world import World, PASSPHRASE
+from support.world import PASSPHRASE, World
 
 PERSON = "officer-8c1f"
 CASE = "CASE-77-QX"
