@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 
 from broker.crypto.lock import LockedBody, context_of, lock_bodies, locked_size
 from broker.crypto.merkle import root_of_leaves
@@ -167,7 +168,7 @@ def _checked_terms(
         raise UsageError(f"batch of {len(items)} records, expected 1 to {MAX_RECORDS}")
     if not 1 <= len(members) <= MAX_MEMBER_SEALS:
         raise UsageError(f"batch sealed to {len(members)} keys, expected 1 to {MAX_MEMBER_SEALS}")
-    if any(len(item.record_id) != 16 for item in items):
+    if {len(item.record_id) for item in items} != {16}:
         raise UsageError("a record id is 16 bytes")
     terms, term_of = distinct_terms([item.terms for item in items])
     targets = count_targets(terms, term_of)
@@ -195,6 +196,6 @@ def _entries_of(
 
 def _check_size(messages: Sequence[tuple[bytes, bytes]]) -> None:
     # The exact size is known only now. Publishers stay below it by batch_bytes_bound.
-    size = sum(len(key) + len(value) + MESSAGE_OVERHEAD for key, value in messages)
+    size = sum(map(len, chain.from_iterable(messages))) + MESSAGE_OVERHEAD * len(messages)
     if size > MAX_BATCH_BYTES:
         raise UsageError(f"batch of {size} bytes, at most {MAX_BATCH_BYTES}")
