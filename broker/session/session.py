@@ -37,7 +37,14 @@ from broker.subscribe.asking import Ground
 from broker.subscribe.subscriber import Subscriber
 from broker.wire.statements import KeyUse
 
-__all__ = ["KeyAccessOpener", "Session", "load_high_water", "open_session", "save_high_water"]
+__all__ = [
+    "KeyAccessOpener",
+    "Session",
+    "authority_key_ids",
+    "load_high_water",
+    "open_session",
+    "save_high_water",
+]
 
 _HIGH_WATER = "high-water.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from broker.cli.context import asynchronous, json_option, profile_option
-from broker.cli.found.channel_keys import grant, rotate
+from broker.cli.found.channel_epochs import grant, rotate
 from broker.cli.found.channel_opening import command as open_channel
 from broker.cli.found.issue import IssueOptions, issue, issue_options
 from broker.cli.found.lookup import channel_named

@@ -30,8 +30,8 @@ from broker.errors import UsageError
 from broker.log.protocol import check_prefix, check_topic
 
 __all__ = [
-    "Acl", "Operation", "Pattern", "Permission", "Quota", "Resource", "Role", "allowances", "check_principal",
-    "commands", "denials",
+    "EVERYONE", "Acl", "Operation", "Pattern", "Permission", "Quota", "Resource", "Role", "allowances",
+    "check_principal", "commands", "denials",
 ]  # fmt: skip
 
 EVERYONE = "User:*"
