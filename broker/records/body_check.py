@@ -180,7 +180,9 @@ class _Generator:
             # The length stands before the pattern: a regular expression must not run over a text of any size.
             return f"len({value}) <= {longest!r} and {self._bind(pattern.fullmatch)}({value}) is not None"
         if hints.get("format") == "partial-date":
-            return f"{self._bind(_is_partial_date)}({value})"
+            # The length stands first, since the answers are kept: a member could fill our memory with 8192
+            # long texts that are no dates.
+            return f"len({value}) <= {MAX_DATE_LENGTH} and {self._bind(_is_partial_date)}({value})"
         return f"{self._bind(_is_note(longest))}({value})"
 
 
@@ -195,6 +197,10 @@ def _keeps(rules: Rules) -> IsClean:
 
 def _is_distinct(values: list[Any]) -> bool:
     return len(values) < 2 or not any(entry in values[:i] for i, entry in enumerate(values))
+
+
+MAX_DATE_LENGTH = len("2026-11-24~")
+"""The longest partial date, in characters; ``~`` says that the date is approximate."""
 
 
 @lru_cache(maxsize=8192)

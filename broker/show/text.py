@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from broker.clock import DAY_US
+from broker.records.words import iso_day
 
 __all__ = ["counted", "day_text", "instant_json", "printable", "size_text", "time_text"]
 
@@ -55,8 +55,8 @@ def instant_json(microseconds: int) -> str | int:
 
 
 def day_text(day: int) -> str:
-    """Return a day, counted from 1970-01-01, for people: ``2026-11-24``."""
-    return time_text(day * DAY_US)[:10]
+    """Return a day, counted from 1970-01-01, for people: ``2026-11-24``, or ``day N`` beyond the calendar."""
+    return iso_day(day)
 
 
 def size_text(size: int) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.avro.schema import default_store
+from broker.records import body_check
 from broker.records.body import MAX_ITEMS, BodyCheck, compile_body
 from broker.records.check import Circumstances, Problem
 from broker.records.codes import code_lists
@@ -122,3 +123,13 @@ def test_lists_are_bounded() -> None:
     is_clean = CHECKS["ReturnEvent"].is_clean
     assert is_clean is not None
     assert not is_clean(body, AROUND["ReturnEvent"])
+
+
+def test_a_long_text_in_place_of_a_date_is_not_kept() -> None:
+    """A member cannot fill the memory of a reader with long texts where a date belongs."""
+    is_clean = CHECKS["ReturnEvent"].is_clean
+    assert is_clean is not None
+    body = deepcopy(BODIES["ReturnEvent"]) | {"event_date": "2026-10-02" + "x" * 30_000}
+    kept = body_check._is_partial_date.cache_info().currsize
+    assert not is_clean(body, AROUND["ReturnEvent"])
+    assert body_check._is_partial_date.cache_info().currsize == kept

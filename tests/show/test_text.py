@@ -50,3 +50,9 @@ def test_escapes_are_those_of_json() -> None:
     assert printable(hostile).isprintable()
     assert json.loads(f'"{printable(hostile)}"') == hostile
     assert printable("one\ntwo", but="\n") == "one\ntwo"
+
+
+def test_a_day_beyond_the_calendar_is_named_by_its_number() -> None:
+    """A peer can sign any number as a day: it is shown whole, never as the beginning of another one."""
+    assert day_text(20_000) == "2024-10-04"
+    assert day_text(2**31 - 1) == "day 2147483647"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from broker.access.client import KeyAccess
-from broker.access.requests import new_details
 from broker.cli.demo.world import PublishPlan, World
 from broker.cli.opening import open_session
 from broker.errors import RecordInvalid, UsageError
@@ -22,13 +21,13 @@ from broker.subscribe.consultation import consult
 from broker.subscribe.delivery import Delivered, Delivery, NotDelivered
 from broker.subscribe.subscriber import Subscriber
 from broker.verify.partition import VerifiedBatch
-from broker.wire.manifest import CollectionStatus, Operation
+from broker.wire.manifest import CollectionStatus
 from broker.wire.terms import HandlingCode, Purpose, RecordTerms
 from connectors.input_file import InputFile
 from connectors.lines import RowProblem
 from connectors.rejects import Rejects
 
-__all__ = ["Actor", "FeedResult", "Found", "PublishResult", "Wish", "consultation", "disclosure"]
+__all__ = ["Actor", "FeedResult", "Found", "PublishResult", "Wish"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,29 +199,3 @@ class Actor:
             kas_timeout_s=30,
         )
         return consultation.delivery
-
-
-def disclosure(channel: str, purpose: Purpose, mandate: str, *, why: str, basis: str) -> Ground:
-    """Return the ground of a system, which reads under a mandate of the channel and without a person."""
-    return Ground(
-        channel=channel,
-        purpose=purpose,
-        operation=Operation.DISCLOSURE,
-        mandate_ref=mandate,
-        # A function, since the details hold fresh random bytes: each request must have its own.
-        details=lambda: new_details(role="case management system", legal_basis=basis, justification=why),
-    )
-
-
-def consultation(
-    channel: str, purpose: Purpose, *, person: str, role: str, basis: str, case: str, why: str
-) -> Ground:
-    """Return the ground of a person, who reads for one case."""
-    return Ground(
-        channel=channel,
-        purpose=purpose,
-        operation=Operation.CONSULTATION,
-        details=lambda: new_details(
-            person=person, role=role, legal_basis=basis, case_reference=case, justification=why
-        ),
-    )

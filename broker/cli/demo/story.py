@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.access.client import KeyAccess
-from broker.cli.demo.acts import Actor, FeedResult, Found, PublishResult, Wish, consultation, disclosure
+from broker.cli.demo.acts import Actor, FeedResult, Found, PublishResult, Wish
 from broker.cli.demo.forgery import Forgery, forge
 from broker.cli.demo.founding import found_world
 from broker.cli.demo.narrator import Narrator
@@ -114,12 +114,13 @@ class Story:
 
     async def justice_feed(self, world: World, kas: KeyAccess) -> None:
         """Play chapter 3: a ministry of justice subscribes under its mandate."""
-        ground = disclosure(
+        ground = Ground.disclosure(
             "xbb-xdd",
             Purpose.PROSECUTION,
-            COURTS.ref,
-            why="nightly feed of the court registry",
-            basis="Mutual Legal Assistance Treaty, article 3",
+            mandate=COURTS.ref,
+            role="case management system",
+            legal_basis="Mutual Legal Assistance Treaty, article 3",
+            justification="nightly feed of the court registry",
         )
         feed = await self._feed(world, COURTS.agency, kas, ground)
         measures = Counter(str(item.record.body.get("measure")) for item in feed.delivered)
@@ -133,12 +134,13 @@ class Story:
 
     async def protection_feed(self, world: World, kas: KeyAccess) -> None:
         """Play chapter 4: a child protection agency reads what was shared for children only."""
-        ground = disclosure(
+        ground = Ground.disclosure(
             "repatriation",
             Purpose.CHILD_PROTECTION,
-            PROTECTION.ref,
-            why="preparing the reception of children",
-            basis="Child Protection Act of Cassarine, section 4",
+            mandate=PROTECTION.ref,
+            role="case management system",
+            legal_basis="Child Protection Act of Cassarine, section 4",
+            justification="preparing the reception of children",
         )
         feed = await self._feed(world, PROTECTION.agency, kas, ground, ("ReturnEvent",))
         ages = Counter(str(item.record.body["subject"]["age_band"]) for item in feed.delivered)
@@ -165,14 +167,14 @@ class Story:
 
     async def consult(self, world: World, kas: KeyAccess) -> None:
         """Play chapter 5: an officer reads one record."""
-        ground = consultation(
+        ground = Ground.consultation(
             "xaa-xbb",
             Purpose.INVESTIGATION,
             person="BV-4711",
             role="investigator",
-            basis="Police Treaty, article 12",
-            case="BV-2026-0815",
-            why="The person may have crossed the border at Kestrel Bridge last week.",
+            legal_basis="Police Treaty, article 12",
+            case_reference="BV-2026-0815",
+            justification="The person may have crossed the border at Kestrel Bridge last week.",
         )
         async with Actor.enter(world, "XBB:police", kas) as actor:
             item = await actor.consult(await actor.find(Wish(channel="xaa-xbb", topic="emergence")), ground)
@@ -277,14 +279,14 @@ _DENIALS = (
 
 async def _refused(actor: Actor, found: Found, channel: str, purpose: Purpose) -> str:
     """Ask for a record that this actor may not have, and return the reason of the denial."""
-    ground: Ground = consultation(
+    ground = Ground.consultation(
         channel,
         purpose,
         person="staff-12",
         role="officer",
-        basis="none that holds",
-        case="EX-1",
-        why="An exercise: this must be denied.",
+        legal_basis="none that holds",
+        case_reference="EX-1",
+        justification="An exercise: this must be denied.",
     )
     item = await actor.consult(found, ground)
     if not isinstance(item, NotDelivered):
