@@ -1,15 +1,16 @@
-"""Certificates for a coalition's Kafka: an authority of its own, the brokers', and one for each principal.
+"""Certificates for a coalition's Kafka: an authority's, one for each broker, and one for each client.
 
     python deploy/certificates.py authority FOLDER           ca.pem, and ca.key that signs the others
     python deploy/certificates.py issue FOLDER NAME…         a key and a certificate CN=NAME for each
     python deploy/certificates.py issue FOLDER kafka-1 --host kafka-1 --host 127.0.0.1     for a broker
-    python deploy/certificates.py request FOLDER NAME        a key, and NAME.csr for whoever has ca.key
-    python deploy/certificates.py sign FOLDER FILE.csr       answers it: NAME.pem
+    python deploy/certificates.py request FOLDER NAME        a key, and NAME.csr for the holder of ca.key
+    python deploy/certificates.py sign FOLDER FILE.csr       answers a request: NAME.pem
 
-``NAME.pem`` is the certificate, ``NAME.key`` its key (PKCS#8, not encrypted: Kafka and OpenSSL read it
-unasked, so its mode is 0600), ``NAME.store.pem`` both in one file, as Kafka's own programs want them.
-With ``request`` and ``sign`` a key never leaves the host of its owner. Kafka knows a client as
-``User:CN=NAME``. Nothing is ever overwritten. The profile is that of RFC 5280: P-256, SHA-256.
+``NAME.pem`` is the certificate and ``NAME.key`` its key. The key is PKCS#8 and not encrypted, since Kafka and
+OpenSSL must read it without asking for a password; its mode is 0600. ``NAME.store.pem`` holds both in one
+file, as Kafka's own programs expect. With ``request`` and ``sign`` a key never leaves the host of its owner.
+Kafka knows a client as ``User:CN=NAME``. Nothing is ever overwritten. Certificates follow RFC 5280, with keys
+on P-256 and SHA-256.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ __all__ = ["CertificateFailed", "authority", "issue", "main", "request", "sign"]
 
 AUTHORITY_DAYS = 3650
 DAYS = 397
-_EARLIER = timedelta(minutes=5)  # clocks differ
+_EARLIER = timedelta(minutes=5)  # a new certificate is already valid on a host whose clock is slow
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -58,21 +59,26 @@ def authority(folder: Path, *, name: str = "ftf brokers", days: int = AUTHORITY_
 
 
 def request(folder: Path, name: str) -> Path:
-    """Make a key and the request for a certificate ``CN=name`` (PKCS#10, RFC 2986); give the request."""
+    """Make a key and a request for a certificate ``CN=name`` (PKCS#10, RFC 2986); return the request."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = ec.generate_private_key(ec.SECP256R1())
-    asked = x509.CertificateSigningRequestBuilder().subject_name(_subject(_checked(name)))
+    builder = x509.CertificateSigningRequestBuilder().subject_name(_subject(_checked(name)))
     _write(folder / f"{name}.key", _key_bytes(key), secret=True)
     file = folder / f"{name}.csr"
-    _write(file, asked.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    _write(file, builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     return file
 
 
 def sign(folder: Path, file: Path, *, hosts: tuple[str, ...] = (), days: int = DAYS) -> Path:
-    """Answer a request with the authority in this folder; only its name and its public key are taken."""
+    """Answer a request with a certificate of the authority in this folder; return the certificate.
+
+    Only the name and the public key are taken from the request. Its extensions are ignored: a client could
+    otherwise ask for the uses of a broker, or of an authority.
+    """
     asked = x509.load_pem_x509_csr(file.read_bytes())
     names = asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     public = asked.public_key()
+    # The signature proves that the sender of the request holds the private key (RFC 2986, section 3).
     if not asked.is_signature_valid or not isinstance(public, ec.EllipticCurvePublicKey):
         raise CertificateFailed(f"'{file}' is not signed with the P-256 key that it holds")
     if len(names) != 1:
@@ -84,7 +90,7 @@ def sign(folder: Path, file: Path, *, hosts: tuple[str, ...] = (), days: int = D
 
 
 def issue(folder: Path, name: str, *, hosts: tuple[str, ...] = (), days: int = DAYS) -> None:
-    """Make key, certificate and store at once, where one person is trusted with all of them."""
+    """Make a key, its certificate and the store, where one person is trusted with all of them."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _signed(folder, _checked(name), key.public_key(), hosts, days)
     _write(folder / f"{name}.key", _key_bytes(key), secret=True)
@@ -98,7 +104,8 @@ def _signed(
     authority_key = load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
     issuer = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
     if not isinstance(authority_key, ec.EllipticCurvePrivateKey):
-        raise CertificateFailed(f"'{folder / 'ca.key'}' is no P-256 key")
+        raise CertificateFailed(f"'{folder / 'ca.key'}' does not hold a P-256 key")
+    # Only a broker, which has hosts, may act as a TLS server. A client could otherwise pose as a broker.
     uses = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
     builder = _builder(_subject(name), issuer.subject, public, days)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -149,9 +156,11 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _checked(name: str) -> str:
-    # It becomes a file name and, unescaped, Kafka's principal.
+    # The name becomes a file name and, without escaping, Kafka's principal.
     if _NAME.fullmatch(name) is None:
-        raise CertificateFailed(f"'{name}' is no name: letters, digits, dots, hyphens, at most 63")
+        raise CertificateFailed(
+            f"'{name}' is not a name, expected at most 63 letters, digits, dots, hyphens and underscores"
+        )
     return name
 
 
@@ -160,6 +169,7 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(file: Path, data: bytes, *, secret: bool = False) -> None:
+    # O_EXCL: an existing key or certificate is never overwritten.
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     with os.fdopen(descriptor, "wb") as opened:
         opened.write(data)
@@ -178,16 +188,18 @@ def main(arguments: list[str] | None = None) -> int:
             "sign": "answer a request",
         }.items()
     }
-    for one in made.values():
-        one.add_argument("folder", type=Path)
+    for command in made.values():
+        command.add_argument("folder", type=Path)
     made["authority"].add_argument("--name", default="ftf brokers")
     made["issue"].add_argument("names", nargs="+")
     made["request"].add_argument("names", nargs=1)
     made["sign"].add_argument("file", type=Path)
-    for one in (made["issue"], made["sign"]):
-        one.add_argument("--host", action="append", default=[], help="a broker's: how clients reach it")
-    for command, days in (("authority", AUTHORITY_DAYS), ("issue", DAYS), ("sign", DAYS)):
-        made[command].add_argument("--days", type=int, default=days)
+    for command in (made["issue"], made["sign"]):
+        command.add_argument(
+            "--host", action="append", default=[], help="for a broker: an address by which clients reach it"
+        )
+    for name, days in (("authority", AUTHORITY_DAYS), ("issue", DAYS), ("sign", DAYS)):
+        made[name].add_argument("--days", type=int, default=days)
     given = parser.parse_args(arguments)
     try:
         _run(given)

@@ -4,10 +4,11 @@
     python3 deploy/cluster.py restart NUMBER               stops one and starts it again
     python3 deploy/cluster.py down                         stops them and removes their data
 
-Brokers 1 to 3 listen at 127.0.0.1:19191 to 19193 (FTF_CLUSTER_PORT names another first of six ports in a
-row; the controllers take the last three). Kafka's own programs, such as ``kafka-acls.sh``, are put into
-``build/cluster/bin``. Java, Maven and the standard library of Python are enough; the certificates come
-from certificates.py. For trials, tests and one-host exercises: three brokers of one disk lose it together.
+Brokers 1 to 3 listen at 127.0.0.1:19191 to 19193, and their controllers at the next three ports.
+FTF_CLUSTER_PORT may name another first port of six in a row. Kafka's own programs, such as ``kafka-acls.sh``,
+are put into ``build/cluster/bin``. Java, Maven and the standard library of Python are enough; certificates.py
+makes the certificates. Use it for trials, tests and exercises on one host: three brokers on one disk lose it
+together.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 
 DEPLOY = Path(__file__).parent.resolve()
 sys.path.append(str(DEPLOY / "kafka"))
-from kafka_jvm import CLUSTER_ID, HOST, KafkaFailed, jars, java, missing  # noqa: E402 -- it lies there
+from kafka_jvm import CLUSTER_ID, HOST, KafkaFailed, jars, java, missing  # noqa: E402 -- the folder must be on the path first
 
 __all__ = ["FOLDER", "NODES", "down", "main", "restart", "up"]
 
@@ -47,7 +48,7 @@ PROGRAMS = {
 
 
 def up(certificates: Path) -> None:
-    """Start the brokers that do not run, and return when each knows the other two."""
+    """Start the brokers that do not run, and return when each of them knows the other two."""
     if (obstacle := missing()) is not None:
         raise KafkaFailed("Kafka cannot run here", hint=obstacle)
     _check_certificates(certificates)
@@ -64,7 +65,7 @@ def up(certificates: Path) -> None:
 
 
 def restart(node: int) -> None:
-    """Stop a broker in good order and start it again; return when all three are together."""
+    """Stop a broker in good order and start it again; return when all three know each other."""
     certificates = Path((FOLDER / "certificates").read_text())
     _stop([node])
     _start(node, certificates)
@@ -75,7 +76,8 @@ def restart(node: int) -> None:
 def down() -> None:
     """Stop all brokers and remove their data."""
     ran = [node for node in NODES if _pid(node) is not None]
-    # Killed, not asked: the last two of three can leave in good order no more, and their data goes anyway.
+    # Killed at once. Without a quorum of controllers the last two brokers cannot stop in good order, and
+    # their data is removed anyway.
     _stop(ran, signal.SIGKILL)
     shutil.rmtree(FOLDER, ignore_errors=True)
     print("the brokers are stopped, their data removed" if ran else "no broker of ours runs", file=sys.stderr)
@@ -121,7 +123,7 @@ def _write_programs(folder: Path) -> None:
 
 
 def _start(node: int, certificates: Path) -> None:
-    """Start a broker by the script that containers start it by."""
+    """Start a broker by the same script as its container."""
     folder = _folder(node)
     folder.mkdir(parents=True, exist_ok=True)
     certificates = certificates.resolve()
@@ -132,7 +134,7 @@ def _start(node: int, certificates: Path) -> None:
         "NODE_ID": str(node),
         "LISTENERS": f"{inside},CONTROLLER://{HOST}:{PORT + node + 2}",
         "ADVERTISED": inside,
-        "VOTERS": ",".join(f"{one}@{HOST}:{PORT + one + 2}" for one in NODES),
+        "VOTERS": ",".join(f"{voter}@{HOST}:{PORT + voter + 2}" for voter in NODES),
         "CLUSTER_ID": CLUSTER_ID,
         "SETTINGS": str(DEPLOY),
         "CA": str(certificates / "ca.pem"),
@@ -151,7 +153,7 @@ def _start(node: int, certificates: Path) -> None:
 
 
 def _stop(nodes: Iterable[int], number: signal.Signals = signal.SIGTERM) -> None:
-    """Signal brokers and wait until they are gone; who takes too long is killed."""
+    """Signal brokers and wait until they have ended; kill those that take too long."""
     running = [node for node in nodes if _signal(node, number)]
     deadline = time.monotonic() + STOP_S
     while running := [node for node in running if _pid(node) is not None]:
@@ -175,7 +177,11 @@ def _folder(node: int) -> Path:
 
 
 def _pid(node: int) -> int | None:
-    """Find the process of a broker: its id, if that is still what runs in its folder."""
+    """Return the id of a broker's process, or None if it does not run.
+
+    The command line is compared, since the id in the file may belong to another process by now, which must
+    not be killed.
+    """
     try:
         pid = int((_folder(node) / "pid").read_text())
     except (OSError, ValueError):
@@ -187,7 +193,7 @@ def _pid(node: int) -> int | None:
 
 
 def _wait(certificates: Path) -> None:
-    """Return when every broker says that all three are there."""
+    """Return when every broker says that all three are up."""
     context = ssl.create_default_context(cafile=certificates / "ca.pem")
     context.load_cert_chain(certificates / "operator.pem", certificates / "operator.key")
     deadline = time.monotonic() + START_S
@@ -203,7 +209,7 @@ def _wait(certificates: Path) -> None:
 
 
 def _brokers(port: int, context: ssl.SSLContext) -> int:
-    """Ask a broker how many there are (Metadata, version 1, of no topic); 0 when it does not answer."""
+    """Ask a broker how many brokers are up (Metadata, version 1); return 0 when it does not answer."""
     question = struct.pack(">hhihi", 3, 1, 1, -1, 0)
     try:
         with (

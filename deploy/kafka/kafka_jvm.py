@@ -3,9 +3,9 @@
     python3 deploy/kafka/kafka_jvm.py up      a broker at 127.0.0.1:19092; returns when it answers
     python3 deploy/kafka/kafka_jvm.py down    stops it and removes its data
 
-Java 17 or later runs it; Maven fetches the jars that pom.xml names, once, into a folder of the user's
-cache. Only the standard library of Python is needed, no environment. A node lives in a folder of its
-own: its settings, its process id, what it says (``broker.log``) and its data.
+Java 17 or later runs it. Maven fetches the jars that pom.xml names, once, into the user's cache. The standard
+library of Python is enough. Each node has a folder of its own, with its settings, its process id, its output
+(``broker.log``) and its data.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ START_S = 60.0
 
 
 class KafkaFailed(Exception):
-    """Kafka cannot be had, or did not start; ``hint`` says what to do."""
+    """Kafka cannot run here, or did not start; ``hint`` says what to do."""
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
@@ -50,7 +50,7 @@ class KafkaFailed(Exception):
 
 
 def missing() -> str | None:
-    """Say what stands in the way of a Kafka on this machine, None when nothing does."""
+    """Return what keeps Kafka from running on this machine, or None if nothing does."""
     if java() is None:
         return "no Java 17 or later: install one (on Debian and Ubuntu: apt install openjdk-17-jre-headless)"
     if not _jar_folder().is_dir() and shutil.which("mvn") is None:
@@ -59,10 +59,12 @@ def missing() -> str | None:
 
 
 def jars() -> Path:
-    """Give the folder with Kafka's jars; Maven fetches them the first time."""
+    """Return the folder with Kafka's jars, which Maven fetches the first time."""
     folder = _jar_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:
+        # Tests of several processes start at the same time, and one of them fetches. The folder gets its name
+        # when it is complete, so that an interrupted download is never used.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             new = folder.with_name(f"{folder.name}.new")
@@ -94,7 +96,7 @@ def _jar_folder() -> Path:
 
 
 def java() -> str | None:
-    """Find a Java that can run Kafka: 17 or later, of JAVA_HOME or of the path."""
+    """Return a Java that can run Kafka, from JAVA_HOME or the path; None unless it is 17 or later."""
     home = os.environ.get("JAVA_HOME")
     found = shutil.which("java", path=f"{home}/bin") if home else None
     found = found or shutil.which("java")
@@ -110,7 +112,10 @@ def java() -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a node is: a broker, the controller, or both; ``more`` overrides or adds server properties."""
+    """The settings of a node, which is a broker, a controller, or both.
+
+    ``more`` adds server properties, or overrides them.
+    """
 
     node_id: int
     roles: str = "broker,controller"
@@ -121,7 +126,7 @@ class Settings:
     more: Mapping[str, str] = field(default_factory=dict)
 
     def properties(self, data: Path) -> str:
-        """Fill in the template."""
+        """Return the text of server.properties, from the template beside this file."""
         controller_at = self.controller.partition("@")[2]
         listeners = {
             "broker": f"PLAINTEXT://{HOST}:{self.port}",
@@ -151,7 +156,7 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def format(self, *arguments: str) -> None:
-        """Write the settings and prepare the data folder; done once."""
+        """Write the settings and prepare the data folder. This is done once for a node."""
         self.folder.mkdir(parents=True, exist_ok=True)
         properties = self.folder / "server.properties"
         properties.write_text(self.settings.properties(self.folder / "data"))
@@ -167,7 +172,7 @@ class Node:
             )
 
     def start(self) -> None:
-        """Start the process; ``wait`` until it answers."""
+        """Start the process; ``wait`` returns when it answers."""
         with (self.folder / "broker.log").open("ab") as said:
             self._process = subprocess.Popen(
                 [*self._java("kafka.Kafka"), str(self.folder / "server.properties")],
@@ -176,7 +181,7 @@ class Node:
         (self.folder / "pid").write_text(str(self._process.pid))
 
     def wait(self, answers: Callable[[], bool] | None = None, *, timeout_s: float = START_S) -> None:
-        """Return when the node answers (a controller: when its port is open)."""
+        """Return when the node answers; ``answers`` is another check, such as for a controller."""
         check = answers or (lambda: answering(HOST, self.settings.port))
         deadline = time.monotonic() + timeout_s
         while not check():
@@ -187,7 +192,7 @@ class Node:
             time.sleep(0.05)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; SIGKILL also waits until the process is gone."""
+        """Send a signal; after SIGKILL, wait until the process has ended."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
             if number == signal.SIGKILL:
@@ -195,14 +200,15 @@ class Node:
 
     @property
     def running(self) -> bool:
-        """Tell whether the process lives (one that is stopped by SIGSTOP does)."""
+        """Whether the process lives, which it also does while it is frozen by SIGSTOP."""
         return self._process is not None and self._process.poll() is None
 
     def _java(self, main_class: str) -> list[str]:
         command = java()
         if command is None:
             raise KafkaFailed("no Java 17 or later", hint="install one, or set JAVA_HOME")
-        # Modest: half a gigabyte, one collector thread, and no compiler that only long runs repay.
+        # Modest: half a gigabyte, one thread for garbage collection, and no compiler that pays off in long
+        # runs only.
         return [
             command, "-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
@@ -218,7 +224,7 @@ class Node:
 
 
 def answering(host: str, port: int) -> bool:
-    """Tell whether a broker answers there: it is asked for its versions (ApiVersions, version 0)."""
+    """Tell whether a broker answers at an address, by asking for its versions (ApiVersions, version 0)."""
     question = struct.pack(">hhih", 18, 0, 1, -1)
     try:
         with socket.create_connection((host, port), timeout=1) as connection:
@@ -262,7 +268,11 @@ def down(*, quiet: bool = False) -> None:
 
 
 def _running_pid() -> int | None:
-    """Find the process that ``up`` started: its id, if that is still a Java that runs in our folder."""
+    """Return the id of the process that ``up`` started, or None if it does not run.
+
+    The command line is compared, since the id in the file may belong to another process by now, which must
+    not be killed.
+    """
     try:
         pid = int((FOLDER / "pid").read_text())
     except (OSError, ValueError):
@@ -273,7 +283,7 @@ def _running_pid() -> int | None:
 
 
 def main() -> int:
-    """Run ``up`` or ``down``."""
+    """Run the command ``up`` or ``down``."""
     parser = argparse.ArgumentParser(description="One Kafka broker on a plain JVM.")
     parser.add_argument("command", choices=["up", "down"])
     try:

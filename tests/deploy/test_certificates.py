@@ -1,4 +1,4 @@
-"""certificates.py: an authority, the brokers' certificates and the clients', as OpenSSL judges them."""
+"""certificates.py: certificates of an authority, of brokers and of clients, as OpenSSL judges them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from certificates import main
 
 def run(*arguments: object) -> int:
     """Run a command of the script."""
-    return main([str(one) for one in arguments])
+    return main([str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def handshake(server: Path, client: Path, *, trusted: Path, name: str) -> str:
-    """Shake hands over TLS with both certificates; give the name by which the server knows the client."""
+    """Make a TLS handshake with both certificates; return the name by which the server knows the client."""
     serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=trusted)
     serving.verify_mode = ssl.CERT_REQUIRED
     serving.load_cert_chain(server)
@@ -66,7 +66,7 @@ def test_brokers_and_clients_know_each_other(folder: Path, name: str) -> None:
 
 
 def test_a_client_is_no_broker(folder: Path) -> None:
-    """A client's certificate serves nobody: whoever has one cannot pose as a broker."""
+    """A client cannot pose as a broker: its certificate is refused for a server."""
     usage = x509.load_pem_x509_certificate((folder / "kas.pem").read_bytes())
     uses = usage.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert ExtendedKeyUsageOID.SERVER_AUTH not in uses
@@ -111,13 +111,13 @@ def test_nothing_is_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("name", ["", "../kas", "a b", "User:CN=kas", "kas,O=XA", "-kas", "x" * 64])
 def test_names_that_are_none(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What would be another file, or another principal than it looks like, is refused."""
+    """A name is refused that would lead to another file, or look like another principal."""
     assert run("issue", folder, "--", name) == 2
-    assert "is no name" in capsys.readouterr().err
+    assert "is not a name" in capsys.readouterr().err
 
 
 def test_a_request_that_was_altered(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A request is answered only if the key in it has signed it."""
+    """A request is answered only if it is signed with the key that it holds."""
     assert run("request", tmp_path, "xaa") == 0
     asked = x509.load_pem_x509_csr((tmp_path / "xaa.csr").read_bytes())
     der = asked.public_bytes(Encoding.DER).replace(b"xaa", b"xbb")

@@ -1,4 +1,4 @@
-"""deploy/README.md is true: it is followed from nothing to a running coalition, on brokers of its own."""
+"""deploy/README.md: its commands lead from nothing to a running coalition, on brokers of the test's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.kafka import none_there
 pytestmark = pytest.mark.kafka
 
 ROOT = Path(__file__).parents[2]
-PORT = 19191  # in the document; a cluster of whoever runs the tests may be there
+PORT = 19191  # the document's; a cluster of the person who runs the tests may be there
 SIX = 6
 
 
@@ -37,14 +37,14 @@ def free_ports_in_a_row() -> int:
 
 
 def with_ports(text: str, first: int) -> str:
-    """Let a text name our ports in place of the document's."""
+    """Replace the document's ports in a text by ours."""
     for number in range(SIX):
         text = text.replace(str(PORT + number), str(first + number))
     return text
 
 
 def test_the_readme_leads_from_nothing_to_a_running_coalition(tmp_path: Path) -> None:
-    """Each of its commands is run as it stands, and says what it shows."""
+    """Each command of the document runs as it stands, and prints what the document shows."""
     if (obstacle := kafka_jvm.missing()) is not None:
         none_there(f"this test runs brokers of its own; {obstacle}")
     for folder in ("deploy", "examples"):
@@ -70,7 +70,7 @@ def test_the_readme_leads_from_nothing_to_a_running_coalition(tmp_path: Path) ->
 
 
 def test_the_readme_is_followed_step_by_step() -> None:
-    """Each step stands in blocks that are run; only containers, which are not run, are told in words."""
+    """Each step stands in blocks that the test runs; only containers are described in words."""
     text = (ROOT / "deploy" / "README.md").read_text()
     commands = [step.command for step in steps(text)]
     for word in (
