@@ -1,4 +1,4 @@
-"""Certificates, ACLs and quotas on a real broker: what each role needs it may, and nothing else."""
+"""Certificates, ACLs and quotas on a real broker: each role may do what it needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -54,29 +54,30 @@ pytestmark = pytest.mark.kafka
 RECORDS = default_store().topics
 TOPICS = (*RECORDS, "access", "directory", "checkpoints", "keys")
 QUOTA = 5_000_000
-SMALL_QUOTA = 70_000  # brokers count over ten seconds or eleven: one batch of 900,000 bytes exceeds it
+# Brokers count over ten or eleven seconds, so that one batch of 900,000 bytes exceeds it.
+SMALL_QUOTA = 70_000
 TOOLS = {"kafka-acls": "org.apache.kafka.tools.AclCommand", "kafka-configs": "kafka.admin.ConfigCommand"}
 
 
 @dataclass(frozen=True)
 class Coalition:
-    """A coalition whose ACLs and quotas were set by the commands that we write."""
+    """A coalition whose ACLs and quotas were set by the commands of ``log acl``."""
 
     secured: Secured
     prefix: str
     acls: frozenset[Acl]
 
     def url(self, name: str, **options: object) -> str:
-        """Give the URL of the log for a client."""
+        """Return the URL of the log for a client."""
         return self.secured.url(name, prefix=self.prefix, **options)
 
     def topic(self, name: str) -> str:
-        """Give the topic's name on the broker."""
+        """Return the topic's name on the broker."""
         return f"{self.prefix}.{name}"
 
 
 def quota_of(role: Role) -> int:
-    """Give what a role may append in a second."""
+    """Return the bytes that a role may append in a second."""
     return SMALL_QUOTA if role is Role.AUTHORITY else QUOTA
 
 
@@ -112,7 +113,7 @@ async def create_topics(url: str) -> None:
 
 
 def run_tool(line: str) -> None:
-    """Run a line for the shell as the tools of a Kafka distribution would."""
+    """Run a line for the shell as the tools of a Kafka distribution do."""
     tool, *arguments = shlex.split(line)
     command = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{kafka_jvm.jars()}/*", TOOLS[tool], *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -127,7 +128,7 @@ async def opened(coalition: Coalition, name: str) -> AsyncIterator[KafkaLog]:
 
 
 def security(coalition: Coalition, name: str) -> dict[str, object]:
-    """Give the arguments of aiokafka's clients for a client."""
+    """Return the arguments with which aiokafka's own clients connect as a client."""
     options = {key: Path(value) for key, value in coalition.secured.options(name).items()}
     context = KafkaOptions(hosts=(("h", 1),), **options).load_tls()  # type: ignore[arg-type]
     address = coalition.secured.cluster.address
@@ -135,7 +136,7 @@ def security(coalition: Coalition, name: str) -> dict[str, object]:
 
 
 async def test_the_broker_has_the_acls_and_quotas_that_we_wrote(coalition: Coalition) -> None:
-    """Kafka's own tools understand every command, and set what it says."""
+    """Kafka's own tools take every command, and the broker has the ACLs and quotas that we wrote."""
     async with opened(coalition, "operator") as log:
         deadline = log._brokers.deadline()
         code, acls = await log._brokers.ask(requests.acls, deadline)
@@ -167,7 +168,7 @@ READS = {
 async def test_each_role_appends_and_reads_what_it_needs_and_nothing_else(
     coalition: Coalition, role: Role
 ) -> None:
-    """What a role may append and read is exactly its row of the table; the rest is refused by name."""
+    """Each role may append and read exactly its row of the table; every other topic is refused by name."""
     wrote, read = set[str](), set[str]()
     refusals: list[tuple[str, LogUnavailable]] = []
     async with opened(coalition, role.value) as log:
@@ -192,7 +193,7 @@ async def test_each_role_appends_and_reads_what_it_needs_and_nothing_else(
 
 
 async def test_whoever_may_not_create_topics_can_still_ensure_them(coalition: Coalition) -> None:
-    """A topic that is there and large enough needs no permission; one that must grow or be made does."""
+    """``ensure`` needs no permission for a topic that is large enough, but does for one to create or grow."""
     async with opened(coalition, "agency") as log:
         await log.ensure("returns", 2)
         with pytest.raises(UsageError, match="compacted"):
@@ -214,7 +215,7 @@ async def delete_records(coalition: Coalition, admin: AIOKafkaAdminClient) -> in
     except TopicAuthorizationFailedError:
         return 29
     except NotLeaderForPartitionError:
-        return 29  # aiokafka's words for a topic that this role does not even see
+        return 29  # aiokafka's error for a topic that this role does not even see
     return 0
 
 
@@ -249,7 +250,7 @@ async def test_nobody_deletes_alters_or_creates(coalition: Coalition, role: Role
 
 
 async def test_a_permission_given_by_mistake_deletes_nothing(coalition: Coalition) -> None:
-    """Even a principal that is given everything by mistake deletes nothing: denying goes before allowing."""
+    """A principal that was allowed everything by mistake deletes nothing: a denial outweighs a permission."""
     mistake = Acl(
         principal="User:CN=favourite", permission=Permission.ALLOW, resource=Resource.TOPIC,
         pattern=Pattern.LITERAL, name="*", operation=Operation.ALL,
@@ -281,7 +282,7 @@ async def test_nobody_uses_transactions(coalition: Coalition) -> None:
 
 
 async def test_a_cluster_set_by_our_commands_keeps_the_policy(coalition: Coalition) -> None:
-    """``log check`` finds nothing on this cluster but what was done to it by mistake in other tests."""
+    """``log check`` finds nothing on this cluster but the mistakes that other tests made on purpose."""
     async with opened(coalition, "operator") as log:
         found = await log.check_policy(TOPICS)
         assert [difference for difference in found if "favourite" not in difference] == []
@@ -295,7 +296,7 @@ async def test_a_cluster_set_by_our_commands_keeps_the_policy(coalition: Coaliti
 
 
 async def test_a_quota_slows_down_and_is_named(coalition: Coalition) -> None:
-    """Beyond its quota a client waits as long as the broker says, or is told so within its time-out."""
+    """Beyond its quota a client waits as long as the broker says, or gets an error within its time-out."""
     directory = Partition("directory", 0)
     async with opened(coalition, "authority") as log:
         start = (await log.ends([directory]))[directory]
@@ -315,7 +316,7 @@ async def test_a_quota_slows_down_and_is_named(coalition: Coalition) -> None:
 
 
 async def refused(url: str) -> str:
-    """Open a log that cannot be opened; give what is said."""
+    """Open a log that cannot be opened, and return the error."""
     with pytest.raises(LogUnavailable) as caught:
         async with asyncio.timeout(10):
             await open_log(url)
@@ -324,7 +325,7 @@ async def refused(url: str) -> str:
 
 
 async def test_a_broker_with_another_authority_is_not_trusted(coalition: Coalition, tmp_path: Path) -> None:
-    """A broker whose certificate our authority has not signed is refused at once, and by whom is said."""
+    """A broker whose certificate another authority signed is refused at once, with the reason."""
     Authority.make(tmp_path / "other.pem", name="somebody")
     url = coalition.url("agency").replace("ca=", f"ca={tmp_path}/other.pem&x=")
     options = url.partition("?")[2].split("&")
@@ -339,10 +340,11 @@ async def test_a_broker_under_another_name_is_not_trusted(coalition: Coalition) 
 
 
 async def test_a_client_of_another_authority_is_refused(coalition: Coalition, tmp_path: Path) -> None:
-    """A client certificate that the brokers' authority has not signed is refused, and said to be."""
+    """A client certificate that another authority signed is refused, and the error says so."""
     other = Authority.make(tmp_path / "other.pem", name="somebody")
     cert, key = other.issue("agency", tmp_path)
-    address, ca = coalition.secured.cluster.address, coalition.secured.folder / "ca.pem"
+    address = coalition.secured.cluster.address
+    ca = coalition.secured.folder / "ca.pem"
     url = f"kafka://{address}?ca={ca}&cert={cert}&key={key}&timeout_ms=2000"
     said = await refused(url)
     assert "our certificate" in said or "closed" in said
@@ -354,7 +356,8 @@ async def test_an_expired_certificate_is_named(coalition: Coalition, tmp_path: P
     """Our own certificate that has expired is named with its dates, and nothing is sent."""
     issued = datetime.now(UTC) - timedelta(days=30)
     cert, key = coalition.secured.authority.issue("agency", tmp_path, issued=issued)
-    address, ca = coalition.secured.cluster.address, coalition.secured.folder / "ca.pem"
+    address = coalition.secured.cluster.address
+    ca = coalition.secured.folder / "ca.pem"
     with pytest.raises(UsageError, match="is valid from"):
         await open_log(f"kafka://{address}?ca={ca}&cert={cert}&key={key}")
 
@@ -368,7 +371,7 @@ async def test_a_client_without_tls_gets_no_answer(coalition: Coalition) -> None
 
 @pytest.mark.parametrize(("password", "works"), [("wonderland", True), ("wunderland", False)])
 async def test_a_password_by_scram(coalition: Coalition, tmp_path: Path, password: str, works: bool) -> None:
-    """SCRAM over TLS lets in who knows the password; who does not is told so at once."""
+    """SCRAM over TLS lets in a client with the password, and refuses one without it at once."""
     (tmp_path / "password").write_text(password)
     url = (
         f"kafka://127.0.0.1:{coalition.secured.scram_port}?ca={coalition.secured.folder}/ca.pem"
@@ -377,7 +380,7 @@ async def test_a_password_by_scram(coalition: Coalition, tmp_path: Path, passwor
     if works:
         log: Log
         async with open_log(url) as log:
-            with pytest.raises(LogUnavailable):  # let in, and without a role
+            with pytest.raises(LogUnavailable):  # the broker lets the client in, which has no role
                 await log.ends([Partition("returns", 0)])
     else:
         assert "the user or the password is refused" in await refused(url)

@@ -1,4 +1,4 @@
-"""A member of one channel who reads another's partition, as Kafka lets it: it learns sizes and times.
+"""A member of one channel that reads the partition of another, as Kafka allows: it learns sizes and times.
 
 The coalition's topics, certificates and ACLs are those of a deployment, as ``log acl`` gives them.
 """
@@ -68,7 +68,7 @@ class Deployment:
 
 @pytest.fixture(scope="module")
 def deployment(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
-    """The operator makes the topics; then each has its role, a channel of two is written to and read."""
+    """Create the topics and roles of a deployment, and write and read a channel of two agencies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FTF_PASSPHRASE", "an exercise")
         prefix = new_prefix()
@@ -93,7 +93,7 @@ def deployment(secured: Secured, tmp_path_factory: pytest.TempPathFactory) -> De
 
 
 async def give_roles(made: Deployment) -> None:
-    """Set what ``log acl`` writes commands for; test_access_control.py runs them with Kafka's tools."""
+    """Set the ACLs of ``log acl`` by requests; test_access_control.py runs the commands themselves."""
     acls = denials(prefix=made.prefix)
     for name, role in NAMES.items():
         principal = f"User:CN={name.replace(':', '-')}"
@@ -116,16 +116,17 @@ def _passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def everything_readable(deployment: Deployment, name: str) -> tuple[list[Row], list[ReceivingKey]]:
-    """All that a participant may read on the brokers, and every HPKE key that it holds."""
+    """Return all messages that a participant may read on the brokers, and every HPKE key that it holds."""
     async with open_session(deployment.profile(name)) as session:
-        rows = list[Row]()
+        rows: list[Row] = []
         for topic in (*default_store().topics, "directory", "access", "keys", "checkpoints"):
             for number in (0, 1) if topic in default_store().topics else (0,):
                 try:
-                    stored = [one async for one in session.log.read(Partition(topic, number), 0)]
+                    reading = session.log.read(Partition(topic, number), 0)
+                    stored = [message async for message in reading]
                 except LogUnavailable:
                     continue
-                rows += [Row(topic, number, *one) for one in stored]
+                rows += [Row(topic, number, *message) for message in stored]
         keys = list(session.keyring.receiving.values())
         for channel in session.directory.channels.values():
             for epoch in channel.epochs:
@@ -136,23 +137,23 @@ async def everything_readable(deployment: Deployment, name: str) -> tuple[list[R
 
 
 async def test_a_partition_of_another_channel_tells_sizes_and_times(deployment: Deployment) -> None:
-    """Kafka gives a member of one channel another's partition; with every key it holds nothing opens."""
+    """A member can read the partition of another channel, and opens nothing in it with any key it holds."""
     genesis = deployment.profile(CARE).genesis
     rows, keys = await everything_readable(deployment, CARE)
-    theirs = [one for one in rows if (one.topic, one.partition) == PARTITION]
+    theirs = [row for row in rows if (row.topic, row.partition) == PARTITION]
     assert len(theirs) == 4
-    assert {one.topic for one in rows} == {"justice", "directory"}
-    assert SECRET.encode() not in b"".join(one.value or b"" for one in rows)
+    assert {row.topic for row in rows} == {"justice", "directory"}
+    assert SECRET.encode() not in b"".join(row.value or b"" for row in rows)
     loot = Loot.of(theirs, genesis, keys)
     assert [loot.manifests, loot.member_shares, loot.release_secrets, loot.bodies] == [{}, {}, {}, {}]
-    # The same with the keys of a member does open: so the attempt is one.
+    # With the keys of the channel's member the same attempt succeeds, so the test can fail.
     assert Loot.of(theirs, genesis, (await everything_readable(deployment, BORDER))[1]).member_shares
-    # Sizes are those of a class, not of a text.
-    assert len({len(one.value or b"") for one in theirs[1:]}) == 1
+    # Bodies are padded to the size of a class, so that their sizes do not tell texts apart.
+    assert len({len(row.value or b"") for row in theirs[1:]}) == 1
 
 
 def test_inspecting_another_channel_shows_it_sealed(deployment: Deployment) -> None:
-    """``log inspect`` shows a member of another channel messages that are sealed, how large and when."""
+    """``log inspect`` shows a member of another channel sealed messages, with their sizes and times."""
     told = deployment.place.run(CARE, "log", "inspect", "--topic", "justice", "--channel", PAIR, "--json")
     assert told.code == 0, told.err
     assert SECRET not in told.out
@@ -164,7 +165,7 @@ def test_inspecting_another_channel_shows_it_sealed(deployment: Deployment) -> N
 
 
 def test_asking_for_another_channels_records_is_denied(deployment: Deployment) -> None:
-    """The command line does not even ask, and says who is no member."""
+    """The command line does not send a request, and names the agency that is not a member."""
     told = deployment.place.run(
         CARE, "subscribe", "--channel", PAIR, "--purpose", "INVESTIGATION", *READING, "--json"
     )
@@ -175,7 +176,7 @@ def test_asking_for_another_channels_records_is_denied(deployment: Deployment) -
 
 @pytest.mark.parametrize("topic", ["access", "keys", "checkpoints"])
 async def test_a_member_reads_and_writes_nothing_of_the_service(deployment: Deployment, topic: str) -> None:
-    """The access log, the release secrets and the checkpoints take nothing from an agency."""
+    """An agency cannot append to the access log, the release secrets or the checkpoints, nor read them."""
     async with open_log(deployment.url(CARE)) as log:
         with pytest.raises(LogUnavailable, match="let us") as refused:
             await log.append(Partition(topic, 0), [Message(b"key", b"value")])
@@ -189,11 +190,11 @@ async def test_a_member_reads_and_writes_nothing_of_the_service(deployment: Depl
 async def read_all(deployment: Deployment, topic: str) -> list[StoredMessage]:
     """Read a topic as the adversary."""
     async with open_log(deployment.url(CARE)) as log:
-        return [one async for one in log.read(Partition(topic, 0), 0)]
+        return [message async for message in log.read(Partition(topic, 0), 0)]
 
 
 def client(deployment: Deployment) -> dict[str, Any]:
-    """The arguments of aiokafka's own clients, as the adversary."""
+    """Return the arguments with which aiokafka's own clients connect as the adversary."""
     options = {key: Path(value) for key, value in deployment.secured.options("XCC-care").items()}
     tls = KafkaOptions(hosts=(("h", 1),), **options).load_tls()  # type: ignore[arg-type]
     address = deployment.secured.cluster.address
@@ -225,7 +226,7 @@ async def alter_topic(admin: AIOKafkaAdminClient, topic: str) -> int:
 
 @pytest.mark.parametrize("attempt", [delete_topic, delete_records, alter_topic])
 async def test_a_member_destroys_nothing(deployment: Deployment, attempt: Attempt) -> None:
-    """With any other client it deletes and alters nothing either."""
+    """With any other client a member deletes and alters nothing either."""
     admin = AIOKafkaAdminClient(**client(deployment))
     await admin.start()
     try:
@@ -245,7 +246,7 @@ async def test_a_member_has_no_transactions(deployment: Deployment) -> None:
 
 
 async def test_after_all_of_it_the_replay_verifies(deployment: Deployment) -> None:
-    """Nothing that was tried left a trace in the logs."""
+    """The attempts of the other tests left no trace in the logs."""
     told = await asyncio.to_thread(deployment.place.run, "auditor", "audit", "replay", "--json")
     assert told.code == 0, told.err
     assert told.json["verified"] is True

@@ -1,6 +1,7 @@
-"""What aiokafka's producer does on a real broker, which is why appends do not go through it.
+"""aiokafka's producer on a real broker: the behaviour for which this package does not use it.
 
-docs/adr/0002-kafka-client.md stands on these. One that fails after an upgrade is good news: look there.
+docs/adr/0002-kafka-client.md rests on these tests. When one of them fails after an upgrade, that is good
+news: the decision can be looked at again.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ async def topic(kafka: Kafka) -> str:
 
 @pytest.fixture
 async def proxy(kafka: Kafka) -> AsyncIterator[KafkaProxy]:
-    """Stand between the producer and the broker."""
+    """Run a proxy between the producer and the broker."""
     async with KafkaProxy(int(kafka.address.rpartition(":")[2])) as proxy:
         yield proxy
 
 
 @pytest.fixture
 async def producer(proxy: KafkaProxy) -> AsyncIterator[AIOKafkaProducer]:
-    """Start a producer as one would for durable batches."""
+    """Start a producer with the usual settings for durable batches."""
     producer = AIOKafkaProducer(
         bootstrap_servers=f"127.0.0.1:{proxy.port}", acks="all", enable_idempotence=True,
         request_timeout_ms=500, retry_backoff_ms=20, max_batch_size=1_000_000,
@@ -52,7 +53,7 @@ async def producer(proxy: KafkaProxy) -> AsyncIterator[AIOKafkaProducer]:
 
 
 async def send(producer: AIOKafkaProducer, topic: str, values: Sequence[bytes]) -> asyncio.Future[object]:
-    """Send a batch; give the future of its acknowledgement."""
+    """Send a batch, and return the future of its acknowledgement."""
     batch = producer.create_batch()
     for value in values:
         batch.append(key=None, value=value, timestamp=None)
@@ -82,7 +83,7 @@ async def test_a_refused_batch_spoils_the_partition(producer: AIOKafkaProducer, 
 
 
 async def test_a_batch_never_expires(producer: AIOKafkaProducer, proxy: KafkaProxy, topic: str) -> None:
-    """Without an answer a batch is sent for ever, however short the time-out, even when it is cancelled."""
+    """Without an answer a batch is sent for ever, even with a short time-out and after a cancellation."""
     await (await send(producer, topic, [b"one"]))
     proxy.lose_answers(APPEND, 1_000)
     waiting = await send(producer, topic, [b"two"])

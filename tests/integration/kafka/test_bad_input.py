@@ -1,4 +1,4 @@
-"""What can be wrong with a cluster: each is named in time with what to do, and the process goes on."""
+"""Faults of a cluster: each gets an error in time, with a hint, and the process goes on."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def place(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> CliCoalitio
 
 
 def elsewhere(place: CliCoalition, name: str, url: str) -> Path:
-    """A participant's profile, but for the log's URL."""
+    """A participant's profile with another log URL."""
     profile = Profile.load(place.profile(name))
     other = profile.path.with_name("elsewhere.toml")
     other.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def elsewhere(place: CliCoalition, name: str, url: str) -> Path:
 
 
 def commands(place: CliCoalition) -> list[tuple[str, Sequence[str]]]:
-    """What participants do with the log."""
+    """Commands of participants that use the log."""
     file = place.lines([row(0)], "one.jsonl")
     return [
         (POLICE, ("publish", "--channel", CHANNEL, "--type", "ReturnEvent", str(file))),
@@ -67,7 +67,7 @@ def commands(place: CliCoalition) -> list[tuple[str, Sequence[str]]]:
 
 
 def refusals(place: CliCoalition, url: str) -> Iterator[tuple[str, Transcript]]:
-    """Each command against this log; it ends in time, with an error, a hint, and nothing on stdout."""
+    """Run each command against a log; it ends in time, with an error, a hint, and nothing on stdout."""
     for name, arguments in commands(place):
         started = time.monotonic()
         told = ftf_broker("--profile", str(elsewhere(place, name, url)), *arguments)
@@ -80,7 +80,7 @@ def refusals(place: CliCoalition, url: str) -> Iterator[tuple[str, Transcript]]:
 
 
 def test_a_cluster_that_cannot_be_reached(place: CliCoalition) -> None:
-    """Where nobody listens every command says so, names the address, and ends within the time-out."""
+    """When nothing listens at an address, every command names it and ends within the time-out."""
     [port] = free_ports(1)
     for command, told in refusals(place, f"kafka://127.0.0.1:{port}?timeout_ms={TIMEOUT_MS}"):
         assert told.code == 3, command
@@ -88,7 +88,7 @@ def test_a_cluster_that_cannot_be_reached(place: CliCoalition) -> None:
 
 
 def test_a_broker_that_speaks_no_tls(place: CliCoalition, kafka: Kafka, tmp_path: Path) -> None:
-    """TLS at a port without it is said to have failed."""
+    """When a broker speaks no TLS, the error says that TLS failed."""
     Authority.make(tmp_path / "ca.pem")
     url = f"kafka://{kafka.address}?ca={tmp_path / 'ca.pem'}&timeout_ms={TIMEOUT_MS}"
     for command, told in refusals(place, url):
@@ -97,7 +97,7 @@ def test_a_broker_that_speaks_no_tls(place: CliCoalition, kafka: Kafka, tmp_path
 
 
 def test_a_log_that_is_not_the_coalitions(place: CliCoalition, kafka: Kafka) -> None:
-    """Under a prefix that nobody uses there are no topics: each command names one."""
+    """With a prefix under which there are no topics, each command names a missing topic."""
     prefix = new_prefix()
     url = f"kafka://{kafka.address}?prefix={prefix}&timeout_ms={TIMEOUT_MS}"
     for command, told in refusals(place, url):
@@ -108,7 +108,7 @@ def test_a_log_that_is_not_the_coalitions(place: CliCoalition, kafka: Kafka) -> 
 
 
 def test_after_all_of_it_the_right_log_goes_on(place: CliCoalition) -> None:
-    """What failed elsewhere left nothing behind: the same profiles publish, read and verify."""
+    """After these failures the same profiles publish, read and verify on the right log."""
     place.publish([row(1)])
     read = place.run(POLICE, "subscribe", *WHY, "--json")
     assert read.code == 0, read.err
@@ -117,7 +117,7 @@ def test_after_all_of_it_the_right_log_goes_on(place: CliCoalition) -> None:
 
 
 def test_more_replicas_than_brokers(kafka: Kafka, tmp_path: Path) -> None:
-    """Founding on too few brokers for the wished replicas makes nothing, and says what to do."""
+    """Founding with more replicas than there are brokers creates nothing, and says what to do."""
     url = f"kafka://{kafka.address}?prefix={new_prefix()}&replication=3&min_insync=2"
     keys = ("--keys", "1", "--threshold", "1")
     told = ftf_broker("init", "Exercise", str(tmp_path / "authority"), "--log", url, *keys)
@@ -127,7 +127,7 @@ def test_more_replicas_than_brokers(kafka: Kafka, tmp_path: Path) -> None:
 
 
 async def test_a_topic_with_too_few_partitions(kafka: Kafka, tmp_path: Path) -> None:
-    """Publishing names the partition that a channel lacks; once it is there the same publisher goes on."""
+    """A publisher names the partition that a channel lacks, and goes on once it is there."""
     url = kafka.url(timeout_ms=4000)
     async with open_log(url) as log:
         await found(log, partitions=1)
@@ -148,7 +148,7 @@ async def test_a_topic_with_too_few_partitions(kafka: Kafka, tmp_path: Path) -> 
 
 
 async def test_a_full_disk(tmp_path: Path) -> None:
-    """A broker whose files may not grow ends; what it had acknowledged is there when it has room again."""
+    """A broker with a full disk ends; the records that it acknowledged are there when it has room again."""
     if (obstacle := kafka_jvm.missing()) is not None:
         pytest.skip(f"this test fills a broker of its own: {obstacle}")
     cluster, partition = Cluster(tmp_path / "brokers", 1), Partition("returns", 0)

@@ -1,4 +1,4 @@
-"""A broker that is away for longer than any time-out: who follows waits, who reads to an end is told."""
+"""A broker that is away for longer than any time-out: followers wait, readers to an end get an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WHY = ("--channel", CHANNEL, "--purpose", "INVESTIGATION", *READING)
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """One broker, to be killed."""
+    """One broker, which the tests kill."""
     if (obstacle := kafka_jvm.missing()) is not None:
         none_there(f"this test kills a broker of its own; {obstacle}")
     cluster = Cluster(tmp_path / "brokers", 1)
@@ -55,13 +55,13 @@ def events(process: Process) -> list[dict[str, Any]]:
 
 
 def waits(process: Process) -> bool:
-    """Tell whether a process has said that it waits for the log, or for a service that waits for it."""
+    """Tell whether a process has written that it waits for the log, or for a service that waits for it."""
     told = {line["event"] for line in events(process)}
     return bool(told & {"log is away, waiting for it", "key access retried"})
 
 
 async def test_readers(cluster: Cluster) -> None:
-    """A reader that follows goes on where it was; one that reads to an end is told, each time in time."""
+    """A follower goes on where it was; a reader to an end gets an error within its time-out, each time."""
     heard: list[bytes | None] = []
 
     async def follow(log: Log, start: int) -> None:
@@ -98,7 +98,7 @@ async def test_readers(cluster: Cluster) -> None:
 def test_feeds_a_service_and_a_replay(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``subscribe --follow`` and ``kas run`` wait, Ctrl-C ends a feed that waits, a replay is told."""
+    """``subscribe --follow`` and ``kas run`` wait, Ctrl-C ends a waiting feed, and a replay gets an error."""
     monkeypatch.setenv("FTF_PASSPHRASE", "an exercise")
     place = CliCoalition.found(tmp_path / "coalition", cluster.url(timeout_ms=TIMEOUT_MS))
     place.publish([row(0), row(1)])
@@ -116,7 +116,7 @@ def test_feeds_a_service_and_a_replay(
 
         for process in running:
             until(lambda: waits(process), process.said.read_text)  # noqa: B023
-        for _ in range(2):  # the others' time-outs are over and over again
+        for _ in range(2):  # long enough for several time-outs of the others
             replay = Process(place, "auditor", "audit", "replay")
             running.append(replay)
             assert replay.ended() == 3
@@ -124,7 +124,7 @@ def test_feeds_a_service_and_a_replay(
             assert "hint: " in replay.said.read_text()
         for process in running[:3]:
             assert process.is_running, process.said.read_text()
-        # Ctrl-C while it waits: an orderly end, and the position stays.
+        # Ctrl-C while it waits leads to an orderly end, and the position is kept.
         assert care.stop() == 130
         assert "delivered 2 records" in care.said.read_text()
 

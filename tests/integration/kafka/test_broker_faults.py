@@ -1,4 +1,4 @@
-"""Three brokers of which some are killed or stand still: nothing acknowledged is lost, doubled or torn."""
+"""Three brokers, some killed or frozen: no acknowledged batch is lost, doubled or torn."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ pytestmark = pytest.mark.kafka
 THOROUGH = os.environ.get("FTF_THOROUGH") == "1"
 TIMEOUT_MS = 6_000
 PARTITIONS = 3
-BEFORE, AFTER = 20, 40  # batches acknowledged before a fault, and in all
+BEFORE = 20  # batches that are acknowledged before a fault
+AFTER = 40  # batches that are acknowledged in all
 
 
 @pytest.fixture
 def cluster(three_brokers: Cluster) -> Iterator[Cluster]:
-    """Have all three brokers, before and after a test."""
+    """Three brokers, all of which run before and after a test."""
     yield three_brokers
     three_brokers.heal()
 
 
 @pytest.fixture
 async def connect(cluster: Cluster) -> AsyncIterator[Callable[[], Awaitable[Log]]]:
-    """Connect to the cluster anew each time, under a prefix of the test."""
+    """Return a function that connects to the cluster anew, under a prefix of the test."""
     url = cluster.url(prefix=new_prefix(), timeout_ms=TIMEOUT_MS)
     async with AsyncExitStack() as stack:
 
@@ -45,7 +46,7 @@ async def connect(cluster: Cluster) -> AsyncIterator[Callable[[], Awaitable[Log]
 
 @dataclass
 class Writers:
-    """Appends batches to each partition, one after another, as a publisher does, until told to stop."""
+    """Writers that append batches to each partition, one after another, until they are stopped."""
 
     log: Log
     random: random.Random
@@ -55,7 +56,7 @@ class Writers:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def write(self, partition: Partition) -> None:
-        """Append numbered batches; note the offset, the number and the size of each."""
+        """Append numbered batches, and note the offset, the number and the size of each."""
         done = self.acknowledged.setdefault(partition, [])
         while not self.enough:
             number, size = len(done), self.random.randint(1, 9)
@@ -74,7 +75,7 @@ class Writers:
             )
 
     def check(self, partition: Partition, stored: list[StoredMessage]) -> None:
-        """Compare what a partition holds with what was acknowledged: the same, in order, each once."""
+        """Check that a partition holds the acknowledged batches, in order, each once."""
         expected = [
             (offset + i, b"%d" % number, b"%d of %d" % (i, size))
             for offset, number, size in self.acknowledged[partition]
@@ -91,7 +92,7 @@ async def run(
     seed: int,
     meanwhile: Callable[[Log], Awaitable[None]] | None = None,
 ) -> None:
-    """Write and follow, let the fault happen, write on, and compare every partition with what was said."""
+    """Write and follow, let the fault happen, write on, and compare every partition with the answers."""
     log, other = await connect(), await connect()
     await log.ensure("returns", PARTITIONS)
     partitions = [Partition("returns", number) for number in range(PARTITIONS)]
@@ -129,7 +130,7 @@ async def run(
 
 
 async def leader_of_first(cluster: Cluster, log: Log) -> int:
-    """Tell which broker leads partition 0."""
+    """Return the broker that leads partition 0."""
     return await cluster.leader(physical(log, "returns"), 0)
 
 
@@ -137,7 +138,7 @@ async def leader_of_first(cluster: Cluster, log: Log) -> int:
 async def test_the_leader_is_killed(
     cluster: Cluster, connect: Callable[[], Awaitable[Log]], seed: int
 ) -> None:
-    """The leader of a partition dies during appends: another leads, nothing is lost or doubled."""
+    """When the leader of a partition is killed during appends, nothing is lost or doubled."""
 
     async def fault(log: Log) -> None:
         cluster.kill(await leader_of_first(cluster, log))
@@ -149,7 +150,7 @@ async def test_the_leader_is_killed(
 async def test_the_leader_stands_still(
     cluster: Cluster, connect: Callable[[], Awaitable[Log]], seed: int
 ) -> None:
-    """The leader stops for longer than its session lasts and comes back: what it had in hand is not added."""
+    """A leader that is frozen for longer than its session adds nothing of what it had received before."""
     frozen: list[int] = []
 
     async def fault(log: Log) -> None:
@@ -157,7 +158,7 @@ async def test_the_leader_stands_still(
         cluster.freeze(frozen[0])
 
     async def meanwhile(log: Log) -> None:
-        # Another leads: the session of the one that stands still is over.
+        # Another broker leads, so the session of the frozen one is over.
         topic = physical(log, "returns")
         await cluster.until(lambda _, leaders: leaders.get((topic, 0), -1) not in (-1, frozen[0]))
         cluster.thaw(frozen[0])
@@ -181,7 +182,7 @@ async def test_a_broker_is_killed_and_started_again(
 
 
 async def test_two_of_three_are_down(cluster: Cluster, connect: Callable[[], Awaitable[Log]]) -> None:
-    """With one broker left nothing is acknowledged, and nothing is half there; back, everything goes on."""
+    """With one broker left no append is acknowledged or half done; with two again everything goes on."""
     log = await connect()
     await log.ensure("returns", 1)
     partition = Partition("returns", 0)
@@ -194,7 +195,7 @@ async def test_two_of_three_are_down(cluster: Cluster, connect: Callable[[], Awa
     with pytest.raises((LogUnavailable, OutcomeUnknown)) as caught:
         await log.append(partition, batches[1])
     assert caught.value.hint
-    # By now the two are missed, so that min.insync.replicas refuses before anything is written.
+    # By now the cluster misses the two, so that min.insync.replicas refuses an append before it is written.
     topic = physical(log, "returns")
     await cluster.until(lambda brokers, _: brokers == {leader})
     async with asyncio.timeout(30):
@@ -216,7 +217,7 @@ async def test_two_of_three_are_down(cluster: Cluster, connect: Callable[[], Awa
 
 
 async def test_all_brokers_are_down(cluster: Cluster, connect: Callable[[], Awaitable[Log]]) -> None:
-    """With no broker left every call ends in time, but a follower waits; back, the same log goes on."""
+    """With no broker left every call ends in time and a follower waits; later the same log goes on."""
     log = await connect()
     await log.ensure("returns", 1)
     partition = Partition("returns", 0)

@@ -1,4 +1,4 @@
-"""Publisher, subscriber and key access service killed at each step of their work, by a table."""
+"""Publishers, subscribers and key access services that are killed at each step of their work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TAKING_OVER = ("append keys", "hold secrets", "append access", "write entry", "j
 SERVICE: list[Step] = [(step, 1, behind) for step in TAKING_OVER for behind in PLACES]
 
 
-# The embedded log has tests of its own for this, in one process: tests/publish/test_crash.py.
+# tests/publish/test_crash.py tests the same with the SQLite log in one process.
 LOGS = [pytest.param("kafka", marks=pytest.mark.kafka), *(["sqlite"] if THOROUGH else [])]
 
 
@@ -52,7 +52,7 @@ async def crew(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def dies(worker: Worker, step: Step) -> None:
-    """Run a worker that kills itself at a step: it must have come to it."""
+    """Run a worker that kills itself at a step, and check that it came to it."""
     name, after, behind = step
     job, worker.job = worker.job, replace(worker.job, crash=name, after=after, behind=behind)
     await worker.start()
@@ -62,7 +62,7 @@ async def dies(worker: Worker, step: Step) -> None:
 
 
 async def test_a_publisher_killed_at_each_step(crew: Crew) -> None:
-    """Whatever it was doing: what it was told stands, whole and once, and the next one goes on behind it."""
+    """Every batch that a killed publisher knows to stand is there once, and the next publisher goes on."""
     publisher = crew.worker("publish", POLICE_A, count=200, batch=3)
     async with asyncio.timeout(LIMIT_S):
         for step in PUBLISHER:
@@ -76,7 +76,7 @@ async def test_a_publisher_killed_at_each_step(crew: Crew) -> None:
 
 
 async def test_a_subscriber_killed_at_each_step(crew: Crew) -> None:
-    """Whatever it, or the replica inside it, was doing: every record is in its file once, in order."""
+    """After a subscriber was killed at any step, every record is in its file once, in order."""
     publisher = crew.worker("publish", POLICE_A, batch=2, count=36 * len(SUBSCRIBER))  # two windows each
     subscriber = crew.worker("subscribe", POLICE_B, commit=3)
     async with asyncio.timeout(LIMIT_S):
@@ -89,7 +89,7 @@ async def test_a_subscriber_killed_at_each_step(crew: Crew) -> None:
 
 
 async def test_a_service_killed_at_each_step(crew: Crew) -> None:
-    """Whatever it was doing when it took batches over: the next one goes on, and everything can be read."""
+    """After a service was killed at any step of a takeover, the next goes on and all can be read."""
     service = crew.worker("serve", KAS)
     published = 0
     async with asyncio.timeout(LIMIT_S):
@@ -105,6 +105,6 @@ async def test_a_service_killed_at_each_step(crew: Crew) -> None:
 
 
 def test_the_table_names_every_step() -> None:
-    """Each step that a worker can end at is in the table of one of the three."""
+    """Each step at which a worker can end is in the table of one of the three."""
     named = {name for name, _, _ in (*PUBLISHER, *SUBSCRIBER, *SERVICE)}
     assert named - {"append returns", "append access", "append keys"} == STEPS.keys()

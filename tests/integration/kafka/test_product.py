@@ -1,4 +1,4 @@
-"""The product on a real Kafka: the demo, its replay, and what others may append to its topics."""
+"""The product on a real Kafka: the demo, its replay, and hostile messages in its topics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def replayed(profile: Path) -> Transcript:
 
 @pytest.fixture(scope="module")
 def demos(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two demos say that were played one after the other on one broker."""
+    """The output of two demos that ran one after the other on one broker."""
     said = []
     for number in range(2):
         folder = tmp_path_factory.mktemp("demos") / str(number)
@@ -41,7 +41,7 @@ def demos(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> list[dict[s
 
 
 def test_the_demo_twice_on_one_broker(demos: list[dict[str, Any]]) -> None:
-    """Each demo takes a prefix of its own, writes it into the profiles, and is verified."""
+    """Each demo takes a prefix of its own, writes it into its profiles, and verifies."""
     for said in demos:
         assert said["verified"] is True
         assert said["violations"] == 0
@@ -52,7 +52,7 @@ def test_the_demo_twice_on_one_broker(demos: list[dict[str, Any]]) -> None:
 
 
 def test_a_demo_on_kafka_is_replayed(demos: list[dict[str, Any]]) -> None:
-    """``audit replay`` with the auditor's profile verifies what the demo left on the brokers."""
+    """``audit replay`` with the auditor's profile verifies the logs that a demo left on the brokers."""
     told = replayed(Path(demos[0]["profiles"]["auditor"]))
     assert told.code == 0, told.err
     assert told.json["verified"] is True
@@ -64,28 +64,28 @@ Made = Callable[[Sequence[StoredMessage]], list[Message]]
 
 
 def copied(stored: Sequence[StoredMessage]) -> list[Message]:
-    """The log's first batch once more."""
+    """Copy the first batch of the log."""
     manifest = stored[0].key
     assert manifest is not None
     return [
-        Message(one.key, one.value)
-        for one in stored[:257]
-        if one.key is not None and one.key.startswith(manifest)
+        Message(message.key, message.value)
+        for message in stored[:257]
+        if message.key is not None and message.key.startswith(manifest)
     ]
 
 
 def half_a_batch(stored: Sequence[StoredMessage]) -> list[Message]:
-    """The manifest of the first batch without its bodies."""
+    """Copy the manifest of the first batch without its bodies."""
     return copied(stored)[:1]
 
 
 def garbage(_: Sequence[StoredMessage]) -> list[Message]:
-    """Bytes that are nothing."""
+    """Build messages that are neither a manifest nor a body."""
     return [Message(b"key", b"garbage")] * 3
 
 
 def nothing(_: Sequence[StoredMessage]) -> list[Message]:
-    """Neither key nor value, as Kafka allows on a topic that is not compacted."""
+    """Build a message without key and value, which Kafka takes on a topic that is not compacted."""
     return [Message(None, None)]
 
 
@@ -101,24 +101,25 @@ def nothing(_: Sequence[StoredMessage]) -> list[Message]:
 async def test_what_a_member_appends_is_found_and_named(
     demos: list[dict[str, Any]], topic: str, made: Made, kind: str
 ) -> None:
-    """Whatever a member may append by Kafka's rules, the replay names its place."""
+    """The replay names the place of any message that Kafka lets a member append and our rules forbid."""
     profile = Profile.load(Path(demos[1]["profiles"]["XAA:police"]))
     async with open_log(profile.log) as log:
-        stored = [one async for one in log.read(RETURNS, 0)]
+        stored = [message async for message in log.read(RETURNS, 0)]
         offset = await log.append(Partition(topic, 0), made(stored))
         shown = physical(log, topic)
     told = await asyncio.to_thread(replayed, Path(demos[1]["profiles"]["auditor"]))
     assert told.code == 1, told.err
-    found = {(one["topic"], one["offset"]): one["kind"] for one in told.json["violations"]}
+    violations = told.json["violations"]
+    found = {(violation["topic"], violation["offset"]): violation["kind"] for violation in violations}
     assert found[shown, offset] == kind
 
 
 async def test_a_copy_of_a_streams_newest_batch_counts_once(demos: list[dict[str, Any]]) -> None:
-    """What a network or a member repeats changes nothing: it is verified, and counted once."""
+    """A batch that a network or a member repeats is verified, and counted once."""
     auditor = Path(demos[0]["profiles"]["auditor"])
     before = await asyncio.to_thread(replayed, auditor)
     async with open_log(Profile.load(auditor).log) as log:
-        stored = [one async for one in log.read(RETURNS, 0)]
+        stored = [message async for message in log.read(RETURNS, 0)]
         await log.append(RETURNS, copied(stored))
     told = await asyncio.to_thread(replayed, auditor)
     assert told.code == 0, told.out
@@ -131,7 +132,7 @@ async def test_a_copy_of_a_streams_newest_batch_counts_once(demos: list[dict[str
 def test_publishers_subscribers_and_a_service_side_by_side(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two publishers, three subscribers and a service in processes of their own: all of it once, in order."""
+    """Two publishers, three subscribers and a service, each a process, deliver all records once, in order."""
     monkeypatch.setenv("FTF_PASSPHRASE", "an exercise")
     place = CliCoalition.found(tmp_path / "coalition", kafka.url())
     why = ("--channel", CHANNEL, "--purpose", "INVESTIGATION", *READING)

@@ -1,4 +1,4 @@
-"""Publishers, subscribers and services at work while brokers are killed, stand still and come back."""
+"""Publishers, subscribers and services at work while brokers are killed, freeze and come back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEP = 60  # records of each publisher before and after a fault
 
 @pytest.fixture
 def cluster(three_brokers: Cluster) -> Iterator[Cluster]:
-    """Have all three brokers, before and after a test."""
+    """Three brokers, all of which run before and after a test."""
     yield three_brokers
     three_brokers.heal()
 
@@ -40,7 +40,7 @@ async def crew(cluster: Cluster, tmp_path: Path) -> AsyncIterator[Crew]:
 
 
 async def until(check: Callable[[], bool], what: str) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     try:
         async with asyncio.timeout(90):
             while not check():  # noqa: ASYNC110 - other processes do it
@@ -50,7 +50,7 @@ async def until(check: Callable[[], bool], what: str) -> None:
 
 
 async def leader(cluster: Cluster, crew: Crew, topic: str) -> int:
-    """Tell which broker leads channel 0's partition of a topic."""
+    """Return the broker that leads channel 0's partition of a topic."""
     async with open_log(crew.url or "") as log:
         return await cluster.leader(physical(log, topic), 0)
 
@@ -59,7 +59,7 @@ Fault = Callable[[Cluster, Crew], Awaitable[None]]
 
 
 async def leader_of_records_killed(cluster: Cluster, crew: Crew) -> None:
-    """The leader of the partition being written dies and comes back."""
+    """Kill the leader of the partition that is written, and start it again."""
     number = await leader(cluster, crew, "returns")
     cluster.kill(number)
     await asyncio.to_thread(cluster.restart, number)
@@ -67,12 +67,12 @@ async def leader_of_records_killed(cluster: Cluster, crew: Crew) -> None:
 
 
 async def leader_of_records_stands_still(cluster: Cluster, crew: Crew) -> None:
-    """It stands still for longer than its session lasts, and goes on when another leads."""
+    """Freeze the leader for longer than its session lasts, and let it go on when another leads."""
     await _stands_still(cluster, crew, "returns")
 
 
 async def leader_of_accesses_stands_still(cluster: Cluster, crew: Crew) -> None:
-    """The same with the access log, which every replica of the service writes and reads."""
+    """Freeze the leader of the access log, which every replica of the service writes and reads."""
     await _stands_still(cluster, crew, "access")
 
 
@@ -87,7 +87,7 @@ async def _stands_still(cluster: Cluster, crew: Crew, topic: str) -> None:
 
 
 async def disk_of_leader_full(cluster: Cluster, crew: Crew) -> None:
-    """The leader's file of the partition being written may not grow: it gives up, and others go on."""
+    """Keep the leader's file of the partition from growing: the leader gives up, and others go on."""
     number = await leader(cluster, crew, "returns")
     async with open_log(crew.url or "") as log:
         name = physical(log, "returns")
@@ -101,7 +101,7 @@ async def disk_of_leader_full(cluster: Cluster, crew: Crew) -> None:
 
 
 async def two_of_three_killed(cluster: Cluster, crew: Crew) -> None:
-    """One broker is left, which may acknowledge nothing; for longer than a call may take."""
+    """Leave one broker, which may acknowledge nothing, for longer than a call may take."""
     left = await leader(cluster, crew, "returns")
     for number in cluster.nodes:
         if number != left:
@@ -119,9 +119,9 @@ FAULTS: list[Fault] = [
 
 @pytest.mark.parametrize("seed", range(4 if THOROUGH else 1))
 async def test_the_whole_coalition_goes_on(cluster: Cluster, crew: Crew, seed: int) -> None:
-    """Brokers fail in every way, one after the other: nothing acknowledged is lost, nothing comes twice.
+    """Brokers fail in every way, one after the other: no acknowledged record is lost or comes twice.
 
-    Whoever ends does so with an error of ours, and goes on where it was when it is started again.
+    A process that ends does so with an error of ours, and goes on where it was when it is started again.
     """
     publishers = [
         crew.worker("publish", name, first=first, count=1_000_000, batch=5 + seed, pause_s=0.1)
@@ -148,7 +148,8 @@ async def test_the_whole_coalition_goes_on(cluster: Cluster, crew: Crew, seed: i
         for publisher in publishers:
             await publisher.stop()
         goal = sum(publisher.done for publisher in publishers)
-        await until(lambda: all(one.done >= goal for one in subscribers), f"at the end: {crew.status()}")
+        at_end = f"at the end: {crew.status()}"
+        await until(lambda: all(subscriber.done >= goal for subscriber in subscribers), at_end)
         for task in keeping[2:]:
             task.cancel()
         for worker in (*subscribers, service):
