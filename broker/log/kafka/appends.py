@@ -35,7 +35,7 @@ from broker.errors import LogUnavailable, LogUnreachable, OutcomeUnknown
 from broker.log.kafka.brokers import Brokers
 from broker.log.kafka.connections import Use
 from broker.log.kafka.deadline import Deadline
-from broker.log.kafka.error_codes import Code, refusal
+from broker.log.kafka.error_codes import FORBIDDEN_HINT, Code, refusal
 from broker.log.kafka.record_batch import Identity, encode_batch
 from broker.log.kafka.wire import NoAnswer, NotSent, Produced
 from broker.log.protocol import Message
@@ -165,7 +165,7 @@ class Appends:
             if lane.producer < 0 or lane.doubt is not None:
                 await self._renew(lane, topic, deadline)
             sending = _Sending(topic, number, encode_batch(messages, lane.identity), in_doubt=False)
-        # (2) Send it until a broker says how it went.
+        # (2) Send it until a broker says whether it stands.
         while True:
             verdict, offset = await self._attempt(sending, deadline)
             match verdict:
@@ -255,7 +255,7 @@ class Appends:
         if wait_s > deadline.left_s:
             raise LogUnreachable(
                 f"nothing can be appended to topic {topic} for {wait_s:.1f} s: our produce quota is used up",
-                hint="try again later, or ask whoever operates the brokers for a larger quota: see log acl",
+                hint="try again later, or ask the operator of the brokers for a larger quota: see log acl",
             )
         if wait_s > 0:
             await asyncio.sleep(wait_s)
@@ -284,7 +284,7 @@ class Appends:
             if code == Code.CLUSTER_AUTHORIZATION_FAILED:
                 raise LogUnavailable(
                     f"the cluster does not let us append to topic {topic}, nor to any other",
-                    hint="whoever operates the brokers must give this principal its role: see log acl",
+                    hint=FORBIDDEN_HINT,
                 )
             if not deadline.left_s:
                 raise LogUnreachable(

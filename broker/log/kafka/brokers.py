@@ -5,7 +5,7 @@ Rules
 * A caller that fails to reach a broker tries again after a pause with jitter, until its deadline.
 * A question that any broker can answer goes to one of them, and a second later to the next as well. A broker
   that is frozen (SIGSTOP, a paused virtual machine) keeps its connections open and never answers.
-* Several callers who want to learn about the same topics at the same time share one question.
+* Callers that want to learn about the same topics at the same time share one question.
 
 Where fields are
 ----------------

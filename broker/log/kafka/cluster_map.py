@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from broker.errors import LogUnavailable
-from broker.log.kafka.error_codes import Code
+from broker.log.kafka.error_codes import FORBIDDEN_HINT, Code
 from broker.log.kafka.wire import Address, Cluster, PartitionAt
 
 __all__ = ["ClusterMap"]
@@ -37,7 +37,7 @@ class ClusterMap:
         return self._topics.get(topic, {}).get(number)
 
     def forget(self, topic: str) -> None:
-        """Forget a topic, so that the next caller who needs it asks a broker."""
+        """Forget a topic, so that the next caller that needs it asks a broker."""
         self._topics.pop(topic, None)
 
     def take(self, cluster: Cluster, topics: Iterable[str]) -> None:
@@ -51,7 +51,7 @@ class ClusterMap:
             if code == Code.TOPIC_AUTHORIZATION_FAILED:
                 raise LogUnavailable(
                     f"the cluster does not let us use topic {topic}",
-                    hint="whoever operates the brokers must give this principal its role: see log acl",
+                    hint=FORBIDDEN_HINT,
                 )
             if topic in cluster.topics:
                 self._topics[topic] = {place.number: place for place in cluster.topics[topic]}

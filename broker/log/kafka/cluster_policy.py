@@ -90,7 +90,7 @@ def differences(
         *_of_brokers(view, replication, min_insync),
     ]
     if not view.authorizer:
-        found.append("the cluster has no authorizer: whoever reaches it may do everything")
+        found.append("the cluster has no authorizer: every client that reaches it may do everything")
     elif view.acls is None:
         found.append("the ACLs cannot be read: run this as a principal that may describe the cluster")
     else:
@@ -135,7 +135,7 @@ def _of_topics(
 def _why(setting: str, value: str | None, compacted: bool) -> str:
     match setting:
         case "cleanup.policy" if value and "compact" in value and not compacted:
-            return " (whoever repeats a key deletes another's record)"
+            return " (a member that repeats a key deletes another's record)"
         case "retention.ms" | "retention.bytes":
             return " (records are deleted before they may be)"
         case "unclean.leader.election.enable":
@@ -147,7 +147,7 @@ def _why(setting: str, value: str | None, compacted: bool) -> str:
         case "compression.type":
             return " (a batch could be larger when it is read than when it was stored)"
         case "min.insync.replicas":
-            return " (what is acknowledged must survive the loss of a broker)"
+            return " (acknowledged messages must survive the loss of a broker)"
         case _:
             return ""
 
@@ -160,9 +160,9 @@ def _of_brokers(view: ClusterView, replication: int, min_insync: int) -> Iterabl
         "unclean.leader.election.enable": ("false", "a replica that missed acknowledged batches may lead"),
         "default.replication.factor": (
             str(replication),
-            "what is created by hand is kept on too few brokers",
+            "a topic that is created by hand is kept on too few brokers",
         ),
-        "allow.everyone.if.no.acl.found": ("false", "what no ACL names is open to all"),
+        "allow.everyone.if.no.acl.found": ("false", "a topic that no ACL names is open to all"),
     }
     for node, broker in sorted(view.brokers.items()):
         for setting, (value, why) in expected.items():

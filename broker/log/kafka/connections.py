@@ -37,7 +37,7 @@ class Connections:
     def __init__(self, security: Security) -> None:
         self._security = security
         self._open: dict[tuple[int, Use], Connection] = {}
-        # Held while a connection is opened, so that callers who come at the same time share it.
+        # Held while a connection is opened, so that callers that come at the same time share it.
         self._opening: dict[tuple[int, Use], asyncio.Lock] = {}
         # Brokers for which the last attempt failed. Each has its log line, and gets another when it answers.
         self._silent: set[Address] = set()

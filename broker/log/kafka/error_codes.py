@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from broker.errors import BrokerError, LogUnavailable, UsageError
 
-__all__ = ["Code", "refusal"]
+__all__ = ["FORBIDDEN_HINT", "Code", "refusal"]
 
 
 class Code:
@@ -86,7 +86,8 @@ class Code:
     )
 
 
-_FORBIDDEN_HINT = "whoever operates the brokers must give this principal its role: see log acl"
+FORBIDDEN_HINT = "the operator of the brokers must give this principal its role: see log acl"
+"""The hint for every request that an ACL does not allow."""
 
 
 def refusal(code: int, topic: str, words: str = "") -> BrokerError:
@@ -98,15 +99,17 @@ def refusal(code: int, topic: str, words: str = "") -> BrokerError:
     match code:
         case Code.TOPIC_AUTHORIZATION_FAILED | Code.CLUSTER_AUTHORIZATION_FAILED:
             return LogUnavailable(
-                f"the cluster does not let us do this to topic {topic}", hint=_FORBIDDEN_HINT
+                f"the cluster does not let us do this to topic {topic}", hint=FORBIDDEN_HINT
             )
         case Code.MESSAGE_TOO_LARGE | Code.RECORD_LIST_TOO_LARGE:
             return LogUnavailable(
                 f"topic {topic} does not take a whole batch{said}",
-                hint="whoever operates the brokers must raise its max.message.bytes: see log check",
+                hint="the operator of the brokers must raise its max.message.bytes: see log check",
             )
         case Code.INVALID_RECORD:
-            return UsageError(f"topic {topic} refuses a message, for want of a key if it is compacted{said}")
+            return UsageError(
+                f"topic {topic} refuses a message, which needs a key if the topic is compacted{said}"
+            )
         case Code.INVALID_REPLICATION_FACTOR:
             return LogUnavailable(
                 f"topic {topic} cannot be created: the cluster has too few brokers{said}",
@@ -115,7 +118,7 @@ def refusal(code: int, topic: str, words: str = "") -> BrokerError:
         case Code.POLICY_VIOLATION:
             return LogUnavailable(
                 f"a policy of the cluster forbids topic {topic}{said}",
-                hint="ask whoever operates the brokers",
+                hint="ask the operator of the brokers",
             )
         case _:
             return LogUnavailable(

@@ -76,7 +76,7 @@ class KafkaOptions:
     def from_url(cls, url: str, parts: SplitResult, options: Mapping[str, str]) -> KafkaOptions:
         """Read a URL that was split, and its options. The caller has checked that their names are known."""
         if parts.path.strip("/") or parts.fragment:
-            raise UsageError(f"invalid log URL {url!r}: nothing stands behind the hosts", hint=_EXAMPLE)
+            raise UsageError(f"invalid log URL {url!r}: only options may follow the hosts", hint=_EXAMPLE)
         prefix = options.get("prefix", "ftf")
         check_prefix(prefix)
         client_id = options.get("client_id", "ftf-broker")
@@ -169,7 +169,7 @@ def _host(url: str, text: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     if not host or (colon and not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65_535)):
-        raise UsageError(f"invalid log URL {url!r}: {text!r} is no host:port", hint=_EXAMPLE)
+        raise UsageError(f"invalid log URL {url!r}: {text!r} is not host:port", hint=_EXAMPLE)
     return host, int(port) if colon else DEFAULT_PORT
 
 
@@ -220,7 +220,7 @@ def _check_expiry(file: Path, now: datetime) -> None:
         raise UsageError(
             f"the certificate {str(file)!r} is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M}"
             f" to {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, and now it is {now:%Y-%m-%d %H:%M}",
-            hint="ask whoever issues the client certificates for a new one, and check this machine's clock",
+            hint="ask the issuer of the client certificates for a new one, and check this machine's clock",
         )
 
 

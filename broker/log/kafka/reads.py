@@ -225,5 +225,5 @@ def _cut(place: Place, position: int) -> LogUnavailable:
     return LogUnavailable(
         f"partition {place[1]} of {place[0]} ends before offset {position}, up to where it was read:"
         " messages are lost, or it was tampered with",
-        hint="do not go on before whoever operates the brokers has explained it; keep your state file",
+        hint="do not go on before the operator of the brokers has explained it; keep your state file",
     )

@@ -172,5 +172,5 @@ def _bytes(data: memoryview, position: int, end: int) -> tuple[bytes | None, int
 def _damaged(where: str, offset: int, reason: str) -> LogUnavailable:
     return LogUnavailable(
         f"{where} is damaged at offset {offset}: {reason}",
-        hint="whoever operates the brokers must restore this partition from a replica that is whole",
+        hint="the operator of the brokers must restore this partition from a replica that is whole",
     )

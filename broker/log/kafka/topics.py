@@ -65,7 +65,7 @@ async def ensure_topic(
             raise LogUnavailable(
                 f"the cluster does not let us give topic {topic} {partitions} "
                 f"partition{'' if partitions == 1 else 's'}",
-                hint=f"whoever operates the brokers does: ftf-broker log topics --channels {partitions}",
+                hint=f"the operator of the brokers does this: ftf-broker log topics --channels {partitions}",
             )
         if not ready and outcome.code not in Code.NOT_DONE | Code.UNSURE:
             raise refusal(outcome.code, topic, outcome.words)
@@ -183,7 +183,7 @@ def _check_copies(brokers: Brokers, topic: str) -> None:
     if wanted is not None and fewest < wanted:
         raise LogUnavailable(
             f"topic {topic} is kept on {fewest} brokers, expected {wanted}",
-            hint="whoever operates the brokers must add replicas (kafka-reassign-partitions): see log check",
+            hint="the operator of the brokers must add replicas (kafka-reassign-partitions): see log check",
         )
 
 

@@ -99,7 +99,7 @@ class WaitingRoom:
                 await asyncio.sleep(0)
         finally:
             gate.idle.append(use)
-            # Closing cancels this task before it serves anybody who came in the meantime. Those waiters are
+            # Closing cancels this task before it serves the waiters that came in the meantime. Those are
             # woken too, and find that the log is closed.
             left = (*group, *gate.waiting) if self._brokers.closed else group
             self._tell(left, None)

@@ -61,7 +61,7 @@ def _from_sqlite(error: sqlite3.Error, path: str) -> BrokerError:
                 hint="close the program that keeps a transaction open on it, then try again",
             )
         case sqlite3.SQLITE_NOTADB:
-            return UsageError(f"{path} is not a log: it is no SQLite database", hint="check the log's URL")
+            return UsageError(f"{path} is not a log: it is not a SQLite database", hint="check the log's URL")
         case sqlite3.SQLITE_CORRUPT:
             return LogUnavailable(
                 f"the log {path} is damaged: {error}",

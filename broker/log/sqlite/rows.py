@@ -95,7 +95,7 @@ def create(path: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         if not Path(path).is_file():
-            raise UsageError(f"{path} is not a log: it is no file", hint="check the log's URL") from None
+            raise UsageError(f"{path} is not a log: it is not a file", hint="check the log's URL") from None
         # SQLite would open a file that may only be read, and fail at the first write. The permission is asked
         # for, and the file not opened: closing it again would release every lock that this process holds on
         # it (POSIX advisory locks, fcntl(2)).

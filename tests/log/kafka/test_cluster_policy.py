@@ -204,7 +204,7 @@ def test_a_principal_without_a_quota_is_named() -> None:
 def test_what_cannot_be_seen_is_said() -> None:
     """A missing authorizer, and ACLs or quotas that we may not read, are differences themselves."""
     assert said(replace(good(), authorizer=False, acls=None)) == [
-        "the cluster has no authorizer: whoever reaches it may do everything"
+        "the cluster has no authorizer: every client that reaches it may do everything"
     ]
     [only] = said(replace(good(), acls=None))
     assert only.startswith("the ACLs cannot be read")

@@ -69,16 +69,16 @@ async def test_a_missing_directory(path: Path) -> None:
 async def test_a_directory_in_place_of_the_file(path: Path) -> None:
     """A directory, or anything else that is not a file, is refused as a log."""
     path.mkdir()
-    assert "no file" in await refused(path, UsageError)
+    assert "not a file" in await refused(path, UsageError)
     fifo = path / "fifo"
     os.mkfifo(fifo)
-    assert "no file" in await refused(fifo, UsageError)
+    assert "not a file" in await refused(fifo, UsageError)
 
 
 async def test_a_file_that_is_no_database(path: Path) -> None:
     """A file that is not a database is refused and stays as it was."""
     path.write_bytes(b"records, one a line\n" * 1_000)
-    assert "no SQLite database" in await refused(path, UsageError)
+    assert "not a SQLite database" in await refused(path, UsageError)
     assert path.read_bytes() == b"records, one a line\n" * 1_000
 
 
