@@ -1,4 +1,4 @@
-"""Answers: whatever is wrong with one convicts the service, by name."""
+"""Answers of the key access service: anything wrong in an answer convicts the service, by name."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ from support.coalition import CARE, KAS, POLICE_A, POLICE_B, Coalition, receivin
 
 COALITION = Coalition.create()
 KEYS = [receiving_key(POLICE_B)]
-ALLOWED, DENIED = Verdict.ALLOWED, Verdict.DENIED
+ALLOWED = Verdict.ALLOWED
+DENIED = Verdict.DENIED
 
 
 def prepared(*items: RecordItem | LogItem) -> PreparedRequest:
-    """A request of POLICE_B."""
+    """Make a request of POLICE_B."""
     return make_request(
         Keyring.of(POLICE_B, signing_key(POLICE_B), KEYS),
         COALITION.directory,
@@ -60,7 +61,7 @@ def prepared(*items: RecordItem | LogItem) -> PreparedRequest:
 
 
 def item(byte: int, *indexes: int) -> RecordItem:
-    """Records of a batch."""
+    """Name records of a batch."""
     return RecordItem(topic="returns", offset=0, batch_id=bytes([byte]) * 32, indexes=bytes(indexes))
 
 
@@ -82,35 +83,35 @@ RECEIPT = Receipt(
 
 
 def sign(receipt: Receipt, by: str = KAS, kind: str = "receipt") -> Signed:
-    """A receipt under a signature."""
+    """Sign a receipt."""
     return sign_content(signing_key(by), kind, COALITION.genesis, encode(receipt))
 
 
 def sealed(answer: AccessAnswer, asked: PreparedRequest = ASKED) -> bytes:
-    """An answer as it is sent."""
+    """Seal an answer, as it is sent."""
     return seal(KEYS[0].public, encode(answer), answer_info(asked.digest))
 
 
 def answer(**changes: Any) -> AccessAnswer:
-    """A good answer, but for the changes."""
+    """Make a good answer with some fields changed."""
     return replace(AccessAnswer(receipt=sign(RECEIPT), shares=SHARES, entries=()), **changes)
 
 
 def receipt(**changes: Any) -> AccessAnswer:
-    """A good answer, but for the changes in the receipt."""
+    """Make a good answer with some fields of its receipt changed."""
     return answer(receipt=sign(replace(RECEIPT, **changes)))
 
 
 def outcomes(*changed: ReceiptOutcome) -> AccessAnswer:
-    """A good answer with these outcomes."""
+    """Make a good answer with these outcomes."""
     return receipt(outcomes=changed)
 
 
 def test_a_good_answer() -> None:
-    """Outcomes and shares by item and index; the receipt to keep."""
+    """A good answer gives outcomes and shares by item and index, and the place of the access entry."""
     found = open_answer(ASKED, sealed(answer()), KEYS, COALITION.directory)
     assert found.entry == ENTRY
-    assert {ref: one.released for ref, one in found.outcomes.items()} == {
+    assert {ref: outcome.released for ref, outcome in found.outcomes.items()} == {
         RecordRef(0, 0): True,
         RecordRef(0, 5): True,
         RecordRef(0, 3): False,
@@ -122,7 +123,7 @@ def test_a_good_answer() -> None:
 
 
 def test_a_wholly_denied_answer_needs_no_entry() -> None:
-    """Counted denials have a receipt without an entry."""
+    """A denial that is only counted has a receipt without an entry."""
     denied = tuple(
         ReceiptOutcome(item=i, indexes=x, verdict=DENIED, reason=Reason.NOT_MEMBER, released=False)
         for i, x in ((0, b"\0\3\5"), (1, b"\7"))
@@ -192,13 +193,13 @@ WRONG: list[tuple[AccessAnswer, type[PeerError], str]] = [
 
 @pytest.mark.parametrize(("wrong", "error", "message"), WRONG)
 def test_wrong_answers(wrong: AccessAnswer, error: type[PeerError], message: str) -> None:
-    """Signer, request, outcomes, shares, entry: each is found and named."""
+    """A wrong signer, request, outcome, share or entry is found, and the error says which it is."""
     with pytest.raises(error, match=message):
         open_answer(ASKED, sealed(wrong), KEYS, COALITION.directory)
 
 
 def test_answers_that_do_not_open() -> None:
-    """An answer sealed to another, for another request, or cut, does not open."""
+    """An answer that is sealed to another agency, answers another request, or is cut short does not open."""
     good = sealed(answer())
     other = prepared(item(1, 0))
     cases: list[Callable[[], object]] = [
@@ -216,41 +217,42 @@ def test_answers_that_do_not_open() -> None:
 
 
 def test_an_older_receiving_key_still_opens() -> None:
-    """Of several receiving keys the one that fits opens the answer."""
+    """An answer opens when any of the receiving keys fits."""
     keys = [receiving_key(CARE), receiving_key(POLICE_B)]
     assert open_answer(ASKED, sealed(answer()), keys, COALITION.directory).entry == ENTRY
 
 
 def test_a_range_of_the_log_has_one_outcome() -> None:
-    """A log item is answered by one outcome without indexes."""
+    """A range of the access log is answered by one outcome without indexes."""
     asked = prepared(LogItem(start=0, end=9))
-    one = ReceiptOutcome(item=0, indexes=b"", verdict=ALLOWED, reason=None, released=True)
-    good = replace(RECEIPT, request_digest=asked.digest, outcomes=(one,))
+    outcome = ReceiptOutcome(item=0, indexes=b"", verdict=ALLOWED, reason=None, released=True)
+    good = replace(RECEIPT, request_digest=asked.digest, outcomes=(outcome,))
     found = open_answer(
         asked, sealed(answer(receipt=sign(good), shares=()), asked), KEYS, COALITION.directory
     )
     assert list(found.outcomes) == [RecordRef(0, -1)]
-    wrong = replace(good, outcomes=(replace(one, indexes=b"\0"),))
+    wrong = replace(good, outcomes=(replace(outcome, indexes=b"\0"),))
     with pytest.raises(FormatError, match="1 indexes"):
         open_answer(asked, sealed(answer(receipt=sign(wrong), shares=()), asked), KEYS, COALITION.directory)
 
 
 @given(st.binary(max_size=300))
 def test_any_plaintext_is_a_peer_error(data: bytes) -> None:
-    """Whatever is sealed to us ends in an answer or in an error of ours."""
+    """Any bytes that are sealed to us end in a PeerError."""
     with pytest.raises(PeerError):
         open_answer(ASKED, seal(KEYS[0].public, data, answer_info(ASKED.digest)), KEYS, COALITION.directory)
 
 
 def query(batches: int = 1) -> tuple[Signed, bytes]:
-    """A collection query of POLICE_B."""
+    """Make a collection query of POLICE_B."""
     refs = [BatchRef(topic="returns", offset=i, batch_id=bytes([i]) * 32) for i in range(batches)]
-    key, directory = signing_key(POLICE_B), COALITION.directory
+    key = signing_key(POLICE_B)
+    directory = COALITION.directory
     return make_query(POLICE_B, key, directory, channel="repatriation", batches=refs, now=COALITION.now)
 
 
 def collected(asked: Signed, *places: int, by: str = KAS, kind: str = "collection-answer") -> bytes:
-    """A signed answer about the batches of these numbers."""
+    """Sign an answer about the batches with these numbers."""
     content = CollectionAnswer(
         issuer=KAS,
         issued_at=COALITION.now,
@@ -271,10 +273,10 @@ def collected(asked: Signed, *places: int, by: str = KAS, kind: str = "collectio
 
 
 def test_collection_answers() -> None:
-    """An answer tells of the batches asked for, in their order, under the service's signature."""
+    """A collection answer is about the batches of the query, in order, under the service's signature."""
     asked, _ = query(2)
     found = open_collection_answer(collected(asked, 0, 1), asked, COALITION.directory)
-    assert [one.offset for one in found] == [0, 1]
+    assert [batch.offset for batch in found] == [0, 1]
     for wrong in (
         collected(asked, 1, 0),
         collected(asked, 0),
@@ -289,6 +291,6 @@ def test_collection_answers() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_collection_answer_is_a_peer_error(data: bytes) -> None:
-    """Whatever answers a query ends in a status for each batch or in an error of ours."""
+    """Any bytes that answer a query end in a PeerError."""
     with pytest.raises(PeerError):
         open_collection_answer(data, query()[0], COALITION.directory)

@@ -1,4 +1,4 @@
-"""The decision: a table of every reason, and the order in which reasons are found."""
+"""The decision about a record: a table of every reason, and the order in which reasons are found."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLLECTED = RecordState(status=CollectionStatus.COLLECTED)
 
 @cache
 def coalition(change: str = "") -> Coalition:
-    """The coalition, or what became of it."""
+    """Return the coalition, after the named change."""
     found = Coalition.create()
     match change:
         case "suspended":
@@ -63,7 +63,7 @@ def asks(
     operation: Operation = Operation.CONSULTATION,
     mandate_ref: str | None = None,
 ) -> AccessRequest:
-    """A request, as far as the decision looks at it."""
+    """Make a request, with the fields that the decision looks at."""
     return AccessRequest(
         issuer=issuer,
         issued_at=0,
@@ -82,12 +82,12 @@ def asks(
 def discloses(
     issuer: str = POLICE_B, purpose: Purpose = Purpose.INVESTIGATION, mandate: str | None = "XBB-2024-17"
 ) -> AccessRequest:
-    """A request of a system, by default under POLICE_B's mandate."""
+    """Make a disclosure request of a system, by default under POLICE_B's mandate."""
     return asks(issuer, purpose, operation=Operation.DISCLOSURE, mandate_ref=mandate)
 
 
 def record(terms: RecordTerms | None = None, **changes: object) -> RecordEntry:
-    """A record of POLICE_A in the channel of everybody."""
+    """Describe a record of POLICE_A in the channel of all agencies."""
     entry = RecordEntry(
         topic="returns",
         partition=0,
@@ -100,7 +100,7 @@ def record(terms: RecordTerms | None = None, **changes: object) -> RecordEntry:
 
 
 def terms_of(**changes: object) -> RecordTerms:
-    """Terms dated from the coalition's day."""
+    """Make terms that are dated from the coalition's day."""
     return record_terms(coalition().day, **changes)  # type: ignore[arg-type]
 
 
@@ -112,7 +112,7 @@ def reason(
     directory: Directory | None = None,
     now: int | None = None,
 ) -> Reason | None:
-    """Why it is denied, None where it is allowed."""
+    """Return why a request is denied, or None when it is allowed."""
     found = coalition()
     decision = decide(
         request,
@@ -125,7 +125,10 @@ def reason(
     return decision.reason
 
 
-H0, H1, H2, H3 = HandlingCode.H0, HandlingCode.H1, HandlingCode.H2, HandlingCode.H3
+H0 = HandlingCode.H0
+H1 = HandlingCode.H1
+H2 = HandlingCode.H2
+H3 = HandlingCode.H3
 
 
 @pytest.mark.parametrize(
@@ -198,12 +201,12 @@ H0, H1, H2, H3 = HandlingCode.H0, HandlingCode.H1, HandlingCode.H2, HandlingCode
 def test_every_reason(
     request_: AccessRequest, entry: RecordEntry, state: RecordState, expected: Reason | None
 ) -> None:
-    """Each condition of reading, fulfilled and not."""
+    """Each condition of reading is tried fulfilled and not fulfilled."""
     assert reason(request_, entry, state) is expected
 
 
 def test_expiry_is_the_first_instant_of_its_day() -> None:
-    """A record is read until the day in erase_by begins, UTC."""
+    """A record can be read until the day in erase_by begins, in UTC."""
     entry = record(terms_of(erase_in_days=10))
     end = (coalition().day + 10) * DAY_US
     assert reason(asks(), entry, now=end - 1) is None
@@ -211,7 +214,7 @@ def test_expiry_is_the_first_instant_of_its_day() -> None:
 
 
 def test_a_rectification_shortens_and_never_lengthens() -> None:
-    """The earlier of the record's own erase_by and the one that its originator gave it ends reading."""
+    """Reading ends at the record's own erase_by, or at an earlier one that its originator gave it later."""
     entry = record(terms_of(erase_in_days=10))
     day = coalition().day
     for given, last in ((day + 3, day + 3), (day + 30, day + 10)):
@@ -229,14 +232,14 @@ def test_a_rectification_shortens_and_never_lengthens() -> None:
     ],
 )
 def test_the_directory_decides(change: str, expected: Reason) -> None:
-    """Suspended, the channel closed, or left: who asks is looked at before what is asked for."""
+    """The requester is looked at before the record: a suspended agency does not learn what exists."""
     directory = coalition(change).directory
     assert reason(asks(), directory=directory) is expected
     assert decide_unknown(asks(), directory, 0) == denied(expected)
 
 
 def test_a_channels_own_limits() -> None:
-    """A channel allows its record types and purposes, whatever the manifest says."""
+    """A channel's own record types and purposes limit reading, whatever the manifest says."""
     directory = coalition("narrow").directory
     asked = asks(channel="narrow")
     entry = record(partition=3)
@@ -249,17 +252,18 @@ def test_a_channels_own_limits() -> None:
 
 
 def test_unknown_records() -> None:
-    """A record that is not there is UNKNOWN_RECORD to members, and nothing at all to others."""
+    """A record that does not exist is UNKNOWN_RECORD for members; others learn nothing about it."""
     directory = coalition().directory
     assert decide_unknown(asks(), directory, 0) == denied(Reason.UNKNOWN_RECORD)
     assert decide_unknown(asks("XZZ:nobody"), directory, 0) == denied(Reason.NOT_MEMBER)
 
 
 def test_the_first_reason_is_the_answer() -> None:
-    """With everything wrong at once, mending one thing after the other shows the order of the reasons."""
+    """A request with every fault is mended fault by fault, which shows the order of the reasons."""
     found = Coalition.create()
     found.suspend(POLICE_B)
-    suspended, free = found.directory, coalition().directory
+    suspended = found.directory
+    free = coalition().directory
     wrong = RecordState(status=CollectionStatus.REFUSED, restricted=True, withdrawn=True, erased=True)
     terms = terms_of(codes=(H1,), releasable_to=(JUSTICE,), erase_in_days=1)
     entry = record(terms, epoch=9, record_type="NewEvent")

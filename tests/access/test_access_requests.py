@@ -1,4 +1,4 @@
-"""Requests: what their makers and the service check before anything is decided (attack 22)."""
+"""Access requests: the checks by their maker and by the service, before anything is decided (attack 22)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DETAILS = new_details(person="p", role="r", legal_basis="l", justification="j")
 
 
 def request(**changes: Any) -> AccessRequest:
-    """A request that can be judged, but for the changes."""
+    """Make a request that can be judged, with some fields changed."""
     good = AccessRequest(
         issuer=POLICE_B,
         issued_at=NOW,
@@ -59,17 +59,17 @@ def request(**changes: Any) -> AccessRequest:
 
 
 def signed(content: AccessRequest, key: SigningKey | None = None, kind: str = "access-request") -> Signed:
-    """A request under a signature."""
+    """Sign a request."""
     return sign_content(key or signing_key(POLICE_B), kind, COALITION.genesis, encode(content))
 
 
 def check_request(data: bytes, details: bytes, history: History, now: int) -> CheckedRequest:
-    """Both checks, as the service makes them."""
+    """Make both checks, as the service does."""
     return check_issuer(parse_request(data, details, now), history)
 
 
 def refusal(statement: Signed, details: AccessDetails | bytes = DETAILS, now: int = NOW) -> str:
-    """Why the service refuses a request."""
+    """Return why the service refuses a request."""
     data = details if isinstance(details, bytes) else encode(details)
     with pytest.raises(RequestRefused) as refused:
         check_request(encode(statement), data, COALITION.history, now)
@@ -77,7 +77,7 @@ def refusal(statement: Signed, details: AccessDetails | bytes = DETAILS, now: in
 
 
 def test_a_request_that_can_be_judged() -> None:
-    """What make_request makes passes the service's check, details and all."""
+    """A request of make_request passes the service's checks, with its details."""
     keyring = Keyring.of(POLICE_B, signing_key(POLICE_B), [receiving_key(POLICE_B)])
     prepared = make_request(
         keyring,
@@ -129,12 +129,12 @@ def test_a_request_that_can_be_judged() -> None:
     ],
 )
 def test_requests_that_cannot_be_judged(changes: dict[str, Any], message: str) -> None:
-    """Form, limits, time, view, signer, commitment: each is refused with what is wrong."""
+    """A wrong form, limit, time, view, signer or commitment is refused, and the refusal says which it is."""
     assert message in refusal(signed(request(**changes)))
 
 
 def test_signatures_that_do_not_count() -> None:
-    """Another's key, another nonce under the same signature, two signatures, another kind."""
+    """A signature by another key, over other bytes, of another kind, or one of two does not count."""
     good = signed(request())
     assert "no active signing key" in refusal(signed(request(), signing_key(CARE)))
     assert "does not verify" in refusal(replace(good, content=encode(request(nonce=b"\1" * 16))))
@@ -166,12 +166,12 @@ def test_details_that_do_not_count() -> None:
 
 
 def refusal_of(details: bytes) -> str:
-    """Why details are refused that their request commits to."""
+    """Return why details are refused, though their request commits to them."""
     return refusal(signed(request(details_commitment=details_commitment(details))), details)
 
 
 def test_keys_that_are_no_longer_active() -> None:
-    """A retired or revoked key signs no request; that of a suspended agency does, to be denied by name."""
+    """A retired or revoked key signs no request; a suspended agency's key does, and it is denied later."""
     coalition = Coalition.create()
     coalition.suspend(POLICE_B)
     check_signed(signed(request()), POLICE_B, coalition.directory)
@@ -205,12 +205,12 @@ def test_keys_that_are_no_longer_active() -> None:
 
 
 def receiving_as_signing() -> SigningKey:
-    """A key that the directory does not know."""
+    """Return a key that the directory does not know."""
     return signing_key("unknown to all")
 
 
 def test_callers_are_told_before_they_send() -> None:
-    """What the service would refuse is the caller's UsageError already."""
+    """A request that the service would refuse is a UsageError for its maker."""
     keyring = Keyring.of(POLICE_B, signing_key(POLICE_B), [receiving_key(POLICE_B)])
     with pytest.raises(UsageError, match="0 items"):
         make_request(
@@ -240,7 +240,7 @@ def test_the_blind_differs_each_time() -> None:
 
 
 def test_ranges_are_cut_to_what_may_be_asked() -> None:
-    """A long range is asked for in parts."""
+    """A long range of the access log is cut to the largest that a request may name."""
     assert log_item(10, 20) == LogItem(start=10, end=20)
     assert log_item(10, 10_000) == LogItem(start=10, end=10 + MAX_LOG_RANGE)
 
@@ -256,7 +256,7 @@ def test_sixteen_whole_batches_fit() -> None:
 
 @given(st.binary(max_size=200), st.binary(max_size=60))
 def test_any_bytes_are_refused(data: bytes, details: bytes) -> None:
-    """Whatever arrives ends in a refusal, never in another exception."""
+    """Any bytes end in a refusal, never in another exception."""
     with pytest.raises(RequestRefused):
         check_request(data, details, COALITION.history, NOW)
     with pytest.raises(RequestRefused):
@@ -265,8 +265,9 @@ def test_any_bytes_are_refused(data: bytes, details: bytes) -> None:
 
 @given(st.data())
 def test_any_change_of_a_byte_is_refused(data: st.DataObject) -> None:
-    """One byte of the request or its details changed, and it is refused."""
-    good, details = bytearray(encode(signed(request()))), bytearray(encode(DETAILS))
+    """A request is refused when one byte of it or of its details was changed."""
+    good = bytearray(encode(signed(request())))
+    details = bytearray(encode(DETAILS))
     target = data.draw(st.sampled_from([good, details]))
     place = data.draw(st.integers(0, len(target) - 1))
     target[place] ^= data.draw(st.integers(1, 255))

@@ -1,4 +1,4 @@
-"""What becomes of records: the fold that the service and replay share."""
+"""States of records: the fold that the service and the replay share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from support.coalition import JUSTICE, POLICE_A, POLICE_B, Coalition
 from support.partition_log import PartitionLog, batches, reader, scan
 from support.placing import record_terms
 
-COLLECTED, REFUSED, UNKNOWN = CollectionStatus.COLLECTED, CollectionStatus.REFUSED, CollectionStatus.UNKNOWN
+COLLECTED = CollectionStatus.COLLECTED
+REFUSED = CollectionStatus.REFUSED
+UNKNOWN = CollectionStatus.UNKNOWN
 
 
 class Channel:
-    """Partitions of one channel that grow, and what a fold makes of them in any order of topics."""
+    """The partitions of a channel, which grow, and their fold in any order of topics."""
 
     def __init__(self) -> None:
         self.coalition = Coalition.create()
@@ -29,7 +31,7 @@ class Channel:
         }
 
     def publish(self, issuer: str = POLICE_A, count: int = 1, topic: str = "returns") -> list[Target]:
-        """A batch; its records' names."""
+        """Publish a batch, and return the names of its records."""
         batch = self.logs[topic].publish(issuer, count)
         return [Target(batch_id=batch.batch_id, index=i) for i in range(count)]
 
@@ -41,22 +43,23 @@ class Channel:
         topic: str = "returns",
         erase_in_days: int = 1000,
     ) -> Target:
-        """A record that acts on others; its name."""
+        """Publish a record that acts on others, and return its name."""
         day = self.coalition.day
         terms = record_terms(day, action=action, targets=targets, erase_in_days=erase_in_days)
         batch = self.logs[topic].publish(issuer, terms=[terms])
         return Target(batch_id=batch.batch_id, index=0)
 
     def verified(self) -> dict[str, list[VerifiedBatch]]:
-        """What a reader makes of each topic."""
+        """Return the verified batches of each topic."""
         return {
             topic: list(batches(scan(self.coalition, log.messages, reader(self.coalition, topic))))
             for topic, log in self.logs.items()
         }
 
     def fold(self, order: Sequence[str], listed: Sequence[Collected] = ()) -> ChannelRecords:
-        """All topics, one after the other."""
-        records, found = ChannelRecords(), self.verified()
+        """Fold all topics, one after the other, in this order."""
+        records = ChannelRecords()
+        found = self.verified()
         records.list(listed)
         for topic in order:
             for batch in found[topic]:
@@ -64,7 +67,7 @@ class Channel:
         return records
 
     def state(self, target: Target, listed: Sequence[Collected] = ()) -> RecordState:
-        """What became of a record, which no order of reading may change."""
+        """Return the state of a record, which must be the same for every order of topics."""
         states = set()
         for order in itertools.permutations(self.logs):
             records = self.fold(order, listed)
@@ -76,7 +79,7 @@ class Channel:
 
 
 def listing(target: Target, status: CollectionStatus) -> Collected:
-    """What a COLLECTION entry says of a record's batch."""
+    """Make what a COLLECTION entry says of a record's batch."""
     return Collected(topic="returns", offset=0, batch_id=target.batch_id, count=1, status=status, detail="")
 
 
@@ -90,7 +93,7 @@ def listing(target: Target, status: CollectionStatus) -> Collected:
     ],
 )
 def test_orders_reach_their_targets_in_any_topic(action: Action, expected: RecordState) -> None:
-    """An order of the originator changes just the records that it names."""
+    """An order of the originator changes the records that it names, and no others."""
     channel = Channel()
     first, second = channel.publish(count=2)
     channel.order(action, second, topic="emergence")
@@ -99,7 +102,7 @@ def test_orders_reach_their_targets_in_any_topic(action: Action, expected: Recor
 
 
 def test_only_the_originator_orders() -> None:
-    """Attack 2: another's order on a record is without effect, whatever it names."""
+    """Attack 2: an order of another agency has no effect on a record, whatever it names."""
     channel = Channel()
     (record,) = channel.publish()
     channel.order(Action.ERASE, record, issuer=POLICE_B)
@@ -122,7 +125,7 @@ def test_the_later_of_restrict_and_rectify_holds() -> None:
 
 
 def test_the_earliest_erase_by_of_the_originators_rectifications_holds() -> None:
-    """A later one lengthens nothing, one that is withdrawn counts no more, another agency's never did."""
+    """The earliest erase_by counts, of orders that are the originator's and neither withdrawn nor refused."""
     channel = Channel()
     (record,) = channel.publish()
     day = channel.coalition.day
@@ -140,7 +143,7 @@ def test_the_earliest_erase_by_of_the_originators_rectifications_holds() -> None
 
 
 def test_what_others_order_costs_a_records_originator_nothing() -> None:
-    """However many orders others have put on a record, deciding it looks at its originator's alone."""
+    """The decision looks only at the originator's orders, however many orders others put on a record."""
     channel = Channel()
     (record,) = channel.publish()
     for _ in range(40):
@@ -154,7 +157,7 @@ def test_what_others_order_costs_a_records_originator_nothing() -> None:
 
 
 def test_an_order_that_was_withdrawn_counts_no_more() -> None:
-    """The originator may take its order back; another may not."""
+    """The issuer of an order can withdraw it, and nobody else can."""
     channel = Channel()
     (record,) = channel.publish()
     order = channel.order(Action.ERASE, record, topic="justice")
@@ -165,7 +168,7 @@ def test_an_order_that_was_withdrawn_counts_no_more() -> None:
 
 
 def test_orders_of_refused_batches_do_not_count() -> None:
-    """An order counts from when it was read, unless its batch is listed as REFUSED."""
+    """An order counts as soon as it was read, unless its batch is listed as REFUSED."""
     channel = Channel()
     (record,) = channel.publish()
     order = channel.order(Action.ERASE, record)
@@ -175,7 +178,7 @@ def test_orders_of_refused_batches_do_not_count() -> None:
 
 
 def test_the_first_listing_holds() -> None:
-    """What a batch became is what the first entry says; UNKNOWN is no listing."""
+    """The first entry that lists a batch decides its status; UNKNOWN is no listing."""
     channel = Channel()
     (record,) = channel.publish()
     said = [listing(record, UNKNOWN), listing(record, REFUSED), listing(record, COLLECTED)]
@@ -183,7 +186,7 @@ def test_the_first_listing_holds() -> None:
 
 
 def test_a_batch_counts_at_its_first_offset() -> None:
-    """The same batch again changes nothing, and an item that names the copy finds nothing."""
+    """A copy of a batch changes nothing, and an item that names the copy finds no batch."""
     channel = Channel()
     (record,) = channel.publish()
     (batch,) = channel.verified()["returns"]
@@ -197,7 +200,7 @@ def test_a_batch_counts_at_its_first_offset() -> None:
 
 
 def test_what_was_shredded_stays_erased() -> None:
-    """An erasure entry holds, whether its record was read before or after, and whatever is ordered."""
+    """A record that an erasure entry names stays erased."""
     channel = Channel()
     first, second = channel.publish(count=2)
     records = channel.fold(["returns"])

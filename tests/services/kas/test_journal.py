@@ -1,4 +1,4 @@
-"""The journal: what must be in the access log, alarms, and the most of the directory that was seen."""
+"""The journal: entries that must be in the access log, alarms, and how much of the directory was seen."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ def test_what_was_recorded_is_there_after_a_restart(tmp_path: Path) -> None:
         last = journal.last(0)
         assert last is not None
         assert (last.terms.offset, last.end, last.terms.batch_id) == (4, 6, b"b" * 32)
-        assert [(one.key, one.value) for one in last.terms.messages] == MESSAGES
-        assert [one.terms.offset for one in journal.after(0, None)] == [2, 4]
+        assert [(message.key, message.value) for message in last.terms.messages] == MESSAGES
+        assert [entry.terms.offset for entry in journal.after(0, None)] == [2, 4]
         assert journal.after(0, journal.after(0, None)[0]) == [last]
         assert journal.last(2) is None
         journal.mark_late(last)
-        assert [one.terms.offset for one in journal.after(0, None)] == [2]
+        assert [entry.terms.offset for entry in journal.after(0, None)] == [2]
         journal.forget(0, 3)
         assert journal.after(0, None) == []
     assert (tmp_path / "journal.db").stat().st_mode & 0o777 == 0o600
 
 
 def test_two_batches_at_one_offset_are_both_given(tmp_path: Path) -> None:
-    """Where the log was cut and written on, both stay to be looked for, however they are paged."""
+    """Two batches at one offset, from before and after a cut, are both given, however they are paged."""
     with Journal(tmp_path / "journal.db") as journal:
         for batch_id in (b"a" * 32, b"b" * 32, b"c" * 32):
             journal.record(0, 4, batch_id, MESSAGES)
-        found, entry = [], None
+        found = []
+        entry = None
         while chunk := journal.after(0, entry, limit=1):
-            found += [one.terms.batch_id for one in chunk]
+            found += [journalled.terms.batch_id for journalled in chunk]
             entry = chunk[-1]
         assert found == [b"a" * 32, b"b" * 32, b"c" * 32]
         at = journal.at(0, 4)
@@ -56,7 +57,7 @@ def test_two_batches_at_one_offset_are_both_given(tmp_path: Path) -> None:
 
 
 async def test_in_the_log_means_those_very_messages(tmp_path: Path) -> None:
-    """Other bytes, another place, a cut or a missing message: not there."""
+    """A batch with other bytes, at another place, or with a message missing is not in the log."""
     async with await SqliteLog.open(tmp_path / "log.db") as log:
         await log.ensure("access", 1)
         await log.append(ACCESS, [Message(key, value) for key, value in MESSAGES])
@@ -78,23 +79,23 @@ async def test_in_the_log_means_those_very_messages(tmp_path: Path) -> None:
 
 
 def test_alarms_stay_until_acknowledged(tmp_path: Path) -> None:
-    """The first alarm of a channel stays, in every process, until an operator has looked."""
+    """The first alarm of a channel stays open, in every process, until an operator acknowledges it."""
     path = tmp_path / "journal.db"
-    with Journal(path) as one, Journal(path) as two:
-        one.raise_alarm(Alarm(0, "the access log was cut", 1))
-        one.raise_alarm(Alarm(0, "again", 2))
-        assert two.alarm(0) == Alarm(0, "the access log was cut", 1)
-        assert two.alarm(1) is None
-        assert [journal.alarms_ever(0) for journal in (one, two)] == [1, 1]
-        two.acknowledge(0)
-        assert one.alarms() == []
-        one.raise_alarm(Alarm(0, "a second time", 3))
-        assert [alarm.detail for alarm in two.alarms()] == ["a second time"]
-        assert two.alarms_ever(0) == 2
+    with Journal(path) as first, Journal(path) as second:
+        first.raise_alarm(Alarm(0, "the access log was cut", 1))
+        first.raise_alarm(Alarm(0, "again", 2))
+        assert second.alarm(0) == Alarm(0, "the access log was cut", 1)
+        assert second.alarm(1) is None
+        assert [journal.alarms_ever(0) for journal in (first, second)] == [1, 1]
+        second.acknowledge(0)
+        assert first.alarms() == []
+        first.raise_alarm(Alarm(0, "a second time", 3))
+        assert [alarm.detail for alarm in second.alarms()] == ["a second time"]
+        assert second.alarms_ever(0) == 2
 
 
 def test_the_directorys_mark_never_falls(tmp_path: Path) -> None:
-    """The largest size that was seen is remembered, whoever saw less later."""
+    """The largest size that was ever seen is remembered."""
     path = tmp_path / "journal.db"
     with Journal(path) as journal:
         assert journal.high_water() is None
@@ -123,7 +124,7 @@ def test_a_journal_that_cannot_be_used_is_the_operators(tmp_path: Path) -> None:
 
 
 def test_denials_are_counted_by_the_minute() -> None:
-    """First at once, the others as one entry a minute while they go on, and first again after a quiet one."""
+    """A first denial is logged whole, those within a minute are counted, until there is a quiet minute."""
     second = 1_000_000
     denials = Denials()
     assert denials.is_first("x", 0)

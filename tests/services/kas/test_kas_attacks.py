@@ -1,4 +1,4 @@
-"""What the Kafka operator, members and ex-members try on the key access service, and how it ends."""
+"""Attacks of the log's operator, of members and of former members on the key access service."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ from support.placing import Placed, place, place_order
 from support.world import World
 
 RELEASED = Outcome(Verdict.ALLOWED, None, True)
-ACCESS, DIRECTORY, KEYS = Partition("access", 0), Partition("directory", 0), Partition("keys", 0)
+ACCESS = Partition("access", 0)
+DIRECTORY = Partition("directory", 0)
+KEYS = Partition("keys", 0)
 
 
 def only(answer: Answer) -> Outcome:
-    """The one outcome that all records of an answer have."""
+    """Return the outcome that all records of an answer have."""
     (outcome,) = set(answer.outcomes.values())
     return outcome
 
@@ -55,7 +57,7 @@ async def write_entry(kas: KeyAccessService, world: World, terms: Terms) -> None
 
 
 def erasure(*targets: Target) -> ErasureTerms:
-    """An entry that says that these were shredded."""
+    """Make an entry that says that these records were shredded."""
     return ErasureTerms(targets=targets, order=None)
 
 
@@ -63,7 +65,7 @@ def erasure(*targets: Target) -> ErasureTerms:
 
 
 async def test_copied_manifest_id_opens_nothing_of_the_victims(tmp_path: Path) -> None:
-    """Attack 1: a batch with the victim's manifest_id gives shares of its own, which open nothing else."""
+    """Attack 1: a batch with the victim's manifest_id gets shares of its own, and none of the victim's."""
     async with World.still(tmp_path) as world, world.service() as kas:
         victim = await place(world, POLICE_A)
         mine = Secrets.draw()
@@ -76,12 +78,12 @@ async def test_copied_manifest_id_opens_nothing_of_the_victims(tmp_path: Path) -
         share = share_of(await ask(world, kas, POLICE_B, [copied.item(0)]), 0, 0)
         assert share == copied.share(world.coalition.genesis, 0)
         assert share != victim.share(world.coalition.genesis, 0)
-        logged = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
+        logged = [entry for entry in await access_terms(world) if isinstance(entry, AccessTerms)]
         assert len(logged) == 1  # and the log names the batch that was asked for
 
 
 async def test_copied_release_seal_is_refused(tmp_path: Path) -> None:
-    """Attack 1: the victim's release seal, copied along, does not open for the copier's batch."""
+    """Attack 1: a release seal that is copied from the victim does not open for the copier's batch."""
     async with World.still(tmp_path) as world, world.service() as kas:
         victim = await place(world, POLICE_A)
         draw = Secrets(
@@ -93,15 +95,14 @@ async def test_copied_release_seal_is_refused(tmp_path: Path) -> None:
         copied = await place(world, POLICE_B, draw=draw, release_seal=seal)
         answer = await ask(world, kas, POLICE_B, [copied.item(0)])
         assert only(answer) == Outcome(Verdict.DENIED, Reason.NOT_COLLECTED, False)
-        (listed,) = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
-        statuses = {one.batch_id: one.status for one in listed.batches}
+        (listed,) = [entry for entry in await access_terms(world) if isinstance(entry, CollectionTerms)]
+        statuses = {batch.batch_id: batch.status for batch in listed.batches}
         assert statuses[victim.batch_id] is CollectionStatus.COLLECTED
         assert statuses[copied.batch_id] is CollectionStatus.REFUSED
 
 
 async def test_erasing_a_namesake_leaves_the_victim(tmp_path: Path) -> None:
-    """Attack 2: whoever repeats a manifest_id and erases its own record, or orders on the victim's, is
-    without effect on the victim's."""
+    """Attack 2: orders of another agency leave the victim's record alone, even under its manifest_id."""
     async with World.still(tmp_path) as world, world.service() as kas:
         victim = await place(world, POLICE_A)
         namesake = await place(
@@ -125,7 +126,7 @@ async def test_erasing_a_namesake_leaves_the_victim(tmp_path: Path) -> None:
 
 
 async def test_old_value_put_back_is_not_used(tmp_path: Path) -> None:
-    """Attack 4: after a shredding the old value comes back: the erased share is not given, and is removed."""
+    """Attack 4: an old value that is put back does not give an erased share, and is replaced."""
     async with World.still(tmp_path) as world:
         batch = await place(world, POLICE_A, 3)
         async with world.service() as kas:
@@ -143,7 +144,7 @@ async def test_old_value_put_back_is_not_used(tmp_path: Path) -> None:
             assert share_of(answer, 0, 2) == batch.share(world.coalition.genesis, 2)
         held = open_held(world.keystore(), batch.batch_id, await held_value(world, batch.batch_id))
         assert held.release_secret is None
-        assert [one.index for one in held.shares] == [0, 2]
+        assert [kept.index for kept in held.shares] == [0, 2]
         store = world.keystore()
         store.destroy_storage_key(world.day)  # a day later the old value is noise
         with pytest.raises(OpenError, match="storage key"):
@@ -151,28 +152,29 @@ async def test_old_value_put_back_is_not_used(tmp_path: Path) -> None:
 
 
 async def test_values_of_ftf_keys_exchanged_release_nothing(tmp_path: Path) -> None:
-    """Attack 4: another batch's value, junk, or none at all in ftf.keys withholds, and stops nothing."""
+    """Attack 4: a foreign, junk or missing value of ftf.keys withholds the record, and stops nothing else."""
     async with World.still(tmp_path) as world:
-        one, two = await place(world, POLICE_A), await place(world, POLICE_A)
+        first = await place(world, POLICE_A)
+        second = await place(world, POLICE_A)
         async with world.service() as kas:
-            await ask(world, kas, POLICE_B, [one.item(0), two.item(0)])
-        good = await held_value(world, one.batch_id)
+            await ask(world, kas, POLICE_B, [first.item(0), second.item(0)])
+        good = await held_value(world, first.batch_id)
         withheld = Outcome(Verdict.ALLOWED, Reason.NOT_COLLECTED, False)
-        for value in (await held_value(world, two.batch_id), b"junk", bytes(200), None):
-            await world.log.append(KEYS, [Message(one.batch_id, value)])
+        for value in (await held_value(world, second.batch_id), b"junk", bytes(200), None):
+            await world.log.append(KEYS, [Message(first.batch_id, value)])
             async with world.service() as kas:
-                answer = await ask(world, kas, POLICE_B, [one.item(0), two.item(0)])
+                answer = await ask(world, kas, POLICE_B, [first.item(0), second.item(0)])
                 assert list(answer.outcomes.values()) == [withheld, RELEASED]
-        await world.log.append(KEYS, [Message(one.batch_id, good)])
+        await world.log.append(KEYS, [Message(first.batch_id, good)])
         async with world.service() as kas:
-            assert only(await ask(world, kas, POLICE_B, [one.item(0)])) == RELEASED
+            assert only(await ask(world, kas, POLICE_B, [first.item(0)])) == RELEASED
 
 
 # 5: old state
 
 
 async def test_a_directory_below_the_mark_is_refused(tmp_path: Path) -> None:
-    """Attack 5: a service that starts on less of the directory than it saw before does not start."""
+    """Attack 5: a service does not start on less of the directory than it saw before."""
     async with World.still(tmp_path) as world:
         async with world.service():
             pass
@@ -185,7 +187,7 @@ async def test_a_directory_below_the_mark_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("topic", ["directory", "returns", "access"])
 async def test_ends_that_went_back_stop_the_channel(tmp_path: Path, topic: str) -> None:
-    """Attack 5: ends below what was read before stop releasing until an operator has looked."""
+    """Attack 5: ends below messages that were read stop releasing until an operator acknowledges."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -205,7 +207,7 @@ async def test_ends_that_went_back_stop_the_channel(tmp_path: Path, topic: str) 
 
 @pytest.mark.parametrize("topic", ["directory", "justice"])
 async def test_messages_that_are_held_back_release_nothing(tmp_path: Path, topic: str) -> None:
-    """Attack 5: ends that say more than the log gives: nothing is decided on the older state."""
+    """Attack 5: when the log gives fewer messages than its ends announce, nothing is decided."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -227,14 +229,14 @@ async def test_messages_that_are_held_back_release_nothing(tmp_path: Path, topic
 
 
 def lost(terms: Sequence[Terms]) -> list[tuple[bytes, bytes]]:
-    """The messages that LATE entries put back."""
-    late = [one for one in terms if isinstance(one, LateTerms)]
-    return [(message.key, message.value) for one in late for message in one.messages]
+    """Return the messages that LATE entries put back."""
+    late = [entry for entry in terms if isinstance(entry, LateTerms)]
+    return [(message.key, message.value) for entry in late for message in entry.messages]
 
 
 @pytest.mark.parametrize("topic", ["directory", "returns", "access"])
 async def test_ends_that_went_back_once_are_looked_at_again(tmp_path: Path, topic: str) -> None:
-    """A broker that stood still answers once with what it knew before: that is no alarm, and is not used."""
+    """An old end that a broker answers once, after it stood still, raises no alarm and is not used."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -260,7 +262,7 @@ async def test_ends_that_went_back_once_are_looked_at_again(tmp_path: Path, topi
 async def test_a_cut_tail_stops_the_service(
     tmp_path: Path, offset: int, replaced: bool, restarted: bool
 ) -> None:
-    """Attack 7: the journal differs from the log: LATE entries, an alarm, and nothing is released."""
+    """Attack 7: a cut access log raises an alarm and stops releasing, and lost entries are put back."""
     async with World.still(tmp_path) as world:
         batch = await place(world, POLICE_A)
         async with world.service() as kas:
@@ -285,14 +287,14 @@ async def test_a_cut_tail_stops_the_service(
             assert not kas.alarms
             assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
             assert lost(await access_terms(world)) == gone  # put back once
-            listings = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
+            listings = [entry for entry in await access_terms(world) if isinstance(entry, CollectionTerms)]
             assert len(listings) == (0 if offset == 0 else 1)  # the one that was put back counts
         violations = await access_violations(world)
         assert len(violations) == (1 if replaced else 0)
 
 
 async def stopped(world: World, kas: KeyAccessService, batch: Placed) -> None:
-    """Nothing is released, however often one asks."""
+    """Check that nothing is released, at the first request and at the second."""
     for _ in range(2):
         with pytest.raises(KasUnavailable, match="the access log was cut"):
             await ask(world, kas, POLICE_B, [batch.item(0)])
@@ -300,7 +302,7 @@ async def stopped(world: World, kas: KeyAccessService, batch: Placed) -> None:
 
 
 async def test_an_entry_gone_from_the_middle_is_found_at_the_start(tmp_path: Path) -> None:
-    """Attack 7: a start compares the whole journal: what is missing in the middle stops the channel too."""
+    """Attack 7: a start compares the whole journal, and so finds an entry missing in the middle."""
     async with World.still(tmp_path) as world:
         batch = await place(world, POLICE_A)
         async with world.service() as kas:
@@ -317,7 +319,8 @@ async def test_an_entry_gone_from_the_middle_is_found_at_the_start(tmp_path: Pat
 async def test_other_channels_go_on_while_one_is_stopped(tmp_path: Path) -> None:
     """An alarm stops the channel whose log was cut, and no other."""
     async with World.still(tmp_path) as world, world.service() as kas:
-        batch, other = await place(world, POLICE_A), await place(world, POLICE_A, channel=1)
+        batch = await place(world, POLICE_A)
+        other = await place(world, POLICE_A, channel=1)
         await ask(world, kas, POLICE_B, [batch.item(0)])
         cut(world, "access", 0, 0)
         await stopped(world, kas, batch)
@@ -325,24 +328,24 @@ async def test_other_channels_go_on_while_one_is_stopped(tmp_path: Path) -> None
 
 
 async def test_a_replica_reads_anew_after_an_alarm(tmp_path: Path) -> None:
-    """What another process of the host had read before the cut is forgotten once it is acknowledged."""
-    async with World.still(tmp_path) as world, world.service() as one, world.service() as two:
+    """A replica reads the channel anew after an alarm that another process raised and acknowledged."""
+    async with World.still(tmp_path) as world, world.service() as first, world.service() as second:
         batch = await place(world, POLICE_A)
-        await ask(world, one, POLICE_B, [batch.item(0)])
-        await ask(world, two, POLICE_B, [batch.item(0)])
+        await ask(world, first, POLICE_B, [batch.item(0)])
+        await ask(world, second, POLICE_B, [batch.item(0)])
         cut(world, "access", 0, 0)
-        await stopped(world, one, batch)
-        one.acknowledge_alarm(0)
-        assert only(await ask(world, two, POLICE_B, [batch.item(0)])) == RELEASED
-        assert only(await ask(world, one, POLICE_B, [batch.item(0)])) == RELEASED
+        await stopped(world, first, batch)
+        first.acknowledge_alarm(0)
+        assert only(await ask(world, second, POLICE_B, [batch.item(0)])) == RELEASED
+        assert only(await ask(world, first, POLICE_B, [batch.item(0)])) == RELEASED
         assert await access_violations(world) == []
 
 
 # 20: releasable_to
 
 
-async def test_who_is_excluded_gets_neither_share(tmp_path: Path) -> None:
-    """Attack 20: releasable_to excludes: the service denies, and the content key opens no member share."""
+async def test_an_excluded_member_gets_neither_share(tmp_path: Path) -> None:
+    """Attack 20: an agency that releasable_to leaves out is denied, and opens no member share either."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A, releasable_to=(JUSTICE,))
         answer = await ask(world, kas, POLICE_B, [batch.item(0)])
@@ -359,7 +362,7 @@ async def test_who_is_excluded_gets_neither_share(tmp_path: Path) -> None:
 
 
 async def test_shares_unlock_with_the_member_share_only(tmp_path: Path) -> None:
-    """Both shares make the key: what the service gave, and what the members hold."""
+    """A body opens with both shares, the service's and the members', and not with one of them."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A, 2)
         share = share_of(await ask(world, kas, POLICE_B, [batch.item(1)]), 0, 1)
@@ -375,7 +378,7 @@ async def test_shares_unlock_with_the_member_share_only(tmp_path: Path) -> None:
 
 
 async def test_paused_while_the_record_is_erased(tmp_path: Path) -> None:
-    """Attack 23b: a decision older than ten seconds is made again at fresh ends, and withheld."""
+    """Attack 23b: a decision older than ten seconds is made again at fresh ends."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A, 2)
@@ -396,7 +399,7 @@ async def test_paused_while_the_record_is_erased(tmp_path: Path) -> None:
 
 
 class _SlowKeys(FaultLog):
-    """A log whose ftf.keys take their time: ``meanwhile`` happens while they are read."""
+    """A log on which ``meanwhile`` happens while ftf.keys are read."""
 
     meanwhile: Callable[[], Awaitable[None]] | None = None
 
@@ -406,12 +409,13 @@ class _SlowKeys(FaultLog):
         async for message in super().read(partition, start, follow=follow):
             yield message
         if partition.topic == "keys" and self.meanwhile is not None:
-            hook, self.meanwhile = self.meanwhile, None
+            hook = self.meanwhile
+            self.meanwhile = None
             await hook()
 
 
 async def test_erased_while_the_shares_are_gathered(tmp_path: Path) -> None:
-    """Attack 23b: what is released was decided less than ten seconds before it is sealed, not gathered."""
+    """Attack 23b: a decision is less than ten seconds old when the shares have been gathered."""
     async with World.still(tmp_path) as world:
         batch = await place(world, POLICE_A, 2)
         async with world.service() as kas:
@@ -433,9 +437,10 @@ async def test_erased_while_the_shares_are_gathered(tmp_path: Path) -> None:
 
 
 async def test_suspended_while_the_shares_are_gathered(tmp_path: Path) -> None:
-    """What the service has read of the directory by then counts, whichever channel it was read for."""
+    """A suspension that another channel's task read meanwhile counts before the answer is sealed."""
     async with World.still(tmp_path) as world:
-        batch, other = await place(world, POLICE_A), await place(world, POLICE_A, channel=1)
+        batch = await place(world, POLICE_A)
+        other = await place(world, POLICE_A, channel=1)
         async with world.service() as kas:
             await ask(world, kas, POLICE_B, [batch.item(0)])
         log = _SlowKeys(world.log)
@@ -455,7 +460,7 @@ async def test_suspended_while_the_shares_are_gathered(tmp_path: Path) -> None:
 
 
 async def test_an_entry_overtaken_by_a_newer_epoch_is_no_alarm(tmp_path: Path) -> None:
-    """A complaint between decision and entry makes the entry void: asked again, and nobody is stopped."""
+    """A complaint between decision and entry makes the entry void, and raises no alarm."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -480,7 +485,7 @@ async def test_an_entry_overtaken_by_a_newer_epoch_is_no_alarm(tmp_path: Path) -
 
 
 async def test_a_stopped_channel_costs_nothing(tmp_path: Path) -> None:
-    """While an alarm is open, asking has nothing read: the lost part was put back when it was raised."""
+    """A request to a stopped channel reads nothing: lost entries are put back once for each alarm."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -494,7 +499,7 @@ async def test_a_stopped_channel_costs_nothing(tmp_path: Path) -> None:
 
 
 async def test_shredded_between_decision_and_entry(tmp_path: Path) -> None:
-    """An erasure entry that another replica wrote before ours withholds, however fresh the decision."""
+    """An erasure that a replica logged before our entry withholds the record, however fresh our view."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -512,7 +517,7 @@ async def test_shredded_between_decision_and_entry(tmp_path: Path) -> None:
 
 
 async def test_old_ends_stand_in_the_entry(tmp_path: Path) -> None:
-    """Attack 23b: ends answered with old values are what the entry records, for replay to convict."""
+    """Attack 23b: the entry records the old ends that the log answered, so that a replay can convict."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -523,7 +528,7 @@ async def test_old_ends_stand_in_the_entry(tmp_path: Path) -> None:
             await ask(world, kas, POLICE_B, [batch.item(0)])
             last = (await access_terms(world))[-1]
             assert isinstance(last, AccessTerms)
-            assert {one.topic: one.end for one in last.positions.ends}["justice"] == 0
+            assert {end.topic: end.end for end in last.positions.ends}["justice"] == 0
 
 
 async def test_every_service_name_is_the_directorys(tmp_path: Path) -> None:

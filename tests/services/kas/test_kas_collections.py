@@ -1,4 +1,4 @@
-"""Taking over: COLLECTED with every share proved, or REFUSED with the issuer and the reason named."""
+"""Taking batches over: COLLECTED with every share proved, or REFUSED with issuer and reason named."""
 
 from __future__ import annotations
 
@@ -37,14 +37,16 @@ from support.partition_log import PartitionLog, batches, scan
 from support.placing import Placed, order_terms, place, place_copy
 from support.world import World
 
-COLLECTED, REFUSED, UNKNOWN = CollectionStatus.COLLECTED, CollectionStatus.REFUSED, CollectionStatus.UNKNOWN
+COLLECTED = CollectionStatus.COLLECTED
+REFUSED = CollectionStatus.REFUSED
+UNKNOWN = CollectionStatus.UNKNOWN
 
 
 async def asked(
     world: World, kas: KeyAccessService, *batches: Placed, name: str = POLICE_A, channel: str = "repatriation"
 ) -> list[Collected]:
-    """What the service answers about these batches."""
-    refs = [BatchRef(topic=one.topic, offset=one.offset, batch_id=one.batch_id) for one in batches]
+    """Return what the service answers about these batches."""
+    refs = [BatchRef(topic=batch.topic, offset=batch.offset, batch_id=batch.batch_id) for batch in batches]
     query, data = make_query(
         name, signing_key(name), world.directory, channel=channel, batches=refs, now=world.clock()
     )
@@ -52,7 +54,7 @@ async def asked(
 
 
 async def status(world: World, kas: KeyAccessService, batch: Placed) -> tuple[CollectionStatus, str]:
-    """What became of one batch, and why."""
+    """Return what became of a batch, and why."""
     (found,) = await asked(world, kas, batch)
     return found.status, found.detail
 
@@ -64,24 +66,24 @@ async def test_a_good_batch_is_collected(tmp_path: Path) -> None:
         for _ in range(2):
             assert await status(world, kas, batch) == (COLLECTED, "")
         assert [
-            len(one.batches) for one in await access_terms(world) if isinstance(one, CollectionTerms)
+            len(entry.batches) for entry in await access_terms(world) if isinstance(entry, CollectionTerms)
         ] == [1]
 
 
 async def test_one_entry_lists_many_batches(tmp_path: Path) -> None:
-    """Following live, all that came within a second is one entry; up to 256 batches fit into it."""
+    """While following live, the batches of a second are one entry, with up to 256 batches in it."""
     async with World.still(tmp_path) as world, world.service() as kas:
         for _ in range(300):
             await place(world, POLICE_A)
         await kas.collect()
         await place(world, JUSTICE)
         await kas.collect()
-        lists = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
-        assert [len(one.batches) for one in lists] == [256]
+        lists = [entry for entry in await access_terms(world) if isinstance(entry, CollectionTerms)]
+        assert [len(entry.batches) for entry in lists] == [256]
         world.advance(1.1)
         await kas.collect()
-        lists = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
-        assert [len(one.batches) for one in lists] == [256, 45]
+        lists = [entry for entry in await access_terms(world) if isinstance(entry, CollectionTerms)]
+        assert [len(entry.batches) for entry in lists] == [256, 45]
         assert await access_violations(world) == []
 
 
@@ -98,7 +100,7 @@ async def test_a_wrong_release_secret_is_refused(tmp_path: Path) -> None:
         assert found is REFUSED
         assert POLICE_A in detail
         answer = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
-        assert {one.reason for one in answer.outcomes.values()} == {Reason.NOT_COLLECTED}
+        assert {outcome.reason for outcome in answer.outcomes.values()} == {Reason.NOT_COLLECTED}
         assert not answer.shares
 
 
@@ -122,7 +124,7 @@ async def test_intake_keys_are_accepted_until_two_days_after_theirs(tmp_path: Pa
 
 
 async def test_a_missing_intake_key_is_the_operators_fault(tmp_path: Path) -> None:
-    """Where our own key store lacks the intake key nobody is blamed: UNKNOWN, and an alarm."""
+    """When our own key store lacks the intake key, the batch is UNKNOWN and an alarm is raised."""
     async with World.still(tmp_path) as world:
         batch = await place(world, POLICE_A)
         key = world.directory.intake_key(world.day)
@@ -135,7 +137,7 @@ async def test_a_missing_intake_key_is_the_operators_fault(tmp_path: Path) -> No
 
 
 async def test_a_revoked_key_cannot_date_itself_back(tmp_path: Path) -> None:
-    """Attack 11: signed with a stolen, revoked key under an old directory size, where nobody wrote since."""
+    """Attack 11: a batch under a revoked key is REFUSED, though it claims an older directory."""
     async with World.still(tmp_path) as world, world.service() as kas:
         victim = await place(world, POLICE_A, topic="justice")
         before = world.directory
@@ -178,7 +180,7 @@ async def test_a_revoked_key_cannot_date_itself_back(tmp_path: Path) -> None:
 
 
 async def test_an_order_of_a_refused_batch_does_not_count(tmp_path: Path) -> None:
-    """What was taken over before a key was revoked stays readable, whatever the thief orders after."""
+    """A record taken over before a suspension stays readable, whatever the thief orders after."""
     async with World.still(tmp_path) as world, world.service() as kas:
         victim = await place(world, POLICE_A, topic="justice")
         assert await status(world, kas, victim) == (COLLECTED, "")
@@ -204,12 +206,12 @@ async def test_a_copy_is_collected_at_its_first_offset_only(tmp_path: Path) -> N
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         copy = await place_copy(world, batch)
-        assert [one.status for one in await asked(world, kas, batch, copy)] == [COLLECTED, UNKNOWN]
+        assert [batch.status for batch in await asked(world, kas, batch, copy)] == [COLLECTED, UNKNOWN]
         answer = await ask(world, kas, POLICE_B, [copy.item(0)])
-        assert [one.reason for one in answer.outcomes.values()] == [Reason.UNKNOWN_RECORD]
+        assert [outcome.reason for outcome in answer.outcomes.values()] == [Reason.UNKNOWN_RECORD]
 
 
-async def test_who_is_no_member_learns_nothing_of_batches(tmp_path: Path) -> None:
+async def test_a_stranger_learns_nothing_of_batches(tmp_path: Path) -> None:
     """A stranger's query is answered UNKNOWN, as is one for a channel that does not exist."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A, channel=1)
@@ -221,7 +223,7 @@ async def test_who_is_no_member_learns_nothing_of_batches(tmp_path: Path) -> Non
 
 
 async def test_a_query_is_answered_for_its_signer_only(tmp_path: Path) -> None:
-    """A query signed by another, out of time or malformed is refused; an answer to another query is found."""
+    """A query that another agency signed, or that is old or malformed, is refused."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         refs = [BatchRef(topic="returns", offset=0, batch_id=batch.batch_id)]
@@ -256,7 +258,7 @@ async def test_ends_are_taken_in_one_call(tmp_path: Path) -> None:
         async with world.service(log=log) as kas:
             await ask(world, kas, POLICE_B, [batch.item(0)])
         decided = log.ends_asked[0]
-        assert {one.topic for one in decided} == {
+        assert {partition.topic for partition in decided} == {
             "directory",
             "access",
             "returns",
@@ -268,7 +270,7 @@ async def test_ends_are_taken_in_one_call(tmp_path: Path) -> None:
 
 
 async def test_more_than_an_entry_lists_are_listed_in_several(tmp_path: Path) -> None:
-    """After an outage more batches wait than one entry may list; the one asked for is not left waiting."""
+    """More batches than one entry may list are listed in several entries, before the request is answered."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         published = [await place(world, POLICE_A) for _ in range(258)]
@@ -281,15 +283,17 @@ async def test_more_than_an_entry_lists_are_listed_in_several(tmp_path: Path) ->
             answer = await ask(world, kas, POLICE_B, [published[-1].item(0)])
             assert set(answer.outcomes.values()) == {Outcome(Verdict.ALLOWED, None, True)}
             found = [
-                len(one.batches) for one in await access_terms(world) if isinstance(one, CollectionTerms)
+                len(entry.batches)
+                for entry in await access_terms(world)
+                if isinstance(entry, CollectionTerms)
             ]
             assert sum(found) == 258
             assert max(found) <= 256
 
 
 @pytest.mark.parametrize("question", ["access", "collections"])
-async def test_what_fails_outside_is_the_services_to_say(tmp_path: Path, question: str) -> None:
-    """A log that cannot be read is KasUnavailable to who asks, and says nothing of the service's files."""
+async def test_a_failure_outside_is_kas_unavailable(tmp_path: Path, question: str) -> None:
+    """A log that cannot be read is KasUnavailable for the caller, without any name of a file."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)

@@ -1,4 +1,4 @@
-"""Following live, many at once, and what cancelling leaves behind."""
+"""The service while it follows live, answers many requests at once, and is cancelled."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ from support.world import World
 
 
 async def listed(world: World, channel: int = 0) -> int:
-    """How many batches the access log of a channel lists."""
+    """Return how many batches the access log of a channel lists."""
     return sum(
-        len(one.batches) for one in await access_terms(world, channel) if isinstance(one, CollectionTerms)
+        len(entry.batches)
+        for entry in await access_terms(world, channel)
+        if isinstance(entry, CollectionTerms)
     )
 
 
 async def test_run_takes_over_what_arrives_until_cancelled(tmp_path: Path) -> None:
-    """Without anybody asking, batches of every channel are listed; cancelling ends it at once."""
+    """Batches of every channel are listed without any request, and cancelling ends it at once."""
     async with World.still(tmp_path) as world, world.service(poll_s=0) as kas:
         following = asyncio.create_task(kas.run(), name="follow")
         for channel, issuer in ((0, POLICE_A), (1, POLICE_B), (2, JUSTICE)):
@@ -48,7 +50,7 @@ async def test_run_takes_over_what_arrives_until_cancelled(tmp_path: Path) -> No
 
 
 async def test_run_outlasts_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the log is away the service waits, with one line; back, it takes over what had arrived."""
+    """While the log is away the service waits, with one log line, and then takes over what arrived."""
     monkeypatch.setattr(outage, "_FIRST_PAUSE_S", 0.0)
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
@@ -71,42 +73,46 @@ async def test_run_outlasts_an_outage(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 async def test_many_ask_at_once(tmp_path: Path) -> None:
-    """Requests of several agencies on several channels, while it also follows: one entry for each."""
+    """Each of many requests at once gets an entry of its own, while the service also follows."""
     async with World.still(tmp_path) as world, world.service(poll_s=0) as kas:
-        one, two = await place(world, POLICE_A, 4), await place(world, POLICE_A, channel=1)
+        first = await place(world, POLICE_A, 4)
+        second = await place(world, POLICE_A, channel=1)
         following = asyncio.create_task(kas.run(), name="follow")
-        asked = [ask(world, kas, name, [one.item(i)]) for name in (POLICE_B, CARE, REHAB) for i in range(4)]
-        asked += [ask(world, kas, POLICE_B, [two.item(0)], channel="xaa-xbb") for _ in range(4)]
+        asked = [ask(world, kas, name, [first.item(i)]) for name in (POLICE_B, CARE, REHAB) for i in range(4)]
+        asked += [ask(world, kas, POLICE_B, [second.item(0)], channel="xaa-xbb") for _ in range(4)]
         answers = await asyncio.gather(*asked)
         following.cancel()
         with pytest.raises(asyncio.CancelledError):
             await following
         assert all(outcome.released for answer in answers for outcome in answer.outcomes.values())
-        assert len({(one.entry.partition, one.entry.offset) for one in answers if one.entry}) == 16
+        assert (
+            len({(answer.entry.partition, answer.entry.offset) for answer in answers if answer.entry}) == 16
+        )
         accesses = [
-            one for c in (0, 1) for one in await access_terms(world, c) if isinstance(one, AccessTerms)
+            entry for c in (0, 1) for entry in await access_terms(world, c) if isinstance(entry, AccessTerms)
         ]
         assert len(accesses) == 16
         assert await access_violations(world, 0) == await access_violations(world, 1) == []
 
 
 async def test_a_directory_that_grows_meanwhile_is_no_alarm(tmp_path: Path) -> None:
-    """What another channel reads of the directory between our ends and their use does not look like a cut."""
+    """A directory that another task reads on, after our ends were taken, does not look like a cut."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
-        one, two = await place(world, POLICE_A), await place(world, POLICE_A, channel=1)
+        first = await place(world, POLICE_A)
+        second = await place(world, POLICE_A, channel=1)
         async with world.service(log=log) as kas:
-            await ask(world, kas, POLICE_B, [one.item(0)])
+            await ask(world, kas, POLICE_B, [first.item(0)])
 
             async def grow() -> None:
                 await world.say(
                     drafts.suspend_agency(world.directory, agency=REHAB, reason="x", issued_at=world.now)
                 )
-                await ask(world, kas, POLICE_B, [two.item(0)], channel="xaa-xbb")
+                await ask(world, kas, POLICE_B, [second.item(0)], channel="xaa-xbb")
 
             log.after_ends = grow
-            answer = await ask(world, kas, POLICE_B, [one.item(0)])
-            assert [one.verdict for one in answer.outcomes.values()] == [Verdict.ALLOWED]
+            answer = await ask(world, kas, POLICE_B, [first.item(0)])
+            assert [outcome.verdict for outcome in answer.outcomes.values()] == [Verdict.ALLOWED]
             assert not kas.alarms
 
 
@@ -136,24 +142,24 @@ async def test_cancelled_while_appending(tmp_path: Path, topic: str) -> None:
                 with pytest.raises(asyncio.CancelledError):
                     await task
             answer = await ask(world, kas, POLICE_B, [batch.item(0)])
-            assert all(one.released for one in answer.outcomes.values())
+            assert all(outcome.released for outcome in answer.outcomes.values())
         assert await access_violations(world) == []
 
 
 async def test_a_new_epoch_is_followed(tmp_path: Path) -> None:
     """Entries go on under the next epoch in a stream of their own; who was not granted it is denied."""
     async with World.still(tmp_path) as world, world.service() as kas:
-        one = await place(world, POLICE_A)
-        await ask(world, kas, POLICE_B, [one.item(0)])
+        first = await place(world, POLICE_A)
+        await ask(world, kas, POLICE_B, [first.item(0)])
         await world.say(drafts.suspend_agency(world.directory, agency=REHAB, reason="x", issued_at=world.now))
         await world.next_epoch("repatriation", POLICE_A)
         await world.say(drafts.reinstate_agency(world.directory, agency=REHAB, issued_at=world.now))
-        two = await place(world, POLICE_A)
-        answer = await ask(world, kas, POLICE_B, [one.item(0), two.item(0)])
+        second = await place(world, POLICE_A)
+        answer = await ask(world, kas, POLICE_B, [first.item(0), second.item(0)])
         assert all(outcome.released for outcome in answer.outcomes.values())
         headers = [entry.header for entry in await access_batches(world)]
         assert [(header.epoch, header.sequence) for header in headers] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-        answer = await ask(world, kas, REHAB, [one.item(0), two.item(0)])
+        answer = await ask(world, kas, REHAB, [first.item(0), second.item(0)])
         reasons = [outcome.reason for outcome in answer.outcomes.values()]
         assert reasons == [None, Reason.EPOCH_NOT_GRANTED]
         assert await access_violations(world) == []
@@ -178,7 +184,7 @@ async def test_garbage_in_the_logs_stops_nothing(tmp_path: Path) -> None:
             await world.log.append(partition, junk[:1] if topic == "directory" else junk)
         batch = await place(world, POLICE_A)
         answer = await deliver(world, kas, prepare(world, POLICE_B, [batch.item(0)]))
-        assert all(one.released for one in answer.outcomes.values())
+        assert all(outcome.released for outcome in answer.outcomes.values())
 
 
 async def test_a_service_that_is_not_running_answers_nothing(tmp_path: Path) -> None:

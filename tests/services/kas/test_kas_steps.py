@@ -45,18 +45,18 @@ MINUTE = 61.0
 
 
 def denied(reason: Reason) -> Outcome:
-    """The outcome of a denial."""
+    """Return the outcome of a denial."""
     return Outcome(Verdict.DENIED, reason, False)
 
 
 def only(answer: Answer) -> Outcome:
-    """The one outcome that all records of an answer have."""
+    """Return the outcome that all records of an answer have."""
     (outcome,) = set(answer.outcomes.values())
     return outcome
 
 
 async def accesses(world: World, channel: int = 0) -> list[AccessTerms]:
-    """The access entries of a channel, without collections and counted denials."""
+    """Return the access entries of a channel, without collections and counted denials."""
     return [terms for terms in await access_terms(world, channel) if isinstance(terms, AccessTerms)]
 
 
@@ -74,7 +74,7 @@ async def test_a_release_stands_behind_a_durable_entry(tmp_path: Path) -> None:
         (entry,) = await accesses(world)
         assert entry.request == prepared.signed
         assert entry.positions.directory_size == world.directory.size
-        assert {one.topic: one.end for one in entry.positions.ends}["returns"] == 4
+        assert {end.topic: end.end for end in entry.positions.ends}["returns"] == 4
         assert answer.entry is not None
         assert (answer.entry.partition, answer.entry.offset) == (0, 2)
         assert await access_violations(world) == []
@@ -83,11 +83,11 @@ async def test_a_release_stands_behind_a_durable_entry(tmp_path: Path) -> None:
 async def test_records_of_several_batches_and_topics_in_one_request(tmp_path: Path) -> None:
     """One request reads records of several topics of a channel, one entry stands for all of them."""
     async with World.still(tmp_path) as world, world.service() as kas:
-        one = await place(world, POLICE_A, 2)
-        two = await place(world, JUSTICE, 2, topic="justice")
-        answer = await ask(world, kas, POLICE_B, [one.item(0, 1), two.item(1)])
+        first = await place(world, POLICE_A, 2)
+        second = await place(world, JUSTICE, 2, topic="justice")
+        answer = await ask(world, kas, POLICE_B, [first.item(0, 1), second.item(1)])
         assert only(answer) == RELEASED
-        assert share_of(answer, 1, 1) == two.share(world.coalition.genesis, 1)
+        assert share_of(answer, 1, 1) == second.share(world.coalition.genesis, 1)
         assert len(await accesses(world)) == 1
 
 
@@ -116,11 +116,11 @@ async def test_a_repeated_request_is_decided_anew(tmp_path: Path) -> None:
         prepared = prepare(world, POLICE_B, [batch.item(0)])
         answers = [await deliver(world, kas, prepared) for _ in range(2)]
         assert [only(answer) for answer in answers] == [RELEASED, RELEASED]
-        assert [one.request for one in await accesses(world)] == [prepared.signed] * 2
+        assert [entry.request for entry in await accesses(world)] == [prepared.signed] * 2
 
 
 async def test_unknown_records_are_denied_and_logged(tmp_path: Path) -> None:
-    """A batch that is not there, another offset or an index beyond the end are denials, and logged."""
+    """A batch that does not exist, another offset, or an index beyond the end is denied, and logged."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A, 2)
         for item in (
@@ -136,7 +136,7 @@ async def test_unknown_records_are_denied_and_logged(tmp_path: Path) -> None:
 
 
 async def test_a_mixed_request_is_logged_whole(tmp_path: Path) -> None:
-    """Where some records are allowed and some are not, the entry lists both, in every minute."""
+    """A request with allowed and denied records gets a whole entry each time."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A, 2)
         for _ in range(2):
@@ -145,11 +145,11 @@ async def test_a_mixed_request_is_logged_whole(tmp_path: Path) -> None:
                 RecordRef(0, 0): RELEASED,
                 RecordRef(0, 7): denied(Reason.UNKNOWN_RECORD),
             }
-        assert [len(one.outcomes) for one in await accesses(world)] == [2, 2]
+        assert [len(entry.outcomes) for entry in await accesses(world)] == [2, 2]
 
 
 async def test_denials_are_counted_after_the_first(tmp_path: Path) -> None:
-    """The first denial is logged whole, those of the same minute as one entry with their number."""
+    """The first denial is logged whole, and those of the same minute as one entry with their number."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         answers = [await ask(world, kas, POLICE_B, [batch.item(9)]) for _ in range(5)]
@@ -157,14 +157,14 @@ async def test_denials_are_counted_after_the_first(tmp_path: Path) -> None:
         assert len(await accesses(world)) == 1
         world.advance(MINUTE)
         await ask(world, kas, POLICE_B, [batch.item(9)])
-        (counted,) = [one for one in await access_terms(world) if isinstance(one, DenialTerms)]
+        (counted,) = [entry for entry in await access_terms(world) if isinstance(entry, DenialTerms)]
         assert (counted.agency, counted.count) == (POLICE_B, 5)
         assert counted.first_at < counted.last_at
         assert await access_violations(world) == []
 
 
 async def test_counted_denials_are_logged_at_the_end(tmp_path: Path) -> None:
-    """A service that stops logs what it counted; one that follows does so after a minute."""
+    """Counted denials are logged when their minute is over, and when the service stops."""
     async with World.still(tmp_path) as world:
         batch = await place(world, POLICE_A)
         async with world.service() as kas:
@@ -172,13 +172,18 @@ async def test_counted_denials_are_logged_at_the_end(tmp_path: Path) -> None:
                 await ask(world, kas, POLICE_B, [batch.item(9)])
             world.advance(MINUTE)
             await kas.collect()
-            assert [one.count for one in await access_terms(world) if isinstance(one, DenialTerms)] == [2]
+            assert [entry.count for entry in await access_terms(world) if isinstance(entry, DenialTerms)] == [
+                2
+            ]
             await ask(world, kas, POLICE_B, [batch.item(9)])
-        assert [one.count for one in await access_terms(world) if isinstance(one, DenialTerms)] == [2, 1]
+        assert [entry.count for entry in await access_terms(world) if isinstance(entry, DenialTerms)] == [
+            2,
+            1,
+        ]
 
 
 async def test_strangers_get_one_answer(tmp_path: Path) -> None:
-    """Attack 21: whoever is no member learns nothing, not even whether channel or record exist."""
+    """Attack 21: a stranger learns nothing, not even whether a channel or a record exists."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A, channel=1)
         asked = [
@@ -196,7 +201,7 @@ async def test_strangers_get_one_answer(tmp_path: Path) -> None:
 
 
 async def test_a_suspended_agency_is_denied_and_logged(tmp_path: Path) -> None:
-    """A suspension that stands in the directory ends reading at once, and the attempt leaves a trace."""
+    """A suspension ends reading at once, and the attempt leaves a trace."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
@@ -204,10 +209,10 @@ async def test_a_suspended_agency_is_denied_and_logged(tmp_path: Path) -> None:
             drafts.suspend_agency(world.directory, agency=POLICE_B, reason="x", issued_at=world.now)
         )
         assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == denied(Reason.SUSPENDED)
-        assert [one.outcomes[0].reason for one in await accesses(world)] == [None, Reason.SUSPENDED]
+        assert [entry.outcomes[0].reason for entry in await accesses(world)] == [None, Reason.SUSPENDED]
 
 
-async def test_who_left_is_a_stranger_at_once(tmp_path: Path) -> None:
+async def test_a_member_that_left_is_a_stranger_at_once(tmp_path: Path) -> None:
     """A member that left meanwhile gets the strangers' answer, and no entry."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
@@ -223,7 +228,7 @@ async def test_who_left_is_a_stranger_at_once(tmp_path: Path) -> None:
 
 
 async def test_a_request_by_a_key_revoked_meanwhile_is_refused(tmp_path: Path) -> None:
-    """The signature counts by the directory that the decision is made on, not by the one read before."""
+    """The signature is checked again by the directory from which the request is decided."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         prepared = prepare(world, POLICE_B, [batch.item(0)])
@@ -242,7 +247,7 @@ async def test_a_request_by_a_key_revoked_meanwhile_is_refused(tmp_path: Path) -
 
 
 async def test_an_unfinished_batch_at_the_end_is_not_waited_for(tmp_path: Path) -> None:
-    """The position that an entry records lies before a batch whose bodies have not all come."""
+    """The recorded position lies before a batch whose bodies have not all come, and nobody waits for them."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         late = await place(world, POLICE_A, 3, topic="justice")
@@ -252,12 +257,12 @@ async def test_an_unfinished_batch_at_the_end_is_not_waited_for(tmp_path: Path) 
         for key, value in rest:
             await world.log.append(Partition("justice", 0), [Message(key, value)])
         assert only(await ask(world, kas, POLICE_B, [late.item(0)])) == RELEASED
-        ends = [{end.topic: end.end for end in one.positions.ends} for one in await accesses(world)]
+        ends = [{end.topic: end.end for end in entry.positions.ends} for entry in await accesses(world)]
         assert [end["justice"] for end in ends] == [0, 0, 4]
 
 
 async def test_a_request_that_waited_too_long_is_refused(tmp_path: Path) -> None:
-    """Its time is compared at the moment of the decision, not of its arrival."""
+    """A request's time is compared when it is decided, not when it arrives."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -293,7 +298,7 @@ async def test_a_closed_channel_is_read_no_more(tmp_path: Path) -> None:
     ],
 )
 async def test_orders_end_reading_at_once(tmp_path: Path, action: Action, reason: Reason) -> None:
-    """WITHDRAW, ERASE and RESTRICT, in any topic of the channel, end reading with the log's position."""
+    """WITHDRAW, ERASE and RESTRICT, in any topic of the channel, count as soon as they are in the log."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A, 2)
         assert only(await ask(world, kas, POLICE_B, [batch.item(0, 1)])) == RELEASED
@@ -331,7 +336,7 @@ FAULTS = [
 async def test_an_append_that_fails_releases_nothing_without_an_entry(
     tmp_path: Path, topic: str, when: str, error: BrokerError, collected: bool
 ) -> None:
-    """Whatever append fails, persisted or not: shares only behind an entry, and the log verifies."""
+    """When an append fails, persisted or not, no share is released without an entry, and the log verifies."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -351,13 +356,13 @@ async def test_an_append_that_fails_releases_nothing_without_an_entry(
             assert await access_violations(world) == []
         async with world.service() as kas:  # restarted
             assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
-        collections = [one for one in await access_terms(world) if isinstance(one, CollectionTerms)]
+        collections = [entry for entry in await access_terms(world) if isinstance(entry, CollectionTerms)]
         assert collections
         assert await access_violations(world) == []
 
 
 async def test_a_crash_between_entry_and_answer_releases_nothing(tmp_path: Path) -> None:
-    """Killed behind the commit point, the entry stands, nothing was released, and a restart goes on."""
+    """A service killed behind the commit point leaves an entry, releases nothing, and starts again."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)
@@ -379,24 +384,24 @@ async def test_a_crash_between_entry_and_answer_releases_nothing(tmp_path: Path)
 
 
 async def test_two_replicas_side_by_side(tmp_path: Path) -> None:
-    """Replicas share log, key store and journal: each batch is released by either, and the log verifies."""
-    async with World.still(tmp_path) as world, world.service() as one, world.service() as two:
+    """Two replicas that share key store and journal both release every batch, and the log verifies."""
+    async with World.still(tmp_path) as world, world.service() as first, world.service() as second:
         batches = [await place(world, POLICE_A) for _ in range(3)]
-        await asyncio.gather(one.collect(), two.collect())
+        await asyncio.gather(first.collect(), second.collect())
         for batch in batches:
             answers = await asyncio.gather(
-                ask(world, one, POLICE_B, [batch.item(0)]), ask(world, two, POLICE_B, [batch.item(0)])
+                ask(world, first, POLICE_B, [batch.item(0)]), ask(world, second, POLICE_B, [batch.item(0)])
             )
             assert [only(answer) for answer in answers] == [RELEASED, RELEASED]
             late = await place(world, JUSTICE)
-            assert only(await ask(world, two, POLICE_B, [late.item(0)])) == RELEASED
-            assert only(await ask(world, one, POLICE_B, [late.item(0)])) == RELEASED
-        assert one.alarms == two.alarms == ()
+            assert only(await ask(world, second, POLICE_B, [late.item(0)])) == RELEASED
+            assert only(await ask(world, first, POLICE_B, [late.item(0)])) == RELEASED
+        assert first.alarms == second.alarms == ()
         assert await access_violations(world) == []
 
 
 async def test_a_service_whose_key_was_revoked_stops(tmp_path: Path) -> None:
-    """Once its signing key is revoked the service answers nothing more."""
+    """The service answers nothing more once its signing key is revoked."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         await ask(world, kas, POLICE_B, [batch.item(0)])
@@ -422,13 +427,16 @@ async def test_a_service_whose_key_was_revoked_stops(tmp_path: Path) -> None:
 
 
 def opened(entries: tuple[LogEntry, ...], world: World) -> list[str]:
-    """What each entry of an answer is about, once proved and unlocked."""
+    """Prove and unlock the entries of an answer, and return what each is about."""
     found = [open_log_entry(entry, world.coalition.history, 0) for entry in entries]
-    return [type(one.terms).__name__ + (f" by {one.details.person}" if one.details else "") for one in found]
+    return [
+        type(logged.terms).__name__ + (f" by {logged.details.person}" if logged.details else "")
+        for logged in found
+    ]
 
 
 async def test_an_auditor_reads_the_access_log_and_that_is_logged(tmp_path: Path) -> None:
-    """An auditor gets every entry of the range with its person and case, and an entry of its own."""
+    """An auditor gets every entry of the range, with its person, and this reading is logged too."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         await ask(world, kas, POLICE_B, [batch.item(0)])
@@ -443,7 +451,7 @@ async def test_an_auditor_reads_the_access_log_and_that_is_logged(tmp_path: Path
 
 
 async def test_members_read_the_entries_that_concern_them(tmp_path: Path) -> None:
-    """A requester and an originator get the entries about their requests and their records, others none."""
+    """Members get the entries about their own requests and their own records, and no others."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         await ask(world, kas, POLICE_B, [batch.item(0)])
@@ -455,7 +463,7 @@ async def test_members_read_the_entries_that_concern_them(tmp_path: Path) -> Non
 
 
 async def test_the_access_log_is_read_for_four_purposes_only(tmp_path: Path) -> None:
-    """LED art. 25(2): any other purpose is denied, and no entry goes along."""
+    """A purpose that LED art. 25(2) does not name is denied, and no entry is released."""
     async with World.still(tmp_path) as world, world.service() as kas:
         answer = await ask(world, kas, AUDITOR, [LogItem(start=0, end=9)], purpose=Purpose.INVESTIGATION)
         assert only(answer) == denied(Reason.PURPOSE_CHANNEL)
@@ -463,7 +471,7 @@ async def test_the_access_log_is_read_for_four_purposes_only(tmp_path: Path) -> 
 
 
 async def test_an_altered_log_entry_is_found(tmp_path: Path) -> None:
-    """An entry whose terms, body or key was exchanged does not open."""
+    """An entry of the access log whose terms, body or key was exchanged does not open."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         await ask(world, kas, POLICE_B, [batch.item(0)])
@@ -484,7 +492,7 @@ async def test_an_altered_log_entry_is_found(tmp_path: Path) -> None:
 
 
 async def test_a_malformed_request_has_nothing_read(tmp_path: Path) -> None:
-    """Bytes that are no request, a stale one or wrong details cost no look into the log, from anybody."""
+    """A malformed or stale request, or one with wrong details, is refused before anything is read."""
     async with World.still(tmp_path) as world:
         log = FaultLog(world.log)
         batch = await place(world, POLICE_A)

@@ -1,4 +1,4 @@
-"""The service's own keys: drawn once, private, and gone when destroyed."""
+"""The key store: keys are made once, are private, and are gone when they are destroyed."""
 
 from __future__ import annotations
 
@@ -22,43 +22,44 @@ GENESIS = bytes(32)
 
 
 def store(folder: Path, *, name: str = KAS, genesis: bytes = GENESIS, passphrase: bytes = b"p") -> KeyStore:
-    """A key store, sealed to this party's receiving key."""
+    """Open a key store that is sealed to this party's receiving key."""
     key = receiving_key(name)
     return KeyStore(folder / "keys", genesis, {key.key_id: key}, passphrase)
 
 
 def files(folder: Path) -> list[Path]:
-    """Every file of the store."""
+    """Return every file of the store."""
     return sorted(path for path in (folder / "keys").rglob("*") if path.is_file())
 
 
 def test_keys_are_drawn_once_and_found_again(tmp_path: Path) -> None:
-    """Another process, or the same one restarted, finds the keys that were drawn."""
-    one, two = store(tmp_path), store(tmp_path)
-    assert one.storage_key(7).key == two.storage_key(7).key
-    assert one.access_key("2026-05", 1) == two.access_key("2026-05", 1)
-    assert two.storage_key_by_id(one.storage_key(8).id) == one.storage_key(8)
-    assert two.storage_key_by_id(bytes(32)) is None
-    keys = {one.storage_key(7).key, one.storage_key(8).key, one.storage_key(7).id}
-    keys |= {one.access_key(month, channel) for month in ("2026-05", "2026-06") for channel in (0, 1)}
+    """Another process, or the same one after a restart, finds the keys that were made."""
+    first = store(tmp_path)
+    second = store(tmp_path)
+    assert first.storage_key(7).key == second.storage_key(7).key
+    assert first.access_key("2026-05", 1) == second.access_key("2026-05", 1)
+    assert second.storage_key_by_id(first.storage_key(8).id) == first.storage_key(8)
+    assert second.storage_key_by_id(bytes(32)) is None
+    keys = {first.storage_key(7).key, first.storage_key(8).key, first.storage_key(7).id}
+    keys |= {first.access_key(month, channel) for month in ("2026-05", "2026-06") for channel in (0, 1)}
     assert len(keys) == 7
 
 
 def test_of_many_processes_the_first_wins(tmp_path: Path) -> None:
-    """However many draw a key at once, all of them end with the same."""
+    """However many processes make a key at once, all of them get the same key."""
     stores = [store(tmp_path) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        keys = list(pool.map(lambda one: one.storage_key(1).key, stores))
-        access = list(pool.map(lambda one: one.access_key("2026-05", 3), stores))
+        keys = list(pool.map(lambda opened: opened.storage_key(1).key, stores))
+        access = list(pool.map(lambda opened: opened.access_key("2026-05", 3), stores))
     assert len(set(keys)) == len(set(access)) == 1
     assert len(files(tmp_path)) == 2
 
 
 def test_files_are_private_and_sealed(tmp_path: Path) -> None:
     """Folders 0700, files 0600, and no key in the clear; a folder that others can enter is refused."""
-    one = store(tmp_path)
-    secrets = [one.storage_key(1).key, one.access_key("2026-05", 0)]
-    one.add_intake_key(1, ReceivingKey.generate())
+    keys = store(tmp_path)
+    secrets = [keys.storage_key(1).key, keys.access_key("2026-05", 0)]
+    keys.add_intake_key(1, ReceivingKey.generate())
     assert len(files(tmp_path)) == 3
     for path in files(tmp_path):
         assert path.stat().st_mode & 0o777 == 0o600
@@ -71,9 +72,9 @@ def test_files_are_private_and_sealed(tmp_path: Path) -> None:
 
 def test_the_wrong_key_opens_nothing(tmp_path: Path) -> None:
     """Another receiving key, passphrase or coalition, or an altered file, is named and opens nothing."""
-    one = store(tmp_path)
-    one.storage_key(1)
-    one.add_intake_key(1, ReceivingKey.generate())
+    keys = store(tmp_path)
+    keys.storage_key(1)
+    keys.add_intake_key(1, ReceivingKey.generate())
     with pytest.raises(KeyFileError, match="not at hand"):
         store(tmp_path, name="another").storage_key(1)
     with pytest.raises(KeyFileError, match="altered"):
@@ -88,28 +89,29 @@ def test_the_wrong_key_opens_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_destroyed_is_gone(tmp_path: Path) -> None:
-    """No file remains, the key is not found, and one drawn for the same day is another."""
-    one = store(tmp_path)
-    one.add_intake_key(1, ReceivingKey.generate())
-    old, month = one.storage_key(1), one.access_key("2026-05", 0)
-    one.destroy_storage_key(1)
-    one.destroy_access_key("2026-05", 0)
-    one.destroy_intake_key(1)
-    one.destroy_intake_key(1)
+    """A destroyed key leaves no file and is not found, and a new key for the same day is another key."""
+    keys = store(tmp_path)
+    keys.add_intake_key(1, ReceivingKey.generate())
+    old = keys.storage_key(1)
+    month = keys.access_key("2026-05", 0)
+    keys.destroy_storage_key(1)
+    keys.destroy_access_key("2026-05", 0)
+    keys.destroy_intake_key(1)
+    keys.destroy_intake_key(1)
     assert files(tmp_path) == []
-    assert one.storage_key_by_id(old.id) is None
-    assert one.kept_access_key("2026-05", 0) is None
-    assert one.intake_key(1) is None
-    assert one.storage_key(1).key != old.key
-    assert one.access_key("2026-05", 0) == one.kept_access_key("2026-05", 0) != month
+    assert keys.storage_key_by_id(old.id) is None
+    assert keys.kept_access_key("2026-05", 0) is None
+    assert keys.intake_key(1) is None
+    assert keys.storage_key(1).key != old.key
+    assert keys.access_key("2026-05", 0) == keys.kept_access_key("2026-05", 0) != month
 
 
 def test_intake_keys_are_announced_once(tmp_path: Path) -> None:
-    """Statements for the days that lack one; asked again before they are appended, the same keys."""
+    """Days without an announced key get one, and the same one until its statement is appended."""
     coalition = Coalition.create(days=2)
-    one = KeyStore(tmp_path / "keys", coalition.genesis, coalition.keys_of(KAS), b"p")
-    first = one.announce(coalition.directory, KAS, coalition.now, days=4)
-    again = one.announce(coalition.directory, KAS, coalition.now, days=4)
+    keys = KeyStore(tmp_path / "keys", coalition.genesis, coalition.keys_of(KAS), b"p")
+    first = keys.announce(coalition.directory, KAS, coalition.now, days=4)
+    again = keys.announce(coalition.directory, KAS, coalition.now, days=4)
     assert [statement.day for statement in first] == [coalition.day + 2, coalition.day + 3]
     assert [a.public_key for a in first] == [b.public_key for b in again]
     for statement in first:
@@ -119,10 +121,11 @@ def test_intake_keys_are_announced_once(tmp_path: Path) -> None:
             directory_head=coalition.directory.head,
         )
         coalition.add(replace(statement, header=header), signing_key(KAS))
-    assert one.announce(coalition.directory, KAS, coalition.now, days=4) == ()
+    assert keys.announce(coalition.directory, KAS, coalition.now, days=4) == ()
     for statement in first:
         assert statement.day is not None
-        announced, kept = coalition.directory.intake_key(statement.day), one.intake_key(statement.day)
+        announced = coalition.directory.intake_key(statement.day)
+        kept = keys.intake_key(statement.day)
         assert announced is not None
         assert kept is not None
         assert announced.key_id == kept.key_id
@@ -130,9 +133,9 @@ def test_intake_keys_are_announced_once(tmp_path: Path) -> None:
 
 def test_the_first_intake_key_of_a_day_is_kept(tmp_path: Path) -> None:
     """A second key for the same day does not replace the first."""
-    one = store(tmp_path)
-    first = one.add_intake_key(1, ReceivingKey.generate())
-    assert one.add_intake_key(1, ReceivingKey.generate()).key_id == first.key_id
+    keys = store(tmp_path)
+    first = keys.add_intake_key(1, ReceivingKey.generate())
+    assert keys.add_intake_key(1, ReceivingKey.generate()).key_id == first.key_id
 
 
 @pytest.fixture
@@ -183,10 +186,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_held_values_are_bound_to_batch_and_key(tmp_path: Path) -> None:
     """A value opens for its batch under its storage key, and for nothing else."""
-    one = store(tmp_path)
-    key, held = one.storage_key(1), HeldRelease(release_secret=b"s" * 32, shares=())
+    keys = store(tmp_path)
+    key = keys.storage_key(1)
+    held = HeldRelease(release_secret=b"s" * 32, shares=())
     value = seal_held(key, b"b" * 32, held)
-    assert open_held(one, b"b" * 32, value) == held
+    assert open_held(keys, b"b" * 32, value) == held
     flipped = value[:-1] + bytes([value[-1] ^ 1])
     for batch, wrong in (
         (b"c" * 32, value),
@@ -197,12 +201,13 @@ def test_held_values_are_bound_to_batch_and_key(tmp_path: Path) -> None:
         (b"b" * 32, bytes(40_000)),
     ):
         with pytest.raises(OpenError):
-            open_held(one, batch, wrong)
+            open_held(keys, batch, wrong)
 
 
 def test_erased_indexes_are_never_used() -> None:
-    """Of a secret, or of the shares that remain, only what is not erased can be used."""
-    context, secret = b"c" * 32, b"s" * 32
+    """The shares of erased records are never returned, from a whole secret or from single shares."""
+    context = b"c" * 32
+    secret = b"s" * 32
     shares = release_shares(context, secret, range(3))
     whole = HeldRelease(release_secret=secret, shares=())
     assert without_erased(whole, context, 3, ()) == dict(enumerate(shares))
