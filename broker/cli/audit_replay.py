@@ -90,6 +90,7 @@ async def command(
     async with _open_logs(profile) as session:
         known = () if known_path is None else _known(known_path, session.log)
         report = await _replay(session, channels, known, receipt_paths)
+        # A directory that was tampered with must not become what later runs are compared with.
         if not _DIRECTORY_KINDS & report.by_kind.keys():
             save_high_water(profile, session.follower.high_water)
         if as_json:
@@ -124,6 +125,7 @@ async def _replay(
 async def _open_logs(profile: Profile) -> AsyncIterator[Session]:
     """Open the log and its directory as they are: a replay reports what is wrong, and does not refuse it."""
     parts = urlsplit(profile.log)
+    # open_log would create the missing file, and an empty log verifies.
     if parts.scheme == "sqlite" and not os.path.exists(unquote(parts.path, errors="surrogateescape")):
         raise UsageError(
             f"there is no log at '{profile.log}'", hint=f"check the field 'log' of '{profile.path}'"
@@ -163,6 +165,7 @@ def _print(report: ReplayReport, log: Log) -> None:
         ("erasures", f"{found.erasures:,}"),
     ]
     if report.access_unread:
+        # Without the access log these two counts would be 0, which reads as if nobody had read anything.
         what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
         counts[-2:] = [("not checked", f"{what}: the access log is sealed to auditors")]
     counts.append(("messages", f"{report.messages:,}"))

@@ -59,5 +59,6 @@ async def until_stopped(stop: asyncio.Event, work: Coroutine[object, object, Non
     try:
         await task
     except asyncio.CancelledError:
+        # Only the cancellation that we asked for ends here in silence.
         if not is_cut or not stop.is_set():
             raise

@@ -158,6 +158,7 @@ def _from_group(group: BaseExceptionGroup[BaseException]) -> int:
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         words().print(Text("stopped"))
         return 130
+    # One error that we do not know makes the whole a bug: told by its neighbour's words, it would be lost.
     ours = [leaf for leaf in leaves if isinstance(leaf, BrokerError)]
     if ours and len(ours) == len(leaves):
         _say_error(ours[0].message, ours[0].hint)

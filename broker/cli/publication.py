@@ -119,6 +119,7 @@ class Publication:
                     continue
                 self.rows += 1
                 await self._take(line, row, publisher)
+                # Set when the row was handed over or rejected: a resume must not skip a row that was neither.
                 self.last_line = line
                 if self.rows % _ROWS_A_TURN == 0:
                     moved(line, None)

@@ -113,6 +113,7 @@ async def command(
             session.directory, profile.name, session.keyring.signing.key_id, channel, source.record_type
         )
         if not dry_run:
+            # Before the first row: without an intake key nothing can be sealed, and every row would fail.
             await _need_intake(session)
         with Rejects(rejects_path or source.rejects_path, from_line=from_line, is_dry=dry_run) as rejects:
             done = Publication(
@@ -132,6 +133,7 @@ async def command(
     if as_json:
         print_json(summary)
     _say(done, asked)
+    # The failure is raised last: what was published before it has been told by now, in both forms.
     if done.failure is not None:
         raise done.failure
     if done.is_stopped:

@@ -57,9 +57,11 @@ async def command(
     """
     wish = _wish(record_id, batch_id, index)
     async with open_session(profile) as session:
+        # The record is found before the reason is asked for: nobody types a justification for a record that
+        # is not there, and a search reads manifests only, so that there is nothing to log yet.
         place = readable_channel(session, channel)
         found, later = _only(await find(session, place, wish), channel)
-        allowed = [one for one in RECORD_READING if one in place.purposes]
+        allowed = [purpose for purpose in RECORD_READING if purpose in place.purposes]
         why = why.complete(allowed, channel=channel)
         async with session.key_access() as kas:
             consultation = await consult(
@@ -78,6 +80,7 @@ async def command(
         case NotDelivered(reason=reason):
             meaning = reason_meaning(reason)
             if reason == READER_TOO_OLD:
+                # Not a denial: the service released the record, and this program cannot read its version.
                 raise UsageError(meaning.text, hint=meaning.advice)
             note(_logged(consultation.entry, "attempt"), style="dim")
             raise Denied(f"{reason}: {meaning.text}", hint=meaning.advice)
@@ -110,8 +113,8 @@ def _only(found: list[tuple[Found, list[LaterAction]]], channel: str) -> tuple[F
             hint="check the id and the channel; what was shared before your agency joined is not seen",
         )
     if len(found) > 1:
-        named = ", ".join(f"--batch {one.batch.batch_id.hex()} --index {one.index}" for one, _ in found[:4])
-        raise UsageError(f"{len(found)} records have this id", hint=f"choose one: {named}")
+        places = [f"--batch {record.batch.batch_id.hex()} --index {record.index}" for record, _ in found[:4]]
+        raise UsageError(f"{len(found)} records have this id", hint=f"choose one: {', '.join(places)}")
     return found[0]
 
 
@@ -122,7 +125,8 @@ def _show(
     if as_json:
         value = delivered_json(item, channel)
         value["later_actions"] = [
-            {"action": one.action, "batch_id": one.batch_id.hex(), "index": one.index} for one in later
+            {"action": action.action, "batch_id": action.batch_id.hex(), "index": action.index}
+            for action in later
         ]
         value["entry"] = entry and {
             "batch_id": entry.batch_id.hex(),
@@ -133,8 +137,11 @@ def _show(
         print_json(value)
     else:
         acted = [
-            ("attention", f"later {one.action} at {one.place}: {one.batch_id.hex()} index {one.index}")
-            for one in later
+            (
+                "attention",
+                f"later {action.action} at {action.place}: {action.batch_id.hex()} index {action.index}",
+            )
+            for action in later
         ]
         pairs = record_rows(item)
         print_pairs(item.record.record_type, [*pairs[:2], *acted, *pairs[2:]])

@@ -175,6 +175,7 @@ def why_options(
                 name: kwargs.pop(name, None)
                 for name in ("mandate", "person", "role", "legal_basis", "case", "justification")
             }
+            # A person who is named in both ways by hand is told so; see Why.complete.
             if said["mandate"] is not None and _is_from_environment("person"):
                 said["person"] = None  # FTF_PERSON names a person, and a system reads under a mandate
             why = Why(purpose=None if purpose is None else Purpose(purpose), **_without_blanks(said))

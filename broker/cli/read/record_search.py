@@ -57,10 +57,19 @@ class _Search:
             if not isinstance(terms, RecordTerms) or not terms.targets:
                 continue
             place = Place(batch.topic, batch.partition, batch.offset)
+            # Terms are written once for all entries that share them: each of those entries is an action.
             for i in (i for i, of in enumerate(entries.term_of) if of == number):
                 action = LaterAction(action=terms.action.value, batch_id=batch.batch_id, index=i, place=place)
                 issuer = batch.header.issuer
-                self.actions += [(one.batch_id, one.index, issuer, action) for one in terms.targets]
+                self.actions += [(target.batch_id, target.index, issuer, action) for target in terms.targets]
+
+    def later_actions_on(self, record: Found) -> list[LaterAction]:
+        """The later actions of the record's own originator on it."""
+        # Who acts is compared as well: an action on another agency's record has no effect, and is not shown.
+        wanted = (record.batch.batch_id, record.index, record.batch.header.issuer)
+        return [
+            action for batch_id, index, issuer, action in self.actions if (batch_id, index, issuer) == wanted
+        ]
 
     def _places(self, batch: VerifiedBatch) -> list[int]:
         wish = self.wish
@@ -74,15 +83,17 @@ async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Fou
     """Every record that fits, each with the later actions of its originator on it."""
     topics = sorted(
         {
-            session.store.current(one).topic
-            for one in session.store.record_types
-            if one in channel.record_types
+            session.store.current(record_type).topic
+            for record_type in session.store.record_types
+            if record_type in channel.record_types
         }
     )
     partitions = [Partition(topic, channel.number) for topic in topics]
     participant = session.participant
     ends = await participant.log.ends(partitions)
-    search, total, done = _Search(wish), sum(ends.values()), 0
+    search = _Search(wish)
+    total = sum(ends.values())
+    done = 0
     with progress("looking for the record", total) as moved:
         for partition in partitions:
             reader = participant.reader(channel, partition.topic)
@@ -91,14 +102,4 @@ async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Fou
                     search.look_at(event)
                     moved(done + reader.next_offset, total)
             done += ends[partition]
-    return [
-        (
-            one,
-            [
-                action
-                for batch_id, index, issuer, action in search.actions
-                if (batch_id, index, issuer) == (one.batch.batch_id, one.index, one.batch.header.issuer)
-            ],
-        )
-        for one in search.found
-    ]
+    return [(record, search.later_actions_on(record)) for record in search.found]

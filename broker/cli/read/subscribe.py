@@ -79,7 +79,7 @@ async def command(
         raise UsageError("--again does not go with --out", hint="name a new file with --out")
     async with open_session(profile) as session:
         place = readable_channel(session, channel)
-        allowed = [one for one in RECORD_READING if one in place.purposes]
+        allowed = [purpose for purpose in RECORD_READING if purpose in place.purposes]
         why = why.complete(allowed, channel=channel)
         if why.known_purpose not in allowed:
             raise UsageError(
@@ -98,6 +98,7 @@ async def command(
                 ground=why.ground(channel),
                 record_types=record_types or None,
                 state_path=state,
+                # With a file the position is written by the feed, after the lines that it stands for.
                 autocommit=out_path is None,
             )
             with stoppable("stopping") as stop:
@@ -105,6 +106,7 @@ async def command(
                     await until_stopped(stop, feed.read(subscriber, out_path))
                 finally:
                     feed.say(out_path)
+    # The feed has ended in order and its position is kept; the exit code still says that it was stopped.
     if stop.is_set():
         raise KeyboardInterrupt
     return 1 if feed.violations else 0
