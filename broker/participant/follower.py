@@ -1,7 +1,7 @@
 """The follower of the directory: each participant reads the directory's topic and folds it for itself.
 
-Nobody is asked what the directory says: every participant applies every statement, and so finds out by
-itself when a statement does not count, or when the log was altered.
+No participant asks another what the directory says. Each one applies every statement itself, and so finds
+out itself when a statement does not count, or when the log was altered.
 
 ``refresh`` is the only way forward, and one lock serialises it. ``history``, ``violations`` and all private
 fields change under that lock alone; tasks that share a follower may look at them at any time.
@@ -44,7 +44,7 @@ class DirectoryFollower:
     _next: int = 0
     """Offset of the next message to be read."""
     _ended_at: int | None = None
-    """When the reading began that last came to the directory's end: later messages are not older."""
+    """The time at which the last complete reading began: messages behind its end cannot be older."""
     _proven: int = 0
     """The largest view of an issuer whose statement counts: below this size it saw what we see."""
     _altered: Place | None = None
@@ -91,11 +91,15 @@ class DirectoryFollower:
             if self.clock is not None:
                 check_append_time(message.appended_at, ended_at=self._ended_at, now=self.clock())
             place = Place("directory", 0, message.offset)
+            # The log numbers messages without gaps and nothing is deleted from this topic, so a gap is a
+            # loss.
             if message.offset != self._next:
                 gap = Place("directory", 0, self._next)
                 count = message.offset - self._next
                 detail = f"{count} message{'s' if count > 1 else ''} missing from the log"
                 self._report(Violation(kind=Kind.OFFSET_MISSING, place=gap, detail=detail, count=count))
+            # The message is folded before views are compared, because only then is it known whether it
+            # counts.
             error = self.history.extend(message)
             self._compare_views(message, valid=error is None)
             if error is not None:
@@ -105,8 +109,11 @@ class DirectoryFollower:
                         kind=Kind.DIRECTORY_STATEMENT, place=place, detail=error.message, caused_by=cause
                     )
                 )
+            # Nothing waits between the fold and this line, so a cancelled reading never applies a message
+            # twice.
             self._next = message.offset + 1
-        self._ended_at = begun_at  # only here: a reading that stopped before the end says nothing of it
+        # Only a reading that came to the end may set this: another one says nothing about later messages.
+        self._ended_at = begun_at
 
     def _report(self, violation: Violation) -> None:
         if len(self.violations) < _MAX_VIOLATIONS:
@@ -121,12 +128,13 @@ class DirectoryFollower:
         place = Place("directory", 0, message.offset)
         if valid:
             self._proven = max(self._proven, size)
-            # A valid statement of somebody who saw as much as we do: the earlier, invalid one was wrong.
+            # A valid statement was made by somebody who saw what we see, so the earlier, invalid one was
+            # wrong.
             if self._altered is not None and self._altered.offset < size:
                 self._altered = None
         elif self._altered is None and self.history.head_at(size) != header.directory_head:
             self._altered = self._first_unproven(size) or place
-            # One manipulation is one root: what was reported after it is its consequence.
+            # One manipulation is one root: the violations that were reported behind it are its consequences.
             for i, violation in enumerate(self.violations):
                 if violation.place > self._altered and violation.caused_by is None:
                     self.violations[i] = replace(violation, caused_by=self._altered)
@@ -156,6 +164,8 @@ class DirectoryFollower:
 def _header_of(value: bytes | None) -> Header | None:
     """Return the header of a directory statement, valid or not; None if it does not decode."""
     try:
+        # The signature is not checked here. Anybody who may write to the topic can claim a view, so a claim
+        # only chooses which violation is named as the root. It never decides whether a statement counts.
         header = getattr(decode_content(decode(Signed, value or b"")), "header", None)
     except FormatError:
         return None

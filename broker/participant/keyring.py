@@ -34,7 +34,7 @@ class Keyring:
     """
     _epochs: dict[tuple[str, int, Use], EpochKey] = field(default_factory=dict)
     _junk: dict[tuple[str, int, Use], tuple[SealedSeed, ...]] = field(default_factory=dict)
-    """The seeds that did not open, to be tried again only when a member has granted others."""
+    """The seeds that did not open; others are tried when a member has granted the epoch anew."""
 
     @classmethod
     def of(cls, name: str, signing: SigningKey, receiving: Iterable[ReceivingKey]) -> Keyring:
@@ -48,8 +48,9 @@ class Keyring:
         if found is None:
             seeds = _seeds(directory, channel, epoch, use, self.name)
             if not seeds or self._junk.get(place) is seeds:
-                # Not tried again: anybody can write messages that claim this epoch, and each would make us
-                # open the same junk.
+                # Seeds that did not open are not tried again: anybody can write messages that claim this
+                # epoch, and each would make us open the same junk. The comparison is by identity, because the
+                # directory keeps the same tuple until a member grants the epoch anew.
                 return None
             try:
                 seed = open_seed(directory, channel, epoch, use, self.name, self.receiving)
@@ -61,7 +62,8 @@ class Keyring:
                 return None
             if seed is None:
                 return None
-            self.broken.discard(place)  # a member granted the epoch anew
+            # A member has granted the epoch anew, so there is no reason to complain any more.
+            self.broken.discard(place)
             found = EpochKey(
                 channel=channel,
                 epoch=epoch,

@@ -55,10 +55,12 @@ class Participant:
     def epoch_keys(self, channel: Channel, topic: str) -> Callable[[int], EpochKey | None]:
         """Return a function from an epoch to our key for its manifests in this topic.
 
-        The access log of a channel is sealed to its auditors and the key access service, every other
-        topic to its members too.
+        The access log of a channel is sealed to its auditors and to the key access service. Every other
+        topic is sealed to the channel's members too.
         """
         use: Use = "access" if topic == ACCESS_TOPIC else "metadata"
+        # The directory is looked up at each call, because a reader lives longer than one state of the
+        # directory.
         return lambda epoch: self.keyring.epoch_key(self.directory, channel.name, epoch, use)
 
     def reader(
@@ -72,9 +74,9 @@ class Participant:
     ) -> PartitionReader:
         """Return a reader of the channel's partition of one topic, with our keys and our directory.
 
-        Every reader of a log is made here, so that none forgets where the directory was altered: without
-        it an honest issuer would be accused of the view that it had seen. ``directory_fault`` replaces
-        the follower's own answer where the caller knows more, as a replay does.
+        Every reader of a log is made here, so that each knows where the directory was altered. Without that
+        an honest issuer would be accused because it had seen the directory as it was before.
+        ``directory_fault`` replaces the follower's own answer where the caller knows more, as a replay does.
         """
         return PartitionReader(
             topic=topic,

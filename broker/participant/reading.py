@@ -29,6 +29,7 @@ async def read_events(
     read_behind = 0
     messages = log.read(Partition(reader.topic, reader.partition), reader.next_offset, follow=end is None)
     async for message in messages:
+        # The log may have grown since the caller asked for its end.
         if end is not None and message.offset >= end:
             break
         feed = partial(feed_read, log, reader, directory, message, read_behind)
@@ -44,7 +45,7 @@ async def feed_read(
 
     ``read_behind`` is 0 at first, and then the second value that this function returned: the directory has
     been read since all messages below that offset were in the log. A message below it that claims more of
-    the directory is lying, so a flood of such messages costs one reading of the directory, not one for each.
+    the directory lies, so a flood of such messages costs one reading of the directory, not one for each.
 
     When the log cannot be read the message was not fed, and this may be called again.
     """

@@ -24,7 +24,7 @@ from broker.logger import get_logger
 __all__ = ["ATTEMPTS", "append_settled", "backoff_s", "find_messages", "match_messages"]
 
 ATTEMPTS = 6
-"""Attempts, of which each is an append or the reading that settles one."""
+"""The most attempts; an attempt is an append, or the reading of the tail that settles one."""
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
@@ -49,7 +49,7 @@ class _Matcher:
         """Take the next stored message; return the offset of the run's first message if it ends here."""
         wanted = self._wanted
         found = (stored.key, stored.value)
-        before = self._seen if stored.offset == self._next else []  # a gap ends every run
+        before = self._seen if stored.offset == self._next else []  # A gap ends every run.
         self._next = stored.offset + 1
         self._seen = [count + 1 for count in (*before, 0) if wanted[count] == found]
         if self._seen and self._seen[0] == len(wanted):
@@ -90,23 +90,25 @@ async def append_settled(
 ) -> int:
     """Append these messages once, and return the offset of the first.
 
-    ``start`` is an offset at or before the partition's end as it is before the append; without it the log
-    is asked. Raises LogUnavailable when ``attempts`` were not enough, and OutcomeUnknown when the messages
-    may be in the log all the same. Cancelled, the log holds all of the messages or none.
+    ``start`` is an offset at or before the partition's end as it is before the append; without it the log is
+    asked for its end. Raises LogUnavailable when ``attempts`` were not enough, and OutcomeUnknown when the
+    messages may be in the log all the same. Cancelled, the log holds all of the messages or none.
     """
-    unknown = False  # whether an append was tried whose messages may be in the log
+    # True while an append was tried whose messages may or may not be in the log.
+    unknown = False
     for attempt in range(1, attempts + 1):
         try:
-            # Before the first append: the tail that settles it begins here.
+            # The end is asked for before the first append, because the tail that settles it begins here.
             if start is None:
                 start = (await log.ends([partition]))[partition]
             if unknown and (found := await find_messages(log, partition, messages, start)) is not None:
                 _log.info("append settled", topic=partition.topic, partition=partition.number, offset=found)
                 return found
+            # The tail was read and does not hold the messages. Only now may the same bytes be appended again.
             unknown = False
             return await log.append(partition, messages)
         except (OutcomeUnknown, LogUnavailable) as error:
-            # It stays unknown when the reading fails that should settle it.
+            # A LogUnavailable of the reading that should settle an append leaves the outcome unknown.
             unknown = unknown or isinstance(error, OutcomeUnknown)
             _log.warning(
                 "append retried" if attempt < attempts else "append failed",
@@ -122,4 +124,5 @@ async def append_settled(
                     raise OutcomeUnknown(f"an append to {partition.topic} is not settled") from error
                 raise
         await asyncio.sleep(backoff_s(attempt))
+    # Only a caller that allows no attempt comes here.
     raise LogUnavailable(f"no attempt to append to {partition.topic}")

@@ -15,8 +15,8 @@ _T = TypeVar("_T")
 class Tasks:
     """An ``asyncio.TaskGroup`` that raises a single error as it is, not in a group of one.
 
-    So ``except BrokerError`` around a publisher catches what its tasks raise. Several errors stay a group,
-    since raising one of them would hide the others.
+    An ``except BrokerError`` around a publisher therefore catches what its tasks raise. Several errors stay a
+    group, because raising one of them would hide the others.
     """
 
     def __init__(self) -> None:
@@ -42,4 +42,5 @@ class Tasks:
                 only = only.exceptions[0]
             if only is group:
                 raise
+            # ``from`` keeps the cause that the error had, and keeps the group out of the traceback.
             raise only from only.__cause__

@@ -39,6 +39,7 @@ class Admission:
         """The lane of each kind of record, for the state of ``_known_for``; ``known`` empties it."""
         self._known_for = (-1, -1)
         """Size of the directory, and day."""
+        # Earlier than any time of an event loop, so the first call of ``directory`` reads.
         self._refreshed_at = float("-inf")
 
     def known(self, channel: str, record: Record) -> tuple[Lane, RecordTerms] | None:
@@ -48,6 +49,8 @@ class Admission:
         """
         now = (self._participant.follower.history.size, day_of(self._participant.clock()))
         if self._known_for != now or len(self._known) >= _MAX_KNOWN:
+            # The whole table is emptied, because no entry is worth more than another. A caller whose records
+            # all have terms of their own then pays what it would pay without a table.
             self._known.clear()
             self._known_for = now
         return self._known.get((channel, record.record_type, record.terms))
@@ -55,8 +58,8 @@ class Admission:
     async def admit(self, channel: str, record: Record) -> tuple[Lane, RecordTerms]:
         """Return the lane and the terms of a record that may be published.
 
-        A refusal counts only after the directory was read on: what forbids the record may have been
-        changed since. Raises UsageError, or KasUnavailable when there is no intake key.
+        A refusal counts only after the directory was read on, because a newer statement may allow the
+        record. Raises UsageError, or KasUnavailable when there is no intake key.
         """
         try:
             lane = self._lane(channel, record)
@@ -76,7 +79,10 @@ class Admission:
         now = asyncio.get_running_loop().time()
         if now - self._refreshed_at >= REFRESH_S:
             try:
+                # Two senders may come here at the same time. The follower lets one of them read, and the
+                # other one then finds nothing new.
                 await self._participant.follower.refresh()
+                # Only a reading that succeeded counts: after a failure the next batch tries again.
                 self._refreshed_at = now
             except OperatorError as error:
                 _log.warning("directory not read", error=error.message)
@@ -90,7 +96,9 @@ class Admission:
         record_type = record.record_type
         channel, _ = check_publisher(directory, participant.name, key_id, channel_name, record_type)
         check_terms(channel, record.terms, day)
-        intake_of(directory, day)  # raises when no batch could be built for the key access service
+        # The key is not used here. The call raises when no batch could be built, and the caller should learn
+        # of it with the record, not when the batch is sent.
+        intake_of(directory, day)
         return Lane(
             channel=channel_name,
             topic=participant.store.current(record_type).topic,

@@ -1,4 +1,4 @@
-"""Assembly of a batch: records become signed and locked messages, as directory and stream demand. Pure.
+"""Assembly of a batch: records become signed and locked messages, under the directory's keys. Pure.
 
 The benchmark measures the cryptography of publishing here, without a log.
 """
@@ -70,6 +70,8 @@ def build_record_batch(
         epoch=epoch.number,
         issuer=keyring.name,
         issued_at=issued_at,
+        # The newest state that we have seen. Readers never judge the batch by an older one, and they report a
+        # head that is not theirs, so the log cannot show two histories to two participants.
         directory_size=directory.size,
         directory_head=directory.head,
         stream=place.stream,
@@ -86,7 +88,8 @@ def build_record_batch(
         epoch=EpochAccess(public=epoch.metadata_key, admit=metadata.admit),
         members=_members(directory, epoch, keyring.name, releasable_to),
         intake=intake_of(directory, day_of(issued_at)),
-        draw=Secrets.draw(),  # these secrets live as long as this call and are kept nowhere
+        # These secrets live as long as this call and are kept nowhere.
+        draw=Secrets.draw(),
     )
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 
 from broker.access.answers import open_collection_answer
 from broker.access.client import KeyAccess
+from broker.access.request_checks import MAX_QUERIED
 from broker.access.requests import make_query
 from broker.errors import KasUnavailable, PeerError
 from broker.logger import get_logger
@@ -25,9 +26,6 @@ from broker.wire.access import BatchRef
 from broker.wire.manifest import Collected, CollectionStatus
 
 __all__ = ["ask_collected"]
-
-_MAX_QUERIED = 256
-"""Batches in one query."""
 
 _log = get_logger("broker.publish")
 
@@ -42,11 +40,11 @@ async def ask_collected(
     *,
     timeout_s: float = 30.0,
 ) -> tuple[Collected, ...]:
-    """Ask what became of these records' batches; each batch once, in the order of their first records.
+    """Ask what became of these records' batches; return each batch once, in the order of its first record.
 
-    Asks until every batch is COLLECTED or REFUSED, for at most ``timeout_s`` seconds. A batch that is still
-    UNKNOWN then, or was never answered for, is returned as UNKNOWN, with a warning in the log: that is no
-    error. A REFUSED batch says why in ``detail``. Raises PeerError for an answer that is not the service's.
+    The question is repeated until every batch is COLLECTED or REFUSED, for at most ``timeout_s`` seconds. A
+    batch without such an answer is then returned as UNKNOWN, and a warning is logged; this is not an error. A
+    REFUSED batch says why in ``detail``. Raises PeerError for an answer that is not the service's.
     """
     refs = {
         record.batch_id: (
@@ -61,7 +59,7 @@ async def ask_collected(
         async with asyncio.timeout(timeout_s):
             await _ask_all(refs, answers, participant, kas)
     except TimeoutError:
-        pass  # ``answers`` holds what was answered until now
+        pass  # ``answers`` holds everything that was answered in time, so nothing is lost.
     unknown = _unknown(answers)
     if unknown:
         _log.warning("batches not yet taken over", batches=len(unknown), waited_s=timeout_s)
@@ -100,8 +98,9 @@ async def _ask_all(
                 answer = await _ask(channel, batches, participant, kas)
             except KasUnavailable as error:
                 _log.info("key access service not reached", error=error.message)
-                break  # the other queries would not reach it either
-            # Only for what was asked: the service must not be able to put other batches into our result.
+                break  # The other queries would not reach it either.
+            # Only batches of this query are taken from the answer. Otherwise the service could put other
+            # batches into the result.
             asked = {ref.batch_id for ref in batches}
             answers.update((batch.batch_id, batch) for batch in answer if batch.batch_id in asked)
 
@@ -113,7 +112,7 @@ def _queries(refs: Iterable[tuple[str, BatchRef]]) -> Iterator[tuple[str, list[B
         channels.setdefault(channel, []).append(ref)
     for channel, batches in channels.items():
         rest = iter(batches)
-        while part := list(islice(rest, _MAX_QUERIED)):
+        while part := list(islice(rest, MAX_QUERIED)):
             yield channel, part
 
 

@@ -19,7 +19,8 @@ __all__ = ["Lane", "Limits", "OpenBatch"]
 class Lane:
     """What all records of a batch have in common.
 
-    ``releasable_to`` is among it because a batch has one member share, which is sealed to that list.
+    ``releasable_to`` is one of these things because a batch has one member share, which is sealed to that
+    list.
     """
 
     channel: str
@@ -51,13 +52,13 @@ class OpenBatch:
     limits: Limits
     items: list[Item] = field(default_factory=list)
     _bytes: int = 0
-    """An upper bound of the built batch's size: equal terms may be counted more than once, never less."""
+    """An upper bound of the built batch's size: equal terms may be counted twice, and are never left out."""
     _targets: int = 0
     _terms: dict[int, Terms] = field(default_factory=dict)
     """The terms by identity: hashing their content for each record would cost more than all else here.
 
-    ``admission`` gives one object for equal terms, so that few are counted twice. The values keep the
-    objects alive, without which an identity could be given to another object.
+    ``admission`` gives one object for equal terms, so few are counted twice. The values keep the objects
+    alive: Python may give the identity of an object that is gone to a new one.
     """
 
     def __post_init__(self) -> None:
@@ -73,6 +74,8 @@ class OpenBatch:
         if self.items and (
             len(self.items) >= self.limits.max_records
             or self._bytes + cost > self.limits.max_bytes
+            # The format bounds the targets of a whole batch, and not those of each record: every reader would
+            # refuse a batch with more.
             or self._targets + targets > MAX_TARGETS
         ):
             return None
@@ -85,6 +88,7 @@ class OpenBatch:
     @property
     def is_full(self) -> bool:
         """Tell whether no record at all fits any more, so that the batch may be closed at once."""
+        # The targets are not asked about: a record without targets would still fit.
         return (
             len(self.items) >= self.limits.max_records
             or self._bytes + _PER_RECORD + locked_size(0) > self.limits.max_bytes

@@ -26,7 +26,7 @@ def check_publisher(
     Raises UsageError with a hint that says what is missing: the channel, the membership, an active signing
     key, the record type or confirmed channel keys.
     """
-    # From the channel to its keys: the first thing that is missing explains those behind it.
+    # The checks go from the channel to its keys, because the first thing that is missing explains the others.
     channel = _open_channel(directory, issuer, channel_name)
     _check_signer(directory, issuer, key_id)
     if record_type not in channel.record_types:

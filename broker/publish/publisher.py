@@ -67,6 +67,7 @@ class Publisher:
         self._participant = participant
         self._linger_s = linger_s
         self._limits = Limits(max_records=max_records, max_bytes=max_bytes)
+        # With no room at all, the first caller would wait for a batch that nobody can fill.
         self._max_in_flight = max(max_in_flight_records, 1)
         self._idle_us = int(idle_s * 1_000_000)
         self._admission = Admission(participant)
@@ -95,13 +96,14 @@ class Publisher:
             if not is_cancelled:
                 await self._drain()
         finally:
-            # First _abandon, which cancels what is still being sent: the exit of the tasks alone would wait
-            # until all of it is sent.
+            # _abandon comes first, because it cancels what is still being sent. The exit of the tasks alone
+            # would wait until all of it is sent.
             self._abandon()
             if is_cancelled:
                 await self._tasks.__aexit__(kind, error, trace)
             else:
-                # Not with the caller's own error: that goes on by itself, and would be wrapped in a group.
+                # The caller's own error is not passed on: it is raised in any case, and the group would wrap
+                # it.
                 await self._tasks.__aexit__(None, None, None)
         if error is None:
             self._raise_failure()
@@ -125,8 +127,8 @@ class Publisher:
         lane, terms = known
         schema = self._participant.store.current(record.record_type)
         item = Item(record_id=record.record_id, terms=terms, body=encode_body(record, schema))
-        # Again, since the publisher may have been closed while this call waited. Nothing waits from here
-        # on, so a record that is taken is always settled.
+        # This is checked again because the publisher may have been closed while this call waited. Nothing
+        # waits from here on, so a record that is taken is always settled.
         self._check_open()
         return self._put(lane, item)
 
@@ -149,7 +151,8 @@ class Publisher:
             raise UsageError("the publisher is closed", hint="publish inside its 'async with' block")
 
     async def _drain(self) -> None:
-        # Only what is unsettled now: a caller that goes on publishing must not keep a flush from ending.
+        # Only the batches that are unsettled now are waited for. Otherwise a caller that goes on publishing
+        # would keep a flush from ending.
         unsettled = [parcel.outcome for parcel in self._unsettled]
         self._close_all()
         if unsettled:
@@ -158,6 +161,8 @@ class Publisher:
     def _raise_failure(self) -> None:
         failed = self._failed
         self._failed = []
+        # A failure that a ticket has raised already is not raised a second time. The others are all marked
+        # before the first one is raised, so the next flush does not report them as new.
         unseen = [parcel for parcel in failed if not parcel.is_seen]
         for parcel in unseen:
             parcel.is_seen = True
@@ -227,7 +232,8 @@ class Publisher:
         """Send the batches of a queue until it is empty; a batch that fails does not stop the others."""
         try:
             while sender.queue:
-                # It stays in the queue while it is sent: a cancellation must find it there (``_abandon``).
+                # The batch stays in the queue while it is sent: a cancellation must find it there
+                # (``_abandon``).
                 parcel = sender.queue[0]
                 count = len(parcel.batch.items)
                 try:

@@ -61,7 +61,7 @@ class Sender:
     """The place of the next batch; None when the next batch begins a stream."""
     _epoch: int = -1
     _used_at: int = 0
-    """Epoch and time, in microseconds, of the last batch of the stream."""
+    """The time of the stream's last batch, in microseconds; ``_epoch`` is the epoch of that batch."""
     _end: int | None = None
     """An offset that is known to be at or before the partition's end; settling an append reads from it."""
     _is_appending: bool = False
@@ -125,6 +125,8 @@ class Sender:
             return self._place
         if channel.needs_new_epoch:
             _log.warning("channel needs new keys", channel=channel.name, epoch=epoch.number)
+        # The name is random because the processes of an agency do not know of each other. Two that chose the
+        # same name would look like one issuer who forks its stream.
         return StreamPlace(stream=secrets.token_bytes(16))
 
     async def _append(self, messages: list[Message]) -> int:

@@ -60,6 +60,8 @@ class Parcel:
 
     def settle(self, outcome: Sent | BrokerError) -> None:
         """Give all tickets their answer, and drop the records' bodies."""
+        # The bodies go at once and not with the last ticket, because a caller may keep its tickets for a
+        # whole file.
         self.batch.items.clear()
         if not self.outcome.done():
             self.outcome.set_result(outcome)
@@ -68,8 +70,8 @@ class Parcel:
 class Ticket:
     """``await ticket`` returns the record's Published, or raises the reason why it was not published.
 
-    A ticket may be awaited twice, by two tasks, or never. A failure that was awaited by nobody is raised
-    by the publisher's ``flush``.
+    A ticket may be awaited twice, by two tasks, or never. The publisher's ``flush`` raises a failure that no
+    caller has awaited.
     """
 
     __slots__ = ("_index", "_parcel")
@@ -93,8 +95,8 @@ class Ticket:
     async def _redeem(self) -> Published:
         parcel = self._parcel
         if not parcel.outcome.done():
-            # Shielded: all tickets of the batch wait for one future, and a caller that is cancelled would
-            # cancel it for the others.
+            # The shield is needed because all tickets of the batch wait for one future: without it, a caller
+            # that is cancelled would cancel the future for the others.
             await asyncio.shield(parcel.outcome)
         sent = parcel.outcome.result()
         if isinstance(sent, BrokerError):
