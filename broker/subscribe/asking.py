@@ -30,6 +30,7 @@ from broker.wire.terms import Purpose
 __all__ = ["MAX_ITEMS", "Asker", "Ground", "RightAnswer", "Selection", "WrongAnswer"]
 
 _LOGGED_ATTEMPTS = 16
+"""The first retries, each of which has a log line; an outage may last for days, so later ones have fewer."""
 
 _log = get_logger("broker.subscribe")
 
@@ -75,7 +76,8 @@ class Ground:
                 justification=justification,
             )
 
-        details()  # a text that the service would refuse is refused here, before anything is asked
+        # A text that the service would refuse is refused here, before anything is asked.
+        details()
         return cls(
             channel=channel,
             purpose=_purpose(purpose),
@@ -102,7 +104,8 @@ class Ground:
         def details() -> AccessDetails:
             return new_details(role=role, legal_basis=legal_basis, justification=justification)
 
-        details()  # a text that the service would refuse is refused here, before anything is asked
+        # A text that the service would refuse is refused here, before anything is asked.
+        details()
         return cls(
             channel=channel,
             purpose=_purpose(purpose),
@@ -128,6 +131,7 @@ class Selection:
     indexes: tuple[int, ...]
 
 
+# There is no ``repr``: release shares must never come into a log line or a traceback.
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RightAnswer:
     """A valid answer: the request, its receipt, and one Release for each batch that was asked for."""
@@ -162,8 +166,8 @@ class Asker:
         KasUnavailable after ``timeout_s``, KasStopped at once, since only the service's operator can help,
         and RequestRefused when the service says that it cannot judge this request.
 
-        A subscriber that follows gives the ``outage`` by which it waits for the log, and is asking until it
-        is cancelled: a service does not answer while the log is away.
+        A subscriber that follows gives the ``outage`` by which it waits for the log. The question is then
+        repeated until the subscriber is cancelled, because a service does not answer while the log is away.
         """
         prepared, sealed = await self._send(selections, outage)
         try:
@@ -188,7 +192,8 @@ class Asker:
             except KasStopped:
                 raise
             except RequestRefused:
-                # A request grows too old while the service, which has it, waits for the log.
+                # A request grows too old while the service, which has received it, waits for the log. It is
+                # asked again without a pause, because the service has just answered.
                 if outage is None or self.participant.clock() - asked_at <= MAX_CLOCK_DIFFERENCE_US:
                     raise
                 continue
@@ -215,6 +220,7 @@ class Asker:
                 topic=selection.batch.topic,
                 offset=selection.batch.offset,
                 batch_id=selection.batch.batch_id,
+                # An index fits one byte, because a batch has at most 256 records.
                 indexes=bytes(selection.indexes),
             )
             for selection in selections

@@ -66,14 +66,14 @@ async def consult(
         raise UsageError(f"the batch has no record {index}", hint=f"it has {count}, counted from 0")
     opener = Opener(participant.keyring, participant.store)
     schema = opener.schema_of(batch)
-    # What we could not read anyway is not asked for: the log would hold an access that never was.
+    # A record that we could not read anyway is not asked for: the log would hold an access that never was.
     if schema is None:
         return Consultation(delivery=not_delivered(batch, index, READER_TOO_OLD))
     if isinstance(schema, Violation):
         return Consultation(delivery=schema)
     make_folder(receipts.parent)
-    # Opened before the service is asked: a file that cannot be written is found out before, not after,
-    # the access is logged.
+    # The file is opened before the service is asked. If it cannot be written, that is found out before the
+    # access is logged, and not after.
     file = ReceiptFile.open(receipts)
     try:
         asker = Asker(participant, kas, ground, kas_timeout_s)
@@ -81,7 +81,7 @@ async def consult(
         if isinstance(answer, WrongAnswer):
             raise KasUnavailable(
                 f"the key access service answered wrongly: {answer.error.message}",
-                hint="nothing was read; report it to whoever runs the service, and to the auditor",
+                hint="nothing was read; report it to the service's operator and to the auditor",
             )
         file.add(answer.prepared.signed, answer.answer.signed)
         # Commit point: from here on the access can be proved, whether or not the record is ever opened.
@@ -127,6 +127,7 @@ async def find_batch(
             if isinstance(event, VerifiedBatch):
                 if event.batch_id == batch_id or event.offset == offset:
                     return event
+                # Batches come in the order of the log, so no later one can stand at this offset.
                 if offset is not None and event.offset > offset:
                     break
             elif _covers(event, offset):

@@ -91,9 +91,10 @@ class NotDelivered:
 
 
 Delivery = Delivered | NotDelivered | Violation
-"""What a subscriber is given for each record, or for whatever is wrong in the log."""
+"""What a subscriber is given: a record, a record that was not released, or a fault of the log."""
 
 
+# There is no ``repr``: release shares must never come into a log line or a traceback.
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Release:
     """The answer of the key access service for one batch: shares and reasons for denial, by index."""
@@ -167,9 +168,11 @@ class Opener:
             batch.opened.manifest.manifest_id,
         )
         issued_on = _date(header.issued_at)
-        # Only what we asked for: shares of other records are not even looked at.
+        # Only records that we asked for are opened; shares of other records are not even looked at.
         released = [i for i in indexes if i in release.shares]
         shares = [release.shares[i] for i in released]
+        # This check comes before any unlocking. A body does not unlock under a wrong release share, and
+        # without this check the issuer would be blamed for a fault of the service.
         wrong = wrong_release_shares(context, released, shares, entries.release_checks)  # (2)
         right = [i for i in released if i not in wrong]
         keys = self._body_keys(batch, context, right, release, directory, channel) if right else {}  # (3)
@@ -181,7 +184,8 @@ class Opener:
                 place = body_place(batch, i)
                 yield i, Violation(kind=Kind.RELEASE_SHARE, place=place, detail=detail)
             elif isinstance(keys, Violation):
-                if i == right[0]:  # one broken seal is one violation, counted for all of its records
+                # One broken seal is one violation, which counts for all of its records.
+                if i == right[0]:
                     yield i, replace(keys, count=len(right))
             elif i not in keys:
                 yield i, not_delivered(batch, i, Reason.EPOCH_NOT_GRANTED)
@@ -219,6 +223,8 @@ class Opener:
         if content is not None:
             keys[content.key.key_id] = content.key
         info = member_share_info(context)
+        # The first seal that is ours is opened. An issuer could seal different shares to different readers,
+        # which is not compared here: the commitment to each body (4) does not fit a wrong share.
         for seal in batch.opened.manifest.member_seals:
             if (key := keys.get(seal.key_id)) is not None:
                 share = open_sealed(key, seal.sealed, info)
@@ -275,7 +281,7 @@ class Opener:
         channel: Channel,
         issued_on: date | None,
     ) -> dict[str, Any]:
-        """Decode an unlocked body and check it; raises FormatError for whatever is wrong with the record."""
+        """Decode an unlocked body and check it; raises FormatError for any fault of the record."""
         if not plain and terms.action not in ORDERS:
             raise FormatError(f"no body, and {terms.action} has one")
         body = decode_body(plain, schema)  # (5)
@@ -290,12 +296,15 @@ class Opener:
             ceiling_days=channel.ceiling_days,
         )  # (6)
         if problems:
+            # The text is cut, because a hostile record may break a rule once for each item of a long list.
             raise FormatError("; ".join(problems)[:1000])
         return self._current(schema, body) if body else body  # (7)
 
     def _current(self, schema: RecordSchema, body: dict[str, Any]) -> dict[str, Any]:
         """Project a body onto the current schema of its record type."""
         if schema.id not in self._projections:
+            # The rules are those of Avro 1.11, "Schema Resolution", as far as ``broker.avro.projection``
+            # follows them.
             current = self.store.current(schema.record_type)
             is_current = current.id == schema.id
             self._projections[schema.id] = None if is_current else projection(schema.schema, current.schema)

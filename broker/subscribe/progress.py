@@ -29,7 +29,7 @@ __all__ = ["Progress"]
 
 _SAVE_RECORDS = 1024
 _SAVE_S = 1.0
-"""With autocommit, what is done is stored after so many records or seconds, whichever comes first."""
+"""With autocommit, the position is stored after this many records or seconds, whichever comes first."""
 
 _BEGINNING = Position(reader=ReaderState(next_offset=0, mark=0))
 
@@ -64,6 +64,7 @@ class Progress:
         progress = cls(follower, channel, autocommit=autocommit)
         if path is None:
             return progress
+        # The state file comes first, because its lock keeps other processes from the receipts beside it too.
         progress._file = StateFile.open(path, genesis=follower.history.latest.genesis, channel=channel)
         try:
             progress._resume(progress._file)
@@ -76,6 +77,8 @@ class Progress:
     def _resume(self, file: StateFile) -> None:
         state = file.state
         if state.high_water is not None:
+            # The directory may only grow. Somebody who runs the log could otherwise show an old state of it,
+            # in which an agency is not suspended yet.
             check_high_water(self._follower.history, state.high_water)
         if state.sink is not None and self._autocommit:
             raise UsageError(
@@ -143,13 +146,15 @@ class Progress:
 
     def _move(self, partition: Partition, offset: int, index: int) -> None:
         position = self._positions[partition]
-        # Never back: the batches of a window that were done before a restart pass through here once more.
+        # The position never goes back: the batches of a window that were done before a restart pass through
+        # here once more.
         if (offset, index) > (position.offset, position.index):
             self._positions[partition] = Position(reader=position.reader, offset=offset, index=index)
 
     def save_if_due(self) -> None:
         """Store what is done when enough of it is not stored yet; with ``autocommit=False`` never."""
         if self._autocommit and self._unsaved:
+            # A monotonic clock cannot be set back, which would delay the next saving.
             is_old = time.monotonic() - self._saved_at >= _SAVE_S
             if self._unsaved >= _SAVE_RECORDS or is_old:
                 self.save()
@@ -160,11 +165,12 @@ class Progress:
         self._saved_at = time.monotonic()
         if self._file is None:
             return
-        # The receipts come first: a position that is stored says that its records are never asked for
-        # again, so a receipt that is lost after it would be lost for ever.
+        # The receipts come first. Records before a stored position are never asked for again, so a receipt
+        # that is lost after the position was stored would be lost for ever.
         if self._receipts is not None:
             self._receipts.sync()
-        # Commit point: what is done is stored. A crash before it delivers again what was done since.
+        # Commit point: from here on the records that are done are stored as done. A crash before this point
+        # delivers again those that were done since the last saving.
         self._file.save(
             SubscriberState(
                 genesis=self._follower.history.latest.genesis,

@@ -25,7 +25,7 @@ class ReadAhead:
     """Messages of a partition from ``start`` up to ``end``, or without end, read by the task of ``run``.
 
     ``ring`` is set whenever ``take`` may have something new: a message, the end, or an error. Several
-    partitions may share one ring. The task adds messages and ``take`` removes them, nobody else.
+    partitions may share one ring. Only the task adds messages, and only ``take`` removes them.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class ReadAhead:
             if not self._is_done:
                 await self._read()
         except BrokerError as error:
+            # It is not raised here: the consumer first gets the messages that were read before the error.
             self._error = error
         finally:
             self._is_done = True

@@ -39,7 +39,10 @@ _TURNS = 3
 
 @dataclass(slots=True)
 class Window:
-    """Events in order, each with its partition, and the readers' positions behind them."""
+    """Events in order, each with its partition, and the readers' positions behind them.
+
+    ``ReaderSet`` fills it; after that nothing changes it.
+    """
 
     events: list[tuple[Partition, Event]] = field(default_factory=list)
     behind: dict[Partition, ReaderState] = field(default_factory=dict)
@@ -99,6 +102,8 @@ class ReaderSet:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
+            # ``wait`` raises nothing: an error of these tasks was kept for ``take``, and nobody takes any
+            # more.
             await asyncio.wait(self._tasks)
 
     async def next_window(self) -> Window | None:
@@ -116,7 +121,7 @@ class ReaderSet:
             while not source.is_flushed:
                 if window.is_full:
                     return window
-                # Cleared before looking: a message that arrives after the look rings again.
+                # The ring is cleared before the look: a message that arrives after the look rings again.
                 self._ring.clear()
                 message = source.ahead.take()
                 if message is not None:
@@ -124,6 +129,8 @@ class ReaderSet:
                 elif source.ahead.is_done:
                     source.is_flushed = True
                     partition = source.ahead.partition
+                    # The end is only where the log ended when reading began, so the reader reports what it
+                    # holds back and does not judge a batch whose bodies may still come.
                     _add(window, partition, source.reader.flush())
                     window.behind[partition] = source.reader.snapshot()
                 else:
@@ -148,7 +155,8 @@ class ReaderSet:
                 await self._ring.wait()
             elif idle_turns < _TURNS:
                 idle_turns += 1
-                await asyncio.sleep(0)  # lets the reading tasks fetch what the log already has
+                # One turn of the event loop lets the reading tasks fetch messages that the log already has.
+                await asyncio.sleep(0)
             else:
                 return window
 
@@ -161,8 +169,8 @@ class ReaderSet:
             partition = source.ahead.partition
             _add(window, partition, events)
             if isinstance(events[-1], VerifiedBatch):
-                # Only here: behind any other event the reader may wait for bodies that it has seen the
-                # manifest of, and a position stored there would lose their batch.
+                # A position is taken only behind a verified batch. Behind any other event the reader may have
+                # seen a manifest and still wait for its bodies, and resuming there would lose that batch.
                 window.behind[partition] = reader.snapshot()
 
 

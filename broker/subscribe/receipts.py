@@ -58,5 +58,6 @@ def read_receipts(path: Path) -> Iterator[tuple[Signed, Signed]]:
                 request = base64.b64decode(fields["request"], validate=True)
                 receipt = base64.b64decode(fields["receipt"], validate=True)
                 yield decode(Signed, request), decode(Signed, receipt)
+            # RecursionError: a line of nested brackets exhausts the stack of the JSON parser.
             except (ValueError, KeyError, TypeError, RecursionError, FormatError):
                 continue

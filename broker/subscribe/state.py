@@ -37,6 +37,7 @@ MAX_FILE_BYTES = 64_000_000
 Json = None | bool | int | str | list[Any] | dict[str, Any]
 """A value that JSON can hold, without fractions."""
 
+# bytes.fromhex also takes spaces and capital letters, which this program never writes.
 _HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 
 
@@ -158,6 +159,7 @@ def _list(value: object) -> list[Any]:
 
 
 def _int(value: object) -> int:
+    # ``type`` and not ``isinstance``: to Python true and false are integers too, and they are no offsets.
     if type(value) is not int or not 0 <= value <= MAX_OFFSET + 1:
         raise ValueError(f"{value!r:.60} is not a number from 0 to {MAX_OFFSET + 1}")
     return value
@@ -185,7 +187,7 @@ class StateFile:
         another coalition or channel.
         """
         where = Path(path)
-        # Locked before it is read: a state that another process still changes would be an old one.
+        # The file is locked before it is read: another process could still replace what was read.
         lock = _lock(where)
         try:
             state = _read(where)
@@ -208,6 +210,8 @@ class StateFile:
 
     def save(self, state: SubscriberState) -> None:
         """Replace the file's content, durably and all at once; raises UsageError when that fails."""
+        # NaN is not JSON (RFC 8259, section 6): a sink that holds one must not write a file that cannot be
+        # read.
         text = json.dumps(state.to_json(), indent=1, allow_nan=False).encode() + b"\n"
         write_atomically(self.path, text)
         self.state = state
@@ -226,8 +230,8 @@ class StateFile:
 
 
 def _lock(path: Path) -> int:
-    # The lock needs a file of its own: the state file is another file each time it is saved, so a lock on
-    # it would keep out nobody.
+    # The lock needs a file of its own. Each saving puts a new file in the place of the state file, so a lock
+    # on the old one would keep no process out.
     try:
         return open_lock(path.with_name(path.name + ".lock"), wait=False)
     except BlockingIOError:
@@ -248,6 +252,7 @@ def _read(path: Path) -> SubscriberState | None:
     try:
         fields = _object(json.loads(text))
         version = fields.get("version")
+        # The version is looked at first: a newer file is not damaged, and its operator needs another hint.
         if type(version) is int and version > VERSION:
             raise UsageError(
                 f"{path}: version {version}, and this broker knows {VERSION}",
@@ -258,6 +263,7 @@ def _read(path: Path) -> SubscriberState | None:
         return SubscriberState.from_json(fields)
     except KeyError as error:
         raise _damaged(path, f"{error} is missing") from error
+    # RecursionError: a file of nested brackets exhausts the stack of the JSON parser.
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
 

@@ -17,7 +17,7 @@ the others are asked for again. That is a new access, which has an entry of its 
                        file; a consumer that cuts its output back to ``sink`` when it starts has every
                        record exactly once
 
-Whatever is wrong in the log is reported as a Violation with its place, and reading goes on. After a restart
+Every fault of the log is reported as a Violation with its place, and reading goes on. After a restart
 a violation may be reported again.
 """
 
@@ -82,7 +82,8 @@ class Subscriber:
         here, so that leaving the block can stop it."""
 
     async def __aenter__(self) -> Self:
-        self._wanted_types()  # raises for a channel or a type that there is not, before a file is locked
+        # The result is not used here. The call raises for an unknown channel or type before a file is locked.
+        self._wanted_types()
         channel = self._asker.ground.channel
         self._open_progress = Progress.open(
             self._state_path, self._participant.follower, channel, autocommit=self._autocommit
@@ -94,15 +95,17 @@ class Subscriber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            # The loop needs a copy: a generator that ends while we wait takes its set out of the list.
             for readers in list(self._readers):
                 await readers.aclose()
             if kind is not None and not issubclass(kind, Exception):
                 await self._tasks.__aexit__(kind, error, trace)
             else:
-                # Not with the caller's own error: that goes on by itself, and would be wrapped in a group.
+                # The caller's own error is not passed on: it is raised in any case, and the group would wrap
+                # it.
                 await self._tasks.__aexit__(None, None, None)
         finally:
-            # Last, and in any case: it stores what is done, and releases the lock on the state file.
+            # This is the last step, even after an error: it stores the position and releases the state file.
             self._progress.close()
 
     @property
@@ -127,6 +130,7 @@ class Subscriber:
         With ``follow`` it waits until it is cancelled while the log or the service does not answer, and
         raises only what waiting cannot mend: a wrong answer, a service that was stopped, access refused.
         """
+        # Two generators would move one position, and each would take the other's record in hand as done.
         if self._is_delivering:
             raise UsageError("deliveries are being read already", hint="one at a time to a subscriber")
         self._is_delivering = True
@@ -140,8 +144,8 @@ class Subscriber:
     async def commit(self, *, sink: Json = None) -> None:
         """Store durably that everything handed over so far is done, the record in hand included.
 
-        ``sink`` is stored with it. It needs ``autocommit=False``: else a position could be stored by time,
-        without the sink's position that belongs to it.
+        ``sink`` is stored with it. It needs ``autocommit=False``: otherwise our position could be stored by
+        time, without the position of the sink that belongs to it.
         """
         if sink is not None:
             if self._autocommit:
@@ -154,6 +158,7 @@ class Subscriber:
     async def _deliveries(self, follow: bool) -> AsyncGenerator[Delivery, None]:
         participant = self._participant
         outage = Outage(channel=self._asker.ground.channel) if follow else None
+        # The directory is read first, so that a channel or an epoch that is new since the last call is known.
         await outlasting(outage, participant.follower.refresh)
         channel = self._channel()
         self._check_recipient(channel)
@@ -183,8 +188,8 @@ class Subscriber:
                 async with aclosing(delivery.deliver(window)) as items:
                     async for item in items:
                         yield item
-                # Only a window that was delivered whole: the readers' positions behind it say that nothing
-                # before them is needed any more.
+                # Only a window that was delivered whole is finished: the readers' positions behind it say
+                # that nothing before them is needed any more.
                 self._progress.finish_window(window.behind)
                 self._progress.save_if_due()
         finally:

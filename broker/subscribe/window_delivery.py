@@ -1,12 +1,12 @@
 """Delivery of one window: its records are asked for at once, and then opened and handed over one by one.
 
-    (1) what is wanted is planned: records that are not done, of the types asked for, with a known schema
+    (1) the records to ask for are planned: those that are not done, of a wanted type, with a known schema
     (2) the key access service is asked, once for the whole window
     (3) its receipt is kept
     (4) each record is opened, handed over and, when the consumer asks for the next one, done
 
-A record is unlocked only when its turn comes: what a consumer that stops early was not handed, nobody here
-has read, although the log says that it was released.
+A record is unlocked only when its turn comes. When a consumer stops early, nobody here has read the records
+that it was not handed, although the log says that they were released.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class WindowDelivery:
                 )
             self._keep(answer)  # (3)
             releases = dict(zip(wanted, answer.releases, strict=True))
-        # After the answer: checking it may have read the directory on, and keys of it are needed now.
+        # The directory is taken after the answer: checking the answer may have read it on, and its newest
+        # keys are needed now.
         directory = self.participant.directory
         channel = self.participant.channel(self.asker.ground.channel)
         for position, (partition, event) in enumerate(window.events):
@@ -88,12 +89,14 @@ class WindowDelivery:
                 yield plan.schema
             elif plan is not None:
                 for index, item in self._open(plan, releases.get(position), directory, channel):  # (4)
-                    # Before the record is handed over: a consumer that commits while it holds the record
-                    # says that this record is done.
+                    # This stands before the ``yield``: a consumer that commits while it holds the record says
+                    # that this record is done.
                     progress.hand_over(partition, event.offset, index)
                     yield item
                     progress.finish()
                     progress.save_if_due()
+            # A batch of a type that is not wanted is done too. A subscriber that wants more types later needs
+            # a new state file.
             progress.finish_batch(partition, event.offset)
 
     def _plans(self, window: Window) -> dict[int, _Plan]:
