@@ -18,7 +18,7 @@ Who owns which field
 ``_writer``, ``_scrub_due`` and ``_scrub_blocked`` belong to the thread that holds ``_writing``. ``_reader``
 and ``_version`` belong to the thread of the event loop. Both sides read and write ``_topics``: it is a cache,
 each access is one step of a dict, and a topic only ever grows, so that an old entry is at worst looked up
-again. ``close`` is called when no read is under way, and it alone writes ``_closed``.
+again. ``stop_reading`` alone writes ``_closed``.
 """
 
 from __future__ import annotations
@@ -84,17 +84,20 @@ class LogFile:
                 writer.close()
                 raise
 
+    def stop_reading(self) -> None:
+        """Refuse every further call, and close the reading connection. It runs in the event loop's thread."""
+        # Not a part of close(), which runs in a worker thread: SQLite crashes the process when one thread
+        # closes a connection under a statement that another thread runs.
+        self._closed = True
+        self._reader.close()
+
     def close(self) -> None:
-        """Close the file after the write that is under way. No read may be under way."""
-        with self._writing:
-            if self._closed:
-                return
-            self._closed = True
-            self._reader.close()
-            with translated(self.path):
-                if self._scrub_due:
-                    self._scrub()
-                self._writer.close()
+        """Close the file after the write that is under way; ``stop_reading`` comes before. Twice is once."""
+        with self._writing, translated(self.path):
+            if self._scrub_due:
+                self._scrub()
+            self._scrub_due = False  # A second call finds the connection closed, and nothing to do.
+            self._writer.close()
 
     # Writing
 

@@ -133,6 +133,7 @@ class SqliteLog:
         self._outage.close()
         await self._watch.aclose()
         async with self._appending:
+            self._file.stop_reading()
             await in_thread(self._file.close)
 
     async def __aenter__(self) -> Self:

@@ -7,9 +7,12 @@ import random
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -98,6 +101,46 @@ async def test_the_files_are_for_their_owner_only(log: SqliteLog, path: Path) ->
     await log.append(RETURNS, messages(b"one"))
     modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
     assert modes == {"log.db": 0o600, "log.db-wal": 0o600, "log.db-shm": 0o600}
+
+
+async def test_the_reading_connection_is_closed_where_it_reads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread closes a connection under a statement of another one: SQLite would crash the process."""
+    closed_in: dict[str, int] = {}
+
+    class Noted(sqlite3.Connection):
+        """A connection that notes in which thread it is closed."""
+
+        def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
+            super().__init__(database, *args, **kwargs)
+            self.mode = database.rpartition("=")[2]
+
+        def close(self) -> None:
+            closed_in.setdefault(self.mode, threading.get_ident())
+            super().close()
+
+    monkeypatch.setattr("broker.log.sqlite.rows.sqlite3.connect", partial(sqlite3.connect, factory=Noted))
+    log = await SqliteLog.open(path)
+    await log.aclose()
+    await log.aclose()
+    assert closed_in["ro"] == threading.get_ident()
+    assert closed_in["rw"] != threading.get_ident()
+
+
+async def test_readers_get_an_error_when_the_log_is_closed_under_them(log: SqliteLog) -> None:
+    """Readers that are busy while the log is closed get a UsageError, and nothing else happens."""
+    await log.append(RETURNS, messages(*[bytes(300)] * 500))
+
+    async def read_on() -> None:
+        while True:
+            await held(log, RETURNS)
+
+    readers = [asyncio.create_task(read_on()) for _ in range(4)]
+    await asyncio.sleep(0.01)
+    await log.aclose()
+    for error in await asyncio.gather(*readers, return_exceptions=True):
+        assert isinstance(error, UsageError)
 
 
 async def test_prefixes_share_a_file_and_nothing_else(log: SqliteLog, path: Path) -> None:
