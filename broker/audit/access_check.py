@@ -1,6 +1,6 @@
 """Access entries decided again: who was given what, on whose signed request, from which state of the logs.
 
-An auditor believes none of the service's decisions. Each access entry is judged by five checks:
+An auditor trusts no decision of the service. Each access entry is judged by five checks:
 
     (1) its positions are within the logs and at the ends of batches, they are never below those of an
         earlier entry of its stream, and the directory that they name is the one that we have read
@@ -51,7 +51,7 @@ _Reached = dict[str, int]
 """An end for each topic; the directory and the access log are among them."""
 
 _Fault = tuple[str, Place | None]
-"""What is wrong, and the violation that it follows from."""
+"""The fault in words, and the place of the violation that it follows from."""
 
 
 class RecordsAt:
@@ -69,6 +69,8 @@ class RecordsAt:
         if batch is None or not self._take(batch):
             return
         issuer = batch.indexed.issuer
+        # Two levels of orders are loaded: an order counts for its record, and a withdrawal counts for its
+        # order.
         for order in self._index.orders_on(batch_id, issuer):
             if self._take(order):
                 for withdrawal in self._index.orders_on(order.indexed.batch_id, issuer):
@@ -80,10 +82,12 @@ class RecordsAt:
     def _take(self, batch: StoredBatch) -> bool:
         """Take a batch if it stood below the positions; returns whether it did."""
         indexed = batch.indexed
+        # Its last body counts, and not its manifest: a service takes nothing over before the batch is whole.
         if batch.last >= self._ends.get(indexed.topic, 0):
             return False
         if self.records.put(indexed, batch.appended_at):
             listed = self._index.listed(indexed.batch_id)
+            # A later entry was not there yet when the service decided, so it must not excuse the decision.
             if listed is not None and listed.access_offset < self._access_end:
                 self.records.list([_collected(listed)])
         return True
@@ -111,7 +115,7 @@ class AccessCheck:
     report: Callable[[Violation], Place]
     directory_fault: Callable[[int], Place | None]
     _reached: OrderedDict[bytes, _Reached] = field(default_factory=OrderedDict)
-    """The furthest positions of the streams that wrote last; bounded, so that memory stays flat."""
+    """The furthest positions of the streams that wrote last. Only ``_fallen_back`` writes them."""
 
     def check(self) -> None:
         """Judge every entry of the channel, in the order of the log."""
@@ -119,6 +123,8 @@ class AccessCheck:
             self._check(entry)
 
     def _check(self, entry: StoredEntry) -> None:
+        # Each step needs the one before it: without true positions there is no state to decide from. So the
+        # first step that fails ends the check, and an entry has one violation.
         fault = self._positions_fault(entry)  # (1)
         if fault is not None:
             detail, cause = fault
@@ -128,8 +134,8 @@ class AccessCheck:
         try:
             request = self._request(entry, directory)  # (2)
             if request.directory_size > directory.size:
-                # A service that decides on less than its requester had seen may have been held back on
-                # purpose: a suspension or a revocation lies in between.
+                # Somebody may have shown the service an old directory on purpose, because a suspension or a
+                # revocation stands in the part that the requester had already seen.
                 seen = request.directory_size
                 detail = f"decided on {directory.size} statements, its request had seen {seen}"
                 self._violate(Kind.ACCESS_POSITIONS, entry, detail)
@@ -141,6 +147,8 @@ class AccessCheck:
         decisions = self._decide(entry, request, directory)
         differing = [ref for ref in outcomes if outcomes[ref] != decisions[ref]]
         if differing:
+            # Only the first difference is reported: a false decision is one manipulation, however many
+            # records it has.
             self._report_decision(entry, request, differing[0], outcomes, decisions)
 
     # (1) the positions
@@ -151,6 +159,8 @@ class AccessCheck:
         if head is None or head != positions.directory_head:
             detail = f"saw another directory of {positions.directory_size} statements"
             return detail, self.directory_fault(positions.directory_size)
+        # A service writes an entry behind everything that it has read, so it cannot have read further than
+        # the entry.
         if not 0 <= positions.access_end <= entry.offset:
             detail = f"recorded {positions.access_end} as the end of the access log before it"
             return detail, self.index.root_within(ACCESS_TOPIC, 0, entry.offset)
@@ -161,6 +171,8 @@ class AccessCheck:
             if seen.end < 0:
                 return f"recorded {seen.end} as the end of {seen.topic}", None
             across = self.index.batch_across(seen.topic, seen.end)
+            # A service reads whole batches. An end inside a batch was made up, or batches before it were
+            # removed.
             if across is not None:
                 detail = f"recorded {seen.end} in {seen.topic}, within the batch at {across.indexed.offset}"
                 return detail, self.index.root_within(seen.topic, 0, seen.end)
@@ -169,14 +181,16 @@ class AccessCheck:
     def _fallen_back(self, entry: StoredEntry) -> _Fault | None:
         """Find a service that decided on an older state than before.
 
-        Whoever runs it may hold a topic back, so that it allows what the newest state would deny. Within
-        one stream of entries its positions then fall, and that gives it away.
+        The operator of a service may hold a topic back, so that the service allows what the newest state
+        would deny. Its positions then fall within one stream of entries, and that gives it away.
         """
         if entry.stream is None:
             return None
         positions = entry.terms.positions
         now = {seen.topic: seen.end for seen in positions.ends}
         now |= {"directory": positions.directory_size, ACCESS_TOPIC: positions.access_end}
+        # Taking the stream out and putting it back keeps the table in the order of last use, so the stream
+        # that was silent longest is dropped first.
         before = self._reached.pop(entry.stream, {})
         self._reached[entry.stream] = {topic: max(end, before.get(topic, 0)) for topic, end in now.items()}
         if len(self._reached) > MAX_HEADS:
@@ -196,8 +210,12 @@ class AccessCheck:
         head = self.history.head_at(request.directory_size)
         if head is None or head != request.directory_head:
             raise RequestRefused(f"'{request.issuer[:60]}' saw another directory")
+        # A service could keep a signed request and use it once more, long after its agency has stopped
+        # asking.
         if abs(request.issued_at - entry.issued_at) > MAX_CLOCK_DIFFERENCE_US + _MAX_WAITING_US:
             raise RequestRefused("the request's time is not the entry's")
+        # The signature is checked at the directory of the decision. A key that was revoked later does not
+        # undo it.
         check_signed(signed, request.issuer, directory)
         return request
 
@@ -230,9 +248,9 @@ class AccessCheck:
         self._violate(Kind.ACCESS_DECISION, entry, detail, cause)  # (5)
 
     def _cause(self, entry: StoredEntry, item: RecordItem | LogItem) -> Place | None:
-        """The violation that a wrong decision may follow from.
+        """Return the place of the violation that a wrong decision may follow from.
 
-        That is the first one at the record itself, else the first one below the entry's positions.
+        It is the first violation at the record itself, or else the first one below the entry's positions.
         """
         positions = entry.terms.positions
         if isinstance(item, RecordItem):
@@ -252,7 +270,7 @@ class AccessCheck:
 
 
 def _outcomes(request: AccessRequest, terms: AccessTerms) -> dict[RecordRef, Decision]:
-    """What an entry says of each record that was asked for.
+    """Return the decision of an entry for each record that was asked for.
 
     Raises FormatError unless it covers each record exactly once.
     """
@@ -260,6 +278,7 @@ def _outcomes(request: AccessRequest, terms: AccessTerms) -> dict[RecordRef, Dec
     for outcome in terms.outcomes:
         if (outcome.verdict is Verdict.DENIED) != (outcome.reason is not None):
             raise FormatError(f"{outcome.verdict} with reason {outcome.reason}")
+        # A range of the access log has no indexes; the index -1 stands for the whole range.
         for index in outcome.indexes or (-1,):
             ref = RecordRef(outcome.item, index)
             if ref in found:

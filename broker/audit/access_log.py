@@ -1,6 +1,6 @@
 """The entries of a channel's access log, as a replay meets them one after the other.
 
-Here only the form of an entry is judged. What it says about other logs is put into the index, and
+Only the form of an entry is judged here. Its statements about other logs are put into the index, and
 ``takeovers`` and ``access_check`` judge it when everything has been read. A LATE entry is a violation by
 itself, since it says that somebody cut the log; the entries in it count as if they still stood there.
 """
@@ -80,6 +80,8 @@ class AccessLog:
                 case ErasureTerms():
                     self.erasures += 1
                     self._shred(terms, offset)
+                # A LATE entry inside a LATE entry is refused, because entries could otherwise be nested
+                # without end.
                 case LateTerms() if not lost:
                     self.late += 1
                     self._take_late(terms, offset)
@@ -89,6 +91,7 @@ class AccessLog:
 
     def _record_ends(self, terms: AccessTerms, offset: int) -> None:
         for seen in terms.positions.ends:
+            # An entry that came back counts here too: it saw the log as it was before somebody cut it.
             if seen.topic in self.topics and seen.end > self.recorded.get(seen.topic, (0, 0))[0]:
                 self.recorded[seen.topic] = (seen.end, offset)
 
@@ -99,6 +102,7 @@ class AccessLog:
     def _list(self, terms: CollectionTerms, offset: int, size: int) -> None:
         if not 1 <= len(terms.batches) <= MAX_LISTED_BATCHES:
             self._violate(Kind.COLLECTION_WRONG, offset, f"a collection of {len(terms.batches)} batches")
+        # The batches beyond the limit are dropped: one entry must not fill the index.
         for batch in terms.batches[:MAX_LISTED_BATCHES]:
             place = f"{batch.topic[:40]}@{batch.offset}"
             if batch.topic not in self.topics or batch.offset < 0 or batch.status is CollectionStatus.UNKNOWN:
@@ -108,7 +112,7 @@ class AccessLog:
             before = self.index.take_listing(batch, offset, size)
             if before is None:
                 continue
-            # Two services may list the same batch; they must say the same of it.
+            # Two services may list the same batch, and then they must name the same place and count.
             if (before.topic, before.offset, before.records) != (batch.topic, batch.offset, batch.count):
                 detail = f"lists a batch at {place}, the entry at {before.access_offset} did"
                 self._violate(Kind.COLLECTION_WRONG, offset, f"{detail} at {before.topic}@{before.offset}")

@@ -1,8 +1,8 @@
 """Who read what, when and why.
 
-An auditor sees with its own keys which entries the access log holds, so none can be kept from it. Person,
-case and justification are locked. They come from the key access service, range by range, through the same
-six steps as any record, and that reading is logged too; only ranges with wanted entries are asked for. The
+An auditor sees with its own keys which entries the access log holds, so no entry can be kept from it. Person,
+case and justification are locked. They come from the key access service, range by range, through the same six
+steps as any record, and that reading is logged too; only ranges with wanted entries are asked for. The
 answers are proved against the manifests and against the commitments of the requests.
 
 A member is given the entries that concern it (``agency_entries``): who read what it shared, and what it
@@ -74,6 +74,7 @@ async def accesses(
     for channel in _readable(participant, channels):
         records = None if record_id is None else await reading.find_record(channel, record_id)
 
+        # ``records`` is bound as a default value: a plain closure would see the records of a later channel.
         def is_wanted(found: _Found | Access, records: Mapping[bytes, set[int]] | None = records) -> bool:
             return (
                 agency in (None, found.request.issuer)
@@ -138,6 +139,8 @@ class _Reading:
         """Yield the wanted accesses of a channel, range by range."""
         window: list[_Found] = []
         async for batch in self._batches(channel, ACCESS_TOPIC):
+            # The service answers for at most MAX_LOG_RANGE messages at once, so entries are collected up to
+            # that range.
             if window and batch.offset >= window[0].offset + MAX_LOG_RANGE:
                 for access in await self._complete(channel, window):
                     yield access
@@ -147,7 +150,7 @@ class _Reading:
             yield access
 
     async def _complete(self, channel: Channel, window: Sequence[_Found]) -> list[Access]:
-        """The entries of one range with their details."""
+        """Ask for the details of the entries of one range, and return them as accesses."""
         known: dict[tuple[int, int], LogEntry] = {}
         if not window:
             return []
@@ -157,9 +160,12 @@ class _Reading:
         while not wanted <= known.keys():
             entries = await self.asker.ask(channel, LogItem(start=start, end=end))
             known |= {(entry.offset, entry.index): entry for entry in entries}
+            # An entry that the service did not send is shown without details and not left out: its manifest
+            # is in the log, and we opened that ourselves.
             if not entries or entries[-1].offset + 1 >= end:
                 break
-            start = entries[-1].offset + 1  # An answer is bounded: we ask again behind its last entry.
+            # An answer is bounded, so we ask again behind its last entry.
+            start = entries[-1].offset + 1
         return [self._access(channel, found, known.get((found.offset, found.index))) for found in window]
 
     def _access(self, channel: Channel, found: _Found, entry: LogEntry | None) -> Access:
@@ -168,6 +174,7 @@ class _Reading:
 
     def _opened(self, channel: Channel, found: _Found, entry: LogEntry) -> AccessDetails | None:
         """Open the details in an entry, and prove that it is the log's entry and what was committed to."""
+        # The key of the entry's month was destroyed, and the details are gone with it.
         if entry.body_key is None:
             return None
         if sha256(entry.manifest.content).digest() != found.batch_id:
@@ -177,7 +184,7 @@ class _Reading:
 
 
 def _entries(batch: VerifiedBatch) -> list[_Found]:
-    """The accesses among the entries of a batch. A request that does not decode is for a replay to report."""
+    """Return the accesses among a batch's entries; a replay reports the requests that do not decode."""
     found = []
     for index, term in enumerate(batch.opened.entries.term_of):
         terms = batch.opened.entries.terms[term]

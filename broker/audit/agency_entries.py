@@ -1,4 +1,4 @@
-"""Entries of the access log that concern an agency: who read what it shared, and what it read itself.
+"""Entries of the access log that concern an agency: the readings of its records, and its own readings.
 
 A member holds no key of the access log, so the key access service chooses the entries for it. An auditor
 finds out whether the service left one out. Each entry that it answers is proved:
@@ -70,7 +70,8 @@ class AgencyEntries:
                 access = self._opened(channel, entry, stored)
                 name = sha256(entry.manifest.content).digest() + bytes((entry.index,))
                 if name in seen:
-                    continue  # Somebody appended a copy of the entry to the log: an access counts once.
+                    # Somebody appended a copy of the entry to the log. An access counts once.
+                    continue
                 seen.add(name)
                 if access is not None and is_wanted(access):
                     yield access
@@ -79,9 +80,10 @@ class AgencyEntries:
             start = item.end if is_whole or not entries else entries[-1].offset + 1
 
     async def _range(self, channel: Channel, since: int | None, until: int | None) -> tuple[int, int]:
-        """The offsets between which everything stands that was appended in this time, with some slack."""
+        """Return the offsets between which all messages of this time stand, with an hour of slack."""
         place = Partition(ACCESS_TOPIC, channel.number)
-        start, end = 0, await self.asker.participant.end_of(place)
+        start = 0
+        end = await self.asker.participant.end_of(place)
         if since is None and until is None:
             return start, end
         async for message in self.asker.participant.log.read(place, 0):
@@ -94,7 +96,7 @@ class AgencyEntries:
         return start, end
 
     async def _stored(self, channel: Channel, item: LogItem) -> _Stored:
-        """What the log holds in a range, and behind it, since a batch that begins there may end later."""
+        """Return the messages of a range, and of the batch that begins in it and ends behind it."""
         found: _Stored = {}
         place = Partition(ACCESS_TOPIC, channel.number)
         async for message in self.asker.participant.log.read(place, item.start):
@@ -104,9 +106,11 @@ class AgencyEntries:
         return found
 
     def _opened(self, channel: Channel, entry: LogEntry, stored: _Stored) -> Access | None:
-        """The access that an entry stands for, proved; None for an entry of another kind."""
+        """Prove an entry and return its access; None for an entry of another kind."""
         history = self.asker.participant.follower.history
-        is_erased = entry.body_key is None  # The key of its month is gone, and the details with it.
+        # Where the key of the entry's month is destroyed, the details are gone and only the manifest is
+        # checked.
+        is_erased = entry.body_key is None
         checked = check_log_entry if is_erased else open_log_entry
         logged = checked(entry, history, channel.number)  # (2)
         _check_stands(logged, entry, stored)  # (3)
@@ -116,6 +120,7 @@ class AgencyEntries:
         if terms.request.kind != "access-request":
             raise FormatError(f"access@{entry.offset} holds no request")
         request = decode(AccessRequest, terms.request.content)
+        # A service that invents an access cannot sign the request for its agency.
         check_signed(terms.request, request.issuer, history.at(terms.positions.directory_size))  # (4)
         details = None if is_erased else checked_details(logged.details, request, entry.offset)  # (5)
         at = logged.manifest.header.issued_at
@@ -135,5 +140,7 @@ def _check_stands(logged: LoggedAccess, entry: LogEntry, stored: _Stored) -> Non
     index = entry.index
     key, _ = stored.get(entry.offset, (b"", b""))
     body = stored.get(entry.offset + 1 + index)
+    # The key of a message proves nothing, because anybody who may write can repeat it. The digest of the
+    # stored body does.
     if key != manifest_id or body != (manifest_id + index.to_bytes(4, "big"), logged.entry.digest):
         raise OpenError(f"the entry answered for access@{entry.offset} does not stand in the log")

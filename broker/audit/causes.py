@@ -1,4 +1,4 @@
-"""The ledger of a replay's violations: a root stands before what it causes, and known ones are marked.
+"""The ledger of a replay's violations: a root stands before its consequences, and known ones are marked.
 
 A violation names in ``caused_by`` the root that it follows from. An operator who has dealt with a
 violation names it as known: it is still shown, and it no longer counts. A violation that follows from a
@@ -66,6 +66,8 @@ class Ledger:
         if known is not None:
             # Each known entry stands for one violation: a second of its kind at this place is a new one.
             named.remove(known)
+        # Every violation is counted, also one that is no longer listed: the verdict must not depend on
+        # MAX_LISTED.
         self.open += known is None
         self.by_kind[violation.kind] += 1
         if len(self.listed) < MAX_LISTED:

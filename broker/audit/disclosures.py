@@ -59,7 +59,7 @@ def access_of(
     request: AccessRequest,
     details: AccessDetails | None,
 ) -> Access:
-    """The access that an entry with these terms stands for."""
+    """Return the access that an entry with these terms stands for."""
     return Access(
         channel=channel.name,
         partition=channel.number,
@@ -76,7 +76,8 @@ def access_of(
                 reason=outcome.reason,
             )
             for outcome in terms.outcomes
-            if 0 <= outcome.item < len(request.items)  # The service writes this number: it may be wrong.
+            # The service writes this number, so it may be wrong. A replay reports such an entry.
+            if 0 <= outcome.item < len(request.items)
         ),
         details=details,
     )
@@ -115,6 +116,7 @@ class LogAsker:
             now=participant.clock(),
         )
         sealed = await self.kas.access(prepared.request_bytes, prepared.details_bytes)
+        # The service may have signed with a key that the directory had not yet when we read it last.
         await participant.follower.refresh()
         answer = open_answer(prepared, sealed, participant.keyring.receiving.values(), participant.directory)
         outcome = answer.outcomes[RecordRef(0, -1)]

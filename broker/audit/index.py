@@ -1,9 +1,9 @@
-"""The index: what a replay must remember of one channel, in a temporary file, so that memory stays flat.
+"""The index: everything that a replay must remember of one channel, in a temporary file.
 
-It has a table for each thing that later checks ask for: the batches that stand, the records that their
-orders name, what the access log lists and shreds, the access entries, and the violations found so far,
-from which causes are named. Batches are buffered and written 256 at a time, all in one transaction that is
-never committed; the file disappears with the index.
+Memory therefore stays flat. There is a table for each thing that later checks ask for: the batches that
+stand, the records that their orders name, what the access log lists and shreds, the access entries, and the
+violations found so far, from which causes are named. Batches are buffered and written 256 at a time, all in
+one transaction that is never committed; the file disappears with the index.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class StoredBatch(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """What the entry at ``access_offset`` says became of a batch, at the service's directory ``size``."""
+    """A batch as the entry at ``access_offset`` lists it; the service's directory had ``size`` then."""
 
     batch_id: bytes
     topic: str
@@ -93,8 +93,8 @@ class StoredEntry(NamedTuple):
 class Index:
     """The memory of one channel's replay: ``with Index(partition) as index``.
 
-    ``_batches`` is the buffer of rows that are not written yet: whoever asks about batches calls
-    ``flush`` first. ``_term_ids`` and ``_terms`` are bounded caches of the table ``terms``.
+    ``_batches`` is the buffer of rows that are not written yet, so ``flush`` is called before the first
+    question about batches. ``_term_ids`` and ``_terms`` are bounded caches of the table ``terms``.
     """
 
     def __init__(self, partition: int) -> None:
@@ -102,6 +102,8 @@ class Index:
         # A database without a name stays in the cache; beyond it SQLite writes to a file that it has
         # deleted already, so that nothing of it is left even after a crash.
         self._db = sqlite3.connect("", isolation_level=None)
+        # A journal and syncing would only help to repair the file after a crash, and nobody ever reads it
+        # again.
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -4096", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(f"BEGIN;{_SCHEMA}")
@@ -130,8 +132,9 @@ class Index:
         Returns those of the batches added since the last writing that stand twice: the place of each
         copy, and the place where it stands first.
         """
-        opened, manifest = batch.opened, batch.opened.manifest
-        terms = [each for each in opened.entries.terms if isinstance(each, RecordTerms)]
+        opened = batch.opened
+        manifest = opened.manifest
+        terms = [leaf for leaf in opened.entries.terms if isinstance(leaf, RecordTerms)]
         row = (
             batch.batch_id,
             batch.topic,
@@ -144,11 +147,11 @@ class Index:
             manifest.record_type,
             opened.signed.signatures[0].key_id,
             manifest.manifest_id,
-            ",".join(str(self._term_id(each)) for each in terms),
+            ",".join(str(self._term_id(leaf)) for leaf in terms),
             opened.entries.term_of,
         )
         self._batches.append(row)
-        targets = {target.batch_id for each in terms for target in each.targets}
+        targets = {target.batch_id for leaf in terms for target in leaf.targets}
         if targets:
             rows = [(target, batch.batch_id) for target in targets]
             self._db.executemany("INSERT INTO target VALUES (?, ?)", rows)
@@ -158,6 +161,8 @@ class Index:
         """Write what is buffered; returns the batches that stand twice, as ``add`` does."""
         rows = self._batches
         self._batches = []
+        # The first batch of a name stays (INSERT OR IGNORE). Fewer new rows than batches mean that some stand
+        # twice.
         if self._db.executemany(_INSERT_BATCH, rows).rowcount == len(rows) or not rows:
             return ()
         twice = []
@@ -178,11 +183,13 @@ class Index:
             self._next_term += 1
             self._db.execute("INSERT INTO terms VALUES (?, ?)", (found, encode(TermsLeaf(terms=terms))))
             if len(self._term_ids) > _MAX_TERMS:
+                # Terms that come again after this get a second row, which costs space and changes nothing.
                 self._term_ids.popitem(last=False)
         return found
 
     def take_listing(self, batch: Collected, access_offset: int, size: int) -> Listed | None:
         """Remember what an entry lists; returns what an earlier entry said of the batch, which counts."""
+        # The first listing of a batch counts. A later one that differs is reported by ``access_log``.
         row = (batch.batch_id, batch.topic, batch.offset, batch.count, batch.status, access_offset, size)
         if self._db.execute("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
             return None
@@ -201,7 +208,7 @@ class Index:
         self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def note(self, violation: Violation) -> None:
-        """Remember a violation, so that whatever follows from it can name it as its cause."""
+        """Remember a violation, so that later violations can name it as their cause."""
         topic, _, offset = violation.place
         root = violation.caused_by or violation.place
         row = (topic, offset, offset + violation.count - 1, violation.kind, *root)
@@ -214,16 +221,16 @@ class Index:
     # asking
 
     def batch(self, batch_id: bytes) -> StoredBatch | None:
-        """The batch of this name; None where none stands."""
+        """Return the batch of this name; None where the log has no such batch."""
         return self._one_batch("WHERE batch_id = ?", batch_id)
 
     def batch_across(self, topic: str, offset: int) -> StoredBatch | None:
-        """The batch that would be cut in two by a log that ends at this offset."""
+        """Return the batch that a log ending at this offset would cut in two, or None."""
         found = self._one_batch("WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1", topic, offset)
         return found if found and found.last >= offset else None
 
     def orders_on(self, batch_id: bytes, issuer: str) -> list[StoredBatch]:
-        """The batches of this issuer with orders on records of the batch: nobody else's orders count."""
+        """Return this issuer's batches with orders on records of the batch; orders of others do not count."""
         where = "WHERE batch_id IN (SELECT by_batch FROM target WHERE batch_id = ?) AND issuer = ?"
         return [self._stored(row) for row in self._db.execute(_BATCH + where, (batch_id, issuer)).fetchall()]
 
@@ -268,17 +275,17 @@ class Index:
         return found
 
     def listed(self, batch_id: bytes) -> Listed | None:
-        """What the access log says became of a batch; None where no entry lists it."""
+        """Return the listing of a batch in the access log; None where no entry lists it."""
         row = self._db.execute(_LISTED + "WHERE batch_id = ?", (batch_id,)).fetchone()
         return None if row is None else _listed(row)
 
     def listings(self, topic: str) -> Iterator[Listed]:
-        """Yield what the access log lists of a topic, in the order of the offsets that it names."""
+        """Yield the listings of a topic's batches, in the order of the offsets that they name."""
         for row in self._db.execute(_LISTED + "WHERE topic = ? ORDER BY offset, access_offset", (topic,)):
             yield _listed(row)
 
     def listed_around(self, topic: str, offset: int) -> tuple[Listed | None, Listed | None]:
-        """The nearest listed batches before and behind an offset."""
+        """Return the nearest listed batches before and behind an offset."""
         before = _LISTED + "WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1"
         behind = _LISTED + "WHERE topic = ? AND offset > ? ORDER BY offset LIMIT 1"
         rows = [self._db.execute(sql, (topic, offset)).fetchone() for sql in (before, behind)]
@@ -286,7 +293,7 @@ class Index:
         return first, second
 
     def shreddings(self, batch_id: bytes, access_end: int) -> list[int]:
-        """The records of a batch that entries before ``access_end`` name as shredded."""
+        """Return the records of a batch that entries before ``access_end`` name as shredded."""
         sql = "SELECT record FROM shredded WHERE batch_id = ? AND access_offset < ?"
         return [int(record) for (record,) in self._db.execute(sql, (batch_id, access_end))]
 
@@ -299,17 +306,18 @@ class Index:
                 yield StoredEntry(offset, record, issued_at, stream, terms)
 
     def requests(self) -> int:
-        """The number of different requests that have an access entry: a repeated entry counts once."""
+        """Count the different requests that have an access entry; a repeated entry counts once."""
         (count,) = self._db.execute("SELECT count(DISTINCT digest) FROM entry").fetchone()
         return int(count)
 
     def root_within(self, topic: str, first: int, last: int) -> Place | None:
-        """The root of the first violation that touches these offsets."""
-        # The offset may be a claim of somebody's, as large as there is: a sum with it fits no column.
+        """Return the root of the first violation that touches these offsets."""
+        # The offset may come from an entry, which can claim any number. A larger one fits no column of
+        # SQLite.
         return self._root("topic = ? AND last >= ? AND offset <= ?", topic, first, min(last, MAX_OFFSET))
 
     def gap_behind(self, topic: str, offset: int) -> Place | None:
-        """The root of the first gap in a stream behind this offset."""
+        """Return the root of the first gap in a stream behind this offset."""
         return self._root("topic = ? AND last >= ? AND kind = ?", topic, offset, Kind.STREAM_GAP)
 
     def _root(self, where: str, *values: object) -> Place | None:

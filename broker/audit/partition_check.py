@@ -1,4 +1,4 @@
-"""One partition read to its end: each message is accounted for, and what stands is counted.
+"""One partition read to its end: each message is accounted for, and valid batches are counted.
 
 Theory of operation. A batch is one manifest and its bodies. Replay reads the messages of a partition in
 *runs*: while a manifest waits for its bodies a run grows until it holds them all, and then the reader
@@ -45,7 +45,7 @@ class PartitionCheck:
         """Take the next message; returns True where the run was fed to the reader, which is a good pause."""
         self._run.append(message)
         self._run_bytes += len(message.value or b"")
-        # A batch has a largest size, so a run beyond it is none: it is fed now, and memory stays bounded.
+        # A run that is larger than any batch cannot be a batch. It is fed now, so that memory stays bounded.
         if len(self._run) < self._wanted and self._run_bytes <= MAX_BATCH_BYTES:
             return False
         events = self.reader.feed_bodies(self._run)
@@ -59,7 +59,7 @@ class PartitionCheck:
         return True
 
     def conclude(self) -> None:
-        """The partition ends here: feed what is left, and report a batch that was never finished."""
+        """End the partition here: feed the messages that are left, and report an unfinished batch."""
         self._feed_each()
         self._run.clear()
         self._use(self.reader.flush(at_end=True))

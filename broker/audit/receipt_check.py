@@ -121,9 +121,12 @@ class KeptReceipts:
         if entry is not None:
             row = (entry.partition, entry.offset, entry.batch_id)
         elif channel is not None and any(outcome.released for outcome in receipt.outcomes):
+            # The receipt names no entry, so no batch will match it, and ``conclude`` reports it where the log
+            # ends.
             row = (channel.number, MAX_OFFSET, b"")
         else:
-            self.compared += 1  # Only counted denials, for which the service owes no entry.
+            # It holds only denials that the log counts, and for these the service owes no entry.
+            self.compared += 1
             return
         values = (*row, where, signed.content)
         self._db.execute(
@@ -141,8 +144,10 @@ class KeptReceipts:
         if any(key.state is KeyState.REVOKED for key in signers):
             return None
         try:
+            # The size comes from the request, so it may be any number.
             return open_receipt(signed, self._history.at(min(max(size, 0), latest.size)))
         except (NotEntitled, SignatureInvalid):
+            # The service may have signed with a key that is newer than the state that the requester had read.
             return open_receipt(signed, latest)
 
     @property
@@ -171,7 +176,8 @@ class KeptReceipts:
             receipt = decode(Receipt, content)
             entry = receipt.entry
             if entry is None or not 0 <= entry.index < len(opened.entries.term_of):
-                continue  # The receipt stays without an entry, and ``conclude`` reports it.
+                # The receipt stays without an entry, and ``conclude`` reports it.
+                continue
             terms = opened.entries.terms[opened.entries.term_of[entry.index]]
             if not isinstance(terms, AccessTerms):
                 continue
@@ -190,6 +196,7 @@ class KeptReceipts:
             if is_found:
                 self.compared += 1
                 continue
+            # We hold no key for the message there, so we can neither confirm nor accuse.
             if index.skipped_within(ACCESS_TOPIC, claimed, claimed):
                 continue
             self.compared += 1
@@ -210,7 +217,7 @@ class KeptReceipts:
 
 
 def difference(receipt: Receipt, terms: AccessTerms) -> str | None:
-    """In what a receipt differs from its entry, in words; None where they agree.
+    """Say in words how a receipt differs from its entry; None where they agree.
 
     "Allowed" in the entry and "withheld" in the answer agree: the service decides again before it
     answers, and may then only give less.
@@ -246,7 +253,9 @@ def _words(outcome: tuple[Verdict, Reason | None] | None) -> str:
 
 
 def _behind_erasure(receipt: Receipt, terms: AccessTerms, index: Index, offset: int) -> str | None:
-    """Say which record was released though an earlier entry says that it was shredded; None for none."""
+    """Name a record that was released after an earlier entry had shredded it; None if there is none."""
+    # ``difference`` has found before that the receipt is about this request, and ``take`` has decoded that
+    # one.
     items = decode(AccessRequest, terms.request.content).items
     for outcome in receipt.outcomes:
         item = items[outcome.item] if 0 <= outcome.item < len(items) else None

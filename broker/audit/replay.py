@@ -73,10 +73,10 @@ async def replay(
 
 
 def _choose(participant: Participant, wanted: Sequence[str] | None) -> list[Channel]:
-    """The channels to verify.
+    """Return the channels to verify.
 
-    A directory that was altered may show none of them. That is a violation to report, no wrong usage: so
-    where the follower has violations, a channel that is missing is passed over.
+    A directory that was altered may not show them. That is a violation to report, and no wrong usage. So a
+    channel that is missing is passed over where the follower has violations.
     """
     directory = participant.directory
     name = participant.name
@@ -98,6 +98,7 @@ def _choose(participant: Participant, wanted: Sequence[str] | None) -> list[Chan
 
 
 def _is_ours(channel: Channel, name: str) -> bool:
+    # Old epochs count as well: a former auditor can still prove the part of the log that it has keys for.
     return any(epoch.is_recipient(name) for epoch in channel.epochs.values())
 
 
@@ -131,7 +132,7 @@ class _Replay:
         self._told = 0
 
     def report(self, channels: tuple[str, ...]) -> ReplayReport:
-        """What was found."""
+        """Return the report of everything that was found."""
         ledger = self._ledger
         receipts = self._receipts
         return ReplayReport(
@@ -162,6 +163,8 @@ class _Replay:
         """Verify both logs of one channel, and compare them."""
         with Index(channel.number) as index:
             note = partial(self._note, index)
+            # Records come first: entries of the access log are compared with them, and name their violations
+            # as roots.
             await self._check_records(channel, index, note)
             entries = AccessLog(
                 partition=channel.number,
@@ -209,6 +212,8 @@ class _Replay:
         takeovers = Takeovers(
             index=index, history=history, partition=number, report=note, recorded=entries.recorded
         )
+        # Losses come before decisions: a false decision may follow from a lost batch, and then names it as
+        # its root.
         for topic, end in ends.items():
             takeovers.check(topic, end)
         AccessCheck(
@@ -248,6 +253,7 @@ class _Replay:
         end = self._ends[partition]
         check = PartitionCheck(reader, index, self._counts, take_batch, note)
         async for message in self._participant.log.read(partition, 0):
+            # Messages behind the end came while we read. The directory that they need may not have been read.
             if message.offset >= end:
                 break
             if check.take(message):

@@ -101,7 +101,7 @@ def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
 
 
 def violation_to_json(reported: Reported, log: Log) -> dict[str, Any]:
-    """One violation as JSON; ``caused_by`` is the place of the violation that it follows from, or null."""
+    """Return one violation as JSON; ``caused_by`` is the place of its root violation, or null."""
     violation = reported.violation
     cause = violation.caused_by
     shown: dict[str, Any] = {
@@ -111,11 +111,12 @@ def violation_to_json(reported: Reported, log: Log) -> dict[str, Any]:
         "count": violation.count,
         "caused_by": None if cause is None else place_to_json(cause, log),
     }
+    # Programs read this form, so a field that older reports do not have appears only where it says something.
     return shown | {"known": True} if reported.known else shown
 
 
 def place_to_json(place: Place, log: Log) -> dict[str, Any]:
-    """A place as JSON, its topic by the name that the log's own tools show."""
+    """Return a place as JSON, with the topic's name as the log's own tools show it."""
     return {"topic": physical(log, place.topic), "partition": place.partition, "offset": place.offset}
 
 
@@ -125,6 +126,7 @@ def known_from_json(value: object, log: Log) -> tuple[Known, ...]:
     Each has ``kind``, ``topic``, ``partition`` and ``offset``, and may have ``count``. Raises UsageError
     where the value is neither a list nor a report, or where a violation in it is malformed.
     """
+    # A whole report is accepted too, so that an operator can give an earlier one back as it is.
     listed = value.get("violations") if isinstance(value, dict) else value
     if not isinstance(listed, list):
         raise UsageError("no list of violations", hint="give the output of: audit replay --json")
@@ -145,7 +147,7 @@ def _known(value: object, place: int, log: Log) -> Known:
         raise UsageError(f"{where}: there is no kind '{str(kind)[:60]}'")
     if not isinstance(topic, str) or not topic.startswith(prefix):
         raise UsageError(f"{where}: topic '{str(topic)[:100]}' does not begin with '{prefix}'")
-    # ``type`` and not ``isinstance``: true and false are whole numbers to Python, and no offsets.
+    # ``type`` and not ``isinstance``: to Python true and false are integers too, and they are no offsets.
     if type(partition) is not int or type(offset) is not int or not (count is None or type(count) is int):
         raise UsageError(f"{where}: partition, offset and count are whole numbers")
     at = Place(topic.removeprefix(prefix), partition, offset)

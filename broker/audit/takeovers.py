@@ -1,4 +1,4 @@
-"""Collections compared with batches, both ways: they show losses that streams cannot show.
+"""Collections compared with batches, both ways: the comparison shows losses that streams cannot show.
 
     an entry lists a batch that is not there, or stands elsewhere    COLLECTION_WRONG at the offset it names
     an entry lists another count than the batch has                  COLLECTION_WRONG at the entry
@@ -71,11 +71,15 @@ class Takeovers:
                 moved = None
                 self._check_listing(listed, batch)
                 continue
+            # The count comes from an entry, so it may be any number.
             last = listed.offset + max(listed.records, 0)
             if batch is None and self.index.skipped_within(topic, listed.offset, min(last, end)):
-                continue  # We hold no key for what stands there, so we cannot say that it is missing.
+                # We hold no key for the messages there, so we cannot say that the batch is missing.
+                continue
             cause = moved or self.index.root_within(topic, in_place, last)
             if cause is None and batch is None:
+                # A batch that was cut out shows itself in its stream too, when the next batch of the stream
+                # is read.
                 cause = self.index.gap_behind(topic, listed.offset)
             if cause is None and listed.offset >= end:
                 cause = self._check_end(topic, end, None)
@@ -90,7 +94,8 @@ class Takeovers:
         if listed.records != batch.indexed.count:
             detail = f"{what} with {listed.records} records, it has {batch.indexed.count}"
             self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
-        # The reader has judged the issuer at ``judged_at``; only at another size is there more to say.
+        # The reader has judged the issuer by the directory of size ``judged_at``. The result can be another
+        # one only where the service saw a directory of another size.
         if listed.status is not CollectionStatus.COLLECTED or listed.size == batch.indexed.judged_at:
             return
         known = batch.indexed
@@ -111,11 +116,13 @@ class Takeovers:
     def _check_unlisted(self, topic: str) -> None:
         for batch in self.index.unlisted(topic):
             before, behind = self.index.listed_around(topic, batch.indexed.offset)
+            # The service lists a topic in the order of the log. A batch behind all listed ones may still be
+            # taken over, and one between two listed ones was passed over.
             if behind is None:
                 self.uncollected += 1
                 continue
             first, last = sorted((before.access_offset if before else 0, behind.access_offset))
-            # The entry that lists it may be one that we hold no key for.
+            # The entry that lists the batch may be one for which we hold no key.
             if self.index.skipped_within(ACCESS_TOPIC, first, last):
                 self.uncollected += 1
                 continue

@@ -1,8 +1,8 @@
-"""Views of the directory: what issuers say that they saw of it, compared with what the log shows now.
+"""Views of the directory: the states that issuers say they saw, compared with the state that the log shows.
 
 The follower finds a statement that was altered. A directory whose tail was cut shows nothing by itself.
-What participants saw of it before shows the cut: first the auditor's own high-water mark, then the newest
-entries of the key access service, then whatever else was issued.
+The cut is shown by what participants saw of it before: first by the auditor's own high-water mark, then by
+the newest entries of the key access service, then by any other statement.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Views:
         return self._follower.history.latest.size
 
     def fault(self, size: int) -> Place | None:
-        """The place where a directory of this size, as an issuer saw it, begins to differ from ours."""
+        """Return where the directory of this size that an issuer saw begins to differ from ours."""
         self._asked = size
         return self._follower.fault(size) or (self._cut if size > self.size else None)
 
@@ -69,6 +69,7 @@ class Views:
 
         ``partition`` is the channel's number and ``end`` the end of its access log.
         """
+        # One cut is one root: later evidence of it is not reported again.
         if self._cut is not None:
             return
         newest: OpenedManifest | None = None
@@ -102,6 +103,8 @@ class Views:
             opened = open_manifest(
                 envelope, genesis=latest.genesis, topic=ACCESS_TOPIC, partition=partition, key=key
             )
+            # Anybody may write to the topic and claim a larger view, so only a manifest of the service is
+            # evidence.
             verify_manifest(latest, opened)
         except PeerError:
             return None
