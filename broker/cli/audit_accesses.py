@@ -69,6 +69,8 @@ async def command(
         raise UsageError(f"--to {until:%Y-%m-%d} lies before --from {since:%Y-%m-%d}")
     record = None if record_id is None else _record(record_id)
     async with open_session(profile) as session:
+        # The question is checked before the person is asked for reasons: asking for the details is logged,
+        # and a mistake in an option should cost neither.
         asked = _check(session, agency, channels)
         why = why.complete(LOG_READING, channel="the access log")
         found = []
@@ -81,11 +83,14 @@ async def command(
                     record_id=record,
                     agency=agency,
                     since=None if since is None else _micros(since),
+                    # The day of --to is included, and ``until`` is exclusive.
                     until=None if until is None else _micros(until + timedelta(days=1)),
                     purpose=why.known_purpose,
                     details=why.details,
                 ):
                     found.append(access)
+                    # People see each access as it is found, because a search over years takes long. JSON is
+                    # one value and is printed at the end.
                     if not as_json:
                         _print(access, session.log)
             except Denied as error:
@@ -95,6 +100,8 @@ async def command(
             print_json({"accesses": [_to_json(access, session.log) for access in found]})
         is_audit = all(profile.name in session.directory.channels[name].auditors for name in asked)
     logged = "reading their details was logged too" if found else "so nothing was read, and nothing logged"
+    # An auditor asks the service only for entries that it has found with its own keys. A member asks for
+    # whole ranges, so its question was logged even where nothing concerns it.
     if not found and not is_audit:
         logged = "asking was logged too"
     note(f"{counted(len(found), 'access', 'accesses')} found; {logged}")
@@ -115,7 +122,7 @@ def _micros(day: datetime) -> int:
 def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> tuple[str, ...]:
     """Return the channels that will be asked for.
 
-    What is wrong with the question is found here, before anything is asked and logged.
+    A question that cannot be answered is refused here, before anything is asked and logged.
     """
     directory = session.directory
     name = session.profile.name
@@ -124,6 +131,8 @@ def _check(session: Session, agency: str | None, channels: tuple[str, ...]) -> t
         channel.name for channel in directory.channels.values() if name in channel.auditors | channel.members
     )
     hint = f"you {'are a member of' if is_agency else 'audit'}: {', '.join(ours) or 'none'}"
+    # An unknown channel comes first: the answer to it is no denial, and the hint lists the names to choose
+    # from.
     for wanted in channels:
         if directory.channel(wanted) is None:
             raise UsageError(f"there is no channel '{wanted}'", hint=hint)
@@ -195,6 +204,7 @@ def _to_json(access: Access, log: Log) -> dict[str, object]:
         "operation": request.operation.value,
         "purpose": request.purpose.value,
         "mandate": request.mandate_ref,
+        # Where the details are erased, each of these fields is null.
         "person": details and details.person,
         "role": details and details.role,
         "legal_basis": details and details.legal_basis,

@@ -35,7 +35,7 @@ __all__ = ["command"]
 Row: TypeAlias = tuple[str, str, str, str]
 
 _SHOWN_OF_A_KIND = 3
-"""The consequences of one root and kind that people are shown; programs get all."""
+"""The number of consequences of one root and kind that people are shown; programs get all."""
 _MAX_KNOWN_BYTES = 64_000_000
 _DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK})
 
@@ -91,6 +91,8 @@ async def command(
         known = () if known_path is None else _known(known_path, session.log)
         report = await _replay(session, channels, known, receipt_paths)
         # A directory that was tampered with must not become what later runs are compared with.
+        # A damaged directory is not remembered: a mark taken from it would make the true one look rolled
+        # back.
         if not _DIRECTORY_KINDS & report.by_kind.keys():
             save_high_water(profile, session.follower.high_water)
         if as_json:
@@ -103,6 +105,7 @@ async def command(
 async def _replay(
     session: Session, channels: Sequence[str], known: Iterable[Known], receipt_paths: Sequence[Path]
 ) -> ReplayReport:
+    # Receipts are read before the replay begins: a damaged file should not cost a replay of hours.
     with KeptReceipts(session.follower.history) as receipts, progress("replaying") as moved:
         for path in receipt_paths:
             for where, request, receipt in read_kept(path):
@@ -126,11 +129,15 @@ async def _open_logs(profile: Profile) -> AsyncIterator[Session]:
     """Open the log and its directory as they are: a replay reports what is wrong, and does not refuse it."""
     parts = urlsplit(profile.log)
     # open_log would create the missing file, and an empty log verifies.
+    # Opening a SQLite log creates its file. A wrong path would then leave an empty log behind, which holds no
+    # directory.
     if parts.scheme == "sqlite" and not os.path.exists(unquote(parts.path, errors="surrogateescape")):
         raise UsageError(
             f"there is no log at '{profile.log}'", hint=f"check the field 'log' of '{profile.path}'"
         )
     async with open_log(profile.log) as log:
+        # There is no high-water mark and no clock here: a directory that was rolled back is a finding of the
+        # replay, and an old log's append times are believed.
         follower = await DirectoryFollower.start(log, profile.genesis)
         yield Session(profile, log, follower, default_store())
 
@@ -141,6 +148,7 @@ def _known(path: Path, log: Log) -> tuple[Known, ...]:
             data = file.read(_MAX_KNOWN_BYTES + 1)
         if len(data) > _MAX_KNOWN_BYTES:
             raise UsageError(f"'{path}' is larger than {_MAX_KNOWN_BYTES} bytes")
+        # A UsageError of this call names the violation that is malformed, and passes the handlers below.
         return known_from_json(json.loads(data), log)
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror}") from None
@@ -167,6 +175,7 @@ def _print(report: ReplayReport, log: Log) -> None:
     if report.access_unread:
         # Without the access log these two counts would be 0, which reads as if nobody had read anything.
         what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
+        # The last two pairs, accesses and erasures, come from the access log, which nobody here could read.
         counts[-2:] = [("not checked", f"{what}: the access log is sealed to auditors")]
     counts.append(("messages", f"{report.messages:,}"))
     if report.receipts or report.receipts_not_compared:
@@ -200,7 +209,8 @@ def _rows(violations: Sequence[Reported], log: Log) -> list[Row]:
     for reported in violations:
         if reported.violation.caused_by is None:
             rows += [_row(reported, log), *_consequences(below.pop(reported.violation.place, ()), log)]
-    for rest in below.values():  # Their roots are beyond the violations that a report lists.
+    # The roots of these are beyond the violations that a report lists.
+    for rest in below.values():
         rows += _consequences(rest, log)
     return rows
 
@@ -246,6 +256,7 @@ def _explain(report: ReplayReport) -> None:
 
 def _conclude(report: ReplayReport) -> None:
     if not report.verified:
+        # Only listed violations can be counted as roots, because the others are counted by kind alone.
         roots = sum(each.violation.caused_by is None and not each.known for each in report.violations)
         note(
             f"NOT VERIFIED: {counted(report.violation_count, 'violation')}, "

@@ -27,6 +27,8 @@ async def read_beside(items: Iterator[T], stop: asyncio.Event) -> AsyncGenerator
     The thread is a daemon, so that a thread which waits for a pipe does not keep the process alive.
     """
     loop = asyncio.get_running_loop()
+    # The semaphore bounds the queue: only the event loop may touch an asyncio queue, so the thread cannot
+    # wait for room in it.
     room = threading.Semaphore(_MAX_READ_AHEAD)
     queue: asyncio.Queue[T | _End] = asyncio.Queue()
 
@@ -38,13 +40,15 @@ async def read_beside(items: Iterator[T], stop: asyncio.Event) -> AsyncGenerator
                 loop.call_soon_threadsafe(queue.put_nowait, item)
         except Exception as error:  # noqa: BLE001 - it is raised again where the items are taken
             end = _End(error)
-        with suppress(RuntimeError):  # The loop is closed, and nothing waits for the end any more.
+        # RuntimeError: the loop is closed, and nothing waits for the end any more.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(queue.put_nowait, end)
 
     async def end_when_stopped() -> None:
         await stop.wait()
         queue.put_nowait(_End())
 
+    # asyncio.to_thread would not do: Python waits for its threads when the process ends.
     threading.Thread(target=read, name="rows", daemon=True).start()
     stopping = asyncio.create_task(end_when_stopped(), name="stop")
     try:

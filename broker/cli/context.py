@@ -51,6 +51,8 @@ def chosen_profile(file: Path | None) -> Profile:
     settings = context.find_object(Settings) if context is not None else None
     if file is None and settings is not None:
         file = settings.profile
+    # The variable is read here and is not click's ``envvar`` of --profile. An option before the command's
+    # name must count more than the environment.
     name = os.environ.get("FTF_PROFILE")
     if file is None and name:
         file = Path(name)
@@ -113,7 +115,8 @@ def asynchronous(command: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
         except KeyboardInterrupt:
             note("stopped")
             raise click.exceptions.Exit(130) from None
-        except BrokenPipeError:  # click would exit with 1, which here means that the answer is no
+        except BrokenPipeError:
+            # click would exit with 1, which means here that the answer is no.
             raise click.exceptions.Exit(EXIT_PIPE) from None
 
     return run

@@ -1,6 +1,6 @@
-"""Ctrl-C: the first one asks the work to come to a clean stop, the second one ends it at once.
+"""Ctrl-C: the first one asks the work for a clean stop, and the second one ends it at once.
 
-SIGTERM, which stops a service, means the same.
+SIGTERM, which a service manager sends to stop a service, has the same effect.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ def stoppable(what: str) -> Iterator[asyncio.Event]:
         for number in _SIGNALS:
             loop.add_signal_handler(number, ask)
     except (ValueError, RuntimeError, NotImplementedError):
-        pass  # Only the main thread gets signals. A program that runs us in another one stops us itself.
+        # Only the main thread gets signals. A program that runs us in another thread stops us itself.
+        pass
     try:
         yield stop
     except asyncio.CancelledError:
         if stop.is_set():
+            # The second Ctrl-C has cancelled us. A cancellation from elsewhere is passed on as it is.
             raise KeyboardInterrupt from None
         raise
     finally:
@@ -55,10 +57,12 @@ async def until_stopped(stop: asyncio.Event, work: Coroutine[object, object, Non
         await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         asked.cancel()
+        # ``cancel`` returns False when the work is already done.
         is_cut = task.cancel()
     try:
         await task
     except asyncio.CancelledError:
         # Only the cancellation that we asked for ends here in silence.
+        # Only the cancellation that we asked for ends here. An error of the work itself is always raised.
         if not is_cut or not stop.is_set():
             raise

@@ -44,7 +44,8 @@ async def check(url: str | None, as_json: bool) -> None:
     Example:
       ftf-broker log check --log 'kafka://broker1:9093?ca=ca.pem&cert=operator.pem&key=operator.key'
     """
-    from broker.log.kafka.kafka_log import KafkaLog  # aiokafka is loaded only where it is used
+    # aiokafka is loaded only by the command that uses it.
+    from broker.log.kafka.kafka_log import KafkaLog
 
     url = url or chosen_profile(None).log
     async with open_log(url) as log:
@@ -54,6 +55,7 @@ async def check(url: str | None, as_json: bool) -> None:
             )
         found = await log.check_policy((*sorted(default_store().topics), *SYSTEM_TOPICS))
     if as_json:
+        # Output comes before the exit code, so that a script that stops at exit 1 has the list.
         print_json({"differences": found})
     else:
         for difference in found:
@@ -83,6 +85,7 @@ async def topics(url: str | None, channels: int) -> None:
     """
     url = url or chosen_profile(None).log
     async with open_log(url) as log:
+        # The directory has one partition, however many channels there are: its statements need one order.
         await log.ensure("directory", 1)
         await ensure_topics(log, channels)
     note(f"topics for {channels} channel{'' if channels == 1 else 's'}: all there")
@@ -152,11 +155,13 @@ def acl(
                 quotas.append(Quota(principal=principal, bytes_a_second=quota))
     if as_json:
         print_json(
-            {"acls": [_json(entry) for entry in acls], "quotas": [_quota_json(each) for each in quotas]}
+            {"acls": [_json(entry) for entry in acls], "quotas": [_quota_json(entry) for entry in quotas]}
         )
         return
     connect = ["--bootstrap-server", bootstrap_server]
     connect += ["--command-config", command_config] if command_config else []
+    # ``commands`` quotes each word for a shell: the operator pastes these lines, and a principal's name must
+    # not become a command.
     for line in commands(acls, quotas, connect=connect):
         print_line(line)
 

@@ -81,10 +81,13 @@ async def inspect(
     if as_json:
         print_json([_json(name, place.name, view) for name, place, views in found for view in views])
         return
+    # Empty partitions are left out. If all are empty, the first one still says so.
     shown = [entry for entry in found if entry[2]] or found[:1]
     for number, (name, place, views) in enumerate(shown):
+        # A table on a terminal has a title. In a pipe the name of the partition needs a line of its own.
         if len(shown) > 1 and not is_terminal():
-            print_line(f"{chr(10) if number else ''}{name}/{place.number}, channel {place.name}")
+            gap = "\n" if number else ""
+            print_line(f"{gap}{name}/{place.number}, channel {place.name}")
         _print(name, place, views, as_json=False)
 
 
@@ -94,14 +97,15 @@ def _partitions(session: Session, topic: str | None, channel: str | None) -> lis
         raise UsageError(
             f"there is no topic '{topic}'", hint=f"there are: {', '.join((*topics, DIRECTORY.topic))}"
         )
-    channels = sorted(session.directory.channels.values(), key=lambda each: each.number)
+    channels = sorted(session.directory.channels.values(), key=lambda known: known.number)
     if channel is not None:
         channels = [channel_named(session.directory, channel)]
-    return [(name, each) for each in channels for name in ((topic,) if topic else topics)]
+    return [(name, place) for place in channels for name in ((topic,) if topic else topics)]
 
 
 def _keyring(session: Session) -> Keyring:
-    """The keys to look with. An authority holds none that opens anything, so it looks as a stranger does."""
+    """Return the keys to look with."""
+    # An authority has no receiving key, so it sees what a stranger sees. The signing key is never used here.
     if session.profile.role is Role.AUTHORITY:
         return Keyring.of(session.profile.name, SigningKey.generate(), ())
     return session.keyring
@@ -112,6 +116,8 @@ async def _messages(
 ) -> list[MessageView]:
     view = PartitionView(topic, channel, session.directory, keyring)
     views: list[MessageView] = []
+    # Reading begins before the first message that is shown. A body can only be explained by its manifest,
+    # which stands in front of it.
     async for message in session.log.read(Partition(topic, channel.number), max(0, offset - _BEFORE)):
         seen = view.see(message)
         if seen.offset >= offset:

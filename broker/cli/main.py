@@ -114,6 +114,8 @@ def configure_logging(verbose: int) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        # A cached logger would go on writing to the stderr of its first use. Programs and tests may replace
+        # it.
         cache_logger_on_first_use=False,
     )
 
@@ -123,10 +125,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(args=arguments, prog_name="ftf-broker", standalone_mode=False)
         return result if isinstance(result, int) else 0
+    # The order of the handlers matters: a BrokenPipeError is an OSError, and click's UsageError is a
+    # ClickException.
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.UsageError as error:
         context = error.ctx
+        # Click's own usage lines are replaced, so that every error of this program has one form.
         hint = f"{context.command_path} --help" if context is not None else None
         _say_error(_lower(error.format_message()), hint)
         return 2
@@ -160,6 +165,7 @@ def _from_group(group: BaseExceptionGroup[BaseException]) -> int:
         return 130
     # One error that we do not know makes the whole a bug: told by its neighbour's words, it would be lost.
     ours = [leaf for leaf in leaves if isinstance(leaf, BrokerError)]
+    # A bug beside errors of ours is told as a bug, because it may be their cause.
     if ours and len(ours) == len(leaves):
         _say_error(ours[0].message, ours[0].hint)
         return ours[0].exit_code
@@ -190,6 +196,8 @@ def _lower(message: str) -> str:
 
 def _say_error(message: str, hint: str | None) -> None:
     console = words()
+    # The message may quote a peer, so characters that move the cursor are escaped. In our hints only line
+    # breaks are kept, between commands to copy.
     console.print(Text.assemble(("error:", "bold red"), " ", printable(message)))
     if hint:
         console.print(Text.assemble(("hint:", "bold"), " ", printable(hint, but="\n")))

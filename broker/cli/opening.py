@@ -38,6 +38,7 @@ def passphrase_of(profile: Profile) -> bytes:
 
 def new_passphrase(name: str, file: Path | None = None) -> bytes:
     """Return the passphrase for new keys of ``name``; a person has to type it twice."""
+    # A person types it twice, because a typing error in a new passphrase would make the keys useless.
     return passphrase_for(
         name, file, lambda name: _prompted(name, f"New passphrase for '{name}'", twice=True)
     )
@@ -48,9 +49,12 @@ def _ask(name: str) -> bytes:
 
 
 def _prompted(name: str, prompt: str, *, twice: bool) -> bytes:
+    # In a pipe stdin is data, for example records to publish, and must not be read as a passphrase.
     if not sys.stdin.isatty():
         raise UsageError(
             f"the passphrase of '{name}' is not given, and there is no terminal to ask", hint=_HINT
         )
+    # The question goes to stderr, because stdout may be a pipe that carries data.
     text: str = click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True)
+    # Bytes that are not UTF-8 come from the terminal as surrogates, and become the same bytes again here.
     return text.encode("utf-8", "surrogateescape")

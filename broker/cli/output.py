@@ -52,6 +52,7 @@ def is_terminal() -> bool:
 
 def print_json(value: Json, *, lines: bool = False) -> None:
     """Print one JSON value to stdout: indented, or with ``lines`` on a line of its own."""
+    # Names are printed as they are written, since people read this output too (RFC 8259, section 8.1).
     text = json.dumps(value, ensure_ascii=False, indent=None if lines else 2)
     # json.dumps escapes everything below U+0020. But U+009B moves a cursor too, and U+202E turns a line
     # around, so a peer could still rewrite what a person sees.
@@ -66,6 +67,7 @@ def print_line(text: str) -> None:
 
 def note(text: str, *, style: str = "") -> None:
     """Print a line of words to stderr."""
+    # A Text and not a str: rich reads square brackets in a str as its markup, and a peer could write them.
     words().print(Text(printable(text), style=style))
 
 
@@ -95,6 +97,8 @@ def print_table(
             table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
         console.print(table)
         return
+    # In a pipe the columns are written without rich, which would wrap long lines and so break them for
+    # programs.
     widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns))]
     for row in ([name.upper() for name in columns], *rows):
         cells = (
@@ -132,6 +136,7 @@ def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
             table.add_row(name, Text(value, style=_style(value)))
         console.print(table)
         return
+    # The values were escaped above, so print_line may be used for them.
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         print_line(f"{name.ljust(width)}{_PLAIN_GAP}{value}".rstrip())

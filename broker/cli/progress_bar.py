@@ -19,6 +19,7 @@ Moved = Callable[[int, int | None], None]
 def progress(what: str, total: int | None = None) -> Iterator[Moved]:
     """Show how far the work ``what`` has come; ``total`` is None while it is not known."""
     console = words()
+    # Without a terminal stderr is often the log file of a job, and a bar does not belong there.
     if not console.is_terminal:
         yield _nothing_to_show
         return

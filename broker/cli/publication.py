@@ -1,4 +1,4 @@
-"""One run over a file that is published: which rows went out, which were rejected, and where to go on."""
+"""One run that publishes a file: the rows that were published or rejected, and the line to go on from."""
 
 from __future__ import annotations
 
@@ -87,12 +87,14 @@ class Publication:
                     except BrokerError as error:
                         self.failure = error
             except BrokerError as error:
+                # Leaving the block may report a second failure. The first one is the cause and is kept.
                 self.failure = self.failure or error
             except asyncio.CancelledError:
                 if not stop.is_set():
                     raise
                 await self._redeem(everything=True)
-                self.failure = None  # The records were not sent because we stopped, which is no failure.
+                # The records were not sent because we stopped, which is no failure.
+                self.failure = None
             await self._redeem(everything=True)
             self.is_stopped = stop.is_set()
 
@@ -115,15 +117,20 @@ class Publication:
             async for line, row in rows:
                 if stop.is_set() or self.failure is not None:
                     return
+                # Earlier lines are read and passed over: in CSV a quoted field may hold line breaks (RFC
+                # 4180, section 2), so nobody can jump to a line.
                 if line < self.from_line:
                     continue
                 self.rows += 1
+                # The line counts only after this call: a row that Ctrl-C kept out must be read again by the
+                # next run.
                 await self._take(line, row, publisher)
                 # Set when the row was handed over or rejected: a resume must not skip a row that was neither.
                 self.last_line = line
                 if self.rows % _ROWS_A_TURN == 0:
                     moved(line, None)
-                    await asyncio.sleep(0)  # The event loop sees Ctrl-C only when we give it a turn.
+                    # The event loop sees Ctrl-C only when we give it a turn.
+                    await asyncio.sleep(0)
                     await self._redeem()
 
     async def _rows(self, stop: asyncio.Event) -> AsyncGenerator[tuple[int, Row | RowProblem], None]:
@@ -162,6 +169,7 @@ class Publication:
         )
         check_terms(self.channel, record.terms, day_of(system_clock()))
         if self.is_dry:
+            # In a real run the publisher finds a body that is too large. A dry run has no publisher.
             encode_body(record, store.current(record.record_type))
         return record
 
@@ -179,12 +187,15 @@ class Publication:
             for reason in reasons:
                 words = reason if reason.startswith(f"row {line}") else f"row {line}: {reason}"
                 note(words, style="yellow")
+        # A wrong column makes every row of a file fail. The first few say all that a person needs.
         elif self.rejects.count == _SHOWN_REJECTS + 1:
             where = "" if self.is_dry else f", see {self.rejects.path}"
             note(f"more rows are rejected{where}", style="yellow")
 
     async def _redeem(self, *, everything: bool = False) -> None:
         """Count the records that are durable by now; the first failure is kept with its line."""
+        # Tickets are taken in the order of the lines, so ``failed_line`` is the first line that is not
+        # durable. A later line would make --from-line skip rows that were never published.
         while self._waiting and (everything or self._waiting[0][1].is_settled()):
             line, ticket = self._waiting.popleft()
             try:

@@ -109,6 +109,8 @@ async def command(
             file_format=file_format,
             store=session.store,
         )
+        # The permission is checked before any row is read: where the whole channel is closed to us, no row is
+        # to blame and none is rejected.
         place, _ = check_publisher(
             session.directory, profile.name, session.keyring.signing.key_id, channel, source.record_type
         )
@@ -135,8 +137,10 @@ async def command(
     _say(done, asked)
     # The failure is raised last: what was published before it has been told by now, in both forms.
     if done.failure is not None:
+        # The summary was printed before, because it holds the line at which to go on.
         raise done.failure
     if done.is_stopped:
+        # This gives exit code 130, and the summary above has told what was done.
         raise KeyboardInterrupt
     return 1 if rejects.count or summary["refused"] else 0
 
@@ -220,6 +224,7 @@ def _say_collected(asked: tuple[Collected, ...]) -> None:
             style="red",
         )
     if refused:
+        # A refusal is final, so waiting does not help.
         note("nobody can read a refused batch: correct what the message says, and publish its records again")
     pending = sum(batch.status is CollectionStatus.UNKNOWN for batch in asked)
     taken = sum(batch.status is CollectionStatus.COLLECTED for batch in asked)

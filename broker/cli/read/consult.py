@@ -24,6 +24,7 @@ from broker.wire.access import EntryRef
 __all__ = ["command"]
 
 _KAS_TIMEOUT_S = 15.0
+"""Seconds for which the service is asked; a person waits for the answer, so they are few."""
 
 
 @click.command("consult")
@@ -60,6 +61,8 @@ async def command(
         # The record is found before the reason is asked for: nobody types a justification for a record that
         # is not there, and a search reads manifests only, so that there is nothing to log yet.
         place = readable_channel(session, channel)
+        # The record is looked for before the reasons are asked for: a wrong id should cost a person no
+        # typing, and it leaves no entry in the log.
         found, later = _only(await find(session, place, wish), channel)
         allowed = [purpose for purpose in RECORD_READING if purpose in place.purposes]
         why = why.complete(allowed, channel=channel)
@@ -79,6 +82,7 @@ async def command(
             raise OpenError(KINDS[violation.kind], hint="report it; ftf-broker audit replay says more")
         case NotDelivered(reason=reason):
             meaning = reason_meaning(reason)
+            # Nothing was asked in this case, so no entry is named: the service was not told of the record.
             if reason == READER_TOO_OLD:
                 # Not a denial: the service released the record, and this program cannot read its version.
                 raise UsageError(meaning.text, hint=meaning.advice)
@@ -112,6 +116,8 @@ def _only(found: list[tuple[Found, list[LaterAction]]], channel: str) -> tuple[F
             f"there is no such record in channel '{channel}' that you could read",
             hint="check the id and the channel; what was shared before your agency joined is not seen",
         )
+    # Any issuer may give its record an id that is in use already. The person must choose, because each
+    # reading is logged, and the wrong one would be read.
     if len(found) > 1:
         places = [f"--batch {record.batch.batch_id.hex()} --index {record.index}" for record, _ in found[:4]]
         raise UsageError(f"{len(found)} records have this id", hint=f"choose one: {', '.join(places)}")
@@ -144,6 +150,8 @@ def _show(
             for action in later
         ]
         pairs = record_rows(item)
+        # Later actions stand near the top, so that nobody acts on a record that its originator has corrected
+        # or withdrawn.
         print_pairs(item.record.record_type, [*pairs[:2], *acted, *pairs[2:]])
     note(_logged(entry, "reading"), style="dim")
 

@@ -21,6 +21,8 @@ __all__ = ["Feed"]
 
 _COMMIT_RECORDS = 256
 _COMMIT_S = 1.0
+
+# A flood of denials or violations must not push everything else off the terminal; all of them are counted.
 _SHOWN_DENIALS = 20
 _SHOWN_VIOLATIONS = 100
 
@@ -66,6 +68,8 @@ class Feed:
 
     async def _write(self, subscriber: Subscriber, file: OutFile) -> None:
         async def commit() -> None:
+            # The lines become durable before the position does: a position must never say that a record is
+            # written which a crash could still take away.
             sink = file.sync()
             self._uncommitted = 0
             # Commit point: length and position are stored together. After a crash the lines behind this
@@ -82,9 +86,12 @@ class Feed:
             try:
                 file.write(delivered_json(item, self._channel))
             except BaseException:
-                self._uncommitted = 0  # A line that was not written whole must not be committed as done.
+                # A line that was not written whole must not be committed as done.
+                self._uncommitted = 0
                 raise
 
+        # The empty file is committed first. From then on it belongs to this subscription, and lines that a
+        # crash leaves in it can be cut off and are not taken for a foreign file.
         await commit()
         timer = asyncio.create_task(commit_in_time(), name="commit")
         try:
@@ -93,6 +100,7 @@ class Feed:
             timer.cancel()
             with suppress(asyncio.CancelledError):
                 await timer
+            # After an error or Ctrl-C the lines that were written whole are kept.
             if self._uncommitted:
                 await commit()
 
@@ -104,6 +112,8 @@ class Feed:
     ) -> None:
         async with aclosing(subscriber.deliveries(follow=self._follow)) as items:
             async for item in items:
+                # The item is counted before it is written. The timer cannot run in between, because nothing
+                # here waits.
                 self._uncommitted += 1
                 self._count(item)
                 if isinstance(item, Delivered):

@@ -1,6 +1,7 @@
 """The ground of a reading: who reads, why and on what legal basis, by options or by questions.
 
-The law demands that this is logged before anything is read (LED art. 25), so it is asked for first.
+The law demands that each reading is logged with its reason (LED art. 25). We log it before anything is read,
+so the reason is asked for first.
 """
 
 from __future__ import annotations
@@ -61,11 +62,13 @@ class Why:
                 f"it is not said who reads and why: {', '.join(missing)}",
                 hint="every reading is logged with its reason; at a terminal you are asked",
             )
+        # The case reference may be missing, so it is asked for only where something else is missing too.
         return self._asked(purposes, channel) if missing else self._checked()
 
     def ground(self, channel: str) -> Ground:
-        """The ground on which the key access service is asked; no part may be missing any more."""
-        self.details()  # A text that the service would refuse is refused here, before anything is read.
+        """Return the ground on which the key access service is asked; no part may be missing."""
+        # A text that the service would refuse is refused here, before anything is read.
+        self.details()
         return Ground(
             channel=channel,
             purpose=self.known_purpose,
@@ -130,6 +133,7 @@ def _can_ask() -> bool:
 
 
 def _choose(purposes: Sequence[Purpose], channel: str) -> Purpose:
+    # The questions go to stderr, because stdout may be a pipe that carries records.
     click.echo(f"Every reading in {channel} is logged. For what purpose do you read?", err=True)
     for number, purpose in enumerate(purposes, 1):
         click.echo(f"  {number}  {purpose:<20} {PURPOSES[purpose]}", err=True)
@@ -177,7 +181,9 @@ def why_options(
             }
             # A person who is named in both ways by hand is told so; see Why.complete.
             if said["mandate"] is not None and _is_from_environment("person"):
-                said["person"] = None  # FTF_PERSON names a person, and a system reads under a mandate
+                # FTF_PERSON was set for other commands: a system reads under its mandate, and names no
+                # person.
+                said["person"] = None
             why = Why(purpose=None if purpose is None else Purpose(purpose), **_without_blanks(said))
             return command(*args, why=why, **kwargs)
 
@@ -197,4 +203,5 @@ def _is_from_environment(name: str) -> bool:
 
 
 def _without_blanks(said: dict[str, str | None]) -> dict[str, str | None]:
+    # A text of blanks would pass for an answer, and the log would hold a reading without a reason.
     return {name: text.strip() or None if text is not None else None for name, text in said.items()}

@@ -1,4 +1,4 @@
-"""Looking for one record in its channel, by what the manifests say; nothing is read of any body."""
+"""The search for one record in its channel: it reads the manifests, and no body is opened."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Search:
     wish: Wish
     found: list[Found] = field(default_factory=list)
     actions: list[tuple[bytes, int, str, LaterAction]] = field(default_factory=list)
-    """Every action on earlier records: the target, who acts, what."""
+    """Every action on earlier records: batch and index of the target, the issuer, and the action."""
 
     def look_at(self, batch: VerifiedBatch) -> None:
         entries = batch.opened.entries
@@ -61,6 +61,8 @@ class _Search:
             for i in (i for i, of in enumerate(entries.term_of) if of == number):
                 action = LaterAction(action=terms.action.value, batch_id=batch.batch_id, index=i, place=place)
                 issuer = batch.header.issuer
+                # Actions on every record are kept. Topics are read one after the other, so an action may come
+                # before its target is found.
                 self.actions += [(target.batch_id, target.index, issuer, action) for target in terms.targets]
 
     def later_actions_on(self, record: Found) -> list[LaterAction]:
@@ -80,7 +82,7 @@ class _Search:
 
 
 async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Found, list[LaterAction]]]:
-    """Every record that fits, each with the later actions of its originator on it."""
+    """Return every record that fits the wish, each with the later actions of its originator on it."""
     topics = sorted(
         {
             session.store.current(record_type).topic
@@ -96,6 +98,8 @@ async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Fou
     done = 0
     with progress("looking for the record", total) as moved:
         for partition in partitions:
+            # The reader keeps bodies, because the batch that is found is opened from here without reading it
+            # again.
             reader = participant.reader(channel, partition.topic)
             async for event in participant.read(reader, end=ends[partition]):
                 if isinstance(event, VerifiedBatch):

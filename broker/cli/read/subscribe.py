@@ -75,6 +75,7 @@ async def command(
         --role system --legal-basis "Treaty, article 7" --justification "Case system" \\
         --out records.jsonl --follow
     """
+    # The file already holds the records once, and every record would come into it a second time.
     if again and out_path is not None:
         raise UsageError("--again does not go with --out", hint="name a new file with --out")
     async with open_session(profile) as session:
@@ -89,6 +90,7 @@ async def command(
         _check_mandate(place, profile.name, why)
         state = state_path(profile, channel, record_types, why, out_path)
         if again:
+            # Only the position is forgotten. The receipts beside it stay, since they prove earlier readings.
             state.unlink(missing_ok=True)
         feed = Feed(channel, _shown_as(as_json, channel), follow=follow)
         async with session.key_access() as kas:
@@ -99,12 +101,14 @@ async def command(
                 record_types=record_types or None,
                 state_path=state,
                 # With a file the position is written by the feed, after the lines that it stands for.
+                # With an output file, its length and our position may only be stored together.
                 autocommit=out_path is None,
             )
             with stoppable("stopping") as stop:
                 try:
                     await until_stopped(stop, feed.read(subscriber, out_path))
                 finally:
+                    # After an error, too, a person learns how much was delivered before it.
                     feed.say(out_path)
     # The feed has ended in order and its position is kept; the exit code still says that it was stopped.
     if stop.is_set():

@@ -24,10 +24,11 @@ __all__ = ["OutFile", "state_path"]
 def state_path(
     profile: Profile, channel: str, record_types: Sequence[str], why: Why, out: Path | None
 ) -> Path:
-    """The state file for this channel, purpose, kind of reading, record types and output."""
+    """Return the state file of this channel, purpose, mandate, set of record types and output."""
     kind = "mandate" if why.mandate is not None else "person"
     parts = (why.mandate or "", *sorted(record_types), "" if out is None else os.path.abspath(out))
-    # People recognise the file by channel and purpose; the digest tells all subscriptions apart.
+    # People recognise the file by channel and purpose, and the digest tells subscriptions apart. It may be
+    # shortened, because it only chooses a name among the files of one profile and proves nothing.
     digest = sha256(json.dumps([channel, why.known_purpose, kind, *parts]).encode()).hexdigest()
     folder = profile.state / "subscriptions"
     make_folder(folder)
@@ -39,7 +40,7 @@ class OutFile:
     """A file of JSON Lines whose length is committed together with the subscriber's state.
 
     Lines behind the committed length were written and not committed. They are cut off when the file is
-    opened, and their records are delivered again. So the file holds every record exactly once.
+    opened, and their records are delivered again. Therefore the file holds every record exactly once.
     """
 
     path: Path
@@ -54,15 +55,21 @@ class OutFile:
         """
         length = _length(committed)
         try:
+            # O_NOFOLLOW: in a shared folder somebody could lay a link here, and we would cut off the file
+            # behind it. O_NONBLOCK: a named pipe must not block the opening, so that ``_check`` can refuse
+            # it.
             handle = os.open(
                 path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600
             )
         except OSError as error:
             raise UsageError(f"cannot write '{path}': {error.strerror}") from None
         try:
+            # The check looks at the open file, and nothing is cut off before it: the name could mean another
+            # file by now.
             _check(path, os.fstat(handle), length)
             os.ftruncate(handle, length or 0)
             os.lseek(handle, 0, os.SEEK_END)
+            # The name of a new file is durable only when its folder is.
             sync_folder(path.absolute().parent)
         except BaseException:
             os.close(handle)
@@ -74,6 +81,8 @@ class OutFile:
         data = json.dumps(value, ensure_ascii=False).encode() + b"\n"
         try:
             while data:
+                # A write may take only a part, for example on a full disk. The length counts bytes that are
+                # in the file.
                 written = os.write(self._handle, data)
                 data = data[written:]
                 self.length += written
