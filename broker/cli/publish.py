@@ -136,13 +136,18 @@ async def command(
         print_json(summary)
     _say(done, asked)
     # The failure is raised last: what was published before it has been told by now, in both forms.
+    return _exit_code(done, refused=bool(summary["refused"]))
+
+
+def _exit_code(done: Publication, *, refused: bool) -> int:
+    """Return the exit code of the run; raises the error or the Ctrl-C that ended it early."""
     if done.failure is not None:
         # The summary was printed before, because it holds the line at which to go on.
         raise done.failure
     if done.is_stopped:
-        # This gives exit code 130, and the summary above has told what was done.
+        # This gives exit code 130, and the summary has told what was done.
         raise KeyboardInterrupt
-    return 1 if rejects.count or summary["refused"] else 0
+    return 1 if done.rejects.count or refused else 0
 
 
 async def _need_intake(session: Session) -> None:
