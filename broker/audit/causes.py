@@ -43,7 +43,7 @@ class Reported:
 
 
 class Ledger:
-    """What a replay has to report, in bounded memory: it lists the first 1,000 and counts all."""
+    """The violations of one replay, in bounded memory: the first 1,000 are listed and all are counted."""
 
     def __init__(self, known: Iterable[Known] = ()) -> None:
         self.listed: list[Reported] = []

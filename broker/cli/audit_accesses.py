@@ -63,7 +63,8 @@ async def command(
     """
     if record_id is None and agency is None and since is None and until is None:
         raise UsageError(
-            "it is not said which accesses", hint="name --record, --agency, or days with --from and --to"
+            "no option says which accesses to list",
+            hint="name --record, --agency, or days with --from and --to",
         )
     if since is not None and until is not None and until < since:
         raise UsageError(f"--to {until:%Y-%m-%d} lies before --from {since:%Y-%m-%d}")

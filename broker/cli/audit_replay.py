@@ -90,7 +90,6 @@ async def command(
     async with _open_logs(profile) as session:
         known = () if known_path is None else _known(known_path, session.log)
         report = await _replay(session, channels, known, receipt_paths)
-        # A directory that was tampered with must not become what later runs are compared with.
         # A damaged directory is not remembered: a mark taken from it would make the true one look rolled
         # back.
         if not _DIRECTORY_KINDS & report.by_kind.keys():
@@ -128,7 +127,6 @@ async def _replay(
 async def _open_logs(profile: Profile) -> AsyncIterator[Session]:
     """Open the log and its directory as they are: a replay reports what is wrong, and does not refuse it."""
     parts = urlsplit(profile.log)
-    # open_log would create the missing file, and an empty log verifies.
     # Opening a SQLite log creates its file. A wrong path would then leave an empty log behind, which holds no
     # directory.
     if parts.scheme == "sqlite" and not os.path.exists(unquote(parts.path, errors="surrogateescape")):
@@ -173,9 +171,9 @@ def _print(report: ReplayReport, log: Log) -> None:
         ("erasures", f"{found.erasures:,}"),
     ]
     if report.access_unread:
-        # Without the access log these two counts would be 0, which reads as if nobody had read anything.
+        # The last two pairs come from the access log. Without it both counts are 0, which would read as if
+        # nobody had read a record.
         what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
-        # The last two pairs, accesses and erasures, come from the access log, which nobody here could read.
         counts[-2:] = [("not checked", f"{what}: the access log is sealed to auditors")]
     counts.append(("messages", f"{report.messages:,}"))
     if report.receipts or report.receipts_not_compared:
@@ -217,11 +215,11 @@ def _rows(violations: Sequence[Reported], log: Log) -> list[Row]:
 
 def _consequences(reported: Iterable[Reported], log: Log) -> list[Row]:
     by_kind: dict[Kind, list[Reported]] = {}
-    for each in reported:
-        by_kind.setdefault(each.violation.kind, []).append(each)
+    for entry in reported:
+        by_kind.setdefault(entry.violation.kind, []).append(entry)
     rows: list[Row] = []
     for kind, of_kind in by_kind.items():
-        rows += [_row(each, log) for each in of_kind[:_SHOWN_OF_A_KIND]]
+        rows += [_row(entry, log) for entry in of_kind[:_SHOWN_OF_A_KIND]]
         more = len(of_kind) - _SHOWN_OF_A_KIND
         if more > 0:
             rows.append((f"└ {kind}", "…", f"{more:,}", "more of this kind, listed with --json"))
@@ -257,7 +255,7 @@ def _explain(report: ReplayReport) -> None:
 def _conclude(report: ReplayReport) -> None:
     if not report.verified:
         # Only listed violations can be counted as roots, because the others are counted by kind alone.
-        roots = sum(each.violation.caused_by is None and not each.known for each in report.violations)
+        roots = sum(entry.violation.caused_by is None and not entry.known for entry in report.violations)
         note(
             f"NOT VERIFIED: {counted(report.violation_count, 'violation')}, "
             f"{counted(roots, 'root')}; begin with the first",

@@ -62,7 +62,6 @@ async def until_stopped(stop: asyncio.Event, work: Coroutine[object, object, Non
     try:
         await task
     except asyncio.CancelledError:
-        # Only the cancellation that we asked for ends here in silence.
         # Only the cancellation that we asked for ends here. An error of the work itself is always raised.
         if not is_cut or not stop.is_set():
             raise

@@ -163,9 +163,8 @@ def _from_group(group: BaseExceptionGroup[BaseException]) -> int:
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         words().print(Text("stopped"))
         return 130
-    # One error that we do not know makes the whole a bug: told by its neighbour's words, it would be lost.
+    # One unknown error makes the whole group a bug: with the words of another error it would be lost.
     ours = [leaf for leaf in leaves if isinstance(leaf, BrokerError)]
-    # A bug beside errors of ours is told as a bug, because it may be their cause.
     if ours and len(ours) == len(leaves):
         _say_error(ours[0].message, ours[0].hint)
         return ours[0].exit_code

@@ -125,7 +125,6 @@ class Publication:
                 # The line counts only after this call: a row that Ctrl-C kept out must be read again by the
                 # next run.
                 await self._take(line, row, publisher)
-                # Set when the row was handed over or rejected: a resume must not skip a row that was neither.
                 self.last_line = line
                 if self.rows % _ROWS_A_TURN == 0:
                     moved(line, None)

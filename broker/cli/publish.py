@@ -135,7 +135,6 @@ async def command(
     if as_json:
         print_json(summary)
     _say(done, asked)
-    # The failure is raised last: what was published before it has been told by now, in both forms.
     return _exit_code(done, refused=bool(summary["refused"]))
 
 

@@ -148,7 +148,7 @@ class DirectoryFollower:
         """Return where the directory below ``size`` differs from what an issuer of that view saw, if it does.
 
         An invalid statement that stands as it was written is no such fault, since everybody sees the same.
-        Only the first violation that no later valid statement has seen can be one.
+        Only the first violation that no later valid statement has seen can be such a fault.
         """
         if self._altered is not None and self._altered.offset < size:
             return self._altered

@@ -1,4 +1,4 @@
-"""The tasks of one publisher or subscriber: an error in one of them is raised as it is, not in a group."""
+"""The tasks of one publisher or subscriber: an error of a single task is raised as it is, not in a group."""
 
 from __future__ import annotations
 

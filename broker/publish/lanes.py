@@ -17,7 +17,7 @@ __all__ = ["Lane", "Limits", "OpenBatch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
-    """What all records of a batch have in common.
+    """The things that all records of a batch have in common.
 
     ``releasable_to`` is one of these things because a batch has one member share, which is sealed to that
     list.
@@ -55,7 +55,7 @@ class OpenBatch:
     """An upper bound of the built batch's size: equal terms may be counted twice, and are never left out."""
     _targets: int = 0
     _terms: dict[int, Terms] = field(default_factory=dict)
-    """The terms by identity: hashing their content for each record would cost more than all else here.
+    """The terms by identity: to hash their content for each record would cost more than the rest of ``take``.
 
     ``admission`` gives one object for equal terms, so few are counted twice. The values keep the objects
     alive: Python may give the identity of an object that is gone to a new one.

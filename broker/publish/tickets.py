@@ -45,7 +45,7 @@ class Parcel:
     batch: OpenBatch
     outcome: asyncio.Future[Sent | BrokerError]
     record_ids: list[bytes] = field(default_factory=list)
-    """The ids of its records in order; they are kept when the bodies are dropped, for the tickets."""
+    """The ids of its records in order; the tickets need them after the bodies are dropped."""
     is_seen: bool = False
     timer: asyncio.TimerHandle | None = None
     """Closes the batch when it has been open for the publisher's ``linger_s``."""

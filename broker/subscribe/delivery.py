@@ -128,7 +128,7 @@ class Opener:
     keyring: Keyring
     store: SchemaStore
     _projections: dict[bytes, Callable[[Any], Any] | None] = field(default_factory=dict)
-    """The projection of each writer's schema, by schema id; None for a current schema, which needs none."""
+    """The projection of each writer's schema, by schema id; None for a schema that is current."""
 
     def schema_of(self, batch: VerifiedBatch) -> RecordSchema | Violation | None:
         """Return the schema that wrote the batch; None if our release is too old to have it.

@@ -46,7 +46,7 @@ class Progress:
         self._file: StateFile | None = None
         self._receipts: ReceiptFile | None = None
         self._positions: dict[Partition, Position] = {}
-        """What is done. Within a window it moves record by record; it is what the next ``save`` stores."""
+        """The positions up to which records are done; they move record by record, and ``save`` stores them."""
         self._in_hand: tuple[Partition, int, int] | None = None
         """Partition, offset of the batch and index of the record that the consumer is working on."""
         self._unsaved = 0

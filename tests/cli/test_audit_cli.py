@@ -362,7 +362,7 @@ def test_who_takes_no_part_is_told_so(place: CliCoalition, name: str, expected: 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (CHECK, "it is not said which accesses"),
+        (CHECK, "no option says which accesses to list"),
         (("--record", "SYNTH-0042", *CHECK), "--record is 'SYNTH-0042', expected a UUID"),
         (("--agency", "XZZ:spies", *CHECK), "there is no agency 'XZZ:spies'"),
         (("--agency", BORDER, "--channel", "nowhere", *CHECK), "there is no channel 'nowhere'"),
@@ -371,7 +371,7 @@ def test_who_takes_no_part_is_told_so(place: CliCoalition, name: str, expected: 
             ("--from", "2026-02-03", "--to", "2026-02-01", *CHECK),
             "--to 2026-02-01 lies before --from 2026-02-03",
         ),
-        (("--agency", BORDER), "it is not said who reads and why: --purpose"),
+        (("--agency", BORDER), "options that say who reads and why are missing: --purpose"),
         (("--agency", BORDER, "--purpose", "INVESTIGATION"), "'INVESTIGATION' is not one of"),
     ],
 )

@@ -128,7 +128,7 @@ def test_a_record_that_is_not_there(place: CliCoalition) -> None:
         (("--batch", "00" * 32, "--index", "256"), "256 is not in the range"),
         (
             ("--record", record(0)),
-            "it is not said who reads and why: --purpose, --person, --role, --legal-basis",
+            "options that say who reads and why are missing: --purpose, --person, --role, --legal-basis",
         ),
         (("--record", record(0), "--purpose", "LAWFULNESS"), "'LAWFULNESS' is not one of"),
     ],

@@ -207,7 +207,7 @@ def test_a_violation_is_named_and_the_rest_delivered(place: CliCoalition) -> Non
         (BORDER, ("--purpose", "PREVENTION", *READING), 2, "does not allow the purpose PREVENTION"),
         (BORDER, ("--purpose", "CURIOSITY", *READING), 2, "'CURIOSITY' is not one of"),
         (BORDER, ("--purpose", "INVESTIGATION"), 2, "--person, --role, --legal-basis, --justification"),
-        (BORDER, READING, 2, "it is not said who reads and why: --purpose"),
+        (BORDER, READING, 2, "options that say who reads and why are missing: --purpose"),
         (
             BORDER,
             ("--purpose", "INVESTIGATION", "--mandate", "XBB-7", *READING),

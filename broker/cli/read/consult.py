@@ -61,8 +61,6 @@ async def command(
         # The record is found before the reason is asked for: nobody types a justification for a record that
         # is not there, and a search reads manifests only, so that there is nothing to log yet.
         place = readable_channel(session, channel)
-        # The record is looked for before the reasons are asked for: a wrong id should cost a person no
-        # typing, and it leaves no entry in the log.
         found, later = _only(await find(session, place, wish), channel)
         allowed = [purpose for purpose in RECORD_READING if purpose in place.purposes]
         why = why.complete(allowed, channel=channel)
@@ -82,9 +80,8 @@ async def command(
             raise OpenError(KINDS[violation.kind], hint="report it; ftf-broker audit replay says more")
         case NotDelivered(reason=reason):
             meaning = reason_meaning(reason)
-            # Nothing was asked in this case, so no entry is named: the service was not told of the record.
             if reason == READER_TOO_OLD:
-                # Not a denial: the service released the record, and this program cannot read its version.
+                # This is no denial: the service was not asked, because this program cannot read the version.
                 raise UsageError(meaning.text, hint=meaning.advice)
             note(_logged(consultation.entry, "attempt"), style="dim")
             raise Denied(f"{reason}: {meaning.text}", hint=meaning.advice)

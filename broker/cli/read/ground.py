@@ -59,7 +59,7 @@ class Why:
         missing = self._missing()
         if missing and not _can_ask():
             raise UsageError(
-                f"it is not said who reads and why: {', '.join(missing)}",
+                f"options that say who reads and why are missing: {', '.join(missing)}",
                 hint="every reading is logged with its reason; at a terminal you are asked",
             )
         # The case reference may be missing, so it is asked for only where something else is missing too.

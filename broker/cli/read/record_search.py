@@ -66,7 +66,7 @@ class _Search:
                 self.actions += [(target.batch_id, target.index, issuer, action) for target in terms.targets]
 
     def later_actions_on(self, record: Found) -> list[LaterAction]:
-        """The later actions of the record's own originator on it."""
+        """Return the later actions of the record's own originator on it."""
         # Who acts is compared as well: an action on another agency's record has no effect, and is not shown.
         wanted = (record.batch.batch_id, record.index, record.batch.header.issuer)
         return [

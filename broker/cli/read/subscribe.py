@@ -100,8 +100,7 @@ async def command(
                 ground=why.ground(channel),
                 record_types=record_types or None,
                 state_path=state,
-                # With a file the position is written by the feed, after the lines that it stands for.
-                # With an output file, its length and our position may only be stored together.
+                # With an output file the feed commits: the file's length and our position are stored together.
                 autocommit=out_path is None,
             )
             with stoppable("stopping") as stop:
