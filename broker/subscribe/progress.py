@@ -46,7 +46,7 @@ class Progress:
         self._file: StateFile | None = None
         self._receipts: ReceiptFile | None = None
         self._positions: dict[Partition, Position] = {}
-        """The positions up to which records are done; they move record by record, and ``save`` stores them."""
+        """The positions up to which records are done, moved record by record; ``save`` stores them."""
         self._in_hand: tuple[Partition, int, int] | None = None
         """Partition, offset of the batch and index of the record that the consumer is working on."""
         self._unsaved = 0

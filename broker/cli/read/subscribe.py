@@ -100,7 +100,7 @@ async def command(
                 ground=why.ground(channel),
                 record_types=record_types or None,
                 state_path=state,
-                # With an output file the feed commits: the file's length and our position are stored together.
+                # With an output file the feed commits: its length and our position are stored together.
                 autocommit=out_path is None,
             )
             with stoppable("stopping") as stop:
