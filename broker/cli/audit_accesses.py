@@ -155,7 +155,9 @@ def _print(access: Access, log: Log) -> None:
     place = f"{physical(log, 'access')}/{access.partition}@{access.offset}#{access.index}"
     pairs = [("when", time_text(access.at)), ("who", request.issuer)]
     if details is None:
-        pairs.append(("details", "erased: the month's key of the access log is gone"))
+        pairs.append(
+            ("details", "none: the month's key of the access log is erased, or the service left them out")
+        )
     else:
         reader = f"{details.person} ({details.role})" if details.person else details.role
         pairs += [
