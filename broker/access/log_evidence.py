@@ -17,6 +17,7 @@ from broker.crypto.lock import unlock
 from broker.crypto.merkle import verify_inclusion
 from broker.directory import History
 from broker.errors import FormatError, OpenError
+from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessBody, AccessDetails, LogEntry
 from broker.wire.encoding import decode
 from broker.wire.entry import EntryBytes
@@ -70,7 +71,7 @@ def check_log_entry(entry: LogEntry, history: History, partition: int) -> Logged
         raise FormatError(f"kind {signed.kind[:40]!r}, expected 'manifest'")
     manifest = decode(RecordManifest, signed.content)
     header = manifest.header
-    if (header.topic, header.partition) != ("access", partition):
+    if (header.topic, header.partition) != (ACCESS_TOPIC, partition):
         raise FormatError("the manifest stands in another log")
     # The directory of that time, not the newest: a key that was revoked since has signed validly.
     check_service_signature(signed, header.issuer, history.at(header.directory_size))  # (1)

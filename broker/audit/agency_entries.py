@@ -32,6 +32,7 @@ from broker.errors import FormatError, OpenError
 from broker.log.protocol import Partition
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessRequest, LogEntry
+from broker.wire.batch import body_message_key
 from broker.wire.encoding import decode
 from broker.wire.limits import MAX_RECORDS
 from broker.wire.manifest import AccessTerms, LogItem
@@ -142,5 +143,5 @@ def _check_stands(logged: LoggedAccess, entry: LogEntry, stored: _Stored) -> Non
     body = stored.get(entry.offset + 1 + index)
     # The key of a message proves nothing, because anybody who may write can repeat it. The digest of the
     # stored body does.
-    if key != manifest_id or body != (manifest_id + index.to_bytes(4, "big"), logged.entry.digest):
+    if key != manifest_id or body != (body_message_key(manifest_id, index), logged.entry.digest):
         raise OpenError(f"the entry answered for access@{entry.offset} does not stand in the log")

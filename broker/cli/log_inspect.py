@@ -17,13 +17,12 @@ from broker.log import MAX_OFFSET, Partition
 from broker.participant.follower import DIRECTORY
 from broker.participant.keyring import Keyring
 from broker.session import Profile, Role, Session
-from broker.show.message_view import ACCESS_TOPIC, MessageView, PartitionView, directory_view
+from broker.show.message_view import MessageView, PartitionView, directory_view
 from broker.show.text import size_text, time_text
+from broker.verify.entitlement import ACCESS_TOPIC
+from broker.wire.limits import MAX_RECORDS
 
 __all__ = ["group"]
-
-_BEFORE = 256
-"""A body's manifest stands at most so many messages before the body."""
 
 
 @click.group("log")
@@ -117,8 +116,9 @@ async def _messages(
     view = PartitionView(topic, channel, session.directory, keyring)
     views: list[MessageView] = []
     # Reading begins before the first message that is shown. A body can only be explained by its manifest,
-    # which stands in front of it.
-    async for message in session.log.read(Partition(topic, channel.number), max(0, offset - _BEFORE)):
+    # which stands at most MAX_RECORDS messages before it.
+    first = max(0, offset - MAX_RECORDS)
+    async for message in session.log.read(Partition(topic, channel.number), first):
         seen = view.see(message)
         if seen.offset >= offset:
             views.append(seen)

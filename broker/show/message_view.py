@@ -17,6 +17,7 @@ from broker.log import StoredMessage
 from broker.participant.keyring import Keyring
 from broker.show.statement_text import statement_text
 from broker.show.text import day_text
+from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire import manifest as m
 from broker.wire.access import AccessRequest
 from broker.wire.encoding import STATEMENT_KINDS, Statement, decode, decode_content
@@ -24,9 +25,7 @@ from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_ma
 from broker.wire.manifest import Signed
 from broker.wire.terms import RecordTerms
 
-__all__ = ["ACCESS_TOPIC", "MessageView", "PartitionView", "directory_view"]
-
-ACCESS_TOPIC = "access"
+__all__ = ["MessageView", "PartitionView", "directory_view"]
 
 Facts = dict[str, object]
 """What a program is told of a message, beside its offset, time and size."""

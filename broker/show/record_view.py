@@ -25,7 +25,7 @@ from broker.show.text import counted, day_text, instant_json, printable, time_te
 from broker.subscribe.delivery import Delivered
 from broker.wire.terms import Action, RecordTerms, Tlp
 
-__all__ = ["RecordBlock", "Row", "delivered_json", "record_block", "record_rows", "record_warnings"]
+__all__ = ["RecordBlock", "Row", "delivered_json", "record_block", "record_rows"]
 
 Row = tuple[str, str]
 """A name and its value, in words."""
@@ -56,12 +56,8 @@ class RecordBlock:
     rows: tuple[Row, ...]
 
 
-def record_warnings(record: Record) -> tuple[str, ...]:
-    """Return what a reader must not overlook, the weightiest first."""
-    return tuple(_warnings(record))
-
-
 def _warnings(record: Record) -> Iterator[str]:
+    """Yield the things that a reader must not overlook, the weightiest first."""
     # The order is that of weight: first what takes a record back or clears a person, then doubts, then care.
     terms = record.terms
     body = record.body

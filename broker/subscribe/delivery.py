@@ -31,6 +31,7 @@ from broker.directory import Channel, Directory
 from broker.errors import FormatError, OpenError
 from broker.participant.keyring import Keyring
 from broker.records.record import ORDERS, Record, check_received, decode_body
+from broker.records.words import EPOCH
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.envelope import OpenedManifest
@@ -51,8 +52,7 @@ __all__ = [
 READER_TOO_OLD = "READER_TOO_OLD"
 """Reason for a record whose schema this release does not have: it is read after an update, by consulting."""
 
-_EPOCH = date(1970, 1, 1)
-_LAST_DAY = (date.max - _EPOCH).days
+_LAST_DAY = (date.max - EPOCH).days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,4 +325,4 @@ class Opener:
 def _date(time_us: int) -> date | None:
     """Return the date of a signed time; None for a time that no calendar has, which an issuer may sign."""
     day = day_of(time_us)
-    return _EPOCH + timedelta(days=day) if 0 <= day <= _LAST_DAY else None
+    return EPOCH + timedelta(days=day) if 0 <= day <= _LAST_DAY else None

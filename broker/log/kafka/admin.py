@@ -15,7 +15,7 @@ from aiokafka.protocol.admin import (  # type: ignore[import-untyped]
 )
 
 from broker.log.kafka.acl import EVERYONE, Acl, Quota
-from broker.log.kafka.wire import Connection
+from broker.log.kafka.wire import BROKER_WAIT_MS_PER_S, Connection
 
 __all__ = [
     "Outcome", "Settings", "acls", "broker_settings", "create_acl", "create_topic", "grow_topic", "quotas",
@@ -28,9 +28,6 @@ _TOPIC = 2
 _BROKER = 4
 _ANY = 1
 _MATCH_ANY = 2
-
-# The part of our time-out that the broker may use for a change, so that it answers before we give up.
-_BROKER_WAIT_MS_PER_S = 800
 
 
 class Outcome(NamedTuple):
@@ -57,7 +54,7 @@ async def create_topic(
 ) -> Outcome:
     """Create a topic; the broker answers before its partitions can be used."""
     wanted: list[tuple[object, ...]] = [(topic, partitions, replication, [], list(settings.items()))]
-    request = CreateTopicsRequest(wanted, int(timeout_s * _BROKER_WAIT_MS_PER_S), False)
+    request = CreateTopicsRequest(wanted, int(timeout_s * BROKER_WAIT_MS_PER_S), False)
     answer = await connection.call(request, timeout_s)
     [(_, code, words)] = answer.topic_errors
     return Outcome(code, words or "")
@@ -65,7 +62,7 @@ async def create_topic(
 
 async def grow_topic(connection: Connection, topic: str, partitions: int, timeout_s: float) -> Outcome:
     """Grow a topic to this number of partitions in all."""
-    wait_ms = int(timeout_s * _BROKER_WAIT_MS_PER_S)
+    wait_ms = int(timeout_s * BROKER_WAIT_MS_PER_S)
     request = CreatePartitionsRequest([(topic, (partitions, None))], wait_ms, False)
     answer = await connection.call(request, timeout_s)
     [(_, code, words)] = answer.topic_errors

@@ -28,6 +28,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest  # type: ignore[
 from broker.log.kafka.options import Sasl
 
 __all__ = [
+    "BROKER_WAIT_MS_PER_S",
     "Address",
     "Cluster",
     "Connection",
@@ -58,7 +59,7 @@ _ALL = -1
 
 # A request carries a time-out for the broker of four fifths of ours. So the broker gives up first, and its
 # answer says why; otherwise we would only know that no answer came.
-_BROKER_WAIT_MS_PER_S = 800
+BROKER_WAIT_MS_PER_S = 800
 
 
 class NotSent(Exception):
@@ -250,7 +251,7 @@ class Connection:
 
     async def produce(self, topic: str, number: int, batch: bytes, timeout_s: float) -> Produced:
         """Append one record batch; all replicas that are in sync acknowledge it (``acks=all``)."""
-        wait_ms = max(1, int(timeout_s * _BROKER_WAIT_MS_PER_S))
+        wait_ms = max(1, int(timeout_s * BROKER_WAIT_MS_PER_S))
         request = ProduceRequest(None, _ALL, wait_ms, [(topic, [(number, batch)])])
         answer = await self.call(request, timeout_s)
         for _, partitions in answer.topics:
