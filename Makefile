@@ -21,7 +21,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find broker connectors schem
 TYPED := broker connectors deploy tests $(wildcard bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench kafka-up kafka-down cluster-up cluster-down dev lock clean FORCE
+.PHONY: help install demo test check bench stress kafka-up kafka-down cluster-up cluster-down dev lock clean FORCE
 
 help:
 	@echo 'ftf-broker: what make can do here'
@@ -32,6 +32,7 @@ help:
 	@echo '  make test      every test, against the built wheel (ARGS="-k directory"; FTF_THOROUGH=1 looks longer)'
 	@echo '  make check     lint, format, types, and whether the schemas still read what was written'
 	@echo '  make bench     measures on this machine and prints the table'
+	@echo '  make stress    1,000 runs in which everybody is honest and nothing may be found (ARGS="--seed 31")'
 	@echo
 	@echo '  make kafka-up  a Kafka broker at 127.0.0.1:19092, on the JVM (Java 17 and Maven); make kafka-down ends it'
 	@echo '  make cluster-up  three brokers with TLS and ACLs: deploy/README.md; make cluster-down ends them'
@@ -58,6 +59,10 @@ check: $(VENV)/.tools
 
 bench: install
 	@$(BIN)/python -m bench $(ARGS)
+
+# -P: without it Python would take the source tree in place of the wheel.
+stress: install $(VENV)/.tools
+	@PYTHONPATH=tests $(BIN)/python -P -m stress $(ARGS)
 
 kafka-up:
 	@$(PYTHON) deploy/kafka/kafka_jvm.py up
