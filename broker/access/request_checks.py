@@ -109,11 +109,10 @@ def check_issuer(checked: CheckedRequest, history: History) -> CheckedRequest:
     RequestRefused, which says what is wrong.
     """
     request = checked.request
-    head = history.head_at(request.directory_size)
-    if head is None:
+    if request.directory_size > history.size:
         raise RequestRefused(f"directory size {request.directory_size} is beyond {history.size}")  # (5)
     # An operator who shows the requester one directory and the service another is noticed here.
-    if head != request.directory_head:
+    if history.root_at(request.directory_size) != request.directory_root:
         raise RequestRefused(f"{request.issuer[:60]!r} saw another directory")
     check_signed(checked.signed, request.issuer, history.latest)  # (6)
     return checked

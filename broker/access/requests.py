@@ -102,7 +102,7 @@ def make_request(
         issuer=keyring.name,
         issued_at=now,
         directory_size=directory.size,
-        directory_head=directory.head,
+        directory_root=directory.root,
         nonce=secrets.token_bytes(16),
         operation=operation,
         channel=channel,

@@ -155,8 +155,7 @@ class AccessCheck:
 
     def _positions_fault(self, entry: StoredEntry) -> _Fault | None:
         positions = entry.terms.positions
-        head = self.history.head_at(positions.directory_size)
-        if head is None or head != positions.directory_head:
+        if self.history.root_at(positions.directory_size) != positions.directory_root:
             detail = f"saw another directory of {positions.directory_size} statements"
             return detail, self.directory_fault(positions.directory_size)
         # A service writes an entry behind everything that it has read, so it cannot have read further than
@@ -207,8 +206,7 @@ class AccessCheck:
         if signed.kind != "access-request":
             raise RequestRefused(f"kind {signed.kind[:40]!r}, expected 'access-request'")
         request = check_form(decode(AccessRequest, signed.content))
-        head = self.history.head_at(request.directory_size)
-        if head is None or head != request.directory_head:
+        if self.history.root_at(request.directory_size) != request.directory_root:
             raise RequestRefused(f"'{request.issuer[:60]}' saw another directory")
         # A service could keep a signed request and use it once more, long after its agency has stopped
         # asking.

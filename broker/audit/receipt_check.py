@@ -145,7 +145,7 @@ class KeptReceipts:
             return None
         try:
             # The size comes from the request, so it may be any number.
-            return open_receipt(signed, self._history.at(min(max(size, 0), latest.size)))
+            return open_receipt(signed, self._history.upto(size))
         except (NotEntitled, SignatureInvalid):
             # The service may have signed with a key that is newer than the state that the requester had read.
             return open_receipt(signed, latest)

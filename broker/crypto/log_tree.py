@@ -155,6 +155,13 @@ class LogTree:
                 self._starts[level] -= 1
             level += 1
 
+    def copy(self) -> LogTree:
+        """Return a tree that begins at this size and grows by itself."""
+        frontier = self.frontier_at(self.size)
+        if frontier is None:
+            raise ValueError("a tree without a root cannot be copied")
+        return LogTree(frontier)
+
     # growing
 
     def add(self, leaf: bytes) -> None:

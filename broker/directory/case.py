@@ -4,7 +4,7 @@ These four rules hold for the header of every statement, whatever it says. ``che
 before the rule of the statement's kind is asked:
 
     (1) it stands in ftf.directory, partition 0, and outside of epochs and streams
-    (2) its issuer saw our directory: the head that it names is ours at the size that it names
+    (2) its issuer saw our directory: it names a view that ours had, size and root
     (3) a statement of the authority follows the authority's last one; any other follows none
     (4) it did not count before
 
@@ -146,14 +146,15 @@ def check_header(before: Directory, header: Header, digest: bytes) -> None:
             f"stream {header.stream.hex()} and sequence {header.sequence}"
         )
     # (2) Stands against a forked directory: an issuer to whom the operator of the log showed other messages
-    # names a head that ours never had. An older head of ours is fine, because others append meanwhile.
+    # names a view that ours never had. An older view of ours is fine, because others append meanwhile.
     size = header.directory_size
     if not 0 <= size <= before.size:
         raise NotEntitled(f"directory_size is {size}, expected 0 to the directory's size {before.size}")
-    head = before.heads[size]
-    if header.directory_head != head:
+    root = before.roots.get(size)
+    if header.directory_root != root:
+        ours = "no view of ours" if root is None else root.hex()
         raise NotEntitled(
-            f"directory_head at size {size} is {header.directory_head.hex()}, expected {head.hex()}: "
+            f"directory_root at size {size} is {header.directory_root.hex()}, expected {ours}: "
             "the issuer saw another directory"
         )
     # (3) Stands against an operator who drops or reorders statements of the authority, such as a suspension:

@@ -2,18 +2,22 @@
 
 A ``Directory`` is what the first ``size`` messages of ``ftf.directory`` say together. ``fold`` computes
 the next value from a message; nothing changes a value that exists. Two values that follow each other
-share almost all of their structure. That is why ``history`` can keep the value of every size, and why
-the question "who was entitled then" is a look-up in the value of that size.
+share almost all of their structure. That is why ``history`` can keep every value, and why the question
+"who was entitled then" is a look-up in the value of that size.
+
+A *view* of the directory is its size behind the last message that changed it, and the root of the tree of
+its partition there. Messages that change nothing make no new view, however many of them somebody appends.
 
 This module holds the value and its look-ups alone. It imports no rule: the rules import it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from immutables import Map
 
+from broker.crypto.log_tree import EMPTY_ROOT
 from broker.crypto.sign import NO_GENESIS
 from broker.directory.channel import Channel, Use
 from broker.directory.party import (
@@ -51,14 +55,14 @@ class Authority:
 class Directory:
     """What the first ``size`` messages of ``ftf.directory`` say.
 
-    Only ``fold`` sets ``size``, ``head``, ``heads``, ``clock``, ``applied`` and the authority's ``last``;
-    only the rules set the other fields.
+    Only ``history`` sets ``root`` and ``roots``. Only ``fold`` sets ``size``, ``clock``, ``applied`` and the
+    authority's ``last``. Only the rules set the other fields.
     """
 
     size: int
-    """How many messages were applied, valid or not."""
-    head: bytes
-    """The running hash over these messages and their append times."""
+    """The size behind the last message that changed the directory."""
+    root: bytes
+    """The root of the partition's tree at this size (``broker.crypto.log_tree``)."""
     clock: int
     """The latest append time so far, in microseconds. It never goes back."""
     # Not compared: participants that pin the genesis and those that do not must find equal directories.
@@ -85,8 +89,8 @@ class Directory:
     """The id of the intake key of each service and day."""
     pending: tuple[PendingKey, ...]
     """Keys that were announced and have not taken effect yet."""
-    heads: Map[int, bytes]
-    """The running hash at every size up to this one."""
+    roots: Map[int, bytes]
+    """The root of each view up to this one, by size."""
     applied: Map[bytes, int]
     """The digest of each statement that counted, and its place in the directory, counted from 0."""
 
@@ -98,7 +102,7 @@ class Directory:
         """
         return cls(
             size=0,
-            head=bytes(32),
+            root=EMPTY_ROOT,
             clock=0,
             pinned=genesis,
             genesis=NO_GENESIS,
@@ -112,13 +116,13 @@ class Directory:
             intake_keys=Map(),
             intake_days=Map(),
             pending=(),
-            heads=Map({0: bytes(32)}),
+            roots=Map({0: EMPTY_ROOT}),
             applied=Map(),
         )
 
-    def head_at(self, size: int) -> bytes | None:
-        """Return the running hash at this size, or None for a size that the directory never had."""
-        return self.heads.get(size)
+    def with_root(self, root: bytes) -> Directory:
+        """Return the same directory with the root of its partition's tree at its size."""
+        return replace(self, root=root, roots=self.roots.set(self.size, root))
 
     def signer(self, issuer: str, key_id: bytes) -> bytes:
         """Return the public key ``key_id`` of ``issuer``, with which it may sign now.

@@ -1,16 +1,16 @@
 """The fold: one more message or statement applied to a directory.
 
-``fold`` takes any message of the log and never raises. The log is what it is: a message that is no
-valid statement still counts in the running hash. ``apply`` takes a signed statement and raises when it
-is not valid. Both do the same three steps in the same order:
+``fold`` takes any message of the log and never raises: a message that is no valid statement changes
+nothing. ``apply`` takes a signed statement and raises when it is not valid. Both do the same three steps in
+the same order:
 
     (1) time passes: a key that was pending long enough by this append time takes effect
     (2) the statement is judged by the state that (1) left, and changes it if it counts
-    (3) the size grows by one, and the running hash takes the message in:
-        head(n + 1) = H(head(n) | u64(appended_at) | H(value of message n))
+    (3) the directory's size is the one behind this message
 
-The result depends on the messages and their append times alone, never on this machine's clock. That is
-why everybody who reads the same log gets the same directory.
+The root of the partition's tree at that size comes from ``history``, which sees every message. The
+result depends on the messages and their append times alone, never on this machine's clock. That is why
+everybody who reads the same log gets the same directory.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from broker.directory.party import AUTHORITY
 from broker.directory.rules import agencies, channel_keys, channels, keys
 from broker.errors import FormatError, NotEntitled, PeerError
 from broker.wire import statements as s
-from broker.wire.encoding import STATEMENT_KINDS, Statement, decode, decode_content, encode
+from broker.wire.encoding import STATEMENT_KINDS, Statement, decode, decode_content
 from broker.wire.manifest import Signed
 
-__all__ = ["MAX_STATEMENT_BYTES", "DirectoryMessage", "apply", "fold", "next_head"]
+__all__ = ["MAX_STATEMENT_BYTES", "DirectoryMessage", "apply", "fold"]
 
 MAX_STATEMENT_BYTES = 1_000_000
 """Largest value of a directory message; a larger one is not decoded."""
@@ -47,32 +47,27 @@ class DirectoryMessage(Protocol):
     def appended_at(self) -> int: ...
 
 
-def fold(directory: Directory, message: DirectoryMessage) -> tuple[Directory, PeerError | None]:
-    """Return the directory after this message, and the reason why its statement does not count, if any."""
-    value = message.value or b""
-    before = _pass_time(directory, message.appended_at)
+def fold(
+    directory: Directory, message: DirectoryMessage, *, place: int
+) -> tuple[Directory, PeerError | None]:
+    """Return the directory after the message at this offset, and why its statement does not count, if so.
+
+    A message that does not count leaves the same directory. The new one still needs its root.
+    """
     try:
-        after = _judge(before, _decode(message.key, value))
+        signed = _decode(message.key, message.value or b"")
+        return _judge(_pass_time(directory, message.appended_at), signed, place), None
     except PeerError as error:
-        # A message that does not count still enters the running hash. Otherwise the operator of the log
-        # could insert or remove such messages, and the heads that participants have seen would still fit.
-        return _take_in(before, value, message.appended_at), error
-    return _take_in(after, value, message.appended_at), None
+        return directory, error
 
 
 def apply(directory: Directory, signed: Signed, *, appended_at: int) -> Directory:
-    """Return the directory after this statement; raises PeerError when the statement does not count."""
-    after = _judge(_pass_time(directory, appended_at), signed)
-    return _take_in(after, encode(signed), appended_at)
+    """Return what this statement would make of the directory, as the next message behind its view.
 
-
-def next_head(head: bytes, appended_at: int, value: bytes) -> bytes:
-    """Return the running hash after one more message."""
-    # The append time is hashed too: the 72 hours of a pending key depend on it, so that an operator who
-    # changes it afterwards changes every head from there on.
-    # The remainder is there for logs that give a negative time or a too large one: this function must not
-    # raise.
-    return sha256(head + (appended_at % 2**64).to_bytes(8, "big") + sha256(value).digest()).digest()
+    Its root stays the one before, because only the log tells the next one. Raises PeerError when the
+    statement does not count.
+    """
+    return _judge(_pass_time(directory, appended_at), signed, directory.size)
 
 
 def _decode(key: bytes | None, value: bytes) -> Signed:
@@ -92,21 +87,15 @@ def _pass_time(directory: Directory, appended_at: int) -> Directory:
     return replace(keys.activate_due(directory, now), clock=now)
 
 
-def _take_in(directory: Directory, value: bytes, appended_at: int) -> Directory:
-    size = directory.size + 1
-    head = next_head(directory.head, appended_at, value)
-    return replace(directory, size=size, head=head, heads=directory.heads.set(size, head))
-
-
-def _judge(before: Directory, signed: Signed) -> Directory:
-    """Return the state after a valid statement; size and running hash are still those before it."""
+def _judge(before: Directory, signed: Signed, place: int) -> Directory:
+    """Return the state after a valid statement that stands at this offset."""
     if signed.kind not in STATEMENT_KINDS:
         raise FormatError(f"'{signed.kind[:40]}' is not a kind of directory statement")
-    if before.size == 0 and signed.kind != "genesis":
+    if place == 0 and signed.kind != "genesis":
         raise NotEntitled(f"the first message of the directory must be a genesis, not '{signed.kind}'")
     # A genesis counts at size 0 only. So a directory whose first message was anything else never gets an
     # authority, and nothing in it ever counts.
-    if before.size > 0 and not before.authority.keys:
+    if place > 0 and not before.authority.keys:
         raise NotEntitled("this directory did not begin with a genesis")
     statement: Statement = decode_content(signed)
     digest = sha256(signed.content).digest()
@@ -115,7 +104,7 @@ def _judge(before: Directory, signed: Signed) -> Directory:
     after = _apply_rule(case, statement)
     if statement.header.issuer == AUTHORITY:
         after = replace(after, authority=replace(after.authority, last=digest))
-    return replace(after, applied=after.applied.set(digest, before.size))
+    return replace(after, size=place + 1, applied=after.applied.set(digest, place))
 
 
 def _apply_rule(case: Case, statement: Statement) -> Directory:

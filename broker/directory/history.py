@@ -6,13 +6,17 @@ participant notices a log that was rolled back or that shows another directory t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 
 from broker.clock import HOUR_US
+from broker.crypto.log_tree import LogTree
 from broker.directory.directory import Directory
 from broker.directory.fold import DirectoryMessage, fold
 from broker.errors import LogUnavailable, NotEntitled, PeerError
+from broker.wire.log_leaf import HOLE, message_leaf
 
 __all__ = ["CLOCK_TOLERANCE_US", "HighWater", "History", "check_append_time", "check_high_water"]
 
@@ -23,17 +27,23 @@ So a clock that is wrong by a change of summer time raises no alarm. Of the 72 h
 see a pending key at least 68 are left.
 """
 
+_KEPT_LEAVES = 4096
+"""Leaves of the directory's tree that are kept, at most."""
+
 
 class History:
-    """The directory at every size, from the empty one to the latest.
+    """The directory at every view, from the empty one to the latest.
 
-    The values share their structure, so all of them fit in memory.
+    There is a value for each message that changed the directory, and they share their structure. A message
+    that changed nothing costs a leaf of the tree and no value, however many of them there are.
     """
 
     def __init__(self, genesis: bytes | None = None) -> None:
         """Begin before the first message; ``genesis`` pins the digest that the genesis must have."""
-        # Only ``extend`` appends here. Place n holds the directory of size n.
+        # Only ``extend`` and ``skip`` change these. The sizes rise, and place n of both belongs together.
+        self._sizes = [0]
         self._values = [Directory.empty(genesis)]
+        self._tree = LogTree()
 
     @classmethod
     def replay(cls, messages: Iterable[DirectoryMessage], genesis: bytes | None = None) -> History:
@@ -46,42 +56,64 @@ class History:
     def copy(self) -> History:
         """Return a history with the same values, which can be extended without changing this one."""
         other = History()
+        other._sizes = list(self._sizes)
         other._values = list(self._values)
+        other._tree = self._tree.copy()
         return other
 
     @property
     def size(self) -> int:
-        """The number of messages that were applied, valid or not."""
-        return len(self._values) - 1
+        """The number of messages that were read, whether they counted or not."""
+        return self._tree.size
 
     @property
     def latest(self) -> Directory:
-        """The directory after all messages that were applied."""
+        """The directory after all messages that were read."""
         return self._values[-1]
 
     def at(self, size: int) -> Directory:
-        """Return the directory after ``size`` messages; raises NotEntitled when it never had this size."""
-        if not 0 <= size < len(self._values):
-            raise NotEntitled(f"there is no directory of size {size}, expected 0 to {self.size}")
-        return self._values[size]
+        """Return the directory of the view with this size; raises NotEntitled when there is no such view."""
+        found = self.upto(size)
+        if found.size != size:
+            raise NotEntitled(f"there is no view of the directory of size {size}, up to {self.latest.size}")
+        return found
 
-    def head_at(self, size: int) -> bytes | None:
-        """Return the running hash at this size, or None when the directory never had this size."""
-        return self._values[size].head if 0 <= size < len(self._values) else None
+    def upto(self, size: int) -> Directory:
+        """Return the directory after the first ``size`` messages: its newest view that is no larger."""
+        return self._values[max(bisect_right(self._sizes, size) - 1, 0)]
+
+    def root_at(self, size: int) -> bytes | None:
+        """Return the root of the view with this size, or None when there is no such view."""
+        return self.latest.roots.get(size)
 
     def extend(self, message: DirectoryMessage) -> PeerError | None:
         """Apply the next message of the log, and return the reason why it does not count, if any."""
-        directory, error = fold(self.latest, message)
-        self._values.append(directory)
+        place = self._tree.size
+        digest = None if message.value is None else sha256(message.value).digest()
+        self._tree.add(message_leaf(message.appended_at, message.key, digest))
+        if self._tree.size % _KEPT_LEAVES == 0:
+            # Nobody asks for a root below: each view has its own. So garbage costs no memory.
+            self._tree = self._tree.copy()
+        directory, error = fold(self.latest, message, place=place)
+        if error is None:
+            root = self._tree.root
+            if root is None:
+                return NotEntitled("behind so many missing messages the directory has no root")
+            self._sizes.append(directory.size)
+            self._values.append(directory.with_root(root))
         return error
+
+    def skip(self, count: int) -> None:
+        """Note that the log holds no message at the next ``count`` offsets."""
+        self._tree.skip(HOLE, count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HighWater:
-    """The largest size of the directory that a participant has ever seen, and the running hash there."""
+    """The newest view of the directory that a participant has ever seen: its size and the root there."""
 
     size: int
-    head: bytes
+    root: bytes
 
 
 def check_high_water(history: History, mark: HighWater) -> HighWater:
@@ -90,19 +122,18 @@ def check_high_water(history: History, mark: HighWater) -> HighWater:
     Raises NotEntitled when the log ends earlier than it did, or shows other messages.
     """
     # Stands against an operator of the log who rolls the directory back, for example to hide a suspension.
-    head = history.head_at(mark.size)
-    if head is None:
+    if mark.size > history.size:
         raise NotEntitled(
             f"the directory ends at {history.size}, and {mark.size} messages were seen before",
             hint="the log has lost or withholds statements: do not go on, ask the authority",
         )
     # Stands against an operator who shows this participant a fork of the directory.
-    if head != mark.head:
+    if history.root_at(mark.size) != mark.root:
         raise NotEntitled(
             f"the directory differs from what was seen before, within its first {mark.size} messages",
             hint="somebody shows you another directory: do not go on, ask the authority",
         )
-    return HighWater(size=history.size, head=history.latest.head)
+    return HighWater(size=history.latest.size, root=history.latest.root)
 
 
 def check_append_time(appended_at: int, *, ended_at: int | None, now: int) -> None:

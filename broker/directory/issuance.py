@@ -77,7 +77,7 @@ def header_for(directory: Directory, issuer: str, *, issued_at: int, previous: b
         issuer=issuer,
         issued_at=issued_at,
         directory_size=directory.size,
-        directory_head=directory.head,
+        directory_root=directory.root,
         stream=bytes(16),
         sequence=0,
         previous=previous,

@@ -63,7 +63,7 @@ class DirectoryFollower:
         """
         follower = cls(log, History(genesis), [], clock)
         await follower.refresh()
-        if follower.history.latest.size == 0:
+        if follower.history.size == 0:
             raise NotEntitled(
                 "the log holds no directory",
                 hint="check the log's address and prefix, or run: ftf-broker init",
@@ -98,6 +98,7 @@ class DirectoryFollower:
                 count = message.offset - self._next
                 detail = f"{count} message{'s' if count > 1 else ''} missing from the log"
                 self._report(Violation(kind=Kind.OFFSET_MISSING, place=gap, detail=detail, count=count))
+                self.history.skip(count)
             # The message is folded before views are compared, because only then is it known whether it
             # counts.
             error = self.history.extend(message)
@@ -132,7 +133,7 @@ class DirectoryFollower:
             # wrong.
             if self._altered is not None and self._altered.offset < size:
                 self._altered = None
-        elif self._altered is None and self.history.head_at(size) != header.directory_head:
+        elif self._altered is None and self.history.root_at(size) != header.directory_root:
             self._altered = self._first_unproven(size) or place
             # One manipulation is one root: the violations that were reported behind it are its consequences.
             for i, violation in enumerate(self.violations):
@@ -156,9 +157,9 @@ class DirectoryFollower:
 
     @property
     def high_water(self) -> HighWater:
-        """The size and head of the directory as far as it was seen, to be remembered between two runs."""
+        """The size and root of the directory as far as it was seen, to be remembered between two runs."""
         latest = self.history.latest
-        return HighWater(size=latest.size, head=latest.head)
+        return HighWater(size=latest.size, root=latest.root)
 
 
 def _header_of(value: bytes | None) -> Header | None:

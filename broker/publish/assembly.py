@@ -73,7 +73,7 @@ def build_record_batch(
         # The newest state that we have seen. Readers never judge the batch by an older one, and they report a
         # head that is not theirs, so the log cannot show two histories to two participants.
         directory_size=directory.size,
-        directory_head=directory.head,
+        directory_root=directory.root,
         stream=place.stream,
         sequence=place.sequence,
         previous=place.previous,

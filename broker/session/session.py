@@ -216,7 +216,7 @@ def load_high_water(profile: Profile) -> HighWater | None:
         # Only a missing file means that nothing was seen yet. A damaged one is an error: if it were taken for
         # a first time, any older directory would be accepted.
         fields = json.loads(path.read_bytes())
-        return HighWater(size=int(fields["size"]), head=bytes.fromhex(fields["head"]))
+        return HighWater(size=int(fields["size"]), root=bytes.fromhex(fields["root"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -236,5 +236,5 @@ def save_high_water(profile: Profile, mark: HighWater) -> None:
         # Only the sizes are compared. Two processes that were shown different directories since the last mark
         # are found out at their next start, when the directory of one of them does not fit the mark.
         if before is None or before.size < mark.size:
-            data = json.dumps({"size": mark.size, "head": mark.head.hex()}) + "\n"
+            data = json.dumps({"size": mark.size, "root": mark.root.hex()}) + "\n"
             write_atomically(path, data.encode())

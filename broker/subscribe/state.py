@@ -74,7 +74,7 @@ class SubscriberState:
             "version": VERSION,
             "genesis": self.genesis.hex(),
             "channel": self.channel,
-            "directory": {"size": mark.size, "head": mark.head.hex()} if mark else None,
+            "directory": {"size": mark.size, "root": mark.root.hex()} if mark else None,
             "partitions": [_position_to_json(*item) for item in sorted(self.positions.items())],
             "sink": self.sink,
         }
@@ -86,7 +86,7 @@ class SubscriberState:
         mark = whole["directory"]
         high_water = None
         if mark is not None:
-            high_water = HighWater(size=_int(_object(mark)["size"]), head=_bytes(_object(mark)["head"], 32))
+            high_water = HighWater(size=_int(_object(mark)["size"]), root=_bytes(_object(mark)["root"], 32))
         if not isinstance(whole["channel"], str):
             raise ValueError("channel is not a text")
         return cls(

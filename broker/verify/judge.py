@@ -234,7 +234,7 @@ class Judge:
             cause = self._directory_fault(latest.size + 1) if lost else None
             return Rejected(Kind.EPOCH_UNKNOWN, f"epoch {envelope.epoch} is not confirmed", cause)
         # The mark may lie beyond what was read of the directory: a stored state carries it over.
-        marked = self._history.at(min(self._mark, latest.size)).channel_at(self.partition)
+        marked = self._history.upto(self._mark).channel_at(self.partition)
         if marked is not None and envelope.epoch < marked.oldest_accepted:
             return Rejected(Kind.EPOCH_SUPERSEDED, f"epoch {envelope.epoch} was superseded twice")
         return None
@@ -247,8 +247,7 @@ class Judge:
         if rejected is not None:
             return rejected
         header = opened.manifest.header
-        judged_at = max(header.directory_size, min(self._mark, self._history.latest.size))
-        directory = self._history.at(judged_at)
+        directory = self._history.upto(max(header.directory_size, self._mark))
         try:
             verify_manifest(directory, opened)  # (8)
         except NotEntitled as error:
@@ -267,7 +266,7 @@ class Judge:
         manifest = opened.manifest
         newest = NewestManifest(tag, manifest.manifest_id, opened.entries.digests, manifest.count)
         stream = (header.issuer, header.epoch, header.stream)
-        return Accepted(opened, newest, stream, judged_at, step, refused)
+        return Accepted(opened, newest, stream, directory.size, step, refused)
 
     def _judge_view(self, opened: OpenedManifest, tag: bytes, directory_read: bool) -> Rejected | None:
         """Check (7); None where the issuer saw a beginning of our directory."""
@@ -278,7 +277,7 @@ class Judge:
             raise DirectoryBehind
         if not 0 <= size <= history.latest.size:
             detail = f"directory_size {size} of '{header.issuer}' is beyond {history.latest.size}"
-        elif history.head_at(size) != header.directory_head:
+        elif history.root_at(size) != header.directory_root:
             detail = f"'{header.issuer}' saw another directory of {size} statements"
         else:
             return None

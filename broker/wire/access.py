@@ -56,7 +56,7 @@ class AccessRequest:
     issuer: str
     issued_at: int
     directory_size: int
-    directory_head: bytes
+    directory_root: bytes
     nonce: bytes
     operation: Operation
     channel: str

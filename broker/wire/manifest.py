@@ -101,9 +101,9 @@ class Header:
     issued_at: int
     """The time by the issuer's own clock."""
     directory_size: int
-    """The number of directory messages that the issuer had applied."""
-    directory_head: bytes
-    """The running hash over these messages."""
+    """The size of the directory behind the last message that changed it, as the issuer had read it."""
+    directory_root: bytes
+    """The root of the tree over these messages."""
     stream: bytes
     """16 random bytes, new for each process, topic and partition; zeros in the directory."""
     sequence: int
@@ -232,7 +232,7 @@ class Positions:
     """How far the service had read each log when it decided; ``ends`` has every record topic."""
 
     directory_size: int
-    directory_head: bytes
+    directory_root: bytes
     ends: tuple[TopicEnd, ...]
     access_end: int
 

@@ -68,7 +68,7 @@ def asks(
         issuer=issuer,
         issued_at=0,
         directory_size=0,
-        directory_head=bytes(32),
+        directory_root=bytes(32),
         nonce=bytes(16),
         operation=operation,
         channel=channel,

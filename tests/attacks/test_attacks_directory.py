@@ -68,7 +68,7 @@ def test_swap_two_statements(world: Simulator) -> None:
 
 
 def test_change_an_append_time(world: Simulator) -> None:
-    """10: The operator changes an append time, and the directory's running hash shows it."""
+    """10: The operator changes an append time, and the directory's root shows it."""
     place = world.overwrite(at(9), 12345, column="appended_at")
     report = world.replay()
     roots = [found.violation for found in report.violations if found.violation.caused_by is None]
@@ -359,7 +359,7 @@ def test_statements_that_do_not_count(world: Simulator, make: Make, keys: tuple[
         {"directory_size": 999},
         {"directory_size": 2**62},
         {"directory_size": -1},
-        {"directory_head": bytes(32)},
+        {"directory_root": bytes(32)},
         {"previous": bytes(32)},
         {"topic": "returns"},
         {"partition": 1},

@@ -61,7 +61,7 @@ def access(
         directory = w.coalition.directory
         made = Positions(
             directory_size=directory.size,
-            directory_head=directory.head,
+            directory_root=directory.root,
             ends=tuple(TopicEnd(topic=topic, end=end) for topic, end in at.items()),
             access_end=access_end,
         )
@@ -110,7 +110,7 @@ def test_an_honest_entry(world: Simulator) -> None:
         ({"issued_at": 1}, Kind.ACCESS_REQUEST),
         ({"issued_at": HUGE}, Kind.ACCESS_REQUEST),
         ({"directory_size": 999}, Kind.ACCESS_REQUEST),
-        ({"directory_head": bytes(32)}, Kind.ACCESS_REQUEST),
+        ({"directory_root": bytes(32)}, Kind.ACCESS_REQUEST),
         ({"channel": "xaa-xbb"}, Kind.ACCESS_DECISION),
         ({"channel": "no-channel"}, Kind.ACCESS_DECISION),
         ({"purpose": Purpose.LAWFULNESS}, Kind.ACCESS_DECISION),
@@ -190,7 +190,7 @@ def test_outcomes_that_do_not_fit(world: Simulator, outcomes: tuple[RecordOutcom
         ({"directory_size": 999}, {}),
         ({"directory_size": HUGE}, {}),
         ({"directory_size": -1}, {}),
-        ({"directory_head": bytes(32)}, {}),
+        ({"directory_root": bytes(32)}, {}),
         ({"access_end": HUGE}, {}),
         ({"access_end": -1}, {}),
         ({"ends": ()}, {}),

@@ -74,7 +74,7 @@ def test_who_may_not_sign(world: Simulator, how: dict[str, Any], kind: Kind) -> 
         ({"directory_size": 999}, Kind.VIEW_UNKNOWN),
         ({"directory_size": 2**62}, Kind.VIEW_UNKNOWN),
         ({"directory_size": -1}, Kind.VIEW_UNKNOWN),
-        ({"directory_head": bytes(32)}, Kind.VIEW_UNKNOWN),
+        ({"directory_root": bytes(32)}, Kind.VIEW_UNKNOWN),
         ({"sequence": 5}, Kind.STREAM_GAP),
         ({"sequence": 2**62}, Kind.STREAM_GAP),
         ({"sequence": -1}, Kind.STREAM_REPLAYED),
@@ -98,7 +98,7 @@ def test_any_header_field(world: Simulator, header: dict[str, Any], kind: Kind) 
 def test_a_view_from_before_everything(world: Simulator) -> None:
     """11: A batch that refers to an empty directory is void, since that entitles nobody."""
     place = world.publish(
-        record_type="RelocationEvent", header={"directory_size": 0, "directory_head": bytes(32)}
+        record_type="RelocationEvent", header={"directory_size": 0, "directory_root": bytes(32)}
     )
     world.must_be_void(Kind.NOT_ENTITLED, place)
 

@@ -237,7 +237,7 @@ def test_what_a_receipt_may_say_of_its_entry(outcomes: tuple[ReceiptOutcome, ...
         RecordOutcome(item=0, indexes=b"\0", verdict=ALLOWED, reason=None),
         RecordOutcome(item=0, indexes=b"\1", verdict=DENIED, reason=Reason.EXPIRED),
     )
-    positions = Positions(directory_size=0, directory_head=bytes(32), ends=(), access_end=0)
+    positions = Positions(directory_size=0, directory_root=bytes(32), ends=(), access_end=0)
     terms = AccessTerms(request=request, outcomes=logged, positions=positions)
     receipt = Receipt(issuer=KAS, issued_at=0, request_digest=_digest(b"r"), entry=None, outcomes=outcomes)
     assert difference(receipt, terms) == wrong
@@ -334,7 +334,9 @@ class _Ending(History):
     """A history that goes on with this directory."""
 
     def __init__(self, before: History, then: Directory) -> None:
-        self._values = [*(before.at(size) for size in range(before.size + 1)), then]
+        last = replace(then, size=before.latest.size + 1)
+        self._values = [*before._values, last]
+        self._sizes = [*before._sizes, last.size]
 
 
 def test_a_file_of_receipts_is_read_line_by_line(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Liar:
         ends = await self.world.log.ends(partitions)
         return Positions(
             directory_size=self.world.directory.size,
-            directory_head=self.world.directory.head,
+            directory_root=self.world.directory.root,
             ends=tuple(TopicEnd(topic=topic, end=ends[Partition(topic, 0)]) for topic in topics),
             access_end=ends[Partition("access", 0)],
         )
@@ -219,7 +219,7 @@ async def test_a_request_that_nobody_made(wrong: str, tmp_path: Path) -> None:
             prepared = prepare(world, POLICE_B, [batch.item(0, 1, 2)], now=world.now - 3_600_000_000)
         request: AccessRequest = prepared.request
         if wrong == "head":
-            request = replace(request, directory_head=bytes(32))
+            request = replace(request, directory_root=bytes(32))
         signer = signing_key(BORDER if wrong == "key" else POLICE_B)
         kind = "receipt" if wrong == "kind" else "access-request"
         signed = sign_content(signer, kind, world.coalition.genesis, encode(request))
@@ -267,7 +267,7 @@ async def test_positions_that_cannot_be(wrong: str, tmp_path: Path) -> None:
         right = await kas.positions()
         ends = {one.topic: one.end for one in right.ends}
         positions = {
-            "head": replace(right, directory_head=bytes(32)),
+            "head": replace(right, directory_root=bytes(32)),
             "access_end": replace(right, access_end=right.access_end + 1),
             "within": replace(right, ends=_ends(ends | {"returns": 2})),
             "topics": replace(right, ends=right.ends[1:]),
@@ -298,7 +298,7 @@ async def test_positions_that_fall_within_a_stream(topic: str, tmp_path: Path) -
             "returns": replace(now, ends=before.ends),
             "access": replace(now, access_end=0),
             "directory": replace(
-                now, directory_size=before.directory_size, directory_head=before.directory_head
+                now, directory_size=before.directory_size, directory_root=before.directory_root
             ),
         }[topic]
         outcomes = (

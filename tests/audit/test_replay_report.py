@@ -170,8 +170,8 @@ async def test_a_member_replays_the_records_and_the_access_log_is_opaque_to_it()
 async def test_less_of_the_directory_than_was_seen_before() -> None:
     """The auditor's own high-water mark convicts a directory that was rolled back or exchanged."""
     mark = played().high_water
-    more = await replayed_file(played().path, high_water=HighWater(size=mark.size + 1, head=mark.head))
-    other = await replayed_file(played().path, high_water=HighWater(size=mark.size, head=bytes(32)))
+    more = await replayed_file(played().path, high_water=HighWater(size=mark.size + 1, root=mark.root))
+    other = await replayed_file(played().path, high_water=HighWater(size=mark.size, root=bytes(32)))
     for report in (more, other):
         (found,) = report.violations
         assert found.violation.kind is Kind.DIRECTORY_ROLLBACK

@@ -186,7 +186,10 @@ def test_first_in_log_order_counts(coalition: Coalition) -> None:
     channel = coalition.directory.channels[ALL]
     assert channel.newest_confirmed == 1
     assert epoch_of(coalition, 1).publisher == POLICE_A
-    assert epoch_of(coalition, 1).confirmed_at == coalition.directory.size
+    confirmed_at = epoch_of(coalition, 1).confirmed_at
+    assert confirmed_at is not None
+    assert coalition.history.upto(confirmed_at - 1).channels[ALL].newest_confirmed == 0
+    assert confirmed_at <= coalition.directory.size
     assert channel.epoch == epoch_of(coalition, 1)
 
 

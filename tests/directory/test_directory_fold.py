@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.crypto.merkle import root_of_leaves
 from broker.directory import Directory, apply, directory_message, drafts, fold, sign_statement
 from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid
 from broker.log.protocol import StoredMessage
 from broker.wire.encoding import encode
+from broker.wire.log_leaf import message_leaf
 from broker.wire.manifest import Header, KeySignature, Signed
 from broker.wire.statements import AgencySuspended, KeyUse
 from support.coalition import BORDER, JUSTICE, POLICE_A, Coalition, signing_key
@@ -30,16 +32,26 @@ def suspension(coalition: Coalition, agency: str = BORDER) -> AgencySuspended:
     )
 
 
-def test_head_is_a_hash_over_every_message(coalition: Coalition) -> None:
-    """Every message enters the head, valid or not: head(n + 1) = H(head(n) | u64(appended_at) | H(value))."""
+def test_a_view_has_the_root_over_every_message_below_it(coalition: Coalition) -> None:
+    """The root of a view covers every message below it, valid or not; one that changes nothing makes none."""
+    before = coalition.directory
     coalition.append(b"garbage")
     coalition.append(None)
-    head = bytes(32)
-    for message in coalition.messages:
-        digest = sha256(message.value or b"").digest()
-        head = sha256(head + message.appended_at.to_bytes(8, "big") + digest).digest()
-    assert coalition.directory.head == head
+    assert coalition.directory is before
+    assert coalition.history.size == before.size + 2
+    assert coalition.history.root_at(before.size + 2) is None
+    coalition.suspend(BORDER)
+    leaves = [
+        message_leaf(
+            message.appended_at,
+            message.key,
+            None if message.value is None else sha256(message.value).digest(),
+        )
+        for message in coalition.messages
+    ]
     assert coalition.directory.size == len(coalition.messages)
+    assert coalition.directory.root == root_of_leaves(leaves)
+    assert coalition.history.root_at(before.size) == before.root == root_of_leaves(leaves[: before.size])
 
 
 @pytest.mark.parametrize("key", [None, b"k"])
@@ -51,15 +63,12 @@ def test_key_must_be_empty(coalition: Coalition, key: bytes | None) -> None:
 
 
 @given(value=st.one_of(st.none(), st.binary(max_size=300)), at=st.integers(-(2**63), 2**63 - 1))
-def test_any_bytes_advance_and_never_raise(value: bytes | None, at: int) -> None:
-    """Any bytes at any time raise the size by one, change the head alone, and end in our error."""
+def test_any_bytes_change_nothing_and_never_raise(value: bytes | None, at: int) -> None:
+    """Any bytes at any time end in our error, and the directory stays the same."""
     before = Coalition.create().directory
-    after, error = fold(before, StoredMessage(before.size, b"", value, at))
+    after, error = fold(before, StoredMessage(before.size, b"", value, at), place=before.size)
     assert isinstance(error, PeerError)
-    assert after.size == before.size + 1
-    assert after.head != before.head
-    assert after.parties == before.parties
-    assert after.channels == before.channels
+    assert after is before
 
 
 @given(data=st.data())
@@ -71,7 +80,7 @@ def test_any_changed_byte_voids_a_statement(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(value) - 1))
     value[at] ^= data.draw(st.integers(1, 255))
     before = Coalition.create().history.at(place)
-    _, error = fold(before, messages[place]._replace(value=bytes(value)))
+    _, error = fold(before, messages[place]._replace(value=bytes(value)), place=place)
     assert isinstance(error, PeerError)
 
 
@@ -79,16 +88,17 @@ def test_fold_is_deterministic(coalition: Coalition) -> None:
     """The same messages give the same directory at every size."""
     coalition.append(b"garbage")
     again = Coalition.replay(coalition.messages, coalition.genesis)
-    assert [again.at(size) for size in range(again.size + 1)] == [
-        coalition.history.at(size) for size in range(again.size + 1)
+    assert [again.upto(size) for size in range(again.size + 1)] == [
+        coalition.history.upto(size) for size in range(again.size + 1)
     ]
 
 
 def test_apply_equals_fold(coalition: Coalition) -> None:
-    """Applying a statement gives the same directory as folding its message."""
+    """Applying a statement gives the same directory as folding its message, except for its root."""
     before = coalition.directory
     signed = coalition.add(suspension(coalition), *coalition.authority_keys)
-    assert apply(before, signed, appended_at=coalition.now) == coalition.directory
+    after = apply(before, signed, appended_at=coalition.now)
+    assert after.with_root(coalition.directory.root) == coalition.directory
     with pytest.raises(NotEntitled, match="previous"):
         apply(coalition.directory, signed, appended_at=coalition.now)
 
@@ -105,7 +115,7 @@ HEADERS: list[tuple[str, Callable[[Header], Header], str]] = [
     ("sequence", _header(sequence=1), "a directory statement has topic 'directory'"),
     ("size beyond the end", _header(directory_size=10_000), "directory_size is 10000, expected 0 to"),
     ("size below zero", _header(directory_size=-1), "directory_size is -1, expected 0 to"),
-    ("another head", _header(directory_head=b"h" * 32), "the issuer saw another directory"),
+    ("another head", _header(directory_root=b"h" * 32), "the issuer saw another directory"),
     ("another size", _header(directory_size=3), "the issuer saw another directory"),
     ("another previous", _header(previous=b"p" * 32), "previous is"),
     ("no previous", _header(previous=bytes(32)), "previous is"),

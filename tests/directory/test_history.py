@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from broker.crypto.log_tree import EMPTY_ROOT
 from broker.directory import HighWater, check_high_water, drafts
 from broker.directory.history import check_append_time
 from broker.errors import LogUnavailable, NotEntitled
+from broker.log.protocol import StoredMessage
 from broker.log.sqlite.sqlite_log import SqliteLog
 from support.coalition import BORDER, DAY_US, DIRECTORY, HOUR_US, JUSTICE, START_US, Coalition
 
@@ -19,18 +22,49 @@ def coalition() -> Coalition:
 
 
 def mark(coalition: Coalition) -> HighWater:
-    return HighWater(size=coalition.directory.size, head=coalition.directory.head)
+    return HighWater(size=coalition.directory.size, root=coalition.directory.root)
 
 
 def test_every_size_is_at_hand(coalition: Coalition) -> None:
-    """A history holds the directory of every size up to the latest, and of no other size."""
+    """A history holds every view up to the latest, and no other size is a view."""
+    coalition.append(b"garbage")
     history = coalition.history
-    assert [history.at(size).size for size in range(history.size + 1)] == list(range(history.size + 1))
-    assert [history.head_at(size) for size in (0, history.size)] == [bytes(32), history.latest.head]
-    assert history.latest.head_at(3) == history.head_at(3)
-    assert history.head_at(history.size + 1) is None
-    with pytest.raises(NotEntitled, match="there is no directory of size"):
-        history.at(history.size + 1)
+    views = range(history.size)
+    assert [history.at(size).size for size in views] == list(views)
+    assert [history.root_at(size) for size in (0, history.size - 1)] == [EMPTY_ROOT, history.latest.root]
+    assert history.upto(history.size) is history.latest
+    assert history.upto(-1).size == 0
+    for size in (-1, history.size, history.size + 1):
+        assert history.root_at(size) is None
+        with pytest.raises(NotEntitled, match="there is no view of the directory of size"):
+            history.at(size)
+
+
+def test_a_flood_of_garbage_keeps_no_value_and_no_leaf(coalition: Coalition) -> None:
+    """Anybody may append: what changes nothing costs its reader no memory."""
+    history = coalition.history
+    for number in range(20_000):
+        history.extend(StoredMessage(number, b"", b"%d" % number, START_US))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(20_000):
+        history.extend(StoredMessage(number, b"", b"%d" % number, START_US))
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert history.size == coalition.directory.size + 40_000
+    assert grown < 400_000
+
+
+def test_a_hole_changes_the_root_of_every_later_view(coalition: Coalition) -> None:
+    """Offsets at which the log holds nothing are leaves of their own."""
+    other = coalition.copy()
+    other.history.skip(1)
+    coalition.append(None)
+    for each in (coalition, other):
+        each.history.extend(each.messages[-1]._replace(value=b"garbage"))
+        each.suspend(BORDER)
+    assert coalition.directory.size == other.directory.size
+    assert coalition.directory.root != other.directory.root
 
 
 def test_high_water_rises(coalition: Coalition) -> None:

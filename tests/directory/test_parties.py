@@ -435,7 +435,7 @@ def test_recovery_waits_72_hours(coalition: Coalition, hours: float, in_force: b
     assert (pending.party, pending.key_id) == (BORDER, NEW.key_id)
     assert pending.active_at == coalition.now + 3 * DAY_US
     coalition.advance(hours=hours)
-    coalition.append(b"any message tells the time")
+    coalition.suspend(CARE)  # any statement tells the time
     assert (coalition.directory.pending == ()) == in_force
     if in_force:
         assert coalition.directory.signer(BORDER, NEW.key_id) == NEW.public
@@ -608,7 +608,7 @@ def test_another_kas_waits_72_hours(coalition: Coalition) -> None:
     error = c.try_add(announced(c, NEWER.public, service="puppet"), *auth(c, NEWER, NEW))
     assert isinstance(error, SignatureInvalid)
     c.advance(hours=72)
-    c.append(b"")
+    c.suspend(CARE)
     assert c.directory.kas_name == "puppet"
     assert {recipient.name for recipient in c.directory.recipients("xaa-xbb", "access")} == {
         AUDITOR,

@@ -377,12 +377,12 @@ async def test_an_epoch_begins_new_streams(world: World) -> None:
 
 
 async def test_the_header_says_how_much_of_the_directory_was_applied(world: World) -> None:
-    """A batch carries the size and running hash of its issuer's directory."""
+    """A batch carries the view of its issuer's directory."""
     await world.publish(1)
     (batch,) = await manifests(world, "returns")
     follower = await world.follower()
     latest = follower.history.latest
-    assert (batch.header.directory_size, batch.header.directory_head) == (latest.size, latest.head)
+    assert (batch.header.directory_size, batch.header.directory_root) == (latest.size, latest.root)
 
 
 # What is refused before anything is built

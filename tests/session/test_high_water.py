@@ -22,7 +22,7 @@ def test_processes_side_by_side_take_nothing_back(tmp_path: Path, monkeypatch: p
 
     def remember(share: int) -> None:
         for size in SIZES[share::4]:
-            save_high_water(profile, HighWater(size=size, head=bytes(32)))
+            save_high_water(profile, HighWater(size=size, root=bytes(32)))
 
     writers = [threading.Thread(target=remember, args=(share,)) for share in range(4)]
     for writer in writers:

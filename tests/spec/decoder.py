@@ -373,6 +373,23 @@ def tree_hash(entries: Sequence[bytes]) -> bytes:
     return h(b"\x01", tree_hash(entries[:k]), tree_hash(entries[k:]))
 
 
+def partition_root(messages: Sequence[Json | None]) -> bytes:
+    """The root over a partition from its offset 0 on; None is an offset at which the log holds nothing."""
+    return tree_hash([_leaf(message) for message in messages]) if messages else h()
+
+
+def _leaf(message: Json | None) -> bytes:
+    if message is None:
+        return b"\x00"
+    key, value = message["key"], message["value"]
+    at = message["appended_at"] if 0 <= message["appended_at"] <= 2**53 else 0
+    parts = (
+        b"\x00" if key is None else b"\x01" + len(key).to_bytes(4, "big") + key,
+        b"\x00" if value is None else b"\x01" + h(value),
+    )
+    return b"".join((b"\x01", at.to_bytes(8, "big"), *parts))
+
+
 def _split(n: int) -> int:
     return 1 << (n - 1).bit_length() - 1
 
@@ -479,8 +496,7 @@ def read_example(example: Json) -> Json:
     founded = verify_signed(founding, ZERO, authority)
     if founded["authority_keys"] != authority or len(founding["signatures"]) < founded["threshold"]:
         fail("genesis")
-    appended_at = int(example["genesis_message"]["appended_at"]).to_bytes(8, "big")
-    head = h(ZERO, appended_at, h(bytes.fromhex(example["genesis_message"]["value"])))
+    root = partition_root([given_bytes(example["genesis_message"])])
 
     metadata_seed = bytes.fromhex(keys["metadata_seed"])
     content_key = Hybrid.of_epoch(bytes.fromhex(keys["content_seed"]))
@@ -499,8 +515,8 @@ def read_example(example: Json) -> Json:
         signer=issuer,
     )
     header = manifest.content["header"]
-    if (header["directory_size"], header["directory_head"]) != (1, head):
-        fail("directory-head")
+    if (header["directory_size"], header["directory_root"]) != (1, root):
+        fail("directory-root")
     schema = json.loads(example["schema"])
     if h(canonical(schema)) != manifest.content["schema"]:
         fail("schema")
@@ -544,7 +560,7 @@ def read_example(example: Json) -> Json:
             "access_key_id": Hybrid.of_epoch(bytes.fromhex(keys["access_seed"])).key_id,
             "intake_key_id": intake.key_id,
             "kas_signing_key_id": key_id("ed25519", kas),
-            "directory_head": head,
+            "directory_root": root,
             "admit": admit_key(metadata_seed, genesis),
             "schema": manifest.content["schema"],
             "manifest_id": message_key,
@@ -666,6 +682,12 @@ def _judge_merkle(case: Json) -> Json:
     return {}
 
 
+def _judge_tree(case: Json) -> Json:
+    if partition_root(case["messages"]) != case["root"]:
+        fail("root")
+    return {}
+
+
 def _judge_details(case: Json) -> Json:
     if h(LABEL + b"details", case["details"]) != case["commitment"]:
         fail("commitment")
@@ -682,6 +704,7 @@ _JUDGES = {
     "lock": _judge_lock,
     "manifest": _judge_manifest,
     "merkle": _judge_merkle,
+    "tree": _judge_tree,
     "details": _judge_details,
 }
 

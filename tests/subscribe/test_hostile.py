@@ -63,7 +63,7 @@ def forge(world: World, how: Forged, records: Sequence[Record]) -> Batch:
         issuer=how.issuer,
         issued_at=world.coalition.now,
         directory_size=directory.size,
-        directory_head=directory.head,
+        directory_root=directory.root,
         stream=place.stream,
         sequence=place.sequence,
         previous=place.previous,
@@ -188,7 +188,7 @@ FORGED: list[Any] = [
         id="a view beyond the end",
     ),
     pytest.param(
-        Forged(header=lambda h: replace(h, directory_head=bytes(32))), Kind.VIEW_UNKNOWN, id="another view"
+        Forged(header=lambda h: replace(h, directory_root=bytes(32))), Kind.VIEW_UNKNOWN, id="another view"
     ),
     pytest.param(
         Forged(header=lambda h: replace(h, issued_at=2**62)), Kind.TERMS_INVALID, id="a time far ahead"

@@ -26,7 +26,7 @@ GENESIS, OTHER, STREAM = RNG.randbytes(32), RNG.randbytes(32), RNG.randbytes(16)
 STATE = SubscriberState(
     genesis=GENESIS,
     channel="repatriation",
-    high_water=HighWater(size=24, head=OTHER),
+    high_water=HighWater(size=24, root=OTHER),
     positions={
         Partition("returns", 0): Position(
             reader=ReaderState(next_offset=257, mark=20, heads=((("XAA:police", 0, STREAM), 3, OTHER, 200),)),

@@ -48,7 +48,7 @@ def hostile_request(
         issuer=name,
         issued_at=system_clock(),
         directory_size=directory.size,
-        directory_head=directory.head,
+        directory_root=directory.root,
         nonce=secrets.token_bytes(16),
         operation=Operation.CONSULTATION,
         channel=CHANNEL,

@@ -209,7 +209,7 @@ class Coalition:
     async def write_to(self, log: Log) -> Coalition:
         """Make every valid statement again on a log; returns the coalition that is there.
 
-        The running hash covers append times, and the log has its own clock: so headers and signatures
+        The roots cover append times, and the log has its own clock: so headers and signatures
         are new, and genesis, keys, names and epochs are the same. Intake keys are announced for days
         close to the clock: use ``Coalition.live()``.
         """

@@ -75,7 +75,7 @@ class PartitionLog:
             issuer=issuer,
             issued_at=self.coalition.now,
             directory_size=directory.size,
-            directory_head=directory.head,
+            directory_root=directory.root,
             stream=name,
             sequence=sequence + 1,
             previous=previous,

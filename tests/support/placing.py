@@ -75,7 +75,7 @@ async def place(
     fresh = {"stream": secrets.token_bytes(16), "sequence": 0, "previous": bytes(32)}
     stream = fresh if new_stream else world.streams.get(stream_of, fresh)
     view = as_directory or directory
-    header = {"issued_at": world.clock(), "directory_size": view.size, "directory_head": view.head}
+    header = {"issued_at": world.clock(), "directory_size": view.size, "directory_root": view.root}
     default = record_terms(world.day, releasable_to=releasable_to)
     how = Forged(
         issuer=issuer,

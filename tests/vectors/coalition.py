@@ -14,6 +14,7 @@ from broker.crypto.sign import NO_GENESIS, SigningKey
 from broker.wire.batch import Intake
 from broker.wire.encoding import encode
 from broker.wire.envelope import EpochAccess
+from broker.wire.log_leaf import message_leaf
 from broker.wire.manifest import Header, KeySignature, Signed
 from broker.wire.statements import Genesis
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Tlp
@@ -27,7 +28,7 @@ __all__ = [
     "EPOCH",
     "GENESIS",
     "GENESIS_APPENDED_AT",
-    "GENESIS_HEAD",
+    "GENESIS_ROOT",
     "GENESIS_SIGNED",
     "INTAKE",
     "ISSUER",
@@ -79,7 +80,7 @@ _FOUNDED = Genesis(
         issuer="authority",
         issued_at=1_767_225_600_000_000,
         directory_size=0,
-        directory_head=ZERO,
+        directory_root=ZERO,
         stream=bytes(16),
         sequence=0,
         previous=ZERO,
@@ -100,10 +101,9 @@ GENESIS_SIGNED = encode(
         ),
     )
 )
-GENESIS_APPENDED_AT = 1_767_225_600_123_456
-GENESIS_HEAD = sha256(
-    ZERO + GENESIS_APPENDED_AT.to_bytes(8, "big") + sha256(GENESIS_SIGNED).digest()
-).digest()
+GENESIS_APPENDED_AT = 1_767_225_600_123
+"""In milliseconds."""
+GENESIS_ROOT = message_leaf(GENESIS_APPENDED_AT * 1000, b"", sha256(GENESIS_SIGNED).digest())
 
 
 def admit_key(seed: bytes, genesis: bytes = GENESIS) -> bytes:
@@ -132,7 +132,7 @@ def header(
         issuer=issuer,
         issued_at=1_767_312_000_000_000,
         directory_size=1,
-        directory_head=GENESIS_HEAD,
+        directory_root=GENESIS_ROOT,
         stream=b"\xe1" * 16,
         sequence=0,
         previous=ZERO,

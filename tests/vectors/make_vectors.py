@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from vectors import cases_avro, cases_lock, cases_manifest, cases_seal, cases_sign
+from vectors import cases_avro, cases_lock, cases_manifest, cases_seal, cases_sign, cases_tree
 from vectors.example import example, quoted
 
 __all__ = ["AREAS", "main"]
@@ -30,6 +30,7 @@ AREAS = {
     "lock": ("one body, unlocked with its two shares", cases_lock.lock_cases),
     "manifest": ("one manifest message, admitted, opened and checked", cases_manifest.cases),
     "merkle": ("an entry and its inclusion proof", cases_lock.merkle_cases),
+    "tree": ("the messages of a partition and its root", cases_tree.cases),
     "details": ("access details and the commitment to them", cases_lock.details_cases),
 }
 

@@ -16,6 +16,7 @@ from broker.avro.codec import compile_schema
 from broker.avro.schema_file import protocol_schema
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import body_key, check_release_share, context_of, release_share, unlock
+from broker.crypto.log_tree import LogTree
 from broker.crypto.merkle import verify_inclusion
 from broker.crypto.seal import (
     ReceivingKey,
@@ -34,6 +35,7 @@ from broker.errors import BrokerError, FormatError, OpenError, SignatureInvalid
 from broker.wire.access import AccessDetails
 from broker.wire.encoding import decode, decode_content
 from broker.wire.envelope import manifest_tag, open_manifest, parse_envelope
+from broker.wire.log_leaf import HOLE, message_leaf
 from broker.wire.manifest import Signed
 
 HERE = Path(__file__).parent
@@ -172,6 +174,22 @@ def _merkle(given: Given) -> Given:
     return {}
 
 
+def _tree(given: Given) -> Given:
+    tree = LogTree()
+    for message in given["messages"]:
+        if message is None:
+            tree.skip(HOLE, 1)
+            continue
+        key, value = (
+            None if part is None else bytes.fromhex(part) for part in (message["key"], message["value"])
+        )
+        digest = None if value is None else sha256(value).digest()
+        tree.add(message_leaf(message["appended_at"] * 1000, key, digest))
+    if tree.root != bytes.fromhex(given["root"]):
+        raise OpenError("the messages have another root")
+    return {}
+
+
 def _details(given: Given) -> Given:
     case = _bytes(given)
     if sha256(b"ftf-broker/v1/details" + case["details"]).digest() != case["commitment"]:
@@ -190,6 +208,7 @@ READERS: dict[str, Callable[[Given], Given]] = {
     "lock": _lock,
     "manifest": _manifest,
     "merkle": _merkle,
+    "tree": _tree,
     "details": _details,
 }
 

@@ -159,7 +159,7 @@ def test_a_suspended_agency_s_batch_is_not_entitled() -> None:
     before = coalition.directory
     coalition.suspend(BORDER)
     written.publish(POLICE_A, 1)
-    written.publish(BORDER, 1, directory_size=before.size, directory_head=before.head)
+    written.publish(BORDER, 1, directory_size=before.size, directory_root=before.root)
     found = scan(coalition, written.messages)
     assert [(v.kind, v.place.offset) for v in violations(found)] == [
         (Kind.NOT_ENTITLED, 2),
@@ -186,7 +186,7 @@ def test_another_view_of_the_directory_voids_and_raises_nothing() -> None:
     """A head that is not ours, or a size beyond the directory's end, is a violation like any other."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
-    written.publish(POLICE_A, 1, directory_head=bytes(32))
+    written.publish(POLICE_A, 1, directory_root=bytes(32))
     written.publish(BORDER, 1, directory_size=10_000)
     found = violations(scan(coalition, written.messages))
     assert [v.kind for v in found if v.caused_by is None] == [Kind.VIEW_UNKNOWN] * 2

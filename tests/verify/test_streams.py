@@ -27,7 +27,7 @@ def _header(sequence: int, *, stream: int = 0, previous: bytes | None = None) ->
         issuer=ISSUER,
         issued_at=0,
         directory_size=1,
-        directory_head=ZEROS,
+        directory_root=ZEROS,
         stream=stream.to_bytes(16, "big"),
         sequence=sequence,
         previous=expected if previous is None else previous,

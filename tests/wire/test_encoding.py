@@ -209,7 +209,7 @@ def test_content_is_decoded_by_its_kind() -> None:
         ("partition", 1.5),
         ("partition", True),
         ("issued_at", 2**63),
-        ("directory_head", bytes(31)),
+        ("directory_root", bytes(31)),
         ("stream", bytearray(16)),
     ],
 )
@@ -236,7 +236,7 @@ def test_header_byte_by_byte() -> None:
             b"\x14XAA:police",
             bytes.fromhex("8080bdbf8cd7a306"),  # 2026-01-02, in microseconds
             b"\x02",  # directory_size 1
-            header().directory_head,
+            header().directory_root,
             b"\xe1" * 16,
             b"\x00",
             bytes(32),

@@ -23,7 +23,7 @@ A rule may rely on what ``fold`` has done before it calls the rule:
 A rule must check everything else: the issuer, the names, the numbers, the state of the directory, and the
 signatures. It checks signatures by exactly one call of ``signed_by_authority``, ``signed_by_party`` or
 ``signers``. A statement is public, so the order of the checks gives nothing away. Cheap ones come first.
-``fold`` moves the size, the running hash and the authority's chain; no rule touches them.
+``fold`` moves the size, the root and the authority's chain; no rule touches them.
 
 To add a kind of statement: write its schema in schemas/protocol and its row in schemas/README.md, section
 9; add its class to wire/statements and its kind to wire/encoding; write its rule here, a case for it in

@@ -207,7 +207,7 @@ class ChannelState:
         topics = sorted(self.topics.items())
         return Positions(
             directory_size=directory.size,
-            directory_head=directory.head,
+            directory_root=directory.root,
             ends=tuple(TopicEnd(topic=topic, end=reader.settled_offset) for topic, reader in topics),
             access_end=self.access.settled_offset,
         )

@@ -152,7 +152,7 @@ class AccessWriter:
             issuer=self._name,
             issued_at=now,
             directory_size=directory.size,
-            directory_head=directory.head,
+            directory_root=directory.root,
             stream=stream.stream,
             sequence=stream.sequence,
             previous=stream.previous,

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS alarm (
     acknowledged INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX IF NOT EXISTS alarm_open ON alarm (partition) WHERE acknowledged = 0;
 CREATE TABLE IF NOT EXISTS directory (
-    id INTEGER PRIMARY KEY CHECK (id = 0), size INTEGER NOT NULL, head BLOB NOT NULL);
+    id INTEGER PRIMARY KEY CHECK (id = 0), size INTEGER NOT NULL, root BLOB NOT NULL);
 """
 _BUSY_TIMEOUT_S = 10.0
 
@@ -197,16 +197,16 @@ class Journal:
 
     def high_water(self) -> HighWater | None:
         """Return the largest directory that any process with this journal saw."""
-        rows = self._run("SELECT size, head FROM directory")
-        return HighWater(size=_whole(rows[0][0]), head=_bytes(rows[0][1])) if rows else None
+        rows = self._run("SELECT size, root FROM directory")
+        return HighWater(size=_whole(rows[0][0]), root=_bytes(rows[0][1])) if rows else None
 
     def saw_directory(self, mark: HighWater) -> None:
         """Remember how much of the directory was seen, if it is more than before."""
         self._run(
             "INSERT INTO directory VALUES (0, ?, ?) ON CONFLICT (id) DO UPDATE"
-            " SET size = excluded.size, head = excluded.head WHERE excluded.size > size",
+            " SET size = excluded.size, root = excluded.root WHERE excluded.size > size",
             mark.size,
-            mark.head,
+            mark.root,
         )
 
 

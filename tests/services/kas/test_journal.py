@@ -100,9 +100,9 @@ def test_the_directorys_mark_never_falls(tmp_path: Path) -> None:
     with Journal(path) as journal:
         assert journal.high_water() is None
         for size in (5, 9, 7):
-            journal.saw_directory(HighWater(size=size, head=bytes([size]) * 32))
+            journal.saw_directory(HighWater(size=size, root=bytes([size]) * 32))
     with Journal(path) as journal:
-        assert journal.high_water() == HighWater(size=9, head=bytes([9]) * 32)
+        assert journal.high_water() == HighWater(size=9, root=bytes([9]) * 32)
 
 
 def test_a_journal_that_cannot_be_used_is_the_operators(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_intake_keys_are_announced_once(tmp_path: Path) -> None:
         header = replace(
             statement.header,
             directory_size=coalition.directory.size,
-            directory_head=coalition.directory.head,
+            directory_root=coalition.directory.root,
         )
         coalition.add(replace(statement, header=header), signing_key(KAS))
     assert keys.announce(coalition.directory, KAS, coalition.now, days=4) == ()
