@@ -5,9 +5,11 @@ state. The state depends on which messages were applied, and not on the order in
 
     - A batch counts at its first offset. A copy at another offset is no batch.
     - The first access entry that lists a batch says what became of it.
-    - An order (RECTIFY, RESTRICT, WITHDRAW, ERASE) counts only for records of its own issuer. It does not
-      count when its own batch was REFUSED, and no more once its issuer WITHDRAWs the order itself.
-    - RESTRICT holds until a later RECTIFY. Orders are compared by append time, then topic, then offset.
+    - An order (RECTIFY, RESTRICT, WITHDRAW, ERASE) counts only for records of its own issuer, and as soon as
+      it is applied. It does not count when its own batch is listed as anything but COLLECTED, and no more
+      once its issuer WITHDRAWs the order itself.
+    - Orders commute. No order undoes another, except for a WITHDRAW that names it: so RESTRICT holds until
+      it is withdrawn by name. Neither the log's times nor the offsets of orders decide anything.
     - RECTIFY with an earlier erase_by shortens the retention of its targets (LED art. 5). No order
       lengthens it.
     - A record that an ErasureTerms entry names is erased, whatever was ordered since.
@@ -31,7 +33,6 @@ from broker.wire.terms import Action, RecordTerms
 __all__ = ["ChannelRecords", "IndexedBatch"]
 
 _Key = tuple[bytes, int]
-_When = tuple[int, str, int]
 _UNTOUCHED = {status: RecordState(status=status) for status in CollectionStatus}
 """The state of a record on which nothing was ever ordered, by the status of its batch. Most are like this."""
 
@@ -76,7 +77,6 @@ class _Order:
 
     action: Action
     record: _Key
-    when: _When
     erase_by: int
 
 
@@ -116,19 +116,16 @@ class ChannelRecords:
             terms=tuple(self._shared(terms) for terms in batch.opened.entries.terms),
             term_of=batch.opened.entries.term_of,
         )
-        self.put(indexed, batch.appended_at)
+        self.put(indexed)
         return indexed
 
-    def put(self, batch: IndexedBatch, appended_at: int) -> bool:
-        """Take a batch that was indexed before; returns False where it is here already.
-
-        ``appended_at`` is the log's time for it, in microseconds: orders are compared by it.
-        """
+    def put(self, batch: IndexedBatch) -> bool:
+        """Take a batch that was indexed before; returns False where it is here already."""
         if batch.batch_id in self._batches:
             return False
         self.version += 1
         self._batches[batch.batch_id] = batch
-        self._take_orders(batch, (appended_at, batch.topic, batch.offset))
+        self._take_orders(batch)
         return True
 
     def _shared(self, terms: Terms) -> RecordTerms:
@@ -139,11 +136,11 @@ class ChannelRecords:
             return terms
         return self._terms.setdefault(terms, terms)
 
-    def _take_orders(self, batch: IndexedBatch, when: _When) -> None:
+    def _take_orders(self, batch: IndexedBatch) -> None:
         for index, term in enumerate(batch.term_of):
             terms = batch.terms[term]
             for target in terms.targets:
-                order = _Order(terms.action, (batch.batch_id, index), when, terms.erase_by)
+                order = _Order(terms.action, (batch.batch_id, index), terms.erase_by)
                 by_issuer = self._orders.setdefault((target.batch_id, target.index), {})
                 by_issuer.setdefault(batch.issuer, []).append(order)
 
@@ -193,7 +190,7 @@ class ChannelRecords:
         actions = {order.action for order in counting}
         return RecordState(
             status=status,
-            restricted=_is_restricted(counting),
+            restricted=Action.RESTRICT in actions,
             withdrawn=Action.WITHDRAW in actions,
             erased=Action.ERASE in actions or bool(self.shredded(batch.batch_id) >> index & 1),
             erase_by=min(
@@ -212,10 +209,4 @@ class ChannelRecords:
 
     def _is_effective(self, order: _Order) -> bool:
         listed = self._listed.get(order.record[0])
-        return listed is None or listed.status is not CollectionStatus.REFUSED
-
-
-def _is_restricted(orders: Iterable[_Order]) -> bool:
-    restricted = max((order.when for order in orders if order.action is Action.RESTRICT), default=None)
-    rectified = max((order.when for order in orders if order.action is Action.RECTIFY), default=None)
-    return restricted is not None and (rectified is None or rectified < restricted)
+        return listed is None or listed.status is CollectionStatus.COLLECTED

@@ -85,7 +85,7 @@ class RecordsAt:
         # Its last body counts, and not its manifest: a service takes nothing over before the batch is whole.
         if batch.last >= self._ends.get(indexed.topic, 0):
             return False
-        if self.records.put(indexed, batch.appended_at):
+        if self.records.put(indexed):
             listed = self._index.listed(indexed.batch_id)
             # A later entry was not there yet when the service decided, so it must not excuse the decision.
             if listed is not None and listed.access_offset < self._access_end:

@@ -26,9 +26,8 @@ from broker.wire.terms import RecordTerms
 __all__ = ["Index", "Listed", "StoredBatch", "StoredEntry"]
 
 _SCHEMA = """
-CREATE TABLE batch(batch_id BLOB PRIMARY KEY, topic TEXT, offset INTEGER, last INTEGER, appended_at INTEGER,
-    judged_at INTEGER, epoch INTEGER, issuer TEXT, record_type TEXT, key_id BLOB, manifest_id BLOB,
-    terms TEXT, term_of BLOB);
+CREATE TABLE batch(batch_id BLOB PRIMARY KEY, topic TEXT, offset INTEGER, last INTEGER, judged_at INTEGER,
+    epoch INTEGER, issuer TEXT, record_type TEXT, key_id BLOB, manifest_id BLOB, terms TEXT, term_of BLOB);
 CREATE INDEX batch_place ON batch(topic, offset);
 CREATE TABLE terms(id INTEGER PRIMARY KEY, content BLOB);
 CREATE TABLE target(batch_id BLOB, by_batch BLOB);
@@ -46,9 +45,9 @@ CREATE INDEX violation_place ON violation(topic, last);
 CREATE TABLE skipped(topic TEXT, offset INTEGER);
 CREATE INDEX skipped_place ON skipped(topic, offset);
 """
-_INSERT_BATCH = "INSERT OR IGNORE INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_BATCH = "INSERT OR IGNORE INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _BATCH = (
-    "SELECT batch_id, topic, offset, last, appended_at, judged_at, epoch, issuer, record_type, key_id,"
+    "SELECT batch_id, topic, offset, last, judged_at, epoch, issuer, record_type, key_id,"
     " manifest_id, terms, term_of FROM batch "
 )
 _LISTED = "SELECT batch_id, topic, offset, count, status, access_offset, size FROM listed "
@@ -61,7 +60,6 @@ class StoredBatch(NamedTuple):
 
     indexed: IndexedBatch
     last: int
-    appended_at: int
     key_id: bytes
 
 
@@ -140,7 +138,6 @@ class Index:
             batch.topic,
             batch.offset,
             batch.offset + manifest.count,
-            batch.appended_at,
             batch.judged_at,
             manifest.header.epoch,
             manifest.header.issuer,
@@ -245,7 +242,7 @@ class Index:
         return None if row is None else self._stored(row)
 
     def _stored(self, row: Sequence[Any]) -> StoredBatch:
-        batch_id, topic, offset, last, appended_at, judged_at, epoch, issuer, record_type, key_id = row[:10]
+        batch_id, topic, offset, last, judged_at, epoch, issuer, record_type, key_id = row[:9]
         indexed = IndexedBatch(
             batch_id=batch_id,
             topic=topic,
@@ -254,13 +251,13 @@ class Index:
             epoch=epoch,
             issuer=issuer,
             record_type=record_type,
-            manifest_id=row[10],
+            manifest_id=row[9],
             count=last - offset,
             judged_at=judged_at,
-            terms=tuple(self._record_terms(int(number)) for number in row[11].split(",")),
-            term_of=row[12],
+            terms=tuple(self._record_terms(int(number)) for number in row[10].split(",")),
+            term_of=row[11],
         )
-        return StoredBatch(indexed, last, appended_at, key_id)
+        return StoredBatch(indexed, last, key_id)
 
     def _record_terms(self, number: int) -> RecordTerms:
         found = self._terms.get(number)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broker.access.policy import RecordState
-from broker.access.record_states import ChannelRecords
+from broker.access.record_states import ChannelRecords, IndexedBatch
 from broker.verify.partition import VerifiedBatch
 from broker.wire.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem
 from broker.wire.terms import Action, Target
@@ -19,6 +22,7 @@ from support.placing import record_terms
 COLLECTED = CollectionStatus.COLLECTED
 REFUSED = CollectionStatus.REFUSED
 UNKNOWN = CollectionStatus.UNKNOWN
+DAY = Coalition.create().day
 
 
 class Channel:
@@ -110,18 +114,77 @@ def test_only_the_originator_orders() -> None:
     assert channel.state(record) == RecordState(status=UNKNOWN)
 
 
-def test_the_later_of_restrict_and_rectify_holds() -> None:
-    """RECTIFY lifts an earlier RESTRICT, and a later RESTRICT restricts again, across topics."""
+def test_a_restriction_ends_only_when_it_is_withdrawn_by_name() -> None:
+    """No RECTIFY lifts a RESTRICT, before or after it; only a WITHDRAW of each RESTRICT does."""
     channel = Channel()
     (record,) = channel.publish()
-    for action, topic, expected in (
-        (Action.RECTIFY, "justice", False),
-        (Action.RESTRICT, "emergence", True),
-        (Action.RECTIFY, "justice", False),
-        (Action.RESTRICT, "returns", True),
-    ):
-        channel.order(action, record, topic=topic)
-        assert channel.state(record).restricted is expected
+    channel.order(Action.RECTIFY, record, topic="justice")
+    restrictions = [channel.order(Action.RESTRICT, record, topic=topic) for topic in ("emergence", "returns")]
+    channel.order(Action.RECTIFY, record, topic="returns")
+    channel.order(Action.WITHDRAW, restrictions[0], issuer=POLICE_B)
+    assert channel.state(record).restricted
+    channel.order(Action.WITHDRAW, restrictions[0], topic="justice")
+    assert channel.state(record).restricted
+    channel.order(Action.WITHDRAW, restrictions[1], topic="emergence")
+    assert not channel.state(record).restricted
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_orders_commute(data: st.DataObject) -> None:
+    """Batches, listings and shreddings give the same states in whatever order they are applied."""
+    steps = _steps(data)
+    expected = _states(steps)
+    assert _states(data.draw(st.permutations(steps))) == expected
+
+
+def _name(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
+def _steps(data: st.DataObject) -> list[Callable[[ChannelRecords], object]]:
+    """Draw up to eight batches of two records, of which some order on others, each listed at most once."""
+    steps: list[Callable[[ChannelRecords], object]] = []
+    count = data.draw(st.integers(1, 8))
+    for number in range(count):
+        target = Target(batch_id=_name(data.draw(st.integers(0, count))), index=data.draw(st.integers(0, 1)))
+        action = data.draw(st.sampled_from(list(Action)))
+        terms = record_terms(
+            DAY,
+            action=action,
+            targets=() if action is Action.NEW else (target,),
+            erase_in_days=data.draw(st.integers(1, 3)),
+        )
+        batch = IndexedBatch(
+            batch_id=_name(number),
+            topic=data.draw(st.sampled_from(["returns", "justice"])),
+            partition=0,
+            offset=3 * number,
+            epoch=0,
+            issuer=data.draw(st.sampled_from([POLICE_A, POLICE_B])),
+            record_type="ReturnEvent",
+            manifest_id=bytes(16),
+            count=2,
+            judged_at=0,
+            terms=(terms,),
+            term_of=b"\0\0",
+        )
+        steps.append(partial(ChannelRecords.put, batch=batch))
+        status = data.draw(st.sampled_from([None, COLLECTED, REFUSED]))
+        if status is not None:
+            listed = listing(Target(batch_id=_name(number), index=0), status)
+            steps.append(partial(ChannelRecords.list, batches=[listed]))
+        if data.draw(st.booleans()):
+            steps.append(partial(ChannelRecords.shred, terms=ErasureTerms(targets=(target,), order=None)))
+    return steps
+
+
+def _states(steps: Sequence[Callable[[ChannelRecords], object]]) -> dict[tuple[bytes, int], RecordState]:
+    records = ChannelRecords()
+    for step in steps:
+        step(records)
+    found = (records.batch(_name(number)) for number in range(8))
+    return {(batch.batch_id, i): records.state(batch, i) for batch in found if batch for i in range(2)}
 
 
 def test_the_earliest_erase_by_of_the_originators_rectifications_holds() -> None:
