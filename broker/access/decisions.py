@@ -11,16 +11,32 @@ from broker.access.answers import RecordRef, grouped
 from broker.access.policy import Decision, RecordState, decide, decide_log, decide_unknown
 from broker.access.record_states import ChannelRecords
 from broker.directory import Directory
+from broker.errors import RequestRefused
 from broker.wire.access import AccessRequest
 from broker.wire.manifest import LogItem, RecordItem, RecordOutcome, Verdict
 
-__all__ = ["decide_request", "is_participant", "is_wholly_denied", "record_outcomes"]
+__all__ = ["check_one_issuer", "decide_request", "is_participant", "is_wholly_denied", "record_outcomes"]
 
 
 def is_participant(directory: Directory, issuer: str, channel: str) -> bool:
     """Whether the issuer is a member or an auditor of the channel; for all others it does not exist."""
     found = directory.channel(channel)
     return found is not None and (issuer in found.members or issuer in found.auditors)
+
+
+def check_one_issuer(request: AccessRequest, records: ChannelRecords) -> None:
+    """Raise RequestRefused when the batches that a request names have several issuers.
+
+    An issuer is shown the entries of the requests that name a batch of its own, so such an entry must not
+    tell it what the same agency has read of others. A batch that does not stand has no issuer yet.
+    """
+    batches = [records.batch(item.batch_id) for item in request.items if isinstance(item, RecordItem)]
+    issuers = sorted({batch.issuer for batch in batches if batch is not None})
+    if len(issuers) > 1:
+        raise RequestRefused(
+            f"request for batches of {len(issuers)} issuers, expected 1",
+            hint="ask for the batches of each issuer by a request of their own",
+        )
 
 
 def decide_request(

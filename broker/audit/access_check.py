@@ -5,7 +5,7 @@ An auditor trusts no decision of the service. Each access entry is judged by fiv
     (1) its positions are within the logs and at the ends of batches, they are never below those of an
         earlier entry of its stream, and the directory that they name is the one that we have read
     (2) its request is signed by the agency that it names, at a directory that we know and that is no
-        newer than the one at those positions, and its time is the entry's
+        newer than the one at those positions, its time is the entry's, and its batches have one issuer
     (3) its outcomes cover each record that was asked for, once
     (4) each record that was allowed exists where the request says
     (5) ``decide_request`` gives the same outcomes from the state at those positions, at the entry's time
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from broker.access.answers import RecordRef, requested_refs
-from broker.access.decisions import decide_request
+from broker.access.decisions import check_one_issuer, decide_request
 from broker.access.policy import Decision
 from broker.access.record_states import ChannelRecords
 from broker.access.request_checks import MAX_CLOCK_DIFFERENCE_US, check_form, check_signed
@@ -140,11 +140,13 @@ class AccessCheck:
                 detail = f"decided on {directory.size} statements, its request had seen {seen}"
                 self._violate(Kind.ACCESS_POSITIONS, entry, detail)
                 return
+            records = self._records(entry, request)
+            check_one_issuer(request, records)
             outcomes = _outcomes(request, entry.terms)  # (3)
         except (RequestRefused, FormatError) as error:
             self._violate(Kind.ACCESS_REQUEST, entry, error.message)
             return
-        decisions = self._decide(entry, request, directory)
+        decisions = decide_request(request, directory, records, self.partition, entry.issued_at)
         differing = [ref for ref in outcomes if outcomes[ref] != decisions[ref]]
         if differing:
             # Only the first difference is reported: a false decision is one manipulation, however many
@@ -217,14 +219,12 @@ class AccessCheck:
         check_signed(signed, request.issuer, directory)
         return request
 
-    def _decide(
-        self, entry: StoredEntry, request: AccessRequest, directory: Directory
-    ) -> Mapping[RecordRef, Decision]:
+    def _records(self, entry: StoredEntry, request: AccessRequest) -> ChannelRecords:
         state = RecordsAt(self.index, entry.terms.positions)
         for item in request.items:
             if isinstance(item, RecordItem):
                 state.load(item.batch_id)
-        return decide_request(request, directory, state.records, self.partition, entry.issued_at)
+        return state.records
 
     def _report_decision(
         self,

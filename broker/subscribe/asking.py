@@ -160,7 +160,7 @@ class Asker:
     async def ask(
         self, selections: Sequence[Selection], outage: Outage | None = None
     ) -> RightAnswer | WrongAnswer:
-        """Ask for records of at most 16 batches of the channel, and open the answer.
+        """Ask for records of at most 16 batches of one issuer, and open the answer.
 
         While the service cannot be reached it is asked again, with a new request each time. Raises
         KasUnavailable after ``timeout_s``, KasStopped at once, since only the service's operator can help,

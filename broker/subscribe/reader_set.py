@@ -1,6 +1,7 @@
 """Readers of one channel: its partition in each topic, read side by side into windows of verified batches.
 
-A *window* is what one access request covers: up to 16 batches, and the violations between them, in order.
+A *window* has up to 16 batches, and the violations between them, in order. Its records are asked for before
+any of them is handed over, by one access request for each issuer.
 Up to an end, one topic is read after another, so that windows are full. Without an end, a window takes
 whatever any topic has, and is given out when nothing more comes at once: a record must not wait for fifteen
 others.
@@ -29,7 +30,7 @@ from broker.verify.partition import Event, PartitionReader, ReaderState, Verifie
 __all__ = ["MAX_WINDOW", "ReaderSet", "Window"]
 
 MAX_WINDOW = 16
-"""Batches in a window: as many as one access request may name."""
+"""Batches in a window: as many as one access request may name, since all may have one issuer."""
 
 _MAX_EVENTS = 1024
 """Events in a window: without this bound, a flood of violations without a batch would fill the memory."""

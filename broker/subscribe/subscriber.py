@@ -1,8 +1,9 @@
 """Subscribing: a channel is read, each record verified, its reading logged, and then unlocked.
 
 Theory of operation. Readers verify what stands in the log (``reader_set``) and put it into windows of up to
-16 batches. For each window the key access service is asked once (``asking``) and its receipt is kept; then
-each record is opened (``delivery``) and handed to the consumer, one by one (``window_delivery``):
+16 batches. For each window the key access service is asked once for each issuer (``asking``), so that no
+issuer learns what was read of others, and the receipts are kept. Then each record is opened (``delivery``)
+and handed to the consumer, one by one (``window_delivery``):
 
     verified ──▶ asked for ──▶ receipt kept ──▶ opened ──▶ handed over ──▶ done ──▶ stored
 

@@ -1,8 +1,8 @@
-"""Delivery of one window: its records are asked for at once, and then opened and handed over one by one.
+"""Delivery of one window: its records are asked for first, and then opened and handed over one by one.
 
     (1) the records to ask for are planned: those that are not done, of a wanted type, with a known schema
-    (2) the key access service is asked, once for the whole window
-    (3) its receipt is kept
+    (2) the key access service is asked, once for each issuer of the window's batches
+    (3) its receipts are kept
     (4) each record is opened, handed over and, when the consumer asks for the next one, done
 
 A record is unlocked only when its turn comes. When a consumer stops early, nobody here has read the records
@@ -64,18 +64,19 @@ class WindowDelivery:
             for position, plan in plans.items()
             if isinstance(plan.schema, RecordSchema)
         }
-        releases: Mapping[int, Release] = {}
-        if wanted:
-            answer = await self.asker.ask(list(wanted.values()), self.outage)  # (2)
+        releases: dict[int, Release] = {}
+        for positions in _by_issuer(wanted):
+            selections = [wanted[position] for position in positions]
+            answer = await self.asker.ask(selections, self.outage)  # (2)
             if isinstance(answer, WrongAnswer):
-                yield self._accusation(answer, next(iter(wanted.values())))
+                yield self._accusation(answer, selections[0])
                 raise KasUnavailable(
                     f"the key access service answered wrongly: {answer.error.message}",
                     hint="nothing was delivered; report the violation, and ask again later",
                 )
             self._keep(answer)  # (3)
-            releases = dict(zip(wanted, answer.releases, strict=True))
-        # The directory is taken after the answer: checking the answer may have read it on, and its newest
+            releases |= zip(positions, answer.releases, strict=True)
+        # The directory is taken after the answers: checking an answer may have read it on, and its newest
         # keys are needed now.
         directory = self.participant.directory
         channel = self.participant.channel(self.asker.ground.channel)
@@ -137,3 +138,11 @@ class WindowDelivery:
         detail = f"'{self.participant.directory.kas_name}': {answer.error.message}"
         place = Place(batch.topic, batch.partition, batch.offset)
         return Violation(kind=Kind.RECEIPT_INVALID, place=place, detail=detail)
+
+
+def _by_issuer(wanted: Mapping[int, Selection]) -> list[list[int]]:
+    """Return the positions of each issuer's batches: a request names batches of one issuer only."""
+    groups: dict[str, list[int]] = {}
+    for position, selection in wanted.items():
+        groups.setdefault(selection.batch.header.issuer, []).append(position)
+    return list(groups.values())

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from broker.audit.accesses import accesses
 from broker.clock import system_clock
+from broker.verify.violations import Kind
 from broker.wire.manifest import LogItem, Operation, Reason, RecordItem, Verdict
 from broker.wire.terms import Purpose
 from support.asking import hostile_request, post
 from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.played import Target
 from support.simulator import Simulator
+from support.words import details
 from support.world import PAIR, World
 
 MINUTE_US = 60_000_000
@@ -231,6 +234,42 @@ def test_a_member_sees_no_others_accesses(world: Simulator) -> None:
     assert len(answer.entries) == 0
     answer = world.ask(CARE, LogItem(start=0, end=20), purpose=Purpose.LAWFULNESS)
     assert 0 < len(answer.entries) < 7
+
+
+def test_batches_of_two_issuers(world: Simulator) -> None:
+    """30: A request that mixes batches of two issuers is refused, wherever it says that they stand."""
+    ours = world["family 1"].item(0)
+    theirs = world["single 1"]
+    world.must_be_refused(lambda: world.ask(POLICE_B, ours, theirs.item(0)), "2 issuers")
+    world.must_be_refused(lambda: world.ask(POLICE_B, ours, named(theirs, offset=HUGE)), "2 issuers")
+
+
+def test_a_service_that_takes_batches_of_two_issuers(
+    world: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30: The auditor reports an entry whose request names batches of two issuers."""
+    monkeypatch.setattr("broker.services.kas.view.check_one_issuer", lambda *_: None)
+    world.ask(POLICE_B, world["family 1"].item(0), world["single 1"].item(0))
+    report = world.replay()
+    assert [found.violation.kind for found in report.violations] == [Kind.ACCESS_REQUEST]
+
+
+def test_an_originator_sees_nothing_about_others_records(world: Simulator) -> None:
+    """30: An originator that asks who read its records is shown no record of another originator."""
+
+    async def owned(w: World) -> list[tuple[int, bool]]:
+        found = []
+        participant = await w.participant(CARE)
+        asked = accesses(participant, w.kas, purpose=Purpose.SELF_MONITORING, details=details)
+        async for access in asked:
+            items = [one.item for one in access.disclosures if isinstance(one.item, RecordItem)]
+            own = [item.batch_id == world["releasable"].batch_id for item in items]
+            if access.request.issuer != CARE:
+                assert all(own), access
+                found += [(access.offset, True)] * len(own)
+        return found
+
+    assert world.run(owned)
 
 
 def test_a_suspended_agency_asks(world: Simulator) -> None:

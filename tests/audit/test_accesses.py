@@ -88,7 +88,7 @@ async def test_the_question_is_logged_and_is_answered_next_time(tmp_path: Path) 
 async def test_by_record_agency_and_time(tmp_path: Path) -> None:
     """Each filter narrows, and a range without a wanted entry is not asked for."""
     async with World.still(tmp_path) as world, world.service() as kas:
-        one, two = await place(world, POLICE_A, 2), await place(world, JUSTICE, 1, topic="justice")
+        one, two = await place(world, POLICE_A, 2), await place(world, POLICE_A, 1, topic="justice")
         await ask(world, kas, POLICE_B, [one.item(0)])
         world.advance(60)
         middle = world.now

@@ -87,6 +87,17 @@ async def test_one_request_covers_many_batches(world: World) -> None:
     assert kas.requests == 3
 
 
+async def test_each_issuer_is_asked_for_by_a_request_of_its_own(world: World) -> None:
+    """Batches of three issuers in a window are asked for issuer by issuer, and come in the log's order."""
+    issuers = (POLICE_A, BORDER, POLICE_A, JUSTICE, BORDER, POLICE_A)
+    for number, issuer in enumerate(issuers):
+        await world.publish(1, first=number, name=issuer)
+    kas = Counting(world.kas)
+    found = only(await world.read(kas=kas), Delivered)
+    assert [(numbered(item), item.issuer) for item in found] == list(enumerate(issuers))
+    assert kas.requests == 3
+
+
 async def test_an_order_is_delivered_without_a_body(world: World) -> None:
     """A WITHDRAW names its targets and has no body."""
     (sent,) = await world.publish(1)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from broker.access.answers import RecordRef
-from broker.access.decisions import decide_request, is_participant, is_wholly_denied
+from broker.access.decisions import check_one_issuer, decide_request, is_participant, is_wholly_denied
 from broker.access.policy import Decision
 from broker.access.request_checks import CheckedRequest, check_signed, check_time
 from broker.directory import Directory
@@ -92,6 +92,7 @@ async def take_view(resources: Resources, channel: ChannelService, checked: Chec
     # until now, and a thief's key may have been revoked while its request waited for its turn.
     check_time(request.issued_at, now)
     check_signed(checked.signed, request.issuer, directory)
+    check_one_issuer(request, state.records)
     return View(
         issuer=request.issuer,
         taken_at=now,

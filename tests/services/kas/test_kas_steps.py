@@ -84,7 +84,7 @@ async def test_records_of_several_batches_and_topics_in_one_request(tmp_path: Pa
     """One request reads records of several topics of a channel, one entry stands for all of them."""
     async with World.still(tmp_path) as world, world.service() as kas:
         first = await place(world, POLICE_A, 2)
-        second = await place(world, JUSTICE, 2, topic="justice")
+        second = await place(world, POLICE_A, 2, topic="justice")
         answer = await ask(world, kas, POLICE_B, [first.item(0, 1), second.item(1)])
         assert only(answer) == RELEASED
         assert share_of(answer, 1, 1) == second.share(world.coalition.genesis, 1)
@@ -307,15 +307,17 @@ async def test_orders_end_reading_at_once(tmp_path: Path, action: Action, reason
         assert answer.outcomes == {RecordRef(0, 0): RELEASED, RecordRef(0, 1): denied(reason)}
 
 
-async def test_restrict_leaves_judicial_purposes_and_is_lifted(tmp_path: Path) -> None:
-    """A restricted record is read for judicial purposes only, until its originator rectifies it."""
+async def test_restrict_leaves_judicial_purposes_and_is_withdrawn(tmp_path: Path) -> None:
+    """A restricted record is read for judicial purposes only, until its originator withdraws the RESTRICT."""
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
-        await place_order(world, Action.RESTRICT, batch.target(0))
+        order = await place_order(world, Action.RESTRICT, batch.target(0))
         answer = await ask(world, kas, POLICE_B, [batch.item(0)], purpose=Purpose.PROSECUTION)
         assert only(answer) == RELEASED
         assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == denied(Reason.RESTRICTED)
         await place_order(world, Action.RECTIFY, batch.target(0), topic="justice")
+        assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == denied(Reason.RESTRICTED)
+        await place_order(world, Action.WITHDRAW, order.target(0), topic="justice")
         assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
 
 
