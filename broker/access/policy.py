@@ -91,8 +91,9 @@ def decide(
     (1) The requester is a member of the record's channel, admitted and not suspended, and the channel is
     open, since no access entry can be written for a closed one, (2) the service took the batch over,
     (3) the epoch was granted to the requester, (4) the channel has the record type, (5) channel and record
-    permit the purpose, (6) the operation has its mandate, (7) the handling codes permit the purpose,
-    (8) releasable_to names the requester, (9) the record is not erased, withdrawn, expired or restricted.
+    permit the purpose, (6) the operation has its mandate, (7) the handling codes permit the purpose, and
+    that the record is passed on where the request says so, (8) releasable_to names the requester, (9) the
+    record is not erased, withdrawn, expired or restricted.
     """
     reason = _deny_party(request, directory, entry.partition)  # (1)
     if reason is not None:
@@ -109,7 +110,7 @@ def decide(
     reason = (
         _deny_purpose(request.purpose, channel, entry.terms.purpose)  # (5)
         or _deny_operation(request, channel)  # (6)
-        or (None if is_originator else _deny_handling(request.purpose, entry.terms))  # (7)
+        or (None if is_originator else _deny_handling(request, entry.terms))  # (7)
         or _deny_release(request.issuer, entry)  # (8)
         or _deny_state(request.purpose, entry.terms, state, now)  # (9)
     )
@@ -186,11 +187,14 @@ def _deny_operation(request: AccessRequest, channel: Channel) -> Reason | None:
     return None
 
 
-def _deny_handling(purpose: Purpose, terms: RecordTerms) -> Reason | None:
+def _deny_handling(request: AccessRequest, terms: RecordTerms) -> Reason | None:
     codes = terms.handling.codes
-    if HandlingCode.H0 in codes and purpose not in LED_PURPOSES:
+    if HandlingCode.H0 in codes and request.purpose not in LED_PURPOSES:
         return Reason.HANDLING
-    if HandlingCode.H1 in codes and purpose in _JUDICIAL:
+    if HandlingCode.H1 in codes and request.purpose in _JUDICIAL:
+        return Reason.HANDLING
+    # H2: not passed on without the originator's permission, and no statement gives one yet.
+    if HandlingCode.H2 in codes and request.passes_on:
         return Reason.HANDLING
     return None
 

@@ -38,6 +38,7 @@ __all__ = [
     "check_texts",
     "check_time",
     "details_commitment",
+    "names_others",
     "parse_request",
 ]
 
@@ -170,6 +171,14 @@ def _check_item(item: RecordItem) -> None:
         raise RequestRefused("indexes are not ascending and distinct")  # (3)
 
 
+def names_others(details: AccessDetails, issuer: str) -> bool:
+    """Tell whether the details name a recipient beyond the requester itself.
+
+    A request says so in ``passes_on``, because a replay decides again without its details.
+    """
+    return any(name != issuer for name in details.recipients)
+
+
 def details_commitment(details_bytes: bytes) -> bytes:
     """Return the commitment of a request to its details: SHA-256(label | Avro(AccessDetails))."""
     return sha256(_COMMITMENT + details_bytes).digest()
@@ -184,6 +193,8 @@ def check_details(request: AccessRequest, details_bytes: bytes) -> AccessDetails
         raise RequestRefused("details do not match the commitment")
     details = _decode(AccessDetails, details_bytes)
     check_texts(details)
+    if request.passes_on != names_others(details, request.issuer):
+        raise RequestRefused(f"passes_on is {request.passes_on}, and the details say otherwise")
     if request.operation is Operation.CONSULTATION and details.person is None:
         raise RequestRefused("a consultation needs a person")
     return details

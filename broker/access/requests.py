@@ -18,6 +18,7 @@ from broker.access.request_checks import (
     check_form,
     check_texts,
     details_commitment,
+    names_others,
 )
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory
@@ -109,6 +110,7 @@ def make_request(
         items=tuple(items),
         purpose=purpose,
         mandate_ref=mandate_ref,
+        passes_on=names_others(details, keyring.name),
         details_commitment=details_commitment(details_bytes),
     )
     try:

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from broker.access.answers import RecordRef, open_answer
 from broker.access.client import KeyAccess
-from broker.access.request_checks import details_commitment
+from broker.access.request_checks import details_commitment, names_others
 from broker.access.requests import make_request
 from broker.directory import Channel
 from broker.errors import Denied, OpenError
@@ -86,10 +86,13 @@ def access_of(
 def checked_details(details: AccessDetails | None, request: AccessRequest, offset: int) -> AccessDetails:
     """Return the details if they are those that the request committed to.
 
-    Raises OpenError, which convicts the service, where they are not.
+    Raises OpenError, which convicts the service, where they are not, and where they name recipients that
+    the request kept from the decision.
     """
     if details is None or details_commitment(encode(details)) != request.details_commitment:
         raise OpenError(f"the details of access@{offset} are not those that were committed to")
+    if request.passes_on != names_others(details, request.issuer):
+        raise OpenError(f"the request of access@{offset} does not say to whom its details pass the record on")
     return details
 
 

@@ -63,6 +63,7 @@ class AccessRequest:
     items: tuple[RecordItem | LogItem, ...]
     purpose: Purpose
     mandate_ref: str | None
+    passes_on: bool
     details_commitment: bytes
 
 

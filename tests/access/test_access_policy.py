@@ -62,6 +62,7 @@ def asks(
     channel: str = "repatriation",
     operation: Operation = Operation.CONSULTATION,
     mandate_ref: str | None = None,
+    passes_on: bool = False,
 ) -> AccessRequest:
     """Make a request, with the fields that the decision looks at."""
     return AccessRequest(
@@ -75,6 +76,7 @@ def asks(
         items=(),
         purpose=purpose,
         mandate_ref=mandate_ref,
+        passes_on=passes_on,
         details_commitment=bytes(32),
     )
 
@@ -187,6 +189,10 @@ H3 = HandlingCode.H3
         ),
         (asks(POLICE_A, Purpose.PROSECUTION), record(terms_of(codes=(H1,))), COLLECTED, None),
         (asks(), record(terms_of(codes=(H1, H2, H3))), COLLECTED, None),
+        (asks(passes_on=True), record(terms_of(codes=(H1, H3))), COLLECTED, None),
+        (asks(passes_on=True), record(terms_of(codes=(H2,))), COLLECTED, Reason.HANDLING),
+        (replace(discloses(), passes_on=True), record(terms_of(codes=(H2,))), COLLECTED, Reason.HANDLING),
+        (asks(POLICE_A, passes_on=True), record(terms_of(codes=(H2,))), COLLECTED, None),
         (asks(), record(terms_of(releasable_to=(JUSTICE,))), COLLECTED, Reason.NOT_RELEASABLE),
         (asks(JUSTICE), record(terms_of(releasable_to=(JUSTICE,))), COLLECTED, None),
         (asks(POLICE_A), record(terms_of(releasable_to=(JUSTICE,))), COLLECTED, None),

@@ -20,6 +20,7 @@ from broker.access.request_checks import (
     check_query,
     check_signed,
     details_commitment,
+    names_others,
     parse_request,
 )
 from broker.access.requests import log_item, make_query, make_request, new_details
@@ -53,6 +54,7 @@ def request(**changes: Any) -> AccessRequest:
         items=(ITEM,),
         purpose=Purpose.INVESTIGATION,
         mandate_ref=None,
+        passes_on=False,
         details_commitment=details_commitment(encode(DETAILS)),
     )
     return replace(good, **changes)
@@ -160,9 +162,18 @@ def test_details_that_do_not_count() -> None:
         (replace(DETAILS, case_reference="c" * 101), "case_reference of 101"),
         (replace(DETAILS, recipients=("nobody",)), "recipient"),
         (replace(DETAILS, recipients=(POLICE_A,) * 129), "129 recipients"),
+        (replace(DETAILS, recipients=(POLICE_B, POLICE_A)), "passes_on is False"),
     ):
         committed = request(details_commitment=details_commitment(encode(wrong)))
         assert message in refusal(signed(committed), wrong)
+
+
+def test_a_request_says_whether_the_record_is_passed_on() -> None:
+    """A recipient other than the requester makes passes_on true, and the requester itself does not."""
+    for recipients, expected in (((), False), ((POLICE_B,), False), ((POLICE_B, CARE), True)):
+        details = replace(DETAILS, recipients=recipients)
+        assert names_others(details, POLICE_B) is expected
+    assert "passes_on is True" in refusal(signed(request(passes_on=True)))
 
 
 def refusal_of(details: bytes) -> str:

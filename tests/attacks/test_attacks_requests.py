@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from broker.access.answers import Answer
 from broker.audit.accesses import accesses
 from broker.clock import system_clock
 from broker.verify.violations import Kind
@@ -234,6 +236,51 @@ def test_a_member_sees_no_others_accesses(world: Simulator) -> None:
     assert len(answer.entries) == 0
     answer = world.ask(CARE, LogItem(start=0, end=20), purpose=Purpose.LAWFULNESS)
     assert 0 < len(answer.entries) < 7
+
+
+def _pass_on(world: Simulator, **options: Any) -> Answer:
+    """Disclose an emergence report, which has H2, to an agency that takes no part in the channel."""
+
+    async def act(w: World) -> RecordItem:
+        (report,) = await w.publish_records([w.record(61, "EmergenceReport")], POLICE_A)
+        return RecordItem(
+            topic=report.topic, offset=report.offset, batch_id=report.batch_id, indexes=bytes([report.index])
+        )
+
+    options = {
+        "operation": Operation.DISCLOSURE,
+        "mandate_ref": "XBB-2024-17",
+        "purpose": Purpose.PREVENTION,
+        "details": {"person": None, "recipients": ("XZZ:foreign-service",)},
+    } | options
+    return world.ask(POLICE_B, world.run(act), **options)
+
+
+def test_a_record_with_h2_is_passed_on(world: Simulator) -> None:
+    """31: A request that names a recipient beyond the requester is denied a record with handling code H2."""
+    world.must_be_denied(_pass_on(world), Reason.HANDLING)
+
+
+def test_a_consultation_passes_on_what_has_h2(world: Simulator) -> None:
+    """31: It makes no difference that a person consults the record and names the recipient."""
+    consultation = {"operation": Operation.CONSULTATION, "mandate_ref": None}
+    details = {"recipients": ("XZZ:foreign-service",)}
+    world.must_be_denied(_pass_on(world, **consultation, details=details), Reason.HANDLING)
+
+
+def test_a_request_hides_its_recipients(world: Simulator) -> None:
+    """31: A request that denies the recipients that its details name is refused."""
+    world.must_be_refused(lambda: _pass_on(world, passes_on=False), "passes_on is False")
+
+
+def test_a_service_that_passes_on_what_has_h2(world: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """31: The auditor, who does not see the details, decides again from the request and reports the entry."""
+    monkeypatch.setattr("broker.access.policy.HandlingCode", SimpleNamespace(H0="H0", H1="H1", H2="-"))
+    answer = _pass_on(world)
+    assert [outcome.released for outcome in answer.outcomes.values()] == [True]
+    monkeypatch.undo()
+    report = world.replay()
+    assert [found.violation.kind for found in report.violations] == [Kind.ACCESS_DECISION]
 
 
 def test_batches_of_two_issuers(world: Simulator) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from broker.access.answers import Answer, open_answer
 from broker.access.client import KeyAccess
-from broker.access.request_checks import details_commitment
+from broker.access.request_checks import details_commitment, names_others
 from broker.access.requests import PreparedRequest, make_request
 from broker.clock import system_clock
 from broker.crypto.sign import SigningKey
@@ -43,7 +43,8 @@ def hostile_request(
 ) -> PreparedRequest:
     """A request of this participant with any field changed, signed with any key; nothing is checked."""
     directory = world.directory
-    details_bytes = encode(replace(right_details(), **(details or {})))
+    made = replace(right_details(), **(details or {}))
+    details_bytes = encode(made)
     request = AccessRequest(
         issuer=name,
         issued_at=system_clock(),
@@ -55,6 +56,7 @@ def hostile_request(
         items=tuple(items),
         purpose=Purpose.PUBLIC_SECURITY,
         mandate_ref=None,
+        passes_on=names_others(made, name),
         details_commitment=details_commitment(details_bytes),
     )
     request = replace(request, **changes)

@@ -155,6 +155,7 @@ def _access_entry() -> Case:
         items=(RecordItem(topic=TOPIC, offset=0, batch_id=_OPENED.batch_id, indexes=b"\0\1"),),
         purpose=Purpose.INVESTIGATION,
         mandate_ref=None,
+        passes_on=False,
         details_commitment=b"\x72" * 32,
     )
     terms = AccessTerms(
