@@ -52,7 +52,7 @@ def named(target: Target, **changes: Any) -> RecordItem:
         ({"kind": "collection-query"}, "kind"),
         ({"directory_size": 99}, "beyond"),
         ({"directory_size": HUGE}, "beyond"),
-        ({"directory_size": -1}, "beyond"),
+        ({"directory_size": -1}, "another directory"),
         ({"directory_root": bytes(32)}, "another directory"),
         ({"operation": Operation.DISCLOSURE}, "mandate"),
         ({"mandate_ref": "XBB-2024-17"}, "mandate"),
