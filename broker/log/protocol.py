@@ -83,7 +83,11 @@ class Message:
 
 
 class StoredMessage(NamedTuple):
-    """A message as the log holds it; ``appended_at`` is in microseconds since 1970, UTC."""
+    """A message as the log holds it.
+
+    ``appended_at`` is in microseconds since 1970, UTC, and a whole millisecond. A stored time that is below 0
+    or above 2^53 ms comes as 0, and a line in the program's log says so.
+    """
 
     offset: int
     key: bytes | None
@@ -103,9 +107,9 @@ class Log(Protocol):
         """Add messages, all or none, and return the offset of the first.
 
         They get contiguous offsets, with no other message between them, and are durable on return.
-        ``appended_at`` is the time of the log's clock. It is the same for all of them, and never lower than
-        that of the message before. An append takes at least one message, and at most
-        :data:`MAX_APPEND_BYTES`.
+        ``appended_at`` is the time of the log's clock, and the same for all of them. That clock may be set
+        back, so that it may be lower than that of the message before. An append takes at least one message,
+        and at most :data:`MAX_APPEND_BYTES`.
 
         Raises :class:`~broker.errors.OutcomeUnknown` when the messages may or may not be in the log. A
         cancelled append is in the log whole or not at all. In both cases the caller finds out by reading the

@@ -7,15 +7,19 @@ import gzip
 import json
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from broker.log import Partition, SqliteLog
+from broker.errors import LogUnavailable
+from broker.log import Message, Partition, SqliteLog
+from broker.log.sqlite.file import LogFile
+from broker.log.sqlite.rows import Place
 from support.cli_coalition import BORDER, CHANNEL, OUTSIDER, PAIR, POLICE, READING, CliCoalition, row
 from support.command_line import ftf_broker
 
@@ -337,18 +341,24 @@ def test_ctrl_c_publishes_what_was_read_and_says_where_to_go_on(place: CliCoalit
     assert done.json["published"] == 11
 
 
-def test_a_log_that_fails_in_the_middle_loses_nothing(place: CliCoalition) -> None:
+def test_a_log_that_fails_in_the_middle_loses_nothing(
+    place: CliCoalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first line not known to be published is named; resumed there, every row is there once."""
     file = place.lines([row(i) for i in range(600)])
-    with sqlite3.connect(place.folder / "log.db") as log:
-        log.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON message WHEN NEW.topic = 'ftf.returns' AND EXISTS "
-            "(SELECT 1 FROM message WHERE topic = NEW.topic AND appended_at < NEW.appended_at) "
-            "BEGIN SELECT RAISE(ABORT, 'full'); END"  # the first batch goes in, and no other
-        )
+    room = 1  # the first batch goes in, and no other
+
+    def full(self: LogFile, where: Place, batch: Sequence[Message], stop: threading.Event) -> int:
+        nonlocal room
+        room -= where.topic == "ftf.returns"
+        if room < 0:
+            raise LogUnavailable("no space left")
+        return append(self, where, batch, stop)
+
+    append = LogFile.append
+    with monkeypatch.context() as patched:
+        patched.setattr(LogFile, "append", full)
         failed = place.run(POLICE, *RETURNS, file, "--json")
-        log.execute("DROP TRIGGER full")
-    log.close()
     assert failed.code == 3
     count = failed.json["published"]
     assert 0 < count <= 256

@@ -72,4 +72,4 @@ def _row(prefix: str, partition: Partition, message: StoredMessage) -> tuple[obj
         # The last byte belongs to the locked body, so the message still looks like one.
         value = value[:-1] + bytes((value[-1] ^ 1,))
     topic = prefix + partition.topic
-    return (topic, partition.number, message.offset, message.key, value, message.appended_at)
+    return (topic, partition.number, message.offset, message.key, value, message.appended_at // 1000)

@@ -2,7 +2,9 @@
 
 ``async with await KafkaLog.open(options) as log``. One append is one record batch, idempotent and
 acknowledged by all replicas in sync (KIP-98). A topic's name begins with the prefix: ``ftf.returns``.
-``appended_at`` is the broker's clock, to the millisecond (LogAppendTime, KIP-32).
+``appended_at`` is the broker's clock, to the millisecond (LogAppendTime, KIP-32). Where a batch does not say
+that a broker set its time, it is the time that its producer gave each record. Headers are no part of a
+message.
 docs/adr/0002-kafka-client.md says which parts of aiokafka this package uses.
 
 Its parts, each of which may use those above it:
@@ -33,6 +35,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from broker.log.append_times import AppendTimes
 from broker.log.kafka.appends import Appends
 from broker.log.kafka.brokers import Brokers
 from broker.log.kafka.options import KafkaOptions
@@ -66,6 +69,7 @@ class KafkaLog:
         self._prefix = brokers.options.prefix
         self._appends = Appends(brokers)
         self._reads = Reads(brokers)
+        self._times = AppendTimes(f"kafka://{brokers.options.shown_hosts}")
         # The appends under way. aclose() waits for them, since each may be waiting for its acknowledgement.
         self._appending: set[asyncio.Task[int]] = set()
 
@@ -109,7 +113,7 @@ class KafkaLog:
         check_start(start)
         end = None if follow else (await self._reads.ends([place]))[place]
         async for message in self._reads.read(place, start, end):
-            yield message
+            yield message if message.appended_at >= 0 else self._times.counted(message, *place)
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the offset behind each partition's last message.

@@ -8,7 +8,6 @@ readers of the others.
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from aiokafka.record.default_records import (  # type: ignore[import-untyped]
 from aiokafka.record.memory_records import MemoryRecords  # type: ignore[import-untyped]
 
 from broker.errors import LogUnavailable, UsageError
+from broker.log.append_times import microseconds, now_ms
 from broker.log.kafka.cluster_policy import MAX_RECORD_BATCH_BYTES
 from broker.log.protocol import Message, StoredMessage
 
@@ -51,9 +51,9 @@ def encode_batch(messages: Sequence[Message], identity: Identity) -> bytes:
     The broker fills in its offsets and, with LogAppendTime (KIP-32), its time.
     """
     builder = DefaultRecordBatchBuilder(_MAGIC, _UNCOMPRESSED, 0, *identity, MAX_RECORD_BATCH_BYTES)
-    now_ms = time.time_ns() // 1_000_000
+    at = now_ms()
     for index, message in enumerate(messages):
-        if builder.append(index, now_ms, message.key, message.value, []) is None:
+        if builder.append(index, at, message.key, message.value, []) is None:
             raise UsageError("the messages do not fit one record batch")
     return bytes(builder.build())
 
@@ -90,7 +90,7 @@ def _messages(batch: DefaultRecordBatch, data: bytes, start: int, where: str) ->
             f"{where} holds a compressed batch at offset {batch.base_offset}",
             hint="compression.type=uncompressed keeps such batches out of a topic: see log check",
         )
-    appended_at = batch.max_timestamp * 1000
+    appended_at = microseconds(batch.max_timestamp)
     base, end = batch.base_offset, batch.next_offset
     found: list[StoredMessage]
     try:
@@ -100,7 +100,7 @@ def _messages(batch: DefaultRecordBatch, data: bytes, start: int, where: str) ->
             found = [StoredMessage(record.offset, record.key, record.value, appended_at) for record in batch]
         else:
             found = [
-                StoredMessage(record.offset, record.key, record.value, record.timestamp * 1000)
+                StoredMessage(record.offset, record.key, record.value, microseconds(record.timestamp))
                 for record in batch
             ]
     except (CorruptRecordException, ValueError, IndexError, MemoryError):
@@ -120,7 +120,6 @@ def _messages(batch: DefaultRecordBatch, data: bytes, start: int, where: str) ->
 def _without_headers(batch: DefaultRecordBatch, data: bytes, where: str) -> Iterator[StoredMessage]:
     """Yield the records of a batch and pass over their headers, whatever these contain."""
     base = batch.base_offset
-    appended_at = batch.max_timestamp * 1000
     at = 0
     # Find the batch in the data. It was decoded from there, so the loop ends.
     while True:
@@ -134,16 +133,22 @@ def _without_headers(batch: DefaultRecordBatch, data: bytes, where: str) -> Iter
         while position < len(body):
             size, position = _varint(body, position)
             end = position + size
-            _, inside = _varint(body, position + 1)  # behind the attributes stands the producer's time
+            later, inside = _varint(body, position + 1)  # behind the attributes stands the producer's time
             delta, inside = _varint(body, inside)
             key, inside = _bytes(body, inside, end)
             value, inside = _bytes(body, inside, end)
             if not inside <= end <= len(body):
                 raise ValueError("a record that is longer than it says")
-            yield StoredMessage(base + delta, key, value, appended_at)
+            at_ms = batch.max_timestamp if batch.timestamp_type else _wrapped(batch.first_timestamp + later)
+            yield StoredMessage(base + delta, key, value, microseconds(at_ms))
             position = end
     except (ValueError, IndexError) as error:
         raise _damaged(where, base, str(error)) from error
+
+
+def _wrapped(number: int) -> int:
+    """Return a sum as a signed integer of 64 bits, as Kafka and aiokafka add times."""
+    return (number + 2**63) % 2**64 - 2**63
 
 
 def _varint(data: memoryview, position: int) -> tuple[int, int]:

@@ -11,14 +11,16 @@ Rules
   replaces a value tries to do that, and so does each later write until it succeeds. This erases values that
   do not grow: when a value grows and its page is full, SQLite moves rows, and may leave copies of them
   behind. So it is no substitute for storing ciphertext under keys that are destroyed.
+* What was appended is read back before the commit and compared whole, and nothing is written to a file whose
+  schema is not a log's (tables.py). So no trigger can make an append report what is not stored.
 * Names here are physical (``ftf.returns``). The caller has checked every argument.
 
 Who owns which field
 --------------------
-``_writer``, ``_scrub_due`` and ``_scrub_blocked`` belong to the thread that holds ``_writing``. ``_reader``
-and ``_version`` belong to the thread of the event loop. Both sides read and write ``_topics``: it is a cache,
-each access is one step of a dict, and a topic only ever grows, so that an old entry is at worst looked up
-again. ``stop_reading`` alone writes ``_closed``.
+``_writer``, ``_schema_version``, ``_scrub_due`` and ``_scrub_blocked`` belong to the thread that holds
+``_writing``. ``_reader`` and ``_version`` belong to the thread of the event loop. Both sides read and write
+``_topics``: it is a cache, each access is one step of a dict, and a topic only ever grows, so that an old
+entry is at worst looked up again. ``stop_reading`` alone writes ``_closed``.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ from functools import partial
 from typing import Self, TypeVar
 
 from broker.errors import LogUnavailable, OutcomeUnknown, UsageError
+from broker.log.append_times import microseconds, now_ms
 from broker.log.protocol import MAX_OFFSET, Message, StoredMessage
-from broker.log.sqlite import rows
+from broker.log.sqlite import rows, tables
 from broker.log.sqlite.calls import jitter_s
 from broker.log.sqlite.failures import is_busy, is_io_error, translated
 from broker.log.sqlite.rows import Place, Topic
@@ -65,6 +68,7 @@ class LogFile:
         self._writer = writer
         self._reader = reader
         self._version = 0
+        self._schema_version: int | None = None
         self._topics: dict[str, Topic] = {}
         self._closed = False
         # Due from the start: a process before this one may have died with deleted values still in the WAL.
@@ -78,7 +82,7 @@ class LogFile:
             rows.create(path)
             writer = rows.connect(path, "rw")
             try:
-                _patiently(partial(rows.prepare, writer, path), busy_timeout_s, threading.Event())
+                _patiently(partial(tables.prepare, writer, path), busy_timeout_s, threading.Event())
                 return cls(path, busy_timeout_s, _identity(path), writer, rows.connect(path, "ro"))
             except BaseException:
                 writer.close()
@@ -106,25 +110,40 @@ class LogFile:
         with self._transaction(stop) as db:
             # Read anew in each transaction: another process may have made the topic in the meantime.
             topic = self._known(db, place, fresh=True)
-            last, not_before = rows.last(db, place)
+            last = rows.last(db, place)
             first = last + 1
             if last + len(messages) > MAX_OFFSET:
                 raise LogUnavailable(
                     f"partition {place.number} of {place.topic} cannot grow: its last offset is {last}",
                     hint="no message of this program has such an offset: replay the log to see what it is",
                 )
-            # The clock may have been set back; the contract says that appended_at never falls.
-            at = max(time.time_ns() // 1000, not_before)
-            if not topic.compacted:
-                rows.insert(db, place, first, messages, at)
-            else:
-                if any(message.key is None for message in messages):
-                    raise UsageError(
-                        f"no key in a message for topic {place.topic}, which is compacted by key"
-                    )
-                # It stays due if the transaction fails: one checkpoint too many does no harm.
-                self._scrub_due |= rows.replace(db, place, first, messages, at)
+            at = microseconds(now_ms())
+            stored = [StoredMessage(first + i, m.key, m.value, at) for i, m in enumerate(messages)]
+            self._write(db, place, topic, stored)
         return first
+
+    def _write(
+        self, db: sqlite3.Connection, place: Place, topic: Topic, messages: Sequence[StoredMessage]
+    ) -> None:
+        """Write messages behind the last one, and read back what is stored of them."""
+        if not topic.compacted:
+            rows.insert(db, place, messages)
+        else:
+            if any(message.key is None for message in messages):
+                raise UsageError(f"no key in a message for topic {place.topic}, which is compacted by key")
+            newest = {message.key: message for message in messages}
+            kept = sorted(newest.values())
+            # It stays due if the transaction fails: one checkpoint too many does no harm.
+            self._scrub_due |= rows.replace(db, place, kept) or len(kept) < len(messages)
+            messages = kept
+        # Before the commit: what is reported as appended is what every reader will find.
+        wrong = rows.first_not_stored(db, place, messages)
+        if wrong is not None:
+            raise LogUnavailable(
+                f"the log {self.path} does not store what is appended: partition {place.number} of"
+                f" {place.topic} differs at offset {wrong}",
+                hint="another program changed this file, or it is damaged: use a copy from before that",
+            )
 
     def ensure(self, name: str, wanted: Topic, stop: threading.Event) -> None:
         """Create a topic, or grow it to the wanted number of partitions."""
@@ -148,9 +167,10 @@ class LogFile:
             db = self._writer
             _patiently(partial(db.execute, "BEGIN IMMEDIATE"), self._busy_timeout_s, stop)
             try:
+                self._check_schema(db)
                 yield db
             except BaseException:
-                rows.roll_back(db)
+                tables.roll_back(db)
                 raise
             self._commit(db)
             if self._scrub_due:
@@ -161,7 +181,7 @@ class LogFile:
             # Commit point: SQLite syncs the WAL (synchronous=FULL), so the messages survive a power cut.
             db.execute("COMMIT")
         except sqlite3.Error as error:
-            rows.roll_back(db)
+            tables.roll_back(db)
             if is_io_error(error):
                 # The fault of a disk that fails while it syncs: the frames may have reached it all the same,
                 # and a recovery after a crash would find them.
@@ -205,9 +225,9 @@ class LogFile:
             try:
                 for place in places:
                     self._known(db, place)
-                return [rows.last(db, place)[0] + 1 for place in places]
+                return [rows.last(db, place) + 1 for place in places]
             finally:
-                rows.roll_back(db)
+                tables.roll_back(db)
 
     def version(self) -> int:
         """Return a number that changes with every commit of another connection; it takes microseconds."""
@@ -245,6 +265,13 @@ class LogFile:
                 f"the log {self.path} was moved or replaced while it was open",
                 hint="start again with the right file",
             )
+
+    def _check_schema(self, db: sqlite3.Connection) -> None:
+        """Raise a LogUnavailable if somebody added a trigger or the like since the schema was looked at."""
+        version = tables.schema_version(db)
+        if version != self._schema_version:
+            tables.check_schema(db, self.path)
+            self._schema_version = version
 
     def _known(self, db: sqlite3.Connection, place: Place, *, fresh: bool = False) -> Topic:
         """Return the topic of a partition; raise a LogUnavailable if the topic or partition is missing."""

@@ -1,9 +1,10 @@
-"""The tables of a log in SQLite: connections, the schema, and the rows as messages.
+"""The rows of a log in SQLite: connections, topics, and rows as messages.
 
 Any program of the file's owner can write to it, so a row may hold anything. Keys and values come back as
-bytes or None, whatever their type was. A row whose offset is not an integer from 0 on is not a message. A row
-that is too long to have been appended comes back with an empty key and an empty value: the reader sees that a
-message stands there, and no memory is spent on it.
+bytes or None, whatever their type was. A row whose offset is not an integer from 0 on is not a message. A
+time that is not an integer from 0 to 2^53 comes back as NO_TIME. A row that is too long to have been appended
+comes back with an empty key and an empty value: the reader sees that a message stands there, and no memory is
+spent on it.
 """
 
 from __future__ import annotations
@@ -19,31 +20,25 @@ from typing import NamedTuple
 
 from broker.errors import LogUnavailable, UsageError
 from broker.files import sync_folder
-from broker.log.protocol import MAX_APPEND_BYTES, MAX_OFFSET, Message, StoredMessage
+from broker.log.append_times import MAX_APPENDED_MS, NO_TIME
+from broker.log.protocol import MAX_APPEND_BYTES, MAX_OFFSET, StoredMessage
 from broker.log.sqlite.failures import is_too_big
+from broker.log.sqlite.tables import newest_index, quoted
 
 __all__ = [
     "Place",
     "Topic",
     "connect",
     "create",
+    "first_not_stored",
     "insert",
     "insert_topic",
     "last",
-    "prepare",
     "read",
     "replace",
-    "roll_back",
     "topic",
 ]
 
-_COLUMNS = ("topic", "partition", "offset", "key", "value", "appended_at")
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS message(topic TEXT, partition INTEGER, offset INTEGER, key BLOB, value BLOB,"
-    " appended_at INTEGER, PRIMARY KEY(topic, partition, offset))",
-    "CREATE TABLE IF NOT EXISTS topic(name TEXT PRIMARY KEY, partitions INTEGER NOT NULL,"
-    " compacted INTEGER NOT NULL)",
-)
 _INSERT = "INSERT INTO message(topic, partition, offset, key, value, appended_at) VALUES "
 _ROW = "(?, ?, ?, ?, ?, ?)"
 # SQLite does not enforce the types of columns. Offsets that are NULL, TEXT or BLOB lie outside of every range
@@ -52,10 +47,19 @@ _IN_RANGE = (
     " FROM message WHERE topic = ? AND partition = ? AND offset >= ? AND offset < ?"
     " AND typeof(offset) = 'integer' ORDER BY offset "
 )
-_APPENDED_AT = "ifnull(CAST(appended_at AS INTEGER), 0)"
+_APPENDED_AT = (
+    "CASE WHEN typeof(appended_at) = 'integer' AND appended_at BETWEEN 0 AND"
+    f" {MAX_APPENDED_MS} THEN appended_at * 1000 ELSE {NO_TIME} END"
+)
 _READ = "SELECT offset, CAST(key AS BLOB), CAST(value AS BLOB), " + _APPENDED_AT + _IN_RANGE + "LIMIT ?"
 _OFFSETS = "SELECT offset" + _IN_RANGE + "LIMIT ?"
-_LAST = "SELECT offset, " + _APPENDED_AT + _IN_RANGE + "DESC LIMIT 1"
+_LAST = "SELECT offset" + _IN_RANGE + "DESC LIMIT 1"
+# As it is stored, with one row more than was written: nothing may stand behind it.
+_READ_BACK = (
+    "SELECT offset, key, value, appended_at FROM message"
+    " WHERE topic = ? AND partition = ? AND offset >= ? AND typeof(offset) = 'integer'"
+    " ORDER BY offset LIMIT ?"
+)
 
 _INSERT_MESSAGES = 256
 _CHUNK_MESSAGES = 256
@@ -135,41 +139,6 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     return db
 
 
-def prepare(db: sqlite3.Connection, path: str) -> None:
-    """Create the tables in a new file; refuse the database of another program before writing to it."""
-    tables = {str(name) for (name,) in db.execute("SELECT CAST(name AS TEXT) FROM sqlite_master")}
-    columns = tuple(name for (name,) in db.execute("SELECT name FROM pragma_table_info('message')"))
-    if tables and (columns != _COLUMNS or "topic" not in tables):
-        raise UsageError(
-            f"{path} is not a log: it is the SQLite database of something else", hint="check the log's URL"
-        )
-    # This has an effect on a new file only; reads are a fifth faster than with 4096 bytes.
-    db.execute("PRAGMA page_size = 8192")
-    # Asked for, not assumed: on a file system without shared memory SQLite answers with another mode.
-    (journal,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-    if journal != "wal":
-        raise LogUnavailable(
-            f"the log {path} cannot have a write-ahead log where it is",
-            hint="put it on a disk of this machine",
-        )
-    if tables:
-        return
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for statement in _SCHEMA:
-            db.execute(statement)
-        db.execute("COMMIT")
-    except BaseException:
-        roll_back(db)
-        raise
-
-
-def roll_back(db: sqlite3.Connection) -> None:
-    """End a transaction that failed, unless SQLite has ended it by itself, as it does when a disk is full."""
-    if db.in_transaction:
-        db.execute("ROLLBACK")
-
-
 # Topics
 
 
@@ -186,18 +155,14 @@ def insert_topic(db: sqlite3.Connection, name: str, new: Topic) -> None:
     """Write a topic, and an index by key if it is compacted."""
     db.execute("INSERT OR REPLACE INTO topic VALUES (?, ?, ?)", (name, *new))
     if new.compacted:
-        index = _quoted(f"newest of {name}", '"')
-        db.execute(
-            f"CREATE INDEX IF NOT EXISTS {index} ON message(partition, key, offset)"
-            f" WHERE topic = {_quoted(name)}"
-        )
+        db.execute(newest_index(name).replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1))
 
 
 # Messages
 
 
-def insert(db: sqlite3.Connection, place: Place, first: int, messages: Sequence[Message], at: int) -> None:
-    """Write messages at contiguous offsets."""
+def insert(db: sqlite3.Connection, place: Place, messages: Sequence[StoredMessage]) -> None:
+    """Write messages at their offsets, with their times."""
     # Not executemany: it releases the interpreter lock for each row, and beside a busy event loop the thread
     # waits milliseconds to get it back. The sizes are powers of two, so that the few statements that there
     # are stay in the cache of the connection.
@@ -205,37 +170,49 @@ def insert(db: sqlite3.Connection, place: Place, first: int, messages: Sequence[
     while rest := len(messages) - done:
         size = min(_INSERT_MESSAGES, 1 << (rest.bit_length() - 1))
         values: list[object] = []
-        for offset, message in enumerate(messages[done : done + size], first + done):
-            values += (*place, offset, message.key, message.value, at)
+        for message in messages[done : done + size]:
+            values += (*place, message.offset, message.key, message.value, message.appended_at // 1000)
         db.execute(_INSERT + ", ".join([_ROW] * size), values)
         done += size
 
 
-def replace(db: sqlite3.Connection, place: Place, first: int, messages: Sequence[Message], at: int) -> bool:
-    """Write the newest message of each key over the key's last one; return whether a value was replaced."""
+def replace(db: sqlite3.Connection, place: Place, messages: Sequence[StoredMessage]) -> bool:
+    """Write messages, of which no two have the same key, over the last ones of their keys.
+
+    Returns whether a value was replaced.
+    """
     # The row is updated, not deleted and inserted. A deletion may merge pages: SQLite then leaves copies of
     # the rows that it moved in the gaps of the new page, where secure_delete does not reach them any more
     # when they are replaced later. The topic is a literal because SQLite uses the partial index only then.
-    newest = {message.key: (first + i, message) for i, message in enumerate(messages)}
     update = "UPDATE message SET offset = ?, value = ?, appended_at = ? WHERE partition = ? AND key = ?"
-    update += f" AND topic = {_quoted(place.topic)}"
+    update += f" AND topic = {quoted(place.topic)}"
     replaced = False
-    for key, (offset, message) in sorted(newest.items(), key=lambda item: item[1][0]):
-        if db.execute(update, (offset, message.value, at, place.number, key)).rowcount:
+    for message in messages:
+        new = (message.offset, message.value, message.appended_at // 1000)
+        if db.execute(update, (*new, place.number, message.key)).rowcount:
             replaced = True
         else:
-            insert(db, place, offset, [message], at)
-    return replaced or len(newest) < len(messages)
+            insert(db, place, [message])
+    return replaced
 
 
-def _quoted(name: str, quote: str = "'") -> str:
-    return quote + name.replace(quote, 2 * quote) + quote
+def first_not_stored(db: sqlite3.Connection, place: Place, messages: Sequence[StoredMessage]) -> int | None:
+    """Return the offset of the first message that is not stored as it was written, or None if all are.
+
+    A message behind the last one, which nobody wrote, counts as well.
+    """
+    written = [(m.offset, m.key, m.value, m.appended_at // 1000) for m in messages]
+    found = db.execute(_READ_BACK, (*place, messages[0].offset, len(messages) + 1)).fetchall()
+    if found == written:
+        return None
+    pairs = zip(written, found, strict=False)
+    return next((row[0] for row, other in pairs if row != other), messages[-1].offset)
 
 
-def last(db: sqlite3.Connection, place: Place) -> tuple[int, int]:
-    """Return the offset and the time of the last message: -1 and 0 if the partition is empty."""
+def last(db: sqlite3.Connection, place: Place) -> int:
+    """Return the offset of the last message: -1 if the partition is empty."""
     row = db.execute(_LAST, (*place, 0, MAX_OFFSET + 1)).fetchone()
-    return (-1, 0) if row is None else (int(row[0]), int(row[1]))
+    return -1 if row is None else int(row[0])
 
 
 def read(db: sqlite3.Connection, place: Place, start: int, end: int) -> list[StoredMessage]:

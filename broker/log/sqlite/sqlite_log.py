@@ -1,9 +1,10 @@
 """A log in one SQLite file, for one host: no server, and nothing to install.
 
 Any SQLite tool can show the table ``message(topic, partition, offset, key, value, appended_at)``; ``topic``
-is the name with the prefix (``ftf.returns``). Several processes of one user may use the file at the same
-time. It must lie on a disk of their machine: SQLite's write-ahead log does not work over network file
-systems. Beside ``log.db`` lie ``log.db-wal`` and ``log.db-shm``, which belong to it.
+is the name with the prefix (``ftf.returns``), and ``appended_at`` is in milliseconds since 1970, so that
+``datetime(appended_at / 1000, 'unixepoch')`` shows the date. Several processes of one user may use the file
+at the same time. It must lie on a disk of their machine: SQLite's write-ahead log does not work over network
+file systems. Beside ``log.db`` lie ``log.db-wal`` and ``log.db-shm``, which belong to it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from broker.errors import UsageError
+from broker.log.append_times import AppendTimes
 from broker.log.outage import Outage, outlasting
 from broker.log.protocol import (
     MAX_OFFSET,
@@ -53,6 +55,7 @@ class SqliteLog:
         self._busy_timeout_s = busy_timeout_s
         self._watch = Watch(file, busy_timeout_s)
         self._outage = Outage(log=f"sqlite:{file.path}")
+        self._times = AppendTimes(f"sqlite:{file.path}")
         # Appends take turns here, on the event loop. In worker threads a few appends that wait for each other
         # would take all threads of the executor.
         self._appending = asyncio.Lock()
@@ -100,7 +103,7 @@ class SqliteLog:
             read = partial(self._file.read, place, start, end)
             chunk = await outlasting(outage, partial(self._when_free, read))
             for message in chunk:
-                yield message
+                yield message if message.appended_at >= 0 else self._times.counted(message, *place)
             if chunk:
                 start = chunk[-1].offset + 1
                 # Reads run on the loop, so that nothing else in this method lets other tasks run.

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.errors import LogUnavailable, UsageError
+from broker.log.append_times import NO_TIME
 from broker.log.kafka.record_batch import Identity, decode_chunk, encode_batch
 from broker.log.protocol import MAX_APPEND_BYTES, MESSAGE_OVERHEAD_BYTES, Message
 
@@ -101,16 +102,16 @@ def test_the_brokers_clock_counts() -> None:
     assert times == {largest * 1000}
 
 
-def with_headers(names: Iterable[bytes]) -> bytes:
+def with_headers(names: Iterable[bytes], times: tuple[int, int] = (0, 0), attributes: int = 0x08) -> bytes:
     """Build a batch of two messages whose headers have these names, which need not be text."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, 1, 0, 0, 1_000_000)
     headers = [("x" * len(name), b"value") for name in names]
-    builder.append(0, 0, b"key", b"value", headers)
-    builder.append(1, 0, None, b"", [])
+    builder.append(0, times[0], b"key", b"value", headers)
+    builder.append(1, times[1], None, b"", [])
     data = bytes(builder.build())
     for name in names:
         data = data.replace(b"x" * len(name), name, 1)
-    return with_attributes(data, 0x08)
+    return with_attributes(data, attributes)
 
 
 def test_headers_are_passed_over() -> None:
@@ -118,6 +119,44 @@ def test_headers_are_passed_over() -> None:
     for names in ([], [b"name"], [b"\xff\xfe\xfd"], [b"ok", b"\xc3("]):
         chunk = decode_chunk(with_headers(names), 0, WHERE)
         assert [(m.offset, m.key, m.value) for m in chunk.messages] == [(0, b"key", b"value"), (1, None, b"")]
+
+
+@pytest.mark.parametrize("names", [[], [b"name"], [b"\xff\xfe\xfd"]])
+def test_the_time_of_a_message_does_not_depend_on_its_headers(names: list[bytes]) -> None:
+    """Each record has its own time unless the broker set the batch's, whatever its headers contain."""
+    times = (1_700_000_000_000, 1_600_000_000_000)
+    for attributes, expected in ((0x00, times), (0x08, (times[0], times[0]))):
+        chunk = decode_chunk(with_headers(names, times, attributes), 0, WHERE)
+        assert [m.appended_at for m in chunk.messages] == [at * 1000 for at in expected]
+
+
+def with_times(first: int, largest: int, attributes: int, names: Iterable[bytes]) -> bytes:
+    """Build a batch that claims these two times; the second record says that it is 5 ms later."""
+    data = bytearray(with_headers(names, (0, 5), attributes))
+    struct.pack_into(">qq", data, 27, first, largest)
+    return with_attributes(bytes(data), attributes)
+
+
+@pytest.mark.parametrize("names", [[], [b"\xff\xfe\xfd"]])
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        (2**53 - 5, [2**53 - 5, 2**53]),
+        (2**53 - 4, [2**53 - 4, None]),
+        (-1, [None, 4]),
+        (2**63 - 1, [None, None]),
+        (-(2**63), [None, None]),
+    ],
+)
+def test_a_time_that_no_clock_gives_is_none(
+    first: int, expected: list[int | None], names: list[bytes]
+) -> None:
+    """A time below 0 or above 2^53 ms is no time, in a record and in a batch."""
+    wanted = [NO_TIME if at is None else at * 1000 for at in expected]
+    chunk = decode_chunk(with_times(first, 0, 0x00, names), 0, WHERE)
+    assert [m.appended_at for m in chunk.messages] == wanted
+    chunk = decode_chunk(with_times(0, first, 0x08, names), 0, WHERE)
+    assert [m.appended_at for m in chunk.messages] == [wanted[0]] * 2
 
 
 def test_a_compressed_batch_names_the_setting() -> None:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from broker.errors import BrokerError, LogUnavailable, UsageError
 from broker.log import MAX_OFFSET, Log, Message, Partition, SqliteLog
@@ -93,7 +95,7 @@ async def test_any_sqlite_tool_reads_the_log(log: SqliteLog, path: Path) -> None
         ("topic", "TEXT"), ("partition", "INTEGER"), ("offset", "INTEGER"),
         ("key", "BLOB"), ("value", "BLOB"), ("appended_at", "INTEGER"),
     ]  # fmt: skip
-    assert rows == [("ftf.returns", 1, 0, b"k", b"v", stored.appended_at)]
+    assert rows == [("ftf.returns", 1, 0, b"k", b"v", stored.appended_at // 1000)]
 
 
 async def test_the_files_are_for_their_owner_only(log: SqliteLog, path: Path) -> None:
@@ -164,7 +166,6 @@ async def test_processes_append_at_once(log: SqliteLog, path: Path) -> None:
         assert (await a.wait(), await b.wait()) == (0, 0)
     stored = await held(log, RETURNS)
     assert [m.offset for m in stored] == list(range(3 * 25 * BATCH))
-    assert [m.appended_at for m in stored] == sorted(m.appended_at for m in stored)
     firsts = [(stored[at].key or b"").decode().split() for at in range(0, len(stored), BATCH)]
     for name in "abc":
         assert [int(batch) for who, batch, _ in firsts if who == name] == list(range(25))
@@ -242,13 +243,30 @@ async def test_a_cancelled_append_stops_waiting_for_the_lock(path: Path, log: Sq
     assert await log.ends([RETURNS]) == {RETURNS: 0}
 
 
-async def test_time_does_not_run_backwards(path: Path, log: SqliteLog) -> None:
-    """When the clock was ahead once, later messages get that time until the clock is there."""
+async def test_no_append_inherits_an_earlier_date(path: Path, log: SqliteLog) -> None:
+    """When the clock was ahead once, later messages have the time of the clock and not that one."""
     ahead = 2**52
     with tampering(path) as db:
         insert(db, 0, b"k", b"v", ahead)
+    before = time.time_ns() // 1_000_000
     await log.append(RETURNS, messages(b"one"))
-    assert [m.appended_at for m in await held(log, RETURNS)] == [ahead, ahead]
+    first, second = [m.appended_at for m in await held(log, RETURNS)]
+    assert first == ahead * 1000
+    assert before <= second // 1000 <= time.time_ns() // 1_000_000
+
+
+async def test_a_time_that_no_clock_gives_counts_as_0(path: Path, log: SqliteLog) -> None:
+    """A time below 0, above 2^53 ms or of another type counts as 0, and each partition is reported once."""
+    stored: list[object] = [2**53, 2**53 + 1, -1, -(2**63), 2**63 - 1, "soon", 1e300, None, b"\x01", 0]
+    with tampering(path) as db:
+        for offset, at in enumerate(stored):
+            insert(db, offset, b"k", b"v", at)
+    with capture_logs() as lines:
+        times = [m.appended_at for _ in range(2) for m in await held(log, RETURNS)]
+    assert times == [2**53 * 1000, *[0] * 9] * 2
+    [line] = lines
+    assert (line["topic"], line["partition"], line["offset"]) == ("ftf.returns", 0, 1)
+    assert "counts as 0" in line["event"]
 
 
 # Rows that somebody else wrote
@@ -344,22 +362,124 @@ async def test_no_row_makes_another_error(path: Path, log: SqliteLog) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        "DROP TABLE message",
-        "DROP TABLE topic",
-        "UPDATE topic SET partitions = 'many'",
-        "UPDATE topic SET partitions = -5",
-        "CREATE TRIGGER t BEFORE INSERT ON message BEGIN SELECT RAISE(ABORT, 'no'); END",
-        "ALTER TABLE message RENAME TO m; CREATE VIEW message AS SELECT * FROM m",
-    ],
+    ["UPDATE topic SET partitions = 'many'", "UPDATE topic SET partitions = -5", "DELETE FROM topic"],
 )
-async def test_a_changed_schema_is_an_error(path: Path, log: SqliteLog, damage: str) -> None:
-    """An append to a file whose tables were changed is a LogUnavailable with a hint."""
+async def test_a_changed_topic_is_an_error(path: Path, log: SqliteLog, damage: str) -> None:
+    """An append to a topic whose row was changed is a LogUnavailable with a hint."""
     with tampering(path) as db:
         db.executescript(damage)
     with pytest.raises(LogUnavailable) as caught:
         await log.append(RETURNS, messages(b"one"))
     assert caught.value.hint
+
+
+NOT_OURS = {
+    "swallows inserts": (
+        "CREATE TRIGGER t1 BEFORE INSERT ON message WHEN new.topic = 'ftf.returns'"
+        " BEGIN SELECT RAISE(IGNORE); END",
+        "a trigger 't1'",
+    ),
+    "changes what is stored": (
+        "CREATE TRIGGER t2 AFTER INSERT ON message BEGIN UPDATE message SET value = x'00'"
+        " WHERE topic = new.topic AND partition = new.partition AND offset = new.offset; END",
+        "a trigger 't2'",
+    ),
+    "adds messages": (
+        "CREATE TRIGGER t3 AFTER INSERT ON message WHEN new.offset < 5 BEGIN INSERT INTO message VALUES"
+        " (new.topic, new.partition, new.offset + 1, new.key, new.value, new.appended_at); END",
+        "a trigger 't3'",
+    ),
+    "removes messages": (
+        "CREATE TRIGGER t4 AFTER INSERT ON message BEGIN DELETE FROM message WHERE offset = new.offset; END",
+        "a trigger 't4'",
+    ),
+    "refuses": (
+        "CREATE TRIGGER t5 BEFORE INSERT ON message BEGIN SELECT RAISE(ABORT, 'no'); END",
+        "a trigger 't5'",
+    ),
+    "a view in place of the table": (
+        "ALTER TABLE message RENAME TO m; CREATE VIEW message AS SELECT * FROM m",
+        "a table 'm'",
+    ),
+    "a view beside the tables": ("CREATE VIEW v AS SELECT * FROM message", "a view 'v'"),
+    "another index": ("CREATE UNIQUE INDEX i ON message(value)", "an index 'i'"),
+    "an index with the name of ours": (
+        'CREATE UNIQUE INDEX "newest of ftf.returns" ON message(value)',
+        "an index 'newest of ftf.returns'",
+    ),
+    "another column": ("ALTER TABLE message ADD COLUMN more TEXT", "a table 'message'"),
+    "another constraint": (
+        "ALTER TABLE topic RENAME TO old; CREATE TABLE topic(name TEXT PRIMARY KEY, partitions INTEGER"
+        " NOT NULL CHECK (partitions < 9), compacted INTEGER NOT NULL);"
+        " INSERT INTO topic SELECT * FROM old; DROP TABLE old",
+        "a table 'topic'",
+    ),
+    "a default": (
+        "DROP TABLE copy; CREATE TABLE copy(prefix TEXT PRIMARY KEY, begun_at INTEGER NOT NULL DEFAULT 7)",
+        "a table 'copy'",
+    ),
+    "a table that lacks": ("DROP TABLE copy", "lacks the table 'copy'"),
+}
+
+
+@pytest.mark.parametrize(("damage", "named"), NOT_OURS.values(), ids=NOT_OURS)
+async def test_a_schema_that_is_not_ours_is_refused_by_name(
+    path: Path, log: SqliteLog, damage: str, named: str
+) -> None:
+    """A trigger, a view, a constraint, a column or an index of another is named, and nothing is written.
+
+    Both whoever opens the file and whoever has it open learn of it.
+    """
+    with tampering(path) as db:
+        db.executescript(damage)
+    for attempt in (lambda: log.append(RETURNS, messages(b"one")), lambda: SqliteLog.open(path)):
+        with pytest.raises(LogUnavailable) as caught:
+            await attempt()
+        assert named in caught.value.message
+        assert caught.value.hint
+    with tampering(path) as db:
+        assert db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if "message" in {name for (name,) in db.execute("SELECT name FROM sqlite_master")}:
+            assert db.execute("SELECT count(*) FROM message").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [NOT_OURS[name][0] for name in ("swallows inserts", "changes what is stored", "removes messages")],
+)
+async def test_what_is_not_stored_is_never_reported_as_appended(
+    path: Path, log: SqliteLog, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was appended is read back before the commit, whatever the schema says."""
+    monkeypatch.setattr("broker.log.sqlite.tables.check_schema", lambda db, path: None)
+    with tampering(path) as db:
+        db.executescript(damage)
+    for partition, batch in ((RETURNS, messages(b"0", b"1", b"2")), (KEYS, messages(b"one"))):
+        if partition is KEYS and "IGNORE" in damage:
+            continue  # that trigger is for returns only
+        with pytest.raises(LogUnavailable, match="does not store what is appended") as caught:
+            await log.append(partition, batch)
+        assert "offset" in caught.value.message
+        assert await held(log, partition) == []
+
+
+async def test_a_message_that_a_trigger_adds_is_found(
+    path: Path, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing may stand behind what was appended but what was appended."""
+    monkeypatch.setattr("broker.log.sqlite.tables.check_schema", lambda db, path: None)
+    with tampering(path) as db:
+        db.executescript(NOT_OURS["adds messages"][0])
+    with pytest.raises(LogUnavailable, match="does not store what is appended"):
+        await log.append(RETURNS, messages(b"0"))
+
+
+async def test_an_index_that_another_process_made_is_ours(path: Path, log: SqliteLog) -> None:
+    """A compacted topic that another connection creates changes the schema, and nothing is refused."""
+    await log.append(RETURNS, messages(b"one"))
+    async with await SqliteLog.open(path, prefix="exercise") as other:
+        await other.ensure("keys", 1, compacted=True)
+    assert await log.append(RETURNS, messages(b"two")) == 1
 
 
 # Erasure
