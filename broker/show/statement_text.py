@@ -1,7 +1,8 @@
 """Directory statements in words, as they are shown before a key signs them and when a log is inspected.
 
-A person who signs a statement relies on these words. So they come from the signed content alone. Names and
-key ids that a statement puts in force are never shortened: another key could match a shortened id.
+A person who signs a statement relies on these words. So they come from the signed content alone. Names, key
+ids, thresholds, mandates and rules that a statement puts in force are in its sentence, and none of them is
+shortened: another key could match a shortened id. ``statement_fields`` shows the rest.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from broker.wire.encoding import Statement
 
 __all__ = ["statement_text"]
 
+_JOINING = {s.JoiningRule.ALL: "all members", s.JoiningRule.MAJORITY: "a majority of the members"}
+
 
 def statement_text(statement: Statement) -> str:
     """Return what a statement says, as a sentence whose subject, the issuer, the caller puts before it."""
@@ -23,25 +26,25 @@ def statement_text(statement: Statement) -> str:
         case s.Genesis():
             return (
                 f"founds '{statement.coalition}' with {len(statement.authority_keys)} authority keys, "
-                f"of which {statement.threshold} sign together"
+                f"of which {statement.threshold} sign together: {_signing_ids(statement.authority_keys)}"
             )
         case s.AuthorityRotated():
             return (
                 f"replaces the authority's keys by {len(statement.authority_keys)}, "
-                f"of which {statement.threshold} sign together"
+                f"of which {statement.threshold} sign together: {_signing_ids(statement.authority_keys)}"
             )
         case s.AgencyAdmitted():
-            return (
-                f"admits agency {statement.agency} ({statement.name}) "
-                f"with signing key {signing_key_id(statement.signing_key).hex()}"
-            )
+            return f"admits agency {statement.agency} ({statement.name}) with {_first_keys(statement)}"
         case s.AgencySuspended():
             return f"suspends agency {statement.agency}: {statement.reason}"
         case s.AgencyReinstated():
             return f"reinstates agency {statement.agency}"
         case s.AuditorAppointed():
             channels = f" to {_listed(statement.channels)}" if statement.channels else ""
-            return f"appoints auditor {statement.auditor} ({statement.name}){channels}"
+            return (
+                f"appoints auditor {statement.auditor} ({statement.name}){channels} "
+                f"with {_first_keys(statement)}"
+            )
         case s.AuditorDismissed():
             return (
                 f"dismisses auditor {statement.auditor} from {_listed(statement.channels) or 'all channels'}"
@@ -60,7 +63,10 @@ def _key_text(statement: Statement) -> str:
             key_id = _key_id(statement.use, statement.public_key)
             return f"adds {statement.use.lower()} key {key_id} to {statement.agency}{when}"
         case s.KeyRetired():
-            return f"retires key {statement.key_id.hex()} of {statement.agency}"
+            return (
+                f"retires key {statement.key_id.hex()} of {statement.agency}, "
+                f"whose successor is {statement.successor.hex()}"
+            )
         case s.KeyRevoked():
             return (
                 f"revokes key {statement.key_id.hex()} of {statement.agency} "
@@ -83,7 +89,9 @@ def _channel_text(statement: Statement) -> str:
                 f"opens {statement.kind.lower()} channel {statement.channel}, number {statement.number}, "
                 f"of {_listed(statement.members)}, audited by {_listed(statement.auditors) or 'nobody'}, "
                 f"for {_listed(statement.purposes)}, records {_listed(statement.record_types)}, "
-                f"kept at most {statement.ceiling_days} days, under {statement.legal_basis}"
+                f"kept at most {statement.ceiling_days} days, under {statement.legal_basis}, "
+                f"joined by the consent of {_JOINING[statement.joining]}, "
+                f"with {'; '.join(map(_mandate, statement.mandates)) or 'no mandates'}"
             )
         case s.ChannelClosed():
             return f"closes channel {statement.channel}"
@@ -108,6 +116,19 @@ def _channel_text(statement: Statement) -> str:
         case _:
             # A kind without its own words must still be seen before it is signed.
             return type(statement).__name__
+
+
+def _first_keys(statement: s.AgencyAdmitted | s.AuditorAppointed) -> str:
+    signing = signing_key_id(statement.signing_key).hex()
+    return f"signing key {signing} and receiving key {receiving_key_id(statement.receiving_key).hex()}"
+
+
+def _signing_ids(keys: Sequence[bytes]) -> str:
+    return _listed([signing_key_id(key).hex() for key in keys])
+
+
+def _mandate(mandate: s.Mandate) -> str:
+    return f"mandate {mandate.ref} of {mandate.agency} for {_listed(mandate.purposes) or 'nothing'}"
 
 
 def _key_id(use: s.KeyUse, public: bytes) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
+
+import pytest
 
 from support.command_line import Transcript, ftf_broker
 
@@ -27,7 +30,7 @@ def test_the_authority_replaces_its_keys_on_one_host(coalition: Path) -> None:
     assert (before["threshold"], len(before["keys"])) == (2, 3)
     told = ftf_broker("authority", "rotate", "--new", "5", "--threshold", "3", *A)
     assert (told.code, told.out) == (0, "")
-    assert "authority replaces the authority's keys by 5, of which 3 sign together\n" in told.err
+    assert "authority replaces the authority's keys by 5, of which 3 sign together: " in told.err
     assert f"of the new keys 5 of 5 are in {coalition}/authority/keys\n" in told.err
     after = ftf_broker("authority", "show", "--json", *A).json
     assert (after["threshold"], len(after["keys"])) == (3, 5)
@@ -54,7 +57,7 @@ def test_holders_on_two_hosts_replace_the_keys(coalition: Path) -> None:
     )
     assert drafted.code == 0
     assert ftf_broker("statement", "submit", "r.statement", "--profile", first).code == 1
-    signed = ftf_broker("statement", "sign", "r.statement", "--profile", second)
+    signed = ftf_broker("statement", "sign", "--yes", "r.statement", "--profile", second)
     assert signed.code == 0
     assert "next: ftf-broker statement submit r.statement\n" in signed.err
     assert ftf_broker("statement", "submit", "r.statement", "--profile", second).code == 0
@@ -88,7 +91,7 @@ def test_a_lost_signing_key_is_recovered_by_the_authority(coalition: Path) -> No
     file = made.json["request"]
     assert file == f"{coalition}/xaa-police/xaa-police-recovery.statement"
     assert ftf_broker("statement", "submit", file, *A).code == 1, "the agency alone cannot"
-    assert ftf_broker("statement", "sign", file, *A).code == 0
+    assert ftf_broker("statement", "sign", "--yes", file, *A).code == 0
     told = ftf_broker("statement", "submit", file, *A)
     assert told.code == 0
     assert told.err.endswith("to XAA:police, in force in 72 hours\n")
@@ -102,7 +105,7 @@ def test_a_lost_receiving_key_is_recovered_too(coalition: Path) -> None:
     """A receiving key cannot sign, so the request carries no signature of its holder."""
     me = ("--profile", "auditor/auditor.toml")
     assert ftf_broker("agency", "key", "recover", "--use", "receiving", "--out", "r.statement", *me).code == 0
-    assert ftf_broker("statement", "sign", "r.statement", *A).code == 0
+    assert ftf_broker("statement", "sign", "--yes", "r.statement", *A).code == 0
     assert ftf_broker("statement", "submit", "r.statement", *A).code == 0
 
 
@@ -122,19 +125,24 @@ def test_two_holders_on_two_hosts_sign_one_after_the_other(coalition: Path) -> N
     assert ftf_broker("statement", "submit", "s.statement", "--profile", first) == Transcript(
         1, "", "error: 'agency-suspended' has 1 of the 2 authority signatures that it needs\n"
     )
-    assert ftf_broker("statement", "sign", "s.statement", "--profile", first).code == 2
-    assert ftf_broker("statement", "show", "s.statement", "--profile", second) == Transcript(
-        0,
+    assert ftf_broker("statement", "sign", "--yes", "s.statement", "--profile", first).code == 2
+    shown = ftf_broker("statement", "show", "s.statement", "--profile", second)
+    assert shown.code == 0
+    assert shown.out.startswith(
         "KIND              ISSUER     SAYS                                   SIGNATURES\n"
-        "agency-suspended  authority  suspends agency XBB:police: keys lost           1\n",
-        "not complete: 'agency-suspended' has 1 of the 2 authority signatures that it needs\n",
+        "agency-suspended  authority  suspends agency XBB:police: keys lost           1\n"
+        '\nheader.topic           "directory"\n'
     )
-    assert ftf_broker("statement", "sign", "s.statement", "--profile", second) == Transcript(
-        0,
-        "",
+    assert shown.err == "not complete: 'agency-suspended' has 1 of the 2 authority signatures that it needs\n"
+    signed = ftf_broker("statement", "sign", "--yes", "s.statement", "--profile", second)
+    assert (signed.code, signed.out) == (0, "")
+    assert signed.err.startswith(
+        'authority suspends agency XBB:police: keys lost\n  header.topic: "directory"\n'
+    )
+    assert signed.err.endswith(
         "signed: authority suspends agency XBB:police: keys lost\n"
         "written to s.statement, nothing appended\n"
-        "next: ftf-broker statement submit s.statement\n",
+        "next: ftf-broker statement submit s.statement\n"
     )
     told = ftf_broker("statement", "submit", "s.statement", "--profile", second, "--json")
     assert (told.code, len(told.json["appended"])) == (0, 1)
@@ -156,6 +164,30 @@ def test_who_signs_is_shown_what_the_content_says(coalition: Path) -> None:
     assert "harmless" not in shown.out + shown.err
 
 
+def test_who_signs_is_shown_every_field_and_asked(coalition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is signed without a yes, or without a terminal at which somebody could say it."""
+    first, second = _split_authority(coalition)
+    suspend = ("agency", "suspend", "XBB:police", "--reason", "\x1b[2Jkeys", "--out", "s.statement")
+    assert ftf_broker(*suspend, "--profile", first).code == 0
+    before = Path("s.statement").read_bytes()
+    sign = ("statement", "sign", "s.statement", "--profile", second)
+    told = ftf_broker(*sign)
+    assert told.code == 2
+    assert '  agency: "XBB:police"\n  reason: "\\u001b[2Jkeys"\nerror: there is no terminal' in told.err
+    for answer, code in (("n", 2), ("", 2), ("y", 0)):
+        assert Path("s.statement").read_bytes() == before
+        monkeypatch.setattr("sys.stdin", Terminal(f"{answer}\n"))
+        assert ftf_broker(*sign).code == code
+    assert Path("s.statement").read_bytes() != before
+
+
+class Terminal(io.StringIO):
+    """A stdin at which a person sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def test_a_member_joins_when_all_members_have_signed(coalition: Path) -> None:
     """The new member drafts, each old member signs, and then the channel needs new keys."""
     told = ftf_broker(
@@ -164,7 +196,7 @@ def test_a_member_joins_when_all_members_have_signed(coalition: Path) -> None:
     assert told.code == 0
     assert "0 of 3 members signed, expected 3; missing: XAA:police, XBB:police, XCC:border" in told.err
     for name in ("xaa-police", "xbb-police", "xcc-border"):
-        told = ftf_broker("statement", "sign", "j.statement", "--profile", f"{name}/{name}.toml")
+        told = ftf_broker("statement", "sign", "--yes", "j.statement", "--profile", f"{name}/{name}.toml")
         assert told.code == 0
     assert ftf_broker("statement", "submit", "j.statement", *A).code == 0
     shown = ftf_broker("channel", "show", "trio", "--json", *A).json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,11 +15,13 @@ from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.found.issue import append_new, own_keys, print_appended, print_file_written, sign_as
 from broker.cli.found.statement_file import StatementFile, described, issuer_of, read_statement
 from broker.cli.opening import open_session
-from broker.cli.output import note, print_json, print_table
+from broker.cli.output import note, print_json, print_line, print_pairs, print_table
 from broker.errors import UsageError
 from broker.session import Profile, Session
 from broker.session.submission import judge
+from broker.show.statement_fields import statement_fields
 from broker.show.statement_text import statement_text
+from broker.show.text import counted
 
 __all__ = ["group"]
 
@@ -76,6 +79,7 @@ async def show(file: Path, profile: Profile, as_json: bool) -> None:
                         "kind": signed.kind,
                         "issuer": issuer_of(signed),
                         "says": statement_text(read_statement(signed)),
+                        "fields": dict(statement_fields(read_statement(signed))),
                         "signatures": [signature.key_id.hex() for signature in signed.signatures],
                     }
                     for signed in statement_file.statements
@@ -90,22 +94,28 @@ async def show(file: Path, profile: Profile, as_json: bool) -> None:
         for signed in statement_file.statements
     ]
     print_table(str(file), ("kind", "issuer", "says", "signatures"), rows, right=("signatures",))
+    for number, signed in enumerate(statement_file.statements, start=1):
+        print_line("")
+        print_pairs(f"statement {number}", statement_fields(read_statement(signed)))
     note("complete: it can be submitted" if error is None else f"not complete: {error.message}")
 
 
 @group.command("sign")
+@click.option("--yes", is_flag=True, help="Sign without being asked: you have looked at what the file says.")
 @_file_options
 @asynchronous
-async def sign(file: Path, profile: Profile, as_json: bool) -> None:
+async def sign(file: Path, profile: Profile, as_json: bool, yes: bool) -> None:
     """Add your signatures to a statement file, in place.
 
-    Look at what the file says before you sign it: ftf-broker statement show.
+    Every field of each statement is shown first, and you are asked whether you sign it. Without a terminal
+    nobody can be asked, and --yes is needed.
 
     \b
     Example:
       ftf-broker statement sign agency-suspended-12.statement --profile authority.toml
     """
     async with _opened(file, profile) as (statement_file, session):
+        _ask_to_sign(statement_file, is_sure=yes)
         directory = session.directory
         keys = own_keys(session)
         ready = tuple(sign_as(directory, signed, profile.name, keys) for signed in statement_file.statements)
@@ -126,6 +136,24 @@ async def sign(file: Path, profile: Profile, as_json: bool) -> None:
     for signed in ready:
         note(f"signed: {described(signed)}")
     print_file_written(file, error, as_json=False)
+
+
+def _ask_to_sign(statement_file: StatementFile, *, is_sure: bool) -> None:
+    """Show every field of each statement, and ask. Raises UsageError unless the answer is yes."""
+    for signed in statement_file.statements:
+        note(described(signed))
+        for name, value in statement_fields(read_statement(signed)):
+            note(f"  {name}: {value}", style="dim")
+    if is_sure:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask whether you sign this",
+            hint="look at it with ftf-broker statement show, and then sign it with --yes",
+        )
+    # The question goes to stderr, because stdout may be a pipe that carries data.
+    if not click.confirm(f"Sign {counted(len(statement_file.statements), 'statement')}?", err=True):
+        raise UsageError("nothing was signed", hint="you did not agree to it")
 
 
 @group.command("submit")
