@@ -1,4 +1,4 @@
-"""Attacks on what an order does: by its date, by its place in the log, and by the number of orders."""
+"""Attacks on what a date in the log decides: on orders, and on taking batches over."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def test_a_restriction_by_the_dates_of_the_log(
     at = world.row(Place(placed.topic, placed.partition, orders[1 - earlier].offset)).appended_at
     _date(world, placed, at - 1000)
     world.must_be_denied(world.ask(POLICE_B, target.item(0)), Reason.RESTRICTED)
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_a_batch_dated_decades_ahead(world: Simulator, years: int) -> None:
+    """29: A batch that the log dates decades before or ahead is taken over and released like any other."""
+    placed = world.forge(issuer=BORDER, count=1)
+    at = world.row(placed.place).appended_at
+    _date(world, placed, at + years * 365 * 86_400_000_000)
+    answer = world.ask(POLICE_B, placed.item(0))
+    assert [outcome.released for outcome in answer.outcomes.values()] == [True]
+    assert world.replay().verified

@@ -221,7 +221,8 @@ class World:
         """The service's key store, with the coalition's intake keys in it."""
         store = KeyStore(self.folder / name, self.coalition.genesis, self.coalition.keys_of(KAS), PASSPHRASE)
         for day, key in self.coalition.intake.items() if with_intake else ():
-            store.add_intake_key(day, key)
+            if not store.is_intake_destroyed(day):
+                store.add_intake_key(day, key)
         return store
 
     @asynccontextmanager

@@ -30,6 +30,7 @@ from broker.services.kas.entries import AccessWriter, WrittenEntry, month_of
 from broker.services.kas.journal import Alarm, is_in_log
 from broker.services.kas.repair import late_parts, lost_entries
 from broker.services.kas.resources import Resources
+from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessDetails
 from broker.wire.manifest import CollectionTerms, Terms
 
@@ -72,6 +73,10 @@ class ChannelService:
         self._put_back_for = 0
         """How many alarms the channel had had when lost entries were last put back."""
         self._collected_at = 0
+        self._applied_at = 0
+        """When the ends were taken to which everything was last applied, by our own clock."""
+        self._left_out: set[bytes] = set()
+        """The intake keys of batches that could not be taken over, because the key store failed."""
         self._ends: Mapping[Partition, int] = {}
         """The ends to which the state was last read."""
 
@@ -102,6 +107,7 @@ class ChannelService:
         # taken, and a directory that another channel reads on meanwhile, must not look like a loss.
         last = resources.journal.last(self.number)
         directory_size = resources.participant.follower.history.size
+        taken_at = resources.participant.clock()
         # All ends in one call: an operator who holds one partition back while it shows the others would
         # otherwise have the service decide on a mixture of old and new. What it shows is in the entry.
         ends = dict(await log.ends(channel_partitions(self.number)))
@@ -121,19 +127,31 @@ class ChannelService:
         if (lacking := state.lacks(ends)) and not resources.journal.is_acknowledged(self.number, lacking):
             raise _SeemsCut(lacking)
         self._ends = ends
+        self._applied_at = taken_at
         resources.journal.saw_directory(resources.participant.follower.high_water)
         # Behind the reading, which may have read the revocation of our own key.
         resources.check_own_key(resources.directory)
         return state
 
-    async def apply_if_moved(self, ends: Mapping[Partition, int]) -> ChannelState:
+    async def apply_if_moved(self, ends: Mapping[Partition, int], taken_at: int) -> ChannelState:
         """Return the state as it is when no log moved, and read on otherwise.
 
-        ``ends`` tell only whether a log moved; to read on, newer ones are taken.
+        ``ends``, taken at ``taken_at``, tell only whether a log moved; to read on, newer ones are taken.
         """
         partitions = channel_partitions(self.number)
         has_moved = any(ends[partition] != self._ends.get(partition) for partition in partitions)
-        return await self.apply() if has_moved or self._state is None else self._state
+        if has_moved or self._state is None:
+            return await self.apply()
+        self._applied_at = max(self._applied_at, taken_at)
+        return self._state
+
+    def has_taken_over(self, moment: int, intake_key_id: bytes) -> bool:
+        """Whether no batch of the log as it stood at a moment of our clock still needs this intake key.
+
+        It is known once everything was applied to ends that were taken after the moment.
+        """
+        is_applied = self._state is not None and not self._state.pending and self._applied_at > moment
+        return is_applied and intake_key_id not in self._left_out
 
     async def read_own(self, written: WrittenEntry) -> int:
         """Read the access log up to our own entry, and return the offset at which it stands for every reader.
@@ -179,6 +197,8 @@ class ChannelService:
             if await lost_entries(journal, self._resources.participant.log, self.number):
                 raise _SeemsCut("the access log was cut")
             self._state = self._new_state()
+            self._applied_at = 0
+            self._left_out = set()
         return self._state
 
     def _new_state(self) -> ChannelState:
@@ -243,6 +263,9 @@ class ChannelService:
             state.pending.clear()  # nothing can be written there any more, and nothing new comes
             return
         taken = self._take_over_pending(state, directory)
+        if any(batch.is_too_late for batch in taken):
+            await state.apply_access(await resources.participant.end_of(Partition(ACCESS_TOPIC, self.number)))
+            taken = [batch for batch in taken if batch.listed.batch_id in state.pending]
         if not taken:
             return
         # The secrets before the entry: a crash between the two leaves secrets that nobody can ask for, and
@@ -263,6 +286,7 @@ class ChannelService:
             except (KeyMissing, KeyFileError) as error:
                 # Our fault, so nobody is blamed: it is tried again when the channel is opened anew.
                 del state.pending[batch.batch_id]
+                self._left_out.add(batch.opened.manifest.intake_key_id)
                 self._resources.sound_alarm(self.number, str(error))
         return taken
 

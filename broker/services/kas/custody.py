@@ -3,7 +3,13 @@
 Taking over. A batch that every reader accepts is judged once more, by the service's own directory, and its
 release secret is opened. It may still be REFUSED: nothing of it is released then, and its orders do not
 count. So a thief with a stolen key that was revoked cannot date a batch back to when the key was valid, and
-an issuer whose release secret does not give the shares that it signed for is named.
+an issuer whose release secret does not give the shares that it signed for is named. No date refuses a batch:
+it is taken over while its intake key exists.
+
+Intake keys. The key of a day is destroyed once the service's own clock is two days past that day, and every
+record partition of every open channel was applied to ends that were taken after that moment, with nothing
+left that waits (``intake_over_at``, ``KeyAccessService.collect``). So whoever published in time, with any
+delay of the log, was taken over before.
 
 Holding. The topic ``ftf.keys`` has one value for each batch:
 
@@ -39,19 +45,20 @@ from broker.wire.encoding import decode, encode
 from broker.wire.manifest import Collected, CollectionStatus
 
 __all__ = [
-    "INTAKE_DAYS_ACCEPTED",
+    "INTAKE_DAYS_KEPT",
     "KEYS",
     "Custody",
     "KeyMissing",
     "TakenOver",
+    "intake_over_at",
     "open_held",
     "seal_held",
     "take_over",
     "without_erased",
 ]
 
-INTAKE_DAYS_ACCEPTED = 2
-"""Days after its own day for which batches under an intake key are taken over."""
+INTAKE_DAYS_KEPT = 2
+"""Days after its own day for which an intake key is kept at least, by the service's own clock."""
 
 KEYS = Partition("keys", 0)
 
@@ -73,21 +80,34 @@ class TakenOver:
 
     listed: Collected
     secret: bytes | None
+    is_too_late: bool = False
+    """Whether it is REFUSED because its intake key was destroyed. Another process may have destroyed the key
+    behind its own entry that lists the batch, so the access log is read again before this is written."""
+
+
+class _TooLate(NotEntitled):
+    """The intake key of a batch was destroyed."""
+
+
+def intake_over_at(day: int) -> int:
+    """Return the time, in microseconds, at which the intake key of a day may be destroyed at the earliest."""
+    return (day + 1 + INTAKE_DAYS_KEPT) * DAY_US
 
 
 def take_over(batch: VerifiedBatch, directory: Directory, store: KeyStore) -> TakenOver:
     """Take a batch over: COLLECTED with its release secret, or REFUSED with the reason.
 
-    (1) Its issuer is entitled now too, (2) its intake key is ours, and in time, (3) the release secret
-    opens, (4) and gives the release check of every record. Raises KeyMissing when we announced the intake
-    key of (2) and do not have it.
+    (1) Its issuer is entitled now too, (2) its intake key is ours, and was not destroyed, (3) the release
+    secret opens, (4) and gives the release check of every record. Raises KeyMissing when we announced the
+    intake key of (2) and have lost it.
     """
     try:
         # (1) The signature was verified with this very key; only whether the key still counts is new.
         judge_issuer(directory, batch.opened)
         secret = _open_secret(batch, directory, store)
     except (NotEntitled, OpenError) as error:
-        return TakenOver(listed=_listing(batch, CollectionStatus.REFUSED, error.message), secret=None)
+        refused = _listing(batch, CollectionStatus.REFUSED, error.message)
+        return TakenOver(listed=refused, secret=None, is_too_late=isinstance(error, _TooLate))
     return TakenOver(listed=_listing(batch, CollectionStatus.COLLECTED, ""), secret=secret)
 
 
@@ -109,10 +129,9 @@ def _open_secret(batch: VerifiedBatch, directory: Directory, store: KeyStore) ->
     intake = directory.intake_keys.get(manifest.intake_key_id)
     if intake is None or intake.service != directory.kas_name:
         raise NotEntitled("the intake key is not the key access service's")  # (2)
-    # The log's append time counts, not the issuer's own: an issuer could claim any day.
-    if batch.appended_at >= (intake.day + 1 + INTAKE_DAYS_ACCEPTED) * DAY_US:
-        raise NotEntitled(f"the intake key of day {intake.day} is out of date")
     key = store.intake_key(intake.day)
+    if key is None and store.is_intake_destroyed(intake.day):
+        raise _TooLate(f"the intake key of day {intake.day} is destroyed")
     if key is None or key.key_id != intake.key_id:
         raise KeyMissing(f"the intake key of day {intake.day} is not in the key store")
     context = context_of(

@@ -1,6 +1,7 @@
 """The key store of a key access service: one folder of secret keys, which is in no back-up.
 
     intake/<day>.pem             the intake key of a day, PKCS#8 under the passphrase
+    intake/<day>.destroyed       an empty file: the intake key of that day was destroyed
     storage/<day>                the storage key of a day, for the values of ftf.keys
     access/<month>-<channel no>  the access key of a month and channel, for the access log
 
@@ -70,6 +71,8 @@ class KeyStore:
 
     def add_intake_key(self, day: int, key: ReceivingKey) -> ReceivingKey:
         """Keep an intake key for a day, and return the day's key: if it had one already, that one stays."""
+        if self.is_intake_destroyed(day):
+            raise KeyFileError(f"the intake key of day {day} was destroyed, and no other takes its place")
         path = self._path / "intake" / f"{day}.pem"
         if not path.exists():
             temporary = _temporary(path)
@@ -82,11 +85,24 @@ class KeyStore:
 
     def intake_key(self, day: int) -> ReceivingKey | None:
         """Return the intake key of a day; None when there is none, or when it was destroyed."""
-        found = self._intake.get(day)
         path = self._path / "intake" / f"{day}.pem"
-        if found is None and path.exists():
+        # The file is looked at each time: another process that shares the store may have destroyed the key.
+        if not path.exists():
+            self._intake.pop(day, None)
+            return None
+        found = self._intake.get(day)
+        if found is None:
             found = self._intake[day] = load_receiving_key(path, self._passphrase)
         return found
+
+    def intake_days(self) -> list[int]:
+        """Return the days whose intake key is kept, the earliest first."""
+        kept = (path.stem for path in (self._path / "intake").glob("*.pem"))
+        return sorted(int(day) for day in kept if day.isdecimal())
+
+    def is_intake_destroyed(self, day: int) -> bool:
+        """Tell whether the intake key of a day was destroyed, and is not merely missing."""
+        return (self._path / "intake" / f"{day}.destroyed").exists()
 
     def announce(
         self, directory: Directory, service: str, now: int, *, days: int = INTAKE_DAYS_AHEAD
@@ -176,6 +192,12 @@ class KeyStore:
     def destroy_intake_key(self, day: int) -> None:
         """Destroy an intake key: no batch sealed to it can be taken over any more."""
         self._intake.pop(day, None)
+        # The mark comes first. Without it, a key that is gone would look like one that the operator lost.
+        mark = self._path / "intake" / f"{day}.destroyed"
+        if not mark.exists():
+            temporary = _temporary(mark)
+            write_private(temporary, b"")
+            _give_name(temporary, mark)
         _destroy(self._path / "intake" / f"{day}.pem")
 
     def destroy_storage_key(self, day: int) -> None:

@@ -14,7 +14,7 @@ from broker.clock import day_of, system_clock
 from broker.directory import complaint, confirm_channel_keys, sign_statement
 from broker.errors import UsageError
 from broker.files import make_folder
-from broker.services.kas.custody import INTAKE_DAYS_ACCEPTED
+from broker.services.kas.custody import INTAKE_DAYS_KEPT
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
@@ -121,9 +121,9 @@ def missing_intake(session: Session) -> list[int]:
     announced = {
         day: key_id
         for (service, day), key_id in session.directory.intake_days.items()
-        if service == session.profile.name and day + INTAKE_DAYS_ACCEPTED >= today
+        if service == session.profile.name and day + INTAKE_DAYS_KEPT >= today
     }
-    found = {day: keys.intake_key(day) for day in announced}
+    found = {day: keys.intake_key(day) for day in announced if not keys.is_intake_destroyed(day)}
     return sorted(day for day, key in found.items() if key is None or key.key_id != announced[day])
 
 

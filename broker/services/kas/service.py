@@ -8,7 +8,7 @@ first stops everything, the second only the channel of that log.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.services.kas.channel_service import ChannelService
 from broker.services.kas.channel_state import channel_partitions
-from broker.services.kas.custody import Custody
+from broker.services.kas.custody import Custody, intake_over_at
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.services.kas.release import refused_to_stranger, seal_answer, sign_collections
@@ -188,8 +188,13 @@ class KeyAccessService:
             await asyncio.sleep(self._poll_s)
 
     async def collect(self) -> None:
-        """Go once over every open channel and take over what is new there, at most once a second each."""
+        """Go once over every open channel and take over what is new there, at most once a second each.
+
+        Then destroy the intake keys that nothing more can come for.
+        """
         resources = self._resources
+        # Before the directory is read: a channel that it does not name yet has no batch from before this.
+        started_at = resources.participant.clock()
         await resources.participant.follower.refresh()
         resources.check_own_key(resources.directory)
         channels = [
@@ -199,14 +204,29 @@ class KeyAccessService:
         ]
         # One call for all channels: with hundreds of them, one call each would take longer than a round.
         partitions = [part for channel in channels for part in channel_partitions(channel.number)]
+        taken_at = resources.participant.clock()
         ends = await resources.participant.log.ends(partitions) if partitions else {}
         for channel in channels:
             try:
                 async with channel.turn:
-                    await channel.collect_if_due(await channel.apply_if_moved(ends))
+                    await channel.collect_if_due(await channel.apply_if_moved(ends, taken_at))
                     await channel.log_denials()
             except (OperatorError, KeyFileError) as error:
                 _log.error("following a channel failed", channel=channel.name, error=error.message)
+        self._destroy_intake_keys(channels, started_at)
+
+    def _destroy_intake_keys(self, channels: Sequence[ChannelService], started_at: int) -> None:
+        """Destroy the intake keys that are over, where all channels have taken over what came before."""
+        announced = self._resources.directory.intake_days
+        for day in self._keystore.intake_days():
+            over_at = intake_over_at(day)
+            if started_at < over_at:
+                continue
+            # Under a key that was never announced there is no batch.
+            key_id = announced.get((self._participant.name, day), b"")
+            if all(channel.has_taken_over(over_at, key_id) for channel in channels):
+                self._keystore.destroy_intake_key(day)
+                _log.info("intake key destroyed", day=day)
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,6 @@ from broker.access.answers import Outcome, open_collection_answer
 from broker.access.requests import make_query
 from broker.directory import drafts
 from broker.errors import KasUnavailable, OpenError, RequestRefused
-from broker.services.kas.custody import KeyMissing, take_over
-from broker.services.kas.keystore import KeyStore
 from broker.services.kas.service import KeyAccessService
 from broker.wire.access import BatchRef
 from broker.wire.manifest import Collected, CollectionStatus, CollectionTerms, Reason, Verdict
@@ -22,18 +19,14 @@ from broker.wire.terms import Action
 from support.asking import ask
 from support.coalition import (
     CARE,
-    DAY_US,
     JUSTICE,
-    KAS,
     POLICE_A,
     POLICE_B,
     REHAB,
-    Coalition,
     signing_key,
 )
 from support.fault_log import Fault, FaultLog
 from support.looking import access_terms, access_violations
-from support.partition_log import PartitionLog, batches, scan
 from support.placing import Placed, order_terms, place, place_copy
 from support.world import World
 
@@ -102,25 +95,6 @@ async def test_a_wrong_release_secret_is_refused(tmp_path: Path) -> None:
         answer = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
         assert {outcome.reason for outcome in answer.outcomes.values()} == {Reason.NOT_COLLECTED}
         assert not answer.shares
-
-
-async def test_intake_keys_are_accepted_until_two_days_after_theirs(tmp_path: Path) -> None:
-    """A batch appended later than two days after its intake key's day is refused, by append time."""
-    coalition = Coalition.create()
-    written = PartitionLog(coalition)
-    written.publish(POLICE_A)
-    (batch,) = batches(scan(coalition, written.messages))
-    store = KeyStore(tmp_path / "kas", coalition.genesis, coalition.keys_of(KAS), b"passphrase")
-    for day, key in coalition.intake.items():
-        store.add_intake_key(day, key)
-    end = (coalition.day + 3) * DAY_US
-    for at, expected in ((end - 1, COLLECTED), (end, REFUSED), (batch.appended_at, COLLECTED)):
-        taken = take_over(replace(batch, appended_at=at), coalition.directory, store)
-        assert taken.listed.status is expected
-        assert (taken.secret is None) is (expected is REFUSED)
-    store.destroy_intake_key(coalition.day)
-    with pytest.raises(KeyMissing):
-        take_over(batch, coalition.directory, store)
 
 
 async def test_a_missing_intake_key_is_the_operators_fault(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_wrong_key_opens_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_destroyed_is_gone(tmp_path: Path) -> None:
-    """A destroyed key leaves no file and is not found, and a new key for the same day is another key."""
+    """A destroyed key is not found, and a new one is another key; an intake key leaves a mark."""
     keys = store(tmp_path)
     keys.add_intake_key(1, ReceivingKey.generate())
     old = keys.storage_key(1)
@@ -98,10 +98,13 @@ def test_what_is_destroyed_is_gone(tmp_path: Path) -> None:
     keys.destroy_access_key("2026-05", 0)
     keys.destroy_intake_key(1)
     keys.destroy_intake_key(1)
-    assert files(tmp_path) == []
+    assert [path.name for path in files(tmp_path)] == ["1.destroyed"]
     assert keys.storage_key_by_id(old.id) is None
     assert keys.kept_access_key("2026-05", 0) is None
     assert keys.intake_key(1) is None
+    assert keys.is_intake_destroyed(1)
+    with pytest.raises(KeyFileError, match="was destroyed"):
+        keys.add_intake_key(1, ReceivingKey.generate())
     assert keys.storage_key(1).key != old.key
     assert keys.access_key("2026-05", 0) == keys.kept_access_key("2026-05", 0) != month
 
