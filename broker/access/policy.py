@@ -57,13 +57,15 @@ class RecordEntry:
 class RecordState:
     """What became of a record: the status of its batch, and the orders of its originator.
 
-    ``erase_by`` is the earliest day that a RECTIFY gave it, counted from 1970-01-01; None without one.
+    ``listed_day`` is the day on which the COLLECTION entry that lists its batch was issued, and ``erase_by``
+    the earliest day that a RECTIFY gave it, both counted from 1970-01-01; None without one.
     """
 
     status: CollectionStatus
     restricted: bool = False
     withdrawn: bool = False
     erased: bool = False
+    listed_day: int | None = None
     erase_by: int | None = None
 
 
@@ -112,7 +114,7 @@ def decide(
         or _deny_operation(request, channel)  # (6)
         or (None if is_originator else _deny_handling(request, entry.terms))  # (7)
         or _deny_release(request.issuer, entry)  # (8)
-        or _deny_state(request.purpose, entry.terms, state, now)  # (9)
+        or _deny_state(request.purpose, _erase_by(entry.terms, state, channel), state, now)  # (9)
     )
     return ALLOWED if reason is None else denied(reason)
 
@@ -206,12 +208,26 @@ def _deny_release(issuer: str, entry: RecordEntry) -> Reason | None:
     return Reason.NOT_RELEASABLE
 
 
-def _deny_state(purpose: Purpose, terms: RecordTerms, state: RecordState, now: int) -> Reason | None:
+def _erase_by(terms: RecordTerms, state: RecordState, channel: Channel) -> int:
+    """Return the day from which the record is denied: the earliest that its terms, orders and channel give.
+
+    Every reader checked that ``terms.erase_by`` is within the channel's ceiling, counted from the date of the
+    manifest. An issuer could date its manifest ahead, so the ceiling counts from the COLLECTION entry too,
+    whichever is earlier.
+    """
+    days = [terms.erase_by]
+    if state.erase_by is not None:
+        days.append(state.erase_by)
+    if state.listed_day is not None:
+        days.append(state.listed_day + channel.ceiling_days)
+    return min(days)
+
+
+def _deny_state(purpose: Purpose, erase_by: int, state: RecordState, now: int) -> Reason | None:
     if state.erased:
         return Reason.ERASED
     if state.withdrawn:
         return Reason.WITHDRAWN
-    erase_by = terms.erase_by if state.erase_by is None else min(terms.erase_by, state.erase_by)
     if now >= erase_by * DAY_US:
         return Reason.EXPIRED
     if state.restricted and purpose not in _JUDICIAL:

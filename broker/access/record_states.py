@@ -21,9 +21,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from sys import intern
 
 from broker.access.policy import RecordEntry, RecordState
+from broker.clock import day_of
 from broker.crypto.lock import context_of
 from broker.verify.partition import VerifiedBatch
 from broker.wire.limits import MAX_RECORDS
@@ -33,8 +35,13 @@ from broker.wire.terms import Action, RecordTerms
 __all__ = ["ChannelRecords", "IndexedBatch"]
 
 _Key = tuple[bytes, int]
-_UNTOUCHED = {status: RecordState(status=status) for status in CollectionStatus}
-"""The state of a record on which nothing was ever ordered, by the status of its batch. Most are like this."""
+
+
+# Bounded, since an entry may claim any time.
+@lru_cache(maxsize=4096)
+def _untouched(status: CollectionStatus, listed_day: int | None) -> RecordState:
+    """Return the state of a record on which nothing was ever ordered. Most are like this, and share one."""
+    return RecordState(status=status, listed_day=listed_day)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +95,8 @@ class ChannelRecords:
         """A number that grows with every change that may change a decision."""
         self._batches: dict[bytes, IndexedBatch] = {}
         self._listed: dict[bytes, Collected] = {}
+        self._listed_days: dict[bytes, int] = {}
+        """By batch: the day on which the entry that lists it was issued."""
         self._orders: dict[_Key, dict[str, list[_Order]]] = {}
         """By target, then by the order's issuer. Orders of other agencies never count, and a member who
         wrote thousands of them on somebody's record must not make its originator's readers wait."""
@@ -144,12 +153,13 @@ class ChannelRecords:
                 by_issuer = self._orders.setdefault((target.batch_id, target.index), {})
                 by_issuer.setdefault(batch.issuer, []).append(order)
 
-    def list(self, batches: Iterable[Collected]) -> None:
-        """Take a COLLECTION entry. A batch that is listed already keeps its first status."""
+    def list(self, batches: Iterable[Collected], issued_at: int) -> None:
+        """Take a COLLECTION entry and its time. A batch that is listed already keeps what was said first."""
         self.version += 1
         for collected in batches:
             if collected.status is not CollectionStatus.UNKNOWN:
                 self._listed.setdefault(collected.batch_id, collected)
+                self._listed_days.setdefault(collected.batch_id, day_of(issued_at))
 
     def shred(self, terms: ErasureTerms) -> None:
         """Take an erasure entry. A target with an index that no batch can have is passed over."""
@@ -183,13 +193,15 @@ class ChannelRecords:
         """Return what became of one record, as far as messages were applied."""
         listed = self._listed.get(batch.batch_id)
         status = listed.status if listed else CollectionStatus.UNKNOWN
+        listed_day = self._listed_days.get(batch.batch_id)
         orders = self._orders_on((batch.batch_id, index), batch.issuer)
         if not orders and batch.batch_id not in self._shredded:
-            return _UNTOUCHED[status]
+            return _untouched(status, listed_day)
         counting = [order for order in orders if self._counts(order, batch.issuer)]
         actions = {order.action for order in counting}
         return RecordState(
             status=status,
+            listed_day=listed_day,
             restricted=Action.RESTRICT in actions,
             withdrawn=Action.WITHDRAW in actions,
             erased=Action.ERASE in actions or bool(self.shredded(batch.batch_id) >> index & 1),

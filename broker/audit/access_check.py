@@ -89,7 +89,7 @@ class RecordsAt:
             listed = self._index.listed(indexed.batch_id)
             # A later entry was not there yet when the service decided, so it must not excuse the decision.
             if listed is not None and listed.access_offset < self._access_end:
-                self.records.list([_collected(listed)])
+                self.records.list([_collected(listed)], listed.issued_at)
         return True
 
 

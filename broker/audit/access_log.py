@@ -24,6 +24,7 @@ from broker.wire.manifest import (
     CollectionTerms,
     DenialTerms,
     ErasureTerms,
+    Header,
     LateTerms,
 )
 
@@ -68,7 +69,7 @@ class AccessLog:
             match terms:
                 case CollectionTerms():
                     self.collections += 1
-                    self._list(terms, offset, header.directory_size)
+                    self._list(terms, offset, header)
                 case AccessTerms():
                     self._record_ends(terms, offset)
                     # A lost entry is read out of its order, so its stream says nothing about it.
@@ -99,7 +100,7 @@ class AccessLog:
         place = Place(ACCESS_TOPIC, self.partition, offset)
         return self.report(Violation(kind=kind, place=place, detail=detail))
 
-    def _list(self, terms: CollectionTerms, offset: int, size: int) -> None:
+    def _list(self, terms: CollectionTerms, offset: int, header: Header) -> None:
         if not 1 <= len(terms.batches) <= MAX_LISTED_BATCHES:
             self._violate(Kind.COLLECTION_WRONG, offset, f"a collection of {len(terms.batches)} batches")
         # The batches beyond the limit are dropped: one entry must not fill the index.
@@ -109,7 +110,7 @@ class AccessLog:
                 detail = f"lists a batch as {batch.status} at {place}"
                 self._violate(Kind.COLLECTION_WRONG, offset, detail)
                 continue
-            before = self.index.take_listing(batch, offset, size)
+            before = self.index.take_listing(batch, offset, header)
             if before is None:
                 continue
             # Two services may list the same batch, and then they must name the same place and count.

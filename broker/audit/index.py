@@ -20,7 +20,7 @@ from broker.log.protocol import MAX_OFFSET
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.encoding import decode, encode
-from broker.wire.manifest import AccessTerms, Collected, CollectionStatus, ErasureTerms, TermsLeaf
+from broker.wire.manifest import AccessTerms, Collected, CollectionStatus, ErasureTerms, Header, TermsLeaf
 from broker.wire.terms import RecordTerms
 
 __all__ = ["Index", "Listed", "StoredBatch", "StoredEntry"]
@@ -33,7 +33,7 @@ CREATE TABLE terms(id INTEGER PRIMARY KEY, content BLOB);
 CREATE TABLE target(batch_id BLOB, by_batch BLOB);
 CREATE INDEX target_batch ON target(batch_id);
 CREATE TABLE listed(batch_id BLOB PRIMARY KEY, topic TEXT, offset INTEGER, count INTEGER, status TEXT,
-    access_offset INTEGER, size INTEGER);
+    access_offset INTEGER, size INTEGER, issued_at INTEGER);
 CREATE INDEX listed_place ON listed(topic, offset);
 CREATE TABLE shredded(batch_id BLOB, record INTEGER, access_offset INTEGER);
 CREATE INDEX shredded_batch ON shredded(batch_id);
@@ -50,7 +50,7 @@ _BATCH = (
     "SELECT batch_id, topic, offset, last, judged_at, epoch, issuer, record_type, key_id,"
     " manifest_id, terms, term_of FROM batch "
 )
-_LISTED = "SELECT batch_id, topic, offset, count, status, access_offset, size FROM listed "
+_LISTED = "SELECT batch_id, topic, offset, count, status, access_offset, size, issued_at FROM listed "
 _BUFFERED = 256
 _MAX_TERMS = 1024
 
@@ -64,7 +64,10 @@ class StoredBatch(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A batch as the entry at ``access_offset`` lists it; the service's directory had ``size`` then."""
+    """A batch as the entry at ``access_offset`` lists it; the service's directory had ``size`` then.
+
+    ``issued_at`` is the time of the entry.
+    """
 
     batch_id: bytes
     topic: str
@@ -73,6 +76,7 @@ class Listed(NamedTuple):
     status: CollectionStatus
     access_offset: int
     size: int
+    issued_at: int
 
 
 class StoredEntry(NamedTuple):
@@ -184,11 +188,12 @@ class Index:
                 self._term_ids.popitem(last=False)
         return found
 
-    def take_listing(self, batch: Collected, access_offset: int, size: int) -> Listed | None:
+    def take_listing(self, batch: Collected, access_offset: int, header: Header) -> Listed | None:
         """Remember what an entry lists; returns what an earlier entry said of the batch, which counts."""
         # The first listing of a batch counts. A later one that differs is reported by ``access_log``.
-        row = (batch.batch_id, batch.topic, batch.offset, batch.count, batch.status, access_offset, size)
-        if self._db.execute("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?)", row).rowcount:
+        said = (batch.batch_id, batch.topic, batch.offset, batch.count, batch.status)
+        row = (*said, access_offset, header.directory_size, header.issued_at)
+        if self._db.execute("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row).rowcount:
             return None
         return self.listed(batch.batch_id)
 
@@ -330,5 +335,5 @@ class Index:
 
 
 def _listed(row: Sequence[Any]) -> Listed:
-    batch_id, topic, offset, count, status, access_offset, size = row
-    return Listed(batch_id, topic, offset, count, CollectionStatus(status), access_offset, size)
+    batch_id, topic, offset, count, status, *entry = row
+    return Listed(batch_id, topic, offset, count, CollectionStatus(status), *entry)

@@ -229,6 +229,22 @@ def test_a_rectification_shortens_and_never_lengthens() -> None:
         assert reason(asks(), entry, state, now=last * DAY_US) is Reason.EXPIRED
 
 
+def test_the_ceiling_counts_from_the_collection_where_that_is_earlier() -> None:
+    """A manifest that is dated ahead keeps its record no longer than the ceiling after it was taken over."""
+    found = coalition()
+    day = found.day
+    ceiling = found.directory.channels["repatriation"].ceiling_days
+    entry = record(terms_of(erase_in_days=ceiling + 500))
+    for listed, last in (
+        (day, day + ceiling),
+        (day + 400, day + ceiling + 400),
+        (day + 900, day + ceiling + 500),
+    ):
+        state = replace(COLLECTED, listed_day=listed)
+        assert reason(asks(), entry, state, now=last * DAY_US - 1) is None
+        assert reason(asks(), entry, state, now=last * DAY_US) is Reason.EXPIRED
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -15,7 +15,7 @@ from broker.access.record_states import ChannelRecords, IndexedBatch
 from broker.verify.partition import VerifiedBatch
 from broker.wire.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem
 from broker.wire.terms import Action, Target
-from support.coalition import JUSTICE, POLICE_A, POLICE_B, Coalition
+from support.coalition import DAY_US, JUSTICE, POLICE_A, POLICE_B, Coalition
 from support.partition_log import PartitionLog, batches, reader, scan
 from support.placing import record_terms
 
@@ -64,7 +64,7 @@ class Channel:
         """Fold all topics, one after the other, in this order."""
         records = ChannelRecords()
         found = self.verified()
-        records.list(listed)
+        records.list(listed, self.coalition.now)
         for topic in order:
             for batch in found[topic]:
                 records.add(batch)
@@ -173,7 +173,7 @@ def _steps(data: st.DataObject) -> list[Callable[[ChannelRecords], object]]:
         status = data.draw(st.sampled_from([None, COLLECTED, REFUSED]))
         if status is not None:
             listed = listing(Target(batch_id=_name(number), index=0), status)
-            steps.append(partial(ChannelRecords.list, batches=[listed]))
+            steps.append(partial(ChannelRecords.list, batches=[listed], issued_at=DAY * DAY_US))
         if data.draw(st.booleans()):
             steps.append(partial(ChannelRecords.shred, terms=ErasureTerms(targets=(target,), order=None)))
     return steps
@@ -238,6 +238,18 @@ def test_orders_of_refused_batches_do_not_count() -> None:
     assert channel.state(record).erased
     assert channel.state(record, [listing(order, COLLECTED)]).erased
     assert not channel.state(record, [listing(order, REFUSED)]).erased
+
+
+def test_the_first_listing_gives_the_day() -> None:
+    """The retention ceiling counts from the first entry that lists the batch, whatever a later one says."""
+    channel = Channel()
+    (record,) = channel.publish()
+    records = channel.fold(["returns"])
+    for day in (7, 3, 9):
+        records.list([listing(record, COLLECTED)], day * DAY_US + 1)
+    batch = records.batch(record.batch_id)
+    assert batch is not None
+    assert records.state(batch, 0) == RecordState(status=COLLECTED, listed_day=7)
 
 
 def test_the_first_listing_holds() -> None:

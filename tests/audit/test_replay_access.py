@@ -38,7 +38,8 @@ from broker.wire.manifest import (
 from broker.wire.terms import Action, Purpose
 from support.asking import ask, prepare
 from support.audit_log import replayed_file
-from support.coalition import BORDER, KAS, POLICE_A, POLICE_B, REHAB, signing_key
+from support.coalition import BORDER, DAY_US, KAS, POLICE_A, POLICE_B, REHAB, signing_key
+from support.forgery import Forged, publish
 from support.placing import Placed, place, place_order, record_terms
 from support.world import World
 
@@ -184,6 +185,22 @@ async def test_an_acquittal_shortens_what_it_names(tmp_path: Path) -> None:
         world.advance(2 * 86_400)
         after = await ask(world, kas, POLICE_B, [batch.item(0, 1)])
         assert [one.reason for one in after.outcomes.values()] == [Reason.EXPIRED, None]
+        report = await replayed_file(world.folder / "log.db", genesis=world.coalition.genesis)
+        assert (report.violations, report.counts.access_entries) == ((), 2)
+
+
+async def test_a_manifest_dated_ahead_keeps_nothing_longer(tmp_path: Path) -> None:
+    """The ceiling counts from the COLLECTION entry where that is earlier, for the service and for replay."""
+    async with World.still(tmp_path) as world, world.service() as kas:
+        ahead = world.now + 200 * 365 * DAY_US
+        terms = {"review_by": ahead // DAY_US + 1, "erase_by": ahead // DAY_US + 3000}
+        batch = await publish(world, Forged(count=1, header={"issued_at": ahead}, terms=terms))
+        before = await ask(world, kas, POLICE_B, [batch.item(0)])
+        assert [one.released for one in before.outcomes.values()] == [True]
+        ceiling = world.directory.channels["repatriation"].ceiling_days
+        world.advance(ceiling * 86_400)
+        after = await ask(world, kas, POLICE_B, [batch.item(0)])
+        assert [one.reason for one in after.outcomes.values()] == [Reason.EXPIRED]
         report = await replayed_file(world.folder / "log.db", genesis=world.coalition.genesis)
         assert (report.violations, report.counts.access_entries) == ((), 2)
 

@@ -71,13 +71,15 @@ async def _play(folder: Path) -> Played:
         other = await place(world, JUSTICE, 2, topic="justice")
         pair = await place(world, POLICE_B, 2, channel=1)
         await kas.collect()
-        await ask(world, kas, POLICE_B, [first.item(0, 1, 2), other.item(1)])
+        await ask(world, kas, POLICE_B, [first.item(0, 1, 2)])
+        await ask(world, kas, POLICE_B, [other.item(1)])
         await ask(world, kas, POLICE_A, [pair.item(0)], channel="xaa-xbb")
         await place_order(world, Action.RESTRICT, first.target(0))
         await place_order(world, Action.WITHDRAW, first.target(1))
         await place(world, BORDER, 2)
         world.advance(2)
-        await ask(world, kas, POLICE_B, [first.item(0, 1, 2), second.item(0)])
+        await ask(world, kas, POLICE_B, [first.item(0, 1, 2)])
+        await ask(world, kas, POLICE_B, [second.item(0)])
         await ask(world, kas, CARE, [second.item(0)], purpose=Purpose.CHILD_PROTECTION)
         await ask(world, kas, AUDITOR, [LogItem(start=0, end=50)], purpose=Purpose.LAWFULNESS)
         last = await place(world, POLICE_A, 1)
@@ -92,8 +94,8 @@ async def _play(folder: Path) -> Played:
             genesis=world.coalition.genesis,
             high_water=follower.high_water,
             records=15,
-            manifests=20,
-            accesses=6,
+            manifests=22,
+            accesses=8,
         )
 
 

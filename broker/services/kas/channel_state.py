@@ -146,17 +146,17 @@ class ChannelState:
             if self._on_entry is not None:
                 self._on_entry(batch)
             for terms in batch.opened.entries.terms:
-                self._take_entry(terms, batch.offset)
+                self._take_entry(terms, batch.offset, batch.header.issued_at)
         return found
 
-    def _take_entry(self, terms: Terms, offset: int) -> None:
+    def _take_entry(self, terms: Terms, offset: int, issued_at: int) -> None:
         match terms:
             case AccessTerms():
                 for seen in terms.positions.ends:
                     if seen.end > self._seen.get(seen.topic, (0, 0))[0]:
                         self._seen[seen.topic] = (seen.end, offset)
             case CollectionTerms():
-                self.records.list(terms.batches)
+                self.records.list(terms.batches, issued_at)
                 for collected in terms.batches:
                     self.pending.pop(collected.batch_id, None)
             case ErasureTerms():
@@ -178,7 +178,7 @@ class ChannelState:
             if isinstance(lost, OpenedManifest):
                 for terms in lost.entries.terms:
                     if not isinstance(terms, LateTerms):
-                        self._take_entry(terms, offset)
+                        self._take_entry(terms, offset, lost.manifest.header.issued_at)
 
     def access_mark(self, offset: int) -> int:
         """Return the largest directory size in the access log before this offset.
