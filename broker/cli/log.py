@@ -7,6 +7,7 @@ import click
 from broker.avro.schema import default_store
 from broker.cli.context import asynchronous, chosen_profile, json_option
 from broker.cli.found.init import ensure_topics
+from broker.cli.log_copy import SYSTEM_TOPICS
 from broker.cli.log_inspect import group
 from broker.cli.output import note, print_json, print_line
 from broker.errors import UsageError
@@ -25,9 +26,6 @@ from broker.log.kafka.acl import (
 )
 
 __all__ = ["group"]
-
-SYSTEM_TOPICS = ("access", "directory", "checkpoints", "keys")
-"""The topics that every coalition has, beside the topics of its record types."""
 
 
 @group.command("check")

@@ -27,6 +27,7 @@ from broker.errors import UsageError
 
 __all__ = [
     "MAX_APPEND_BYTES",
+    "MAX_COPIED_BYTES",
     "MAX_OFFSET",
     "MAX_PARTITIONS",
     "MESSAGE_OVERHEAD_BYTES",
@@ -47,6 +48,11 @@ MAX_APPEND_BYTES = 1_000_000
 """The most bytes in one append, as :func:`append_bytes` counts them.
 
 The largest batch of our format (``MAX_BATCH_BYTES`` of broker/wire/limits.py) fits one append.
+"""
+
+MAX_COPIED_BYTES = 1_048_588
+"""The most bytes of one message that a log holds: another producer than ours can append a little more to
+Kafka than one append of ours takes, and it is copied like any other.
 """
 
 MESSAGE_OVERHEAD_BYTES = 80
@@ -138,6 +144,10 @@ class Log(Protocol):
 
         This takes one round trip for all of them. A log that can do so gives them all as of one moment.
         """
+        ...
+
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has, which is 0 if there is no such topic."""
         ...
 
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:

@@ -7,32 +7,38 @@ URL, such as ``?``, ``#`` and ``%``, are written percent-encoded in a path (RFC 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
+from typing import Generic, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from broker.errors import UsageError
+from broker.log.copyable import CopyableLog
 from broker.log.protocol import Log, check_prefix
 from broker.log.sqlite.sqlite_log import SqliteLog
 
-__all__ = ["Opening", "check_url", "open_log", "query_options"]
+__all__ = ["Opening", "check_url", "open_copyable", "open_log", "query_options"]
 
 _EXAMPLE = "for example sqlite:///srv/ftf/log.db, or sqlite:log.db for a file in the working directory"
 
 
-class Opening:
+_L = TypeVar("_L", bound=Log, covariant=True)
+
+
+class Opening(Generic[_L]):
     """A log that is about to be opened: ``await`` it, or use ``async with``, which also closes it."""
 
     __slots__ = ("_log", "_open")
 
-    def __init__(self, open_it: Callable[[], Awaitable[Log]]) -> None:
+    def __init__(self, open_it: Callable[[], Awaitable[_L]]) -> None:
         self._open = open_it
-        self._log: Log | None = None
+        self._log: _L | None = None
 
-    def __await__(self) -> Generator[object, None, Log]:
+    def __await__(self) -> Generator[object, None, _L]:
         return self._open().__await__()
 
-    async def __aenter__(self) -> Log:
+    async def __aenter__(self) -> _L:
         self._log = await self._open()
         return self._log
 
@@ -43,21 +49,35 @@ class Opening:
             await self._log.aclose()
 
 
-def open_log(url: str) -> Opening:
+def open_log(url: str) -> Opening[Log]:
     """Open the log that a URL names: ``async with open_log(url) as log``, or ``log = await open_log(url)``.
 
     Raises UsageError at once when the URL cannot be used, and LogUnavailable, when it is awaited, if the log
-    cannot be reached. The file of a SQLite log is created if it is missing; its directory must exist.
+    cannot be reached or is a copy that is not finished. The file of a SQLite log is created if it is missing;
+    its directory must exist.
     """
-    return Opening(_parse(url))
+    return Opening(_parse(url, False))
+
+
+def open_copyable(url: str, *, must_exist: bool = False) -> Opening[CopyableLog]:
+    """Open the log that a URL names to copy it, to make it as a copy, or to look at it, finished or not.
+
+    Raises UsageError if a SQLite log ``must_exist`` and there is no file; none is created then.
+    """
+    open_it = _parse(url, True)
+    parts = urlsplit(url)
+    path = unquote(parts.path, errors="surrogateescape")
+    if must_exist and parts.scheme == "sqlite" and not os.path.exists(path):
+        raise UsageError(f"there is no log at '{url}'", hint="check the path in the log's URL")
+    return Opening(open_it)
 
 
 def check_url(url: str) -> None:
     """Raise a UsageError unless this can be the URL of a log; nothing is opened."""
-    _parse(url)
+    _parse(url, False)
 
 
-def _parse(url: str) -> Callable[[], Awaitable[Log]]:
+def _parse(url: str, may_be_unfinished: bool) -> Callable[[], Awaitable[CopyableLog]]:
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -68,10 +88,10 @@ def _parse(url: str) -> Callable[[], Awaitable[Log]]:
     if kind is None:
         known = ", ".join(sorted(_KINDS))
         raise UsageError(f"unknown kind of log {parts.scheme!r}, expected one of: {known}", hint=_EXAMPLE)
-    return kind(url, parts)
+    return kind(url, parts, may_be_unfinished)
 
 
-def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
+def _sqlite(url: str, parts: SplitResult, may_be_unfinished: bool) -> Callable[[], Awaitable[CopyableLog]]:
     if parts.netloc:
         raise UsageError(
             f"invalid log URL {url!r}: {parts.netloc!r} stands where a host would",
@@ -87,13 +107,13 @@ def _sqlite(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
     prefix = query_options(url, parts, allowed=("prefix",)).get("prefix", "ftf")
     check_prefix(prefix)
 
-    async def open_it() -> Log:
-        return await SqliteLog.open(path, prefix=prefix)
+    async def open_it() -> CopyableLog:
+        return await SqliteLog.open(path, prefix=prefix, may_be_unfinished=may_be_unfinished)
 
     return open_it
 
 
-def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
+def _kafka(url: str, parts: SplitResult, may_be_unfinished: bool) -> Callable[[], Awaitable[CopyableLog]]:
     # Imported here, so that a program with a SQLite log never loads aiokafka and cryptography's X.509.
     from broker.log.kafka.options import OPTION_NAMES, KafkaOptions
 
@@ -104,10 +124,10 @@ def _kafka(url: str, parts: SplitResult) -> Callable[[], Awaitable[Log]]:
         )
     options = KafkaOptions.from_url(url, parts, query_options(url, parts, allowed=OPTION_NAMES))
 
-    async def open_it() -> Log:
+    async def open_it() -> CopyableLog:
         from broker.log.kafka.kafka_log import KafkaLog
 
-        return await KafkaLog.open(options)
+        return await KafkaLog.open(options, may_be_unfinished=may_be_unfinished)
 
     return open_it
 
@@ -130,7 +150,7 @@ def query_options(url: str, parts: SplitResult, *, allowed: tuple[str, ...]) -> 
     return options
 
 
-_KINDS: dict[str, Callable[[str, SplitResult], Callable[[], Awaitable[Log]]]] = {
+_KINDS: dict[str, Callable[[str, SplitResult, bool], Callable[[], Awaitable[CopyableLog]]]] = {
     "kafka": _kafka,
     "sqlite": _sqlite,
 }

@@ -23,17 +23,19 @@ from broker.log import (
     MAX_APPEND_BYTES,
     MAX_PARTITIONS,
     MESSAGE_OVERHEAD_BYTES,
+    CopyableLog,
     Log,
     Message,
     Partition,
     StoredMessage,
+    TopicShape,
     append_bytes,
     physical,
 )
 
 __all__ = ["Away", "Connect", "LogAway", "LogContract", "held", "messages", "take", "until_waiting"]
 
-Connect = Callable[[], Awaitable[Log]]
+Connect = Callable[[], Awaitable[CopyableLog]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,17 @@ class LogContract:
         raise NotImplementedError
 
     @pytest.fixture
+    def again(self) -> Connect:
+        """Open the storage as it is, also as a copy that is not finished; the subclass says how."""
+        raise NotImplementedError
+
+    @pytest.fixture
     def away(self) -> Away:
         """Open a log that can be taken away; the subclass says how."""
         raise NotImplementedError
 
     @pytest.fixture
-    async def log(self, connect: Connect) -> Log:
+    async def log(self, connect: Connect) -> CopyableLog:
         log = await connect()
         await log.ensure("returns", 3)
         return log
@@ -431,6 +438,52 @@ class LogContract:
         """A topic has at least one partition, and at most the maximum."""
         with pytest.raises(UsageError, match="partitions"):
             await log.ensure("returns", partitions)
+
+    async def test_partitions_are_counted(self, log: Log) -> None:
+        """A topic has the partitions that it was given, and one that does not exist has none."""
+        assert await log.partitions("returns") == 3
+        assert await log.partitions("nowhere") == 0
+        await log.ensure("returns", 5)
+        assert await log.partitions("returns") == 5
+
+    # Copies
+
+    async def test_what_a_copy_needs_to_know(self, log: CopyableLog) -> None:
+        """All topics are listed with their shapes, and where each partition begins."""
+        await log.ensure("keys", 1, compacted=True)
+        assert await log.topics() == {"returns": TopicShape(3, False), "keys": TopicShape(1, True)}
+        await log.append(RETURNS, messages(b"one"))
+        assert await log.begins([RETURNS, KEYS]) == {RETURNS: 0, KEYS: 0}
+        assert not await log.is_unfinished()
+        with pytest.raises(UsageError, match="no unfinished copy"):
+            await log.begin_copy({"returns": TopicShape(3, False)})
+
+    async def test_a_copy_keeps_offsets_and_times(self, connect: Connect, again: Connect) -> None:
+        """What is put keeps its time, which may fall or lie ahead, until the copy is finished."""
+        log = await again()
+        ahead = time.time_ns() // 1_000_000 * 1000 + 30 * 86_400_000_000
+        times = [1_000, 0, 2**53 * 1000, 1_600_000_000_000_000, ahead]
+        stored = [StoredMessage(i, None, b"%d" % i, at) for i, at in enumerate(times)]
+        await log.begin_copy({"returns": TopicShape(1, False), "keys": TopicShape(1, True)})
+        await log.put(RETURNS, stored[:3])
+        assert await log.is_unfinished()
+        with pytest.raises(LogUnavailable, match="not finished") as caught:
+            await connect()
+        assert caught.value.hint
+        # Begun anew, as after a kill.
+        await log.aclose()
+        log = await again()
+        await log.begin_copy({"returns": TopicShape(1, False), "keys": TopicShape(1, True)})
+        await log.put(RETURNS, stored[3:])
+        await log.put(KEYS, [StoredMessage(7, b"k", b"v", 5_000)])
+        await log.finish_copy()
+        assert not await log.is_unfinished()
+        log = await connect()
+        assert await held(log, RETURNS) == stored
+        assert await held(log, KEYS) == [StoredMessage(0, b"k", b"v", 5_000)]
+        before = time.time_ns() // 1000 - 5_000_000
+        await log.append(RETURNS, messages(b"new"))
+        assert before < (await held(log, RETURNS))[-1].appended_at < ahead - 86_400_000_000
 
     # Limits
 

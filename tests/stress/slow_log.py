@@ -48,6 +48,9 @@ class SlowLog:
         await self._moment()
         return ends
 
+    async def partitions(self, topic: str) -> int:
+        return await self.inner.partitions(topic)
+
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
         await self.inner.ensure(topic, partitions, compacted=compacted)
 

@@ -43,6 +43,9 @@ class AppendHook:
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         return await self._inner.ends(partitions)
 
+    async def partitions(self, topic: str) -> int:
+        return await self._inner.partitions(topic)
+
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
         await self._inner.ensure(topic, partitions, compacted=compacted)
 

@@ -109,6 +109,9 @@ class FaultLog:
             self.away -= 1
             raise LogUnreachable("away, as planned")
 
+    async def partitions(self, topic: str) -> int:
+        return await self.inner.partitions(topic)
+
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
         await self.inner.ensure(topic, partitions, compacted=compacted)
 

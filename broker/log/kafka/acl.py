@@ -30,8 +30,8 @@ from broker.errors import UsageError
 from broker.log.protocol import check_prefix, check_topic
 
 __all__ = [
-    "EVERYONE", "Acl", "Operation", "Pattern", "Permission", "Quota", "Resource", "Role", "allowances",
-    "check_principal", "commands", "denials",
+    "COPY_TOPIC", "EVERYONE", "Acl", "Operation", "Pattern", "Permission", "Quota", "Resource", "Role",
+    "allowances", "check_principal", "commands", "denials",
 ]  # fmt: skip
 
 EVERYONE = "User:*"
@@ -115,6 +115,8 @@ _DIRECTORY = "directory"
 _CHECKPOINTS = "checkpoints"
 _ACCESS = "access"
 _KEYS = "keys"
+COPY_TOPIC = "copy"
+"""The topic, without the prefix, that marks a log as a copy that is not finished."""
 
 
 def check_principal(principal: str) -> None:
@@ -152,6 +154,8 @@ def allowances(role: Role, principal: str, *, prefix: str, record_topics: Sequen
         *((topic, Operation.DESCRIBE) for topic in sees),
         *((topic, Operation.DESCRIBE_CONFIGS) for topic in dict.fromkeys([*reads, *writes, *sees])),
         *((topic, Operation.WRITE) for topic in writes),
+        # Whoever opens a log sees whether it is a copy that is not finished.
+        (COPY_TOPIC, Operation.DESCRIBE),
     ]
     return [
         Acl(

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from aiokafka.protocol.admin import (  # type: ignore[import-untyped]
+    AlterConfigsRequest,
     CreateAclsRequest,
     CreatePartitionsRequest,
     CreateTopicsRequest,
+    DeleteTopicsRequest,
     DescribeAclsRequest,
     DescribeClientQuotasRequest,
     DescribeConfigsRequest,
@@ -18,8 +20,8 @@ from broker.log.kafka.acl import EVERYONE, Acl, Quota
 from broker.log.kafka.wire import BROKER_WAIT_MS_PER_S, Connection
 
 __all__ = [
-    "Outcome", "Settings", "acls", "broker_settings", "create_acl", "create_topic", "grow_topic", "quotas",
-    "topic_settings_of",
+    "Outcome", "Settings", "acls", "broker_settings", "create_acl", "create_topic", "delete_topic",
+    "grow_topic", "quotas", "set_topic", "topic_settings_of",
 ]  # fmt: skip
 
 # Numbers of the protocol: kinds of resources (DescribeConfigs), "any" in a filter (DescribeAcls), and "any
@@ -67,6 +69,25 @@ async def grow_topic(connection: Connection, topic: str, partitions: int, timeou
     answer = await connection.call(request, timeout_s)
     [(_, code, words)] = answer.topic_errors
     return Outcome(code, words or "")
+
+
+async def set_topic(
+    connection: Connection, topic: str, settings: Mapping[str, str], timeout_s: float
+) -> Outcome:
+    """Give a topic these settings, and the brokers' own for all others."""
+    request = AlterConfigsRequest([(_TOPIC, topic, list(settings.items()))])
+    answer = await connection.call(request, timeout_s)
+    [(code, words, *_)] = answer.resources
+    return Outcome(code, words or "")
+
+
+async def delete_topic(connection: Connection, topic: str, timeout_s: float) -> Outcome:
+    """Delete a topic."""
+    answer = await connection.call(
+        DeleteTopicsRequest([topic], int(timeout_s * BROKER_WAIT_MS_PER_S)), timeout_s
+    )
+    [(_, code)] = answer.topic_error_codes
+    return Outcome(code, "")
 
 
 async def topic_settings_of(

@@ -51,9 +51,10 @@ _log = get_logger("broker.log")
 
 @dataclass(slots=True)
 class _Doubt:
-    """A batch whose outcome is unknown: its messages, and the bytes that were sent."""
+    """A batch whose outcome is unknown: its messages with their times, and the bytes that were sent."""
 
     messages: tuple[Message, ...]
+    times_ms: tuple[int, ...] | None
     batch: bytes
 
 
@@ -123,8 +124,17 @@ class Appends:
         # Brokers whose quota we have used up, and the end of the wait on the event loop's clock.
         self._leave_alone: dict[int, float] = {}
 
-    async def append(self, topic: str, number: int, messages: Sequence[Message], stop: asyncio.Event) -> int:
+    async def append(
+        self,
+        topic: str,
+        number: int,
+        messages: Sequence[Message],
+        stop: asyncio.Event,
+        times_ms: tuple[int, ...] | None = None,
+    ) -> int:
         """Append one batch and return the offset of its first message.
+
+        Messages of another log bring their ``times_ms``, which a topic that dates its batches does not keep.
 
         ``stop`` asks it to end after the attempt under way. It must not be cancelled, since then nobody would
         know whether the batch that was sent is in doubt.
@@ -144,7 +154,7 @@ class Appends:
         try:
             if stop.is_set():
                 raise asyncio.CancelledError
-            return await self._append(lane, topic, number, tuple(messages), stop, deadline)
+            return await self._append(lane, topic, number, tuple(messages), times_ms, stop, deadline)
         finally:
             lane.busy.release()
 
@@ -154,17 +164,18 @@ class Appends:
         topic: str,
         number: int,
         messages: tuple[Message, ...],
+        times_ms: tuple[int, ...] | None,
         stop: asyncio.Event,
         deadline: Deadline,
     ) -> int:
         # (1) Choose the batch: the one in doubt, if these are its messages. Otherwise a new one, and in a new
         # epoch if another batch is in doubt, which then can no longer arrive.
-        if lane.doubt is not None and lane.doubt.messages == messages:
+        if lane.doubt is not None and (lane.doubt.messages, lane.doubt.times_ms) == (messages, times_ms):
             sending = _Sending(topic, number, lane.doubt.batch, in_doubt=True)
         else:
             if lane.producer < 0 or lane.doubt is not None:
                 await self._renew(lane, topic, deadline)
-            sending = _Sending(topic, number, encode_batch(messages, lane.identity), in_doubt=False)
+            sending = _Sending(topic, number, encode_batch(messages, lane.identity, times_ms), in_doubt=False)
         # (2) Send it until a broker says whether it stands.
         while True:
             verdict, offset = await self._attempt(sending, deadline)
@@ -178,7 +189,7 @@ class Appends:
                     break
                 case _Verdict.NEW_EPOCH:
                     await self._renew(lane, topic, deadline)
-                    sending.batch = encode_batch(messages, lane.identity)
+                    sending.batch = encode_batch(messages, lane.identity, times_ms)
             # (3) Try again while there is time, and while the caller waits for it.
             if stop.is_set() or not deadline.left_s:
                 break
@@ -186,7 +197,7 @@ class Appends:
             await deadline.pause()
         # (4) Say whether an attempt may have arrived. Only then must the caller look at the partition's end.
         if sending.in_doubt:
-            lane.doubt = _Doubt(messages, sending.batch)
+            lane.doubt = _Doubt(messages, times_ms, sending.batch)
             raise OutcomeUnknown(
                 f"an append to partition {number} of {topic} may or may not stand: {sending.reason}",
                 hint="reading the partition's end shows whether it does",

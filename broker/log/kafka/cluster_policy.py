@@ -15,17 +15,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from broker.log.kafka.acl import EVERYONE, Acl, Operation, Permission, Quota, Resource
+from broker.log.kafka.acl import COPY_TOPIC, EVERYONE, Acl, Operation, Permission, Quota, Resource
+from broker.log.protocol import MAX_COPIED_BYTES
 
 __all__ = [
-    "COMPACTED_TOPICS", "MAX_RECORD_BATCH_BYTES", "BrokerSettings", "ClusterView", "TopicSettings",
-    "differences", "topic_settings",
+    "COMPACTED_TOPICS", "MAX_RECORD_BATCH_BYTES", "BrokerSettings", "ClusterView",
+    "TopicSettings", "differences", "topic_settings",
 ]  # fmt: skip
 
 COMPACTED_TOPICS = frozenset({"keys"})
 """The topics, without the prefix, that keep only the newest value of each key."""
 
-MAX_RECORD_BATCH_BYTES = 1_048_588
+MAX_RECORD_BATCH_BYTES = MAX_COPIED_BYTES
 """The largest record batch that a topic takes, which is Kafka's own default.
 
 It holds the largest append of a log (``MAX_APPEND_BYTES``) with everything that Kafka adds to it.
@@ -37,6 +38,11 @@ _EVERYWHERE: Final = {
     "compression.type": "uncompressed",
     "unclean.leader.election.enable": "false",
 }
+# A broker refuses times that lie more than an hour ahead, unless it is told not to (KIP-937).
+_GIVEN_TIMES: Final = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+}
 _APPEND_ONLY: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
@@ -47,10 +53,11 @@ _COMPACTED: Final = {
 }
 
 
-def topic_settings(*, compacted: bool, min_insync: int) -> dict[str, str]:
-    """Return the settings with which a topic is created."""
+def topic_settings(*, compacted: bool, min_insync: int, copying: bool = False) -> dict[str, str]:
+    """Return the settings with which a topic is created; while it is ``copying``, it keeps given times."""
     own = _COMPACTED if compacted else _APPEND_ONLY
-    return {**_EVERYWHERE, **own, "min.insync.replicas": str(min_insync)}
+    times = _GIVEN_TIMES if copying else {}
+    return {**_EVERYWHERE, **own, **times, "min.insync.replicas": str(min_insync)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +112,13 @@ def _of_topics(
     wanted = {f"{prefix}.{topic}": topic in COMPACTED_TOPICS for topic in topics}
     for name in sorted(wanted.keys() - view.topics.keys()):
         yield f"topic {name} does not exist"
-    for name in sorted(view.topics.keys() - wanted.keys()):
+    mark = f"{prefix}.{COPY_TOPIC}"
+    if mark in view.topics:
+        yield (
+            f"topic {mark} exists: this log is a copy that is not finished. Make the same copy again, which"
+            " goes on where it stopped: ftf-broker log copy FROM TO"
+        )
+    for name in sorted(view.topics.keys() - wanted.keys() - {mark}):
         if name.startswith(f"{prefix}."):
             yield f"topic {name} is not one of the coalition's: it was created by hand, or by accident"
     for name, compacted in sorted(wanted.items()):

@@ -103,6 +103,10 @@ class Reads:
         """Return the ends of partitions. Every leader gets one request, all of them at the same time."""
         return await self._bounds(places, begins=False)
 
+    async def begins(self, places: list[Place]) -> dict[Place, int]:
+        """Return the offsets of the first messages of partitions."""
+        return await self._bounds(places, begins=True)
+
     async def until_ready(self, topic: str, partitions: int, deadline: Deadline) -> None:
         """Return when all partitions of a new topic can be used, which takes brokers a while for many."""
         await self._bounds([(topic, number) for number in range(partitions)], begins=True, deadline=deadline)

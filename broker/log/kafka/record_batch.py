@@ -45,15 +45,18 @@ class Chunk(NamedTuple):
     next_offset: int
 
 
-def encode_batch(messages: Sequence[Message], identity: Identity) -> bytes:
+def encode_batch(
+    messages: Sequence[Message], identity: Identity, times_ms: Sequence[int] | None = None
+) -> bytes:
     """Return the bytes of a batch.
 
-    The broker fills in its offsets and, with LogAppendTime (KIP-32), its time.
+    The broker fills in its offsets and, with LogAppendTime (KIP-32), its time. Without LogAppendTime each
+    record keeps its time of ``times_ms``, which a copy of a log needs.
     """
     builder = DefaultRecordBatchBuilder(_MAGIC, _UNCOMPRESSED, 0, *identity, MAX_RECORD_BATCH_BYTES)
-    at = now_ms()
+    at = [now_ms()] * len(messages) if times_ms is None else times_ms
     for index, message in enumerate(messages):
-        if builder.append(index, at, message.key, message.value, []) is None:
+        if builder.append(index, at[index], message.key, message.value, []) is None:
             raise UsageError("the messages do not fit one record batch")
     return bytes(builder.build())
 

@@ -6,12 +6,15 @@ which delete records after a week and let producers tell the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from broker.errors import LogUnavailable, UsageError
+from broker.log.copyable import TopicShape
 from broker.log.kafka import admin
+from broker.log.kafka.acl import COPY_TOPIC
 from broker.log.kafka.brokers import Brokers
 from broker.log.kafka.cluster_policy import (
+    COMPACTED_TOPICS,
     BrokerSettings,
     ClusterView,
     TopicSettings,
@@ -21,19 +24,29 @@ from broker.log.kafka.cluster_policy import (
 from broker.log.kafka.connections import Use
 from broker.log.kafka.deadline import Deadline
 from broker.log.kafka.error_codes import Code, refusal
-from broker.log.kafka.wire import NoAnswer, NotSent
+from broker.log.kafka.wire import Connection, NoAnswer, NotSent
 from broker.logger import get_logger
 
-__all__ = ["check_policy", "cluster_view", "ensure_topic", "wanted_copies"]
+__all__ = [
+    "all_topics", "check_policy", "cluster_view", "ensure_topic", "is_marked", "remove_mark", "set_times",
+    "wanted_copies",
+]  # fmt: skip
 
 _log = get_logger("broker.log")
 
 
 async def ensure_topic(
-    brokers: Brokers, topic: str, partitions: int, deadline: Deadline, *, compacted: bool
+    brokers: Brokers,
+    topic: str,
+    partitions: int,
+    deadline: Deadline,
+    *,
+    compacted: bool,
+    copying: bool = False,
 ) -> bool:
     """Create a topic or grow it, and return when all of its partitions have a leader.
 
+    A topic that is created while a log is copied (``copying``) keeps the times that messages bring.
     Returns whether the topic was created or grown. Another process may do the same at the same time.
     """
     grown = False
@@ -41,7 +54,9 @@ async def ensure_topic(
         await brokers.learn([topic], deadline)
         known = brokers.topic(topic)
         if known is None:
-            outcome = await _create(brokers, topic, partitions, compacted, deadline)
+            outcome = await _create(
+                brokers, topic, partitions, deadline, compacted=compacted, copying=copying
+            )
             ready = outcome.code in (Code.NONE, Code.TOPIC_ALREADY_EXISTS)
             grown = True
         elif len(known) < partitions:
@@ -92,6 +107,96 @@ async def wanted_copies(brokers: Brokers, deadline: Deadline) -> tuple[int, int]
     return replication, options.min_insync or max(1, min(2, replication - 1))
 
 
+async def all_topics(brokers: Brokers, prefix: str) -> dict[str, TopicShape]:
+    """Return the topics of a prefix that this principal may see, by their names without it."""
+    deadline = brokers.deadline()
+    everything = await brokers.ask(lambda connection, left_s: connection.cluster(None, left_s), deadline)
+    found = {name: places for name, places in everything.topics.items() if name.startswith(f"{prefix}.")}
+    settings = await brokers.ask(
+        lambda connection, left_s: admin.topic_settings_of(connection, found, left_s), deadline
+    )
+    shapes = {}
+    for name, places in sorted(found.items()):
+        logical = name.removeprefix(f"{prefix}.")
+        policy = settings[name].values.get("cleanup.policy")
+        compacted = logical in COMPACTED_TOPICS if policy is None else "compact" in policy
+        shapes[logical] = TopicShape(len(places), compacted)
+    shapes.pop(COPY_TOPIC, None)
+    return shapes
+
+
+async def is_marked(brokers: Brokers, mark: str) -> bool:
+    """Tell whether the topic exists that marks an unfinished copy.
+
+    A principal that may not see it gets no error: what its role reads and writes is another question.
+    """
+    cluster = await brokers.ask(
+        lambda connection, left_s: connection.cluster([mark], left_s), brokers.deadline()
+    )
+    return mark in cluster.topics or cluster.errors.get(mark) == Code.LEADER_NOT_AVAILABLE
+
+
+async def set_times(brokers: Brokers, topic: str, *, compacted: bool, copying: bool) -> None:
+    """Have a topic keep the times that messages bring, while a log is copied, or set the brokers' own.
+
+    Returns when every broker that is up knows of it.
+    """
+    deadline = brokers.deadline()
+    _, min_insync = await wanted_copies(brokers, deadline)
+    settings = topic_settings(compacted=compacted, min_insync=min_insync, copying=copying)
+    await _until_done(
+        brokers,
+        topic,
+        deadline,
+        lambda connection, left_s: admin.set_topic(connection, topic, settings, left_s),
+    )
+    for node in brokers.nodes:
+        while True:
+            try:
+                told = await brokers.call(
+                    node,
+                    Use.ASK,
+                    lambda connection, left_s: admin.topic_settings_of(connection, [topic], left_s),
+                    deadline.attempt_s,
+                )
+            except (NotSent, NoAnswer) as error:
+                raise brokers.unreachable([error.reason]) from error
+            if settings.items() <= told[topic].values.items():
+                break
+            if not deadline.left_s:
+                raise LogUnavailable(
+                    f"broker {node} does not take over the settings of topic {topic}",
+                    hint="check that the brokers run, then try again",
+                )
+            await deadline.pause()
+
+
+async def remove_mark(brokers: Brokers, mark: str) -> None:
+    """Delete the topic that marks an unfinished copy, and return when it is gone."""
+    deadline = brokers.deadline()
+    await _until_done(
+        brokers, mark, deadline, lambda connection, left_s: admin.delete_topic(connection, mark, left_s)
+    )
+    while await is_marked(brokers, mark):
+        await deadline.pause()
+
+
+async def _until_done(
+    brokers: Brokers,
+    topic: str,
+    deadline: Deadline,
+    change: Callable[[Connection, float], Awaitable[admin.Outcome]],
+) -> None:
+    """Make a change to a topic, as often as it takes until the cluster says that it is made."""
+    while True:
+        outcome = await brokers.ask(change, deadline)
+        if outcome.code in (Code.NONE, Code.UNKNOWN_TOPIC_OR_PARTITION):
+            return
+        if outcome.code not in Code.NOT_DONE | Code.UNSURE or not deadline.left_s:
+            raise refusal(outcome.code, topic, outcome.words)
+        await deadline.pause()
+
+
 async def check_policy(brokers: Brokers, topics: Iterable[str]) -> list[str]:
     """Return each difference between a cluster and the policy, for the topics of a coalition."""
     prefix = brokers.options.prefix
@@ -133,10 +238,10 @@ async def cluster_view(brokers: Brokers, prefix: str) -> ClusterView:
 
 
 async def _create(
-    brokers: Brokers, topic: str, partitions: int, compacted: bool, deadline: Deadline
+    brokers: Brokers, topic: str, partitions: int, deadline: Deadline, *, compacted: bool, copying: bool
 ) -> admin.Outcome:
     replication, min_insync = await wanted_copies(brokers, deadline)
-    settings = topic_settings(compacted=compacted, min_insync=min_insync)
+    settings = topic_settings(compacted=compacted, min_insync=min_insync, copying=copying)
     outcome = await brokers.ask(
         lambda connection, left_s: admin.create_topic(
             connection, topic, partitions, replication, settings, left_s

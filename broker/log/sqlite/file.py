@@ -29,7 +29,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Self, TypeVar
@@ -148,16 +148,40 @@ class LogFile:
     def ensure(self, name: str, wanted: Topic, stop: threading.Event) -> None:
         """Create a topic, or grow it to the wanted number of partitions."""
         with self._transaction(stop) as db:
-            topic = rows.topic(db, name)
-            if topic is None:
-                rows.insert_topic(db, name, wanted)
-            elif topic.compacted != wanted.compacted:
+            _ensure(db, name, wanted)
+
+    # Copies
+
+    def begin_copy(self, prefix: str, topics: Mapping[str, Topic], stop: threading.Event) -> None:
+        """Mark the topics of a prefix as an unfinished copy, and create those that are missing."""
+        with self._transaction(stop) as db:
+            if not rows.is_copy(db, prefix) and rows.topics(db, f"{prefix}."):
                 raise UsageError(
-                    f"topic {name} {'is' if topic.compacted else 'is not'} compacted, expected the opposite",
-                    hint="this is settled when a topic is created: use another log, or another prefix",
+                    f"the log {self.path} has topics with the prefix {prefix}, and is no unfinished copy",
+                    hint="copy into a new file, or under another prefix",
                 )
-            elif topic.partitions < wanted.partitions:
-                rows.insert_topic(db, name, wanted)
+            rows.mark_copy(db, prefix, now_ms())
+            for name, wanted in topics.items():
+                _ensure(db, name, wanted)
+
+    def put(self, place: Place, messages: Sequence[StoredMessage], stop: threading.Event) -> None:
+        """Write messages of another log at their offsets, with their times."""
+        with self._transaction(stop) as db:
+            topic = self._known(db, place, fresh=True)
+            last = rows.last(db, place)
+            if topic.compacted:
+                messages = [m._replace(offset=last + 1 + i) for i, m in enumerate(messages)]
+            elif messages[0].offset <= last:
+                raise LogUnavailable(
+                    f"partition {place.number} of {place.topic} in {self.path} grew while it was copied to",
+                    hint="stop whatever writes to the copy, and begin with a new file",
+                )
+            self._write(db, place, topic, messages)
+
+    def finish_copy(self, prefix: str, stop: threading.Event) -> None:
+        """Take the mark of an unfinished copy away."""
+        with self._transaction(stop) as db:
+            rows.unmark_copy(db, prefix)
 
     @contextmanager
     def _transaction(self, stop: threading.Event) -> Iterator[sqlite3.Connection]:
@@ -229,6 +253,21 @@ class LogFile:
             finally:
                 tables.roll_back(db)
 
+    def topics(self, prefix: str) -> dict[str, Topic]:
+        """Return the topics whose physical names begin with a prefix."""
+        with self._reading() as db:
+            return rows.topics(db, prefix)
+
+    def begins(self, places: Sequence[Place]) -> list[int]:
+        """Return the offset of the first message of each partition, which is 0 while it has none."""
+        with self._reading() as db:
+            return [rows.first(db, place) or 0 for place in places]
+
+    def is_copy(self, prefix: str) -> bool:
+        """Tell whether the topics of this prefix are an unfinished copy."""
+        with self._reading() as db:
+            return rows.is_copy(db, prefix)
+
     def version(self) -> int:
         """Return a number that changes with every commit of another connection; it takes microseconds."""
         with self._reading() as db:
@@ -291,6 +330,19 @@ class LogFile:
             )
         self._topics[place.topic] = topic
         return topic
+
+
+def _ensure(db: sqlite3.Connection, name: str, wanted: Topic) -> None:
+    topic = rows.topic(db, name)
+    if topic is None:
+        rows.insert_topic(db, name, wanted)
+    elif topic.compacted != wanted.compacted:
+        raise UsageError(
+            f"topic {name} {'is' if topic.compacted else 'is not'} compacted, expected the opposite",
+            hint="this is settled when a topic is created: use another log, or another prefix",
+        )
+    elif topic.partitions < wanted.partitions:
+        rows.insert_topic(db, name, wanted)
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from broker.errors import LogUnavailable, UsageError
 from broker.files import sync_folder
 from broker.log.append_times import MAX_APPENDED_MS, NO_TIME
-from broker.log.protocol import MAX_APPEND_BYTES, MAX_OFFSET, StoredMessage
+from broker.log.protocol import MAX_COPIED_BYTES, MAX_OFFSET, StoredMessage
 from broker.log.sqlite.failures import is_too_big
 from broker.log.sqlite.tables import newest_index, quoted
 
@@ -30,13 +30,18 @@ __all__ = [
     "Topic",
     "connect",
     "create",
+    "first",
     "first_not_stored",
     "insert",
     "insert_topic",
+    "is_copy",
     "last",
+    "mark_copy",
     "read",
     "replace",
     "topic",
+    "topics",
+    "unmark_copy",
 ]
 
 _INSERT = "INSERT INTO message(topic, partition, offset, key, value, appended_at) VALUES "
@@ -53,6 +58,7 @@ _APPENDED_AT = (
 )
 _READ = "SELECT offset, CAST(key AS BLOB), CAST(value AS BLOB), " + _APPENDED_AT + _IN_RANGE + "LIMIT ?"
 _OFFSETS = "SELECT offset" + _IN_RANGE + "LIMIT ?"
+_FIRST = "SELECT offset" + _IN_RANGE + "LIMIT 1"
 _LAST = "SELECT offset" + _IN_RANGE + "DESC LIMIT 1"
 # As it is stored, with one row more than was written: nothing may stand behind it.
 _READ_BACK = (
@@ -65,7 +71,7 @@ _INSERT_MESSAGES = 256
 _CHUNK_MESSAGES = 256
 _CHUNK_BYTES = 1_000_000
 _STEP = 64
-_MAX_ROW_BYTES = MAX_APPEND_BYTES + 1_000  # the one message of the largest append, with its names
+_MAX_ROW_BYTES = MAX_COPIED_BYTES + 1_000  # the largest message of any log, with its names
 
 # Two calls that the reading of each message makes: tuple.__new__ takes a third of the time of
 # StoredMessage._make.
@@ -151,6 +157,16 @@ def topic(db: sqlite3.Connection, name: str) -> Topic | None:
     return None if row is None else Topic(int(row[0]), bool(row[1]))
 
 
+def topics(db: sqlite3.Connection, prefix: str) -> dict[str, Topic]:
+    """Return the topics whose names begin with a prefix."""
+    found = db.execute(
+        "SELECT name, partitions, compacted IS TRUE FROM topic"
+        " WHERE typeof(partitions) = 'integer' AND substr(name, 1, ?) = ? ORDER BY name",
+        (len(prefix), prefix),
+    )
+    return {str(name): Topic(int(partitions), bool(compacted)) for name, partitions, compacted in found}
+
+
 def insert_topic(db: sqlite3.Connection, name: str, new: Topic) -> None:
     """Write a topic, and an index by key if it is compacted."""
     db.execute("INSERT OR REPLACE INTO topic VALUES (?, ?, ?)", (name, *new))
@@ -213,6 +229,30 @@ def last(db: sqlite3.Connection, place: Place) -> int:
     """Return the offset of the last message: -1 if the partition is empty."""
     row = db.execute(_LAST, (*place, 0, MAX_OFFSET + 1)).fetchone()
     return -1 if row is None else int(row[0])
+
+
+def first(db: sqlite3.Connection, place: Place) -> int | None:
+    """Return the offset of the first message, or None if the partition is empty."""
+    row = db.execute(_FIRST, (*place, 0, MAX_OFFSET + 1)).fetchone()
+    return None if row is None else int(row[0])
+
+
+# Copies
+
+
+def is_copy(db: sqlite3.Connection, prefix: str) -> bool:
+    """Tell whether the topics of this prefix are an unfinished copy."""
+    return db.execute("SELECT 1 FROM copy WHERE prefix = ?", (prefix,)).fetchone() is not None
+
+
+def mark_copy(db: sqlite3.Connection, prefix: str, begun_at: int) -> None:
+    """Mark the topics of this prefix as an unfinished copy, unless they are marked."""
+    db.execute("INSERT OR IGNORE INTO copy VALUES (?, ?)", (prefix, begun_at))
+
+
+def unmark_copy(db: sqlite3.Connection, prefix: str) -> None:
+    """Take the mark of an unfinished copy away."""
+    db.execute("DELETE FROM copy WHERE prefix = ?", (prefix,))
 
 
 def read(db: sqlite3.Connection, place: Place, start: int, end: int) -> list[StoredMessage]:

@@ -19,6 +19,7 @@ from typing import Self, TypeVar
 
 from broker.errors import UsageError
 from broker.log.append_times import AppendTimes
+from broker.log.copyable import TopicShape, unfinished
 from broker.log.outage import Outage, outlasting
 from broker.log.protocol import (
     MAX_OFFSET,
@@ -62,18 +63,30 @@ class SqliteLog:
 
     @classmethod
     async def open(
-        cls, path: str | os.PathLike[str], *, prefix: str = "ftf", busy_timeout_s: float = _BUSY_TIMEOUT_S
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        prefix: str = "ftf",
+        busy_timeout_s: float = _BUSY_TIMEOUT_S,
+        may_be_unfinished: bool = False,
     ) -> Self:
         """Open the log at this path, or create it with mode 0600; its directory must exist.
 
         While another process holds the file, calls wait for ``busy_timeout_s`` before they raise a
-        LogUnreachable.
+        LogUnreachable. A copy that is not finished is refused unless it ``may_be_unfinished``.
         """
         check_prefix(prefix)
         where = os.path.abspath(os.fspath(path))
         _check_path(where)
         file = await in_thread(partial(LogFile.open, where, busy_timeout_s=busy_timeout_s))
-        return cls(file, prefix, busy_timeout_s)
+        log = cls(file, prefix, busy_timeout_s)
+        try:
+            if not may_be_unfinished and await log.is_unfinished():
+                raise unfinished(f"sqlite:{where}")
+        except BaseException:
+            await log.aclose()
+            raise
+        return log
 
     @property
     def prefix(self) -> str:
@@ -84,9 +97,7 @@ class SqliteLog:
         """Add messages, all or none, and return the offset of the first: see :class:`Log`."""
         place = self._place(partition)
         check_batch(messages)
-        stop = threading.Event()
-        async with self._appending:
-            first = await in_thread(partial(self._file.append, place, messages, stop), stop=stop.set)
+        first = await self._write(partial(self._file.append, place, messages))
         self._watch.appended(place, first + len(messages))
         return first
 
@@ -120,15 +131,60 @@ class SqliteLog:
         ends = await self._when_free(partial(self._file.ends, places))
         return dict(zip(asked, ends, strict=True))
 
+    async def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has: see :class:`Log`."""
+        check_topic(topic)
+        shape = (await self.topics()).get(topic)
+        return shape.partitions if shape else 0
+
     async def ensure(self, topic: str, partitions: int, *, compacted: bool = False) -> None:
         """Create a topic, or grow it to at least so many partitions: see :class:`Log`."""
         place = self._place(Partition(topic, 0))
         check_partitions(partitions)
+        await self._write(partial(self._file.ensure, place.topic, Topic(partitions, compacted)))
+
+    # Copies
+
+    @property
+    def keeps_gaps(self) -> bool:
+        """A row has whatever offset it is given."""
+        return True
+
+    async def topics(self) -> Mapping[str, TopicShape]:
+        """Return every topic of the log: see :class:`CopyableLog`."""
+        prefix = f"{self._prefix}."
+        found = await self._when_free(partial(self._file.topics, prefix))
+        return {name.removeprefix(prefix): TopicShape(*topic) for name, topic in found.items()}
+
+    async def begins(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """Return the offset of each partition's first message: see :class:`CopyableLog`."""
+        asked = list(partitions)
+        places = [self._place(partition) for partition in asked]
+        begins = await self._when_free(partial(self._file.begins, places))
+        return dict(zip(asked, begins, strict=True))
+
+    async def is_unfinished(self) -> bool:
+        """Tell whether this log is a copy that is not finished: see :class:`CopyableLog`."""
+        return await self._when_free(partial(self._file.is_copy, self._prefix))
+
+    async def begin_copy(self, topics: Mapping[str, TopicShape]) -> None:
+        """Mark the log as an unfinished copy, and create topics: see :class:`CopyableLog`."""
+        wanted = {self._place(Partition(name, 0)).topic: Topic(*shape) for name, shape in topics.items()}
+        await self._write(partial(self._file.begin_copy, self._prefix, wanted))
+
+    async def put(self, partition: Partition, messages: Sequence[StoredMessage]) -> None:
+        """Add messages of another log: see :class:`CopyableLog`."""
+        await self._write(partial(self._file.put, self._place(partition), messages))
+
+    async def finish_copy(self) -> None:
+        """Take the mark of an unfinished copy away: see :class:`CopyableLog`."""
+        await self._write(partial(self._file.finish_copy, self._prefix))
+
+    async def _write(self, call: Callable[[threading.Event], _T]) -> _T:
+        """Run a write in a thread, after those that are under way."""
         stop = threading.Event()
         async with self._appending:
-            await in_thread(
-                partial(self._file.ensure, place.topic, Topic(partitions, compacted), stop), stop=stop.set
-            )
+            return await in_thread(partial(call, stop), stop=stop.set)
 
     async def aclose(self) -> None:
         """Close the file after the append that is under way; readers that wait get a UsageError."""

@@ -149,6 +149,14 @@ def test_a_broker_that_differs_is_named(setting: str, value: str, words: str) ->
     assert words in only
 
 
+def test_a_copy_that_is_not_finished_is_named() -> None:
+    """The topic that marks an unfinished copy is a difference of its own, which says how to go on."""
+    view = good()
+    [only] = said(replace(view, topics={**view.topics, "ftf.copy": view.topics["ftf.directory"]}))
+    assert "is a copy that is not finished" in only
+    assert "ftf-broker log copy" in only
+
+
 def test_too_few_brokers() -> None:
     """Fewer brokers than replicas are a difference."""
     view = good()
@@ -219,15 +227,15 @@ def test_commands_are_few_and_can_be_run() -> None:
     for agency in agencies:
         acls += allowances(Role.AGENCY, agency, prefix="ftf", record_topics=["returns"])
     lines = commands(acls, [Quota(principal=agencies[1], bytes_a_second=1e6)], connect=[])
-    assert len(lines) == 5
+    assert len(lines) == 6
     words = [shlex.split(line) for line in lines]
-    assert [line.count("--allow-principal") for line in words] == [0, 0, 3, 3, 0]
+    assert [line.count("--allow-principal") for line in words] == [0, 0, 3, 3, 3, 0]
     assert agencies[1] in words[2]
     assert words[0][1:] == [
         "--add", "--deny-principal", "User:*", "--operation", "Delete", "--operation", "Alter",
         "--operation", "AlterConfigs", "--topic", "ftf.", "--resource-pattern-type", "prefixed",
     ]  # fmt: skip
-    assert words[4][-4:] == ["--entity-name", agencies[1][5:], "--add-config", "producer_byte_rate=1000000"]
+    assert words[5][-4:] == ["--entity-name", agencies[1][5:], "--add-config", "producer_byte_rate=1000000"]
 
 
 @pytest.mark.parametrize("principal", ["", "CN=xa", "User:", "User:*", "User:a\nb"])

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from broker.log import Log, open_log
+from broker.log import CopyableLog, open_copyable, open_log
+from broker.log.kafka.kafka_log import KafkaLog
 from log.contract import Away, Connect, LogAway, LogContract
 from support.kafka import Kafka, new_prefix
 from support.kafka_proxy import KafkaProxy
@@ -18,15 +19,31 @@ class TestKafkaLog(LogContract):
     """Every test of the contract, on a real broker."""
 
     @pytest.fixture
-    async def connect(self, kafka: Kafka) -> AsyncIterator[Connect]:
-        """Return a function that connects to the same broker anew, under a prefix of the test's own."""
-        url = kafka.url(replication=1, min_insync=1)
+    def url(self, kafka: Kafka) -> str:
+        """Return the URL of a log under a prefix of the test's own."""
+        return kafka.url(replication=1, min_insync=1)
+
+    @pytest.fixture
+    async def connect(self, url: str) -> AsyncIterator[Connect]:
+        """Return a function that connects to the same broker anew."""
         async with AsyncExitStack() as stack:
 
-            async def connect() -> Log:
-                return await stack.enter_async_context(open_log(url))
+            async def connect() -> KafkaLog:
+                log = await stack.enter_async_context(open_log(url))
+                assert isinstance(log, KafkaLog)
+                return log
 
             yield connect
+
+    @pytest.fixture
+    async def again(self, url: str) -> AsyncIterator[Connect]:
+        """Connect to the same log, finished or not."""
+        async with AsyncExitStack() as stack:
+
+            async def again() -> CopyableLog:
+                return await stack.enter_async_context(open_copyable(url))
+
+            yield again
 
     @pytest.fixture
     def away(self, kafka: Kafka) -> Away:

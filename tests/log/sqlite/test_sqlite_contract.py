@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.log import Log, SqliteLog
+from broker.log import SqliteLog
 from log.contract import Away, Connect, LogAway, LogContract
 
 # What a program does that finds the file as a crash has left it, and repairs it: it holds the locks for
@@ -34,10 +34,21 @@ class TestSqliteLog(LogContract):
         """Return a function that opens the same file anew each time."""
         async with AsyncExitStack() as stack:
 
-            async def connect() -> Log:
+            async def connect() -> SqliteLog:
                 return await stack.enter_async_context(await SqliteLog.open(tmp_path / "log.db"))
 
             yield connect
+
+    @pytest.fixture
+    async def again(self, tmp_path: Path) -> AsyncIterator[Connect]:
+        """Open the same file, finished or not."""
+        async with AsyncExitStack() as stack:
+
+            async def again() -> SqliteLog:
+                log = await SqliteLog.open(tmp_path / "log.db", may_be_unfinished=True)
+                return await stack.enter_async_context(log)
+
+            yield again
 
     @pytest.fixture
     def away(self, tmp_path: Path) -> Away:
