@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["DAY_US", "HOUR_US", "Clock", "day_of", "system_clock"]
+__all__ = ["DAY_US", "HOUR_US", "MINUTE_US", "Clock", "day_of", "system_clock"]
 
 Clock = Callable[[], int]
 """A clock returns the time in microseconds since 1970-01-01, UTC."""
 
-HOUR_US = 3600 * 1_000_000
+MINUTE_US = 60 * 1_000_000
+"""Microseconds of a minute."""
+
+HOUR_US = 60 * MINUTE_US
 """Microseconds of an hour."""
 
 DAY_US = 24 * HOUR_US
@@ -19,8 +22,7 @@ DAY_US = 24 * HOUR_US
 
 def system_clock() -> int:
     """Return the time of this machine."""
-    # This clock may be set back, since signed times must be those of the calendar. Code that needs a clock
-    # which never goes back takes the later of two times, as the directory does.
+    # This clock may be set back, since signed times must be those of the calendar.
     return time.time_ns() // 1000
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import click
 
+from broker.cli.output import note
 from broker.errors import UsageError
 from broker.services.kas.local import open_service as open_service_with
 from broker.services.kas.service import KeyAccessService
@@ -15,15 +17,38 @@ from broker.services.key_access import open_profile
 from broker.session import Profile, Session
 from broker.session.passphrase import passphrase_for
 from broker.session.passphrase import passphrase_of as passphrase_with
+from broker.show.party_view import pending_texts
 
-__all__ = ["new_passphrase", "open_service", "open_session", "passphrase_of"]
+__all__ = ["new_passphrase", "note_pending_keys", "open_service", "open_session", "passphrase_of"]
+
+_MAX_PENDING_LINES = 4
+"""Lines about pending keys that a command prints at most."""
 
 _HINT = "set FTF_PASSPHRASE_FILE to a file of mode 0600, or passphrase_file in the profile"
 
 
-def open_session(profile: Profile) -> AbstractAsyncContextManager[Session]:
-    """Open a profile; the passphrase is asked for when it is needed first."""
-    return open_profile(profile, ask=_ask)
+@asynccontextmanager
+async def open_session(profile: Profile) -> AsyncIterator[Session]:
+    """Open a profile; the passphrase is asked for when it is needed first.
+
+    Keys of the profile's participant that are pending are told on stderr, since the owner may have to revoke
+    them before they take effect.
+    """
+    async with open_profile(profile, ask=_ask) as session:
+        note_pending_keys(session)
+        yield session
+
+
+def note_pending_keys(session: Session) -> None:
+    """Say on stderr which keys of this participant are pending, and how they are revoked."""
+    party = session.directory.parties.get(session.profile.name)
+    lines = pending_texts(party) if party is not None else []
+    for line in lines[:_MAX_PENDING_LINES]:
+        note(line, style="yellow")
+    if len(lines) > _MAX_PENDING_LINES:
+        note(f"and {len(lines) - _MAX_PENDING_LINES} more keys", style="yellow")
+    if lines:
+        note("if it is not yours, now: ftf-broker agency key revoke KEY", style="dim")
 
 
 def open_service(profile: Profile) -> AbstractAsyncContextManager[tuple[Session, KeyAccessService]]:

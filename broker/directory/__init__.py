@@ -4,6 +4,7 @@ A ``Directory`` is one immutable value. It is computed from the signed statement
 and from nothing else, so every participant that reads the same messages gets the same value.
 
     directory, party, channel   the value and its parts, with look-ups and without rules
+    clocks                      how long ago something was, by what the key access service signed
     case, changes, rules/       what a statement must fulfil to count, and what it changes
     fold                        ``fold`` takes a message of the log, ``apply`` a signed statement
     history                     ``history.at(size)`` answers who was entitled at an earlier time
@@ -37,6 +38,7 @@ from broker.directory.party import (
     PendingKey,
     Recipient,
 )
+from broker.directory.rules.waits import may_tell_time, waits_for_clock
 
 __all__ = [
     "AUTHORITY",
@@ -70,6 +72,8 @@ __all__ = [
     "grant_epoch",
     "header_for",
     "make_channel_keys",
+    "may_tell_time",
     "open_seed",
     "sign_statement",
+    "waits_for_clock",
 ]

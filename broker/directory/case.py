@@ -46,7 +46,7 @@ _NO_KEYS: Mapping[bytes, bytes] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One signed statement, the directory before it, and the append time at which it is judged.
+    """One signed statement, the directory before it, and its append time.
 
     In all methods, keys are public keys by key id.
     """
@@ -55,8 +55,8 @@ class Case:
     signed: Signed
     digest: bytes
     """SHA-256 of the statement's content. Signatures are not part of it."""
-    now: int
-    """The directory's clock, in microseconds: the append time, or an earlier message's if that is later."""
+    appended_at: int
+    """The append time of the message, in microseconds. It is for the rule of ``directory-clock`` alone."""
 
     def signed_by_authority(
         self, required: Mapping[bytes, bytes] = _NO_KEYS, optional: Mapping[bytes, bytes] = _NO_KEYS
@@ -78,20 +78,24 @@ class Case:
             )
         return signers
 
-    def signed_by_party(self, name: str, required: Mapping[bytes, bytes] = _NO_KEYS) -> frozenset[bytes]:
-        """Check that an active key of this party and all ``required`` keys signed, and nobody else.
+    def signed_by_party(
+        self,
+        name: str,
+        required: Mapping[bytes, bytes] = _NO_KEYS,
+        optional: Mapping[bytes, bytes] = _NO_KEYS,
+    ) -> frozenset[bytes]:
+        """Check that an active key of this party and all ``required`` keys signed, and return all signers.
 
-        Returns the ids of the party's active keys that signed. Raises SignatureInvalid, or NotEntitled
-        when the party is suspended or does not exist.
+        ``optional`` keys may sign too; any other signature is refused. Raises SignatureInvalid, or
+        NotEntitled when the party is suspended or does not exist.
         """
         keys = self.active_keys(name)
-        signers = self.signers({**keys, **required})
+        signers = self.signers({**keys, **required, **optional})
         self._check_required(signers, required)
         # A required key proves its own possession and vouches for nothing, least of all for itself.
-        own = signers & keys.keys() - required.keys()
-        if not own:
+        if not signers & keys.keys() - required.keys():
             raise SignatureInvalid(f"no active key of {name[:80]!r} signed this '{self.signed.kind}'")
-        return own
+        return signers
 
     def signers(self, allowed: Mapping[bytes, bytes]) -> frozenset[bytes]:
         """Check every signature and return the ids of the keys that signed.
@@ -118,6 +122,10 @@ class Case:
         """Return the active signing keys of a party; raises NotEntitled when the party is suspended."""
         party = unsuspended_party(self.before, name)
         return {key.key_id: key.public for key in party.active(KeyUse.SIGNING)}
+
+    def is_older(self, header: Header, age_us: int) -> bool:
+        """Tell whether this header was signed longer ago than this, by the directory's clock."""
+        return self.before.clocks.is_older(age_us, issued_at=header.issued_at, size=header.directory_size)
 
     def _check_required(self, signers: frozenset[bytes], required: Mapping[bytes, bytes]) -> None:
         for key_id in required:

@@ -19,6 +19,7 @@ from broker.directory.party import (
     AUTHORITY,
     MAX_ACTIVE_KEYS,
     MAX_KEYS,
+    MAX_PENDING_KEYS,
     Key,
     KeyState,
     Party,
@@ -77,19 +78,18 @@ def make_key(
     public: bytes,
     use: KeyUse,
     *,
-    now: int,
+    added_at: int,
     vouchers: frozenset[bytes] = frozenset(),
     day: int | None = None,
 ) -> Key:
-    """Return a key that is active from ``now``, after checking the form of its public key."""
+    """Return an active key, after checking the form of its public key."""
     return Key(
         key_id=checked_key_id(public, use),
         public=public,
         use=use,
         state=KeyState.ACTIVE,
         added_size=directory.size,
-        added_at=now,
-        active_at=now,
+        added_at=added_at,
         active_size=directory.size,
         vouchers=vouchers,
         day=day,
@@ -117,7 +117,7 @@ def with_new_key(directory: Directory, name: str, key: Key) -> Directory:
         _check_room(party, key)
     directory = register_key(directory, key.key_id, name)
     if key.state is KeyState.PENDING:
-        entry = PendingKey(party=name, key_id=key.key_id, active_at=key.active_at)
+        entry = PendingKey(party=name, key_id=key.key_id, size=key.added_size + 1)
         directory = replace(directory, pending=(*directory.pending, entry))
     return with_key(directory, name, key)
 
@@ -142,13 +142,22 @@ def with_key(directory: Directory, name: str, key: Key) -> Directory:
 def _check_room(party: Party, added: Key) -> None:
     use = added.use
     keys = [key for key in party.keys.values() if key.use is use]
-    if sum(key.state in (KeyState.ACTIVE, KeyState.PENDING) for key in keys) >= MAX_ACTIVE_KEYS:
+    held = sum(key.state in (KeyState.ACTIVE, KeyState.PENDING) for key in keys)
+    # A key by the authority has no vouchers. It finds room on purpose where the party's own keys have filled
+    # theirs, so that the authority can always recover a party from a thief.
+    if not added.vouchers:
+        if held >= 2 * MAX_ACTIVE_KEYS:
+            raise NotEntitled(f"'{party.name}' has {held} keys for {use.lower()} already")
+        return
+    if held >= MAX_ACTIVE_KEYS:
         raise NotEntitled(f"'{party.name}' has {MAX_ACTIVE_KEYS} keys for {use.lower()} already")
     # Stands against a party that adds and revokes keys without end: every participant looks through all
-    # of them for the active ones. A key by the authority has no vouchers and is let through on purpose,
-    # so that the authority can always recover the party.
-    if added.vouchers and len(keys) >= MAX_KEYS:
+    # of them for the active ones.
+    if len(keys) >= MAX_KEYS:
         raise NotEntitled(f"'{party.name}' has had {MAX_KEYS} keys for {use.lower()} already")
+    # Stands against a thief whose pending keys nobody could tell from the one that the party is waiting for.
+    if sum(key.state is KeyState.PENDING for key in keys) >= MAX_PENDING_KEYS:
+        raise NotEntitled(f"'{party.name}' has {MAX_PENDING_KEYS} pending keys for {use.lower()} already")
 
 
 def _choose_kas(directory: Directory) -> Directory:

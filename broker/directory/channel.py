@@ -110,10 +110,13 @@ class Channel:
     """The epoch to publish under: the newest one that is confirmed and not complained of; -1 before it."""
     needs_new_epoch: bool
     """True when the recipients or their keys changed since the newest epoch, or when it was complained of."""
-    published_at: int
-    """Append time of the newest published epoch, in microseconds."""
+    published_size: int
+    """Size of the directory behind the newest published epoch."""
     complaints: Map[tuple[str, str], int]
-    """Append time of the last complaint, by recipient and by the publisher of whom it complained."""
+    """Size of the directory behind the last complaint, by recipient and by the publisher of whom it
+    complained."""
+    departures: Map[str, int]
+    """Size of the directory behind the departure of each former member."""
 
     @property
     def epoch(self) -> Epoch | None:

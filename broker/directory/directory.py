@@ -20,6 +20,7 @@ from immutables import Map
 from broker.crypto.log_tree import EMPTY_ROOT
 from broker.crypto.sign import NO_GENESIS
 from broker.directory.channel import Channel, Use
+from broker.directory.clocks import Clocks
 from broker.directory.party import (
     Agency,
     IntakeKey,
@@ -55,7 +56,7 @@ class Authority:
 class Directory:
     """What the first ``size`` messages of ``ftf.directory`` say.
 
-    Only ``history`` sets ``root`` and ``roots``. Only ``fold`` sets ``size``, ``clock``, ``applied`` and the
+    Only ``history`` sets ``root`` and ``roots``. Only ``fold`` sets ``size``, ``applied`` and the
     authority's ``last``. Only the rules set the other fields.
     """
 
@@ -63,8 +64,6 @@ class Directory:
     """The size behind the last message that changed the directory."""
     root: bytes
     """The root of the partition's tree at this size (``broker.crypto.log_tree``)."""
-    clock: int
-    """The latest append time so far, in microseconds. It never goes back."""
     # Not compared: participants that pin the genesis and those that do not must find equal directories.
     pinned: bytes | None = field(compare=False)
     """The genesis hash that this participant expects; None when it takes the first genesis that comes."""
@@ -87,6 +86,8 @@ class Directory:
     """Intake keys that are not revoked, by key id."""
     intake_days: Map[tuple[str, int], bytes]
     """The id of the intake key of each service and day."""
+    clocks: Clocks
+    """What the key access service said the time was. Every wait in the directory counts by it."""
     pending: tuple[PendingKey, ...]
     """Keys that were announced and have not taken effect yet."""
     roots: Map[int, bytes]
@@ -103,7 +104,6 @@ class Directory:
         return cls(
             size=0,
             root=EMPTY_ROOT,
-            clock=0,
             pinned=genesis,
             genesis=NO_GENESIS,
             coalition="",
@@ -115,6 +115,7 @@ class Directory:
             kas_name=None,
             intake_keys=Map(),
             intake_days=Map(),
+            clocks=Clocks(),
             pending=(),
             roots=Map({0: EMPTY_ROOT}),
             applied=Map(),

@@ -35,6 +35,7 @@ __all__ = [
     "revoke_key",
     "rotate_authority",
     "suspend_agency",
+    "tell_time",
 ]
 
 
@@ -89,7 +90,8 @@ def add_key(
 ) -> s.KeyAdded:
     """Draft a further key of an agency or auditor.
 
-    An active key of the party must sign it, and the new key too if it is a signing key.
+    An active key of the party must sign it, and the new key too if it is a signing key. It takes effect at
+    once if the authority signs as well, and 72 hours later otherwise.
     """
     header = header_for(directory, party, issued_at=issued_at)
     return s.KeyAdded(header=header, agency=party, use=use, public_key=public_key, recovery=False)
@@ -111,7 +113,8 @@ def retire_key(
 ) -> s.KeyRetired:
     """Draft the retirement of a key; an active key of the party must sign it.
 
-    It counts only when the successor was added a day or more before it.
+    For a signing key that is this key or an older one. It counts only when the successor took effect a day or
+    more before it.
     """
     header = header_for(directory, party, issued_at=issued_at)
     return s.KeyRetired(header=header, agency=party, key_id=key_id, successor=successor)
@@ -128,7 +131,7 @@ def revoke_key(
 ) -> s.KeyRevoked:
     """Draft the revocation of a key, which is distrusted from directory size ``since`` on.
 
-    An active key of the party must sign it, which may be this key itself. With ``by_authority`` the authority
+    This key itself must sign it, or an older signing key of the party. With ``by_authority`` the authority
     must sign it instead.
     """
     header = (
@@ -272,3 +275,8 @@ def announce_intake_key(
         public_key=public_key,
         day=day,
     )
+
+
+def tell_time(directory: Directory, *, service: str, issued_at: int) -> s.DirectoryClock:
+    """Draft a clock of the directory; the key access service must sign it."""
+    return s.DirectoryClock(header=header_for(directory, service, issued_at=issued_at))

@@ -1,16 +1,13 @@
 """The fold: one more message or statement applied to a directory.
 
 ``fold`` takes any message of the log and never raises: a message that is no valid statement changes
-nothing. ``apply`` takes a signed statement and raises when it is not valid. Both do the same three steps in
-the same order:
+nothing. ``apply`` takes a signed statement and raises when it is not valid. Both judge the statement by the
+state before it, and a statement that counts makes the next state, whose size is the one behind the message.
 
-    (1) time passes: a key that was pending long enough by this append time takes effect
-    (2) the statement is judged by the state that (1) left, and changes it if it counts
-    (3) the directory's size is the one behind this message
-
-The root of the partition's tree at that size comes from ``history``, which sees every message. The
-result depends on the messages and their append times alone, never on this machine's clock. That is why
-everybody who reads the same log gets the same directory.
+The root of the partition's tree at that size comes from ``history``, which sees every message. The append
+time of a message matters for a ``directory-clock`` alone (``directory.clocks``). The result depends on the
+messages and these append times, never on this machine's clock. That is why everybody who reads the same log
+gets the same directory.
 """
 
 from __future__ import annotations
@@ -22,10 +19,10 @@ from typing import Protocol, assert_never
 from broker.directory.case import Case, check_header
 from broker.directory.directory import Directory
 from broker.directory.party import AUTHORITY
-from broker.directory.rules import agencies, channel_keys, channels, keys
+from broker.directory.rules import agencies, channel_keys, channels, keys, waits
 from broker.errors import FormatError, NotEntitled, PeerError
 from broker.wire import statements as s
-from broker.wire.encoding import STATEMENT_KINDS, Statement, decode, decode_content
+from broker.wire.encoding import RESERVED_KINDS, STATEMENT_KINDS, Statement, decode, decode_content
 from broker.wire.manifest import Signed
 
 __all__ = ["MAX_STATEMENT_BYTES", "DirectoryMessage", "apply", "fold"]
@@ -56,7 +53,7 @@ def fold(
     """
     try:
         signed = _decode(message.key, message.value or b"")
-        return _judge(_pass_time(directory, message.appended_at), signed, place), None
+        return _judge(directory, signed, place=place, appended_at=message.appended_at), None
     except PeerError as error:
         return directory, error
 
@@ -67,7 +64,7 @@ def apply(directory: Directory, signed: Signed, *, appended_at: int) -> Director
     Its root stays the one before, because only the log tells the next one. Raises PeerError when the
     statement does not count.
     """
-    return _judge(_pass_time(directory, appended_at), signed, directory.size)
+    return _judge(directory, signed, place=directory.size, appended_at=appended_at)
 
 
 def _decode(key: bytes | None, value: bytes) -> Signed:
@@ -80,16 +77,9 @@ def _decode(key: bytes | None, value: bytes) -> Signed:
     return decode(Signed, value)
 
 
-def _pass_time(directory: Directory, appended_at: int) -> Directory:
-    # An operator who puts the log's clock back must not date an announcement back and so shorten the
-    # 72 hours: the directory's clock only rises.
-    now = max(directory.clock, appended_at)
-    return replace(keys.activate_due(directory, now), clock=now)
-
-
-def _judge(before: Directory, signed: Signed, place: int) -> Directory:
+def _judge(before: Directory, signed: Signed, *, place: int, appended_at: int) -> Directory:
     """Return the state after a valid statement that stands at this offset."""
-    if signed.kind not in STATEMENT_KINDS:
+    if signed.kind not in STATEMENT_KINDS and signed.kind not in RESERVED_KINDS:
         raise FormatError(f"'{signed.kind[:40]}' is not a kind of directory statement")
     if place == 0 and signed.kind != "genesis":
         raise NotEntitled(f"the first message of the directory must be a genesis, not '{signed.kind}'")
@@ -100,7 +90,7 @@ def _judge(before: Directory, signed: Signed, place: int) -> Directory:
     statement: Statement = decode_content(signed)
     digest = sha256(signed.content).digest()
     check_header(before, statement.header, digest)
-    case = Case(before=before, signed=signed, digest=digest, now=before.clock)
+    case = Case(before=before, signed=signed, digest=digest, appended_at=appended_at)
     after = _apply_rule(case, statement)
     if statement.header.issuer == AUTHORITY:
         after = replace(after, authority=replace(after.authority, last=digest))
@@ -132,6 +122,8 @@ def _apply_rule(case: Case, statement: Statement) -> Directory:
             return keys.key_revoked(case, statement)
         case s.ServiceKeyAnnounced():
             return keys.service_key_announced(case, statement)
+        case s.DirectoryClock():
+            return waits.directory_clock(case, statement)
         case s.ChannelOpened():
             return channels.channel_opened(case, statement)
         case s.ChannelClosed():

@@ -11,21 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-from broker.clock import HOUR_US
 from broker.crypto.log_tree import LogTree
 from broker.directory.directory import Directory
 from broker.directory.fold import DirectoryMessage, fold
-from broker.errors import LogUnavailable, NotEntitled, PeerError
+from broker.errors import NotEntitled, PeerError
 from broker.wire.log_leaf import HOLE, message_leaf
 
-__all__ = ["CLOCK_TOLERANCE_US", "HighWater", "History", "check_append_time", "check_high_water"]
-
-CLOCK_TOLERANCE_US = 2 * HOUR_US
-"""How far the log's clock may differ from the clock of a participant that follows it live: two hours.
-
-So a clock that is wrong by a change of summer time raises no alarm. Of the 72 hours in which everybody can
-see a pending key at least 68 are left.
-"""
+__all__ = ["HighWater", "History", "check_high_water"]
 
 _KEPT_LEAVES = 4096
 """Leaves of the directory's tree that are kept, at most."""
@@ -134,27 +126,3 @@ def check_high_water(history: History, mark: HighWater) -> HighWater:
             hint="somebody shows you another directory: do not go on, ask the authority",
         )
     return HighWater(size=history.latest.size, root=history.latest.root)
-
-
-def check_append_time(appended_at: int, *, ended_at: int | None, now: int) -> None:
-    """Raise LogUnavailable when the append time of a message that has just arrived cannot be true.
-
-    ``ended_at`` is when this participant last saw the log end before this message; None while it catches up.
-    ``now`` is its own clock. All times are in microseconds.
-
-    The 72 hours of a pending key are counted in append time, and the operator of the log decides the append
-    time. A participant that follows live knows when a message arrived, so it refuses a message that is dated
-    back. A time in the future is refused always, also while the participant catches up. A difference up to
-    ``CLOCK_TOLERANCE_US`` is accepted in both cases.
-
-    Stopping is the only safe answer. A participant that judged by its own clock would get a different
-    directory from everybody who replays the log later.
-    """
-    # While it catches up, a participant has seen no message arrive, so it has no reason to refuse an old one.
-    earliest = appended_at if ended_at is None else ended_at - CLOCK_TOLERANCE_US
-    if not earliest <= appended_at <= now + CLOCK_TOLERANCE_US:
-        since = "" if ended_at is None else f"{ended_at} to "
-        raise LogUnavailable(
-            f"a message of the directory says it was appended at {appended_at}, expected {since}{now}",
-            hint="the log's clock or this machine's is wrong: find out which before you go on",
-        )

@@ -24,6 +24,7 @@ __all__ = [
     "AUTHORITY",
     "MAX_ACTIVE_KEYS",
     "MAX_KEYS",
+    "MAX_PENDING_KEYS",
     "PLAIN_NAME",
     "Agency",
     "IntakeKey",
@@ -50,6 +51,9 @@ MAX_ACTIVE_KEYS = 32
 MAX_KEYS = 4096
 """Most keys for one use that a party may ever add itself; revoked and retired keys are counted too."""
 
+MAX_PENDING_KEYS = 4
+"""Most keys of one use that a party may have added itself and that are still pending."""
+
 
 class PartyKind(StrEnum):
     """The kind of a party. The last three are the roles of a service."""
@@ -72,7 +76,7 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A public key of a party. Times are append times in microseconds; sizes are sizes of the directory."""
+    """A public key of a party. Sizes are sizes of the directory."""
 
     key_id: bytes
     public: bytes
@@ -81,8 +85,7 @@ class Key:
     added_size: int
     """Size of the directory before the statement that added the key."""
     added_at: int
-    active_at: int
-    """When the key took effect, or will take effect while it is pending."""
+    """When the statement that added the key was signed, in microseconds by its issuer's clock; for people."""
     active_size: int
     """Size of the directory before the message with which the key took effect. The largest is the newest."""
     vouchers: frozenset[bytes]
@@ -121,7 +124,8 @@ class PendingKey:
 
     party: str
     key_id: bytes
-    active_at: int
+    size: int
+    """Size of the directory behind the announcement: the first clock from there on begins the 72 hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

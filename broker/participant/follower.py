@@ -12,18 +12,22 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from broker.clock import Clock
+from broker.clock import MINUTE_US, Clock
 from broker.directory import HighWater, History, check_high_water
-from broker.directory.history import check_append_time
 from broker.errors import FormatError, NotEntitled
 from broker.log.protocol import Log, Partition, StoredMessage
+from broker.logger import get_logger
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.encoding import decode, decode_content
 from broker.wire.manifest import Header, Signed
 
 __all__ = ["DIRECTORY", "DirectoryFollower"]
 
+_log = get_logger("broker.participant")
+
 DIRECTORY = Partition("directory", 0)
+_CLOCK_TOLERANCE_US = 5 * MINUTE_US
+"""How far the newest message may be dated ahead of our own clock before that is worth a warning."""
 _MAX_VIOLATIONS = 1000
 """Violations that are kept: a log full of junk must not fill the memory."""
 
@@ -32,9 +36,8 @@ _MAX_VIOLATIONS = 1000
 class DirectoryFollower:
     """The directory as far as it was read; ``refresh`` reads on to its end.
 
-    A statement that does not count is skipped and kept in ``violations``. With a ``clock``, a message whose
-    append time cannot be true ends the reading with LogUnavailable, and neither it nor anything after it is
-    read: time limits of the directory hang on these times.
+    A statement that does not count is skipped and kept in ``violations``. No message is refused for its date.
+    With a ``clock``, a warning is logged once when the newest message is dated ahead of it.
     """
 
     log: Log
@@ -43,8 +46,8 @@ class DirectoryFollower:
     clock: Clock | None = None
     _next: int = 0
     """Offset of the next message to be read."""
-    _ended_at: int | None = None
-    """The time at which the last complete reading began: messages behind its end cannot be older."""
+    _warned: bool = False
+    """True when the warning about a date ahead of our clock was logged."""
     _proven: int = 0
     """The largest view of an issuer whose statement counts: below this size it saw what we see."""
     _altered: Place | None = None
@@ -57,9 +60,9 @@ class DirectoryFollower:
     ) -> DirectoryFollower:
         """Read the directory to its end and return its follower.
 
-        Give a ``clock`` to follow a log that is written to now. Without it the append times are believed, as
-        for a log that was kept for years. Raises NotEntitled if the log holds no directory, or one that is
-        not the pinned coalition's, or less of it than ``high_water`` says was seen before.
+        Give a ``clock`` to follow a log that is written to now. Raises NotEntitled if the log holds no
+        directory, or one that is not the pinned coalition's, or less of it than ``high_water`` says was seen
+        before.
         """
         follower = cls(log, History(genesis), [], clock)
         await follower.refresh()
@@ -83,13 +86,10 @@ class DirectoryFollower:
         return self.history
 
     async def _read_on(self, end: int | None) -> None:
-        # Taken before reading: a message that is appended while we read is younger than this.
-        begun_at = self.clock() if self.clock else None
+        appended_at: int | None = None
         async for message in self.log.read(DIRECTORY, self._next):
             if end is not None and message.offset >= end:
                 return
-            if self.clock is not None:
-                check_append_time(message.appended_at, ended_at=self._ended_at, now=self.clock())
             place = Place("directory", 0, message.offset)
             # The log numbers messages without gaps and nothing is deleted from this topic, so a gap is a
             # loss.
@@ -113,8 +113,20 @@ class DirectoryFollower:
             # Nothing waits between the fold and this line, so a cancelled reading never applies a message
             # twice.
             self._next = message.offset + 1
-        # Only a reading that came to the end may set this: another one says nothing about later messages.
-        self._ended_at = begun_at
+            appended_at = message.appended_at
+        self._warn_of_date(appended_at)
+
+    def _warn_of_date(self, appended_at: int | None) -> None:
+        """Warn once when the newest message lies ahead of our clock: one of the two clocks is wrong."""
+        if self.clock is None or appended_at is None or self._warned:
+            return
+        now = self.clock()
+        if appended_at > now + _CLOCK_TOLERANCE_US:
+            self._warned = True
+            _log.warning(
+                "the newest message of the directory is dated ahead of this machine's clock",
+                ahead_minutes=(appended_at - now) // MINUTE_US,
+            )
 
     def _report(self, violation: Violation) -> None:
         if len(self.violations) < _MAX_VIOLATIONS:

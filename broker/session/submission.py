@@ -25,8 +25,7 @@ def judge(directory: Directory, statements: Sequence[Signed]) -> PeerError | Non
     """Judge statements as if they were appended now, in order; return the first error, or None."""
     try:
         for signed in statements:
-            # The log may be ahead of this machine's clock, and the directory's clock never goes back.
-            directory = apply(directory, signed, appended_at=max(system_clock(), directory.clock))
+            directory = apply(directory, signed, appended_at=system_clock())
     except PeerError as error:
         return error
     return None

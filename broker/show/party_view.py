@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.directory import Directory, Key, Party
+from broker.directory import Directory, Key, KeyState, Party
 from broker.show.text import time_text
 
-__all__ = ["channels_of", "keys_of", "party_json", "party_state"]
+__all__ = ["channels_of", "keys_json", "keys_of", "party_json", "party_state", "pending_texts"]
 
 
 def party_state(party: Party) -> str:
@@ -33,6 +33,30 @@ def keys_of(party: Party) -> Sequence[Key]:
     return sorted(party.keys.values(), key=lambda key: (key.use, -key.added_size))
 
 
+def pending_texts(party: Party) -> list[str]:
+    """Return a line for each key of this participant that is pending: what it is, since when, and by whom."""
+    return [
+        f"{key.use.lower()} key {key.key_id.hex()} of {party.name} is pending, added "
+        f"{time_text(key.added_at)} by {party.name if key.vouchers else 'the authority'}"
+        for key in keys_of(party)
+        if key.state is KeyState.PENDING
+    ]
+
+
+def keys_json(party: Party) -> list[dict[str, object]]:
+    """Return the keys of a participant, for a program."""
+    return [
+        {
+            "key_id": key.key_id.hex(),
+            "use": key.use.lower(),
+            "state": key.state.lower(),
+            "added_at": time_text(key.added_at),
+            "place": key.added_size,
+        }
+        for key in keys_of(party)
+    ]
+
+
 def party_json(directory: Directory, party: Party) -> dict[str, object]:
     """Return a participant, its channels and its keys, for a program."""
     return {
@@ -41,14 +65,5 @@ def party_json(directory: Directory, party: Party) -> dict[str, object]:
         "kind": party.kind.lower(),
         "state": party_state(party),
         "channels": channels_of(directory, party.name),
-        "keys": [
-            {
-                "key_id": key.key_id.hex(),
-                "use": key.use.lower(),
-                "state": key.state.lower(),
-                "added_at": time_text(key.added_at),
-                "place": key.added_size,
-            }
-            for key in keys_of(party)
-        ],
+        "keys": keys_json(party),
     }

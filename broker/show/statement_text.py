@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from broker.crypto.seal import receiving_key_id
 from broker.crypto.sign import signing_key_id
-from broker.show.text import day_text
+from broker.show.text import day_text, time_text
 from broker.wire import statements as s
 from broker.wire.encoding import Statement
 
@@ -58,8 +58,10 @@ def statement_text(statement: Statement) -> str:
 def _key_text(statement: Statement) -> str:
     match statement:
         case s.KeyAdded():
-            # The time is PENDING_US of broker.directory.rules.keys; change both together.
-            when = ", in force in 72 hours" if statement.recovery else ""
+            # The time is PENDING_US of broker.directory.rules.waits; change both together.
+            when = ", in force in 72 hours"
+            if not statement.recovery:
+                when += ", or at once if the authority signs as well"
             key_id = _key_id(statement.use, statement.public_key)
             return f"adds {statement.use.lower()} key {key_id} to {statement.agency}{when}"
         case s.KeyRetired():
@@ -72,6 +74,8 @@ def _key_text(statement: Statement) -> str:
                 f"revokes key {statement.key_id.hex()} of {statement.agency} "
                 f"and what it vouched for since {statement.since}"
             )
+        case s.DirectoryClock():
+            return f"tells the time: {time_text(statement.header.issued_at)}"
         case s.ServiceKeyAnnounced():
             day = "" if statement.day is None else f" of {day_text(statement.day)}"
             key_id = _key_id(statement.use, statement.public_key)

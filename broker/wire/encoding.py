@@ -18,6 +18,7 @@ from broker.wire.manifest import KeySignature, RecordManifest, Signed
 
 __all__ = [
     "KINDS",
+    "RESERVED_KINDS",
     "STATEMENT_KINDS",
     "Statement",
     "decode",
@@ -45,6 +46,7 @@ Statement = (
     | statements.AuditorAppointed
     | statements.AuditorDismissed
     | statements.ServiceKeyAnnounced
+    | statements.DirectoryClock
     | statements.ChannelKeysPublished
     | statements.ChannelKeysConfirmed
     | statements.ChannelKeysComplained
@@ -68,6 +70,7 @@ STATEMENT_KINDS: dict[str, type] = {
     "auditor-appointed": statements.AuditorAppointed,
     "auditor-dismissed": statements.AuditorDismissed,
     "service-key-announced": statements.ServiceKeyAnnounced,
+    "directory-clock": statements.DirectoryClock,
     "channel-keys-published": statements.ChannelKeysPublished,
     "channel-keys-confirmed": statements.ChannelKeysConfirmed,
     "channel-keys-complained": statements.ChannelKeysComplained,
@@ -84,6 +87,10 @@ KINDS: dict[str, type] = {
     "collection-answer": CollectionAnswer,
 }
 """Every kind that is ever signed. The list is closed: another kind is refused before it is decoded."""
+
+RESERVED_KINDS = frozenset(("sealed-statement", "permission", "acknowledged"))
+"""Kinds that a later version fills: sealed statements of the directory, the permission of an originator, and
+the acknowledgement of a recipient. This version refuses them by name."""
 
 _KIND_OF = {cls: kind for kind, cls in KINDS.items()}
 
@@ -139,6 +146,8 @@ def decode_content(signed: Signed) -> Any:
     # The kind decides what the bytes mean, and a signature covers it: the same bytes under another kind would
     # be another statement.
     cls = KINDS.get(signed.kind)
+    if signed.kind in RESERVED_KINDS:
+        raise FormatError(f"statements of kind '{signed.kind}' are reserved for a later version")
     if cls is None:
         raise FormatError(f"unknown kind of statement {signed.kind[:40]!r}")
     return decode(cls, signed.content)

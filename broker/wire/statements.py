@@ -25,6 +25,7 @@ __all__ = [
     "ChannelKeysPublished",
     "ChannelKind",
     "ChannelOpened",
+    "DirectoryClock",
     "EpochGranted",
     "Genesis",
     "JoiningRule",
@@ -242,6 +243,13 @@ class ServiceKeyAnnounced:
     use: KeyUse
     public_key: bytes
     day: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryClock:
+    """The key access service says the time, which is the header's ``issued_at``."""
+
+    header: Header
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

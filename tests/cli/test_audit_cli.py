@@ -59,7 +59,7 @@ def test_a_whole_log_verifies(place: CliCoalition) -> None:
     assert done.code == 0
     assert done.out == (
         "channels   repatriation, xaa-xbb\n"
-        "directory  28 statements\n"
+        "directory  29 statements\n"
         "records    6\n"
         "manifests  5\n"
         "accesses   1 logged, 0 counted denials\n"
@@ -139,7 +139,7 @@ def test_a_member_is_told_what_its_replay_cannot_check(place: CliCoalition) -> N
     assert done.code == 0
     assert done.out == (
         "channels      repatriation, xaa-xbb\n"
-        "directory     28 statements\n"
+        "directory     29 statements\n"
         "records       6\n"
         "manifests     2\n"
         "not checked   who read, and what was taken over, in repatriation: "

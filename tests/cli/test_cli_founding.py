@@ -163,7 +163,10 @@ def test_only_what_the_command_is_for_is_signed(coalition: Path) -> None:
 def test_an_agency_adds_and_revokes_its_own_keys(coalition: Path) -> None:
     """A new key is stored and listed, and a revoked key stays in the list as revoked."""
     me = ("--profile", "xaa-police/xaa-police.toml")
-    assert ftf_broker("agency", "key", "add", "--use", "signing", *me).code == 0
+    at_once = ("--sign-with", "authority/authority.toml")
+    told = ftf_broker("agency", "key", "add", "--use", "signing", *me, *at_once)
+    assert told.code == 0
+    assert "pending" not in told.err
     keys = ftf_broker("agency", "show", "XAA:police", *me, "--json").json["keys"]
     signing = [key for key in keys if key["use"] == "signing"]
     assert [key["state"] for key in signing] == ["active", "active"]

@@ -233,7 +233,7 @@ def test_not_joined(
     statement = drafts.add_key(
         c.directory, party=POLICE_A, use=KeyUse.SIGNING, public_key=second.public, issued_at=c.now
     )
-    c.add(statement, c.signing[POLICE_A], second)
+    c.add(statement, c.signing[POLICE_A], second, *c.authority_keys)
     c.suspend(REHAB)
     statement_, keys = made(c)
     error = c.try_add(statement_, *keys)

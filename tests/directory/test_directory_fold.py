@@ -299,7 +299,7 @@ def test_pinned_to_the_state_before(coalition: Coalition) -> None:
     statement = drafts.add_key(
         coalition.directory, party=BORDER, use=KeyUse.SIGNING, public_key=new.public, issued_at=1
     )
-    coalition.add(statement, coalition.signing[BORDER], new)
+    coalition.add(statement, coalition.signing[BORDER], new, *coalition.authority_keys)
     size = coalition.directory.size
     assert coalition.history.at(size).signer(BORDER, new.key_id) == new.public
     with pytest.raises(NotEntitled, match="is not a signing key of 'XAA:border'"):

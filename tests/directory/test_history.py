@@ -9,11 +9,10 @@ import pytest
 
 from broker.crypto.log_tree import EMPTY_ROOT
 from broker.directory import HighWater, check_high_water, drafts
-from broker.directory.history import check_append_time
-from broker.errors import LogUnavailable, NotEntitled
+from broker.errors import NotEntitled
 from broker.log.protocol import StoredMessage
 from broker.log.sqlite.sqlite_log import SqliteLog
-from support.coalition import BORDER, DAY_US, DIRECTORY, HOUR_US, JUSTICE, START_US, Coalition
+from support.coalition import BORDER, DIRECTORY, JUSTICE, START_US, Coalition
 
 
 @pytest.fixture
@@ -96,34 +95,6 @@ def test_a_copy_goes_its_own_way(coalition: Coalition) -> None:
     copy = coalition.copy()
     copy.suspend(BORDER)
     assert copy.history.size == coalition.history.size + 1
-
-
-@pytest.mark.parametrize(
-    ("appended_at", "ended_at", "now"),
-    [
-        (START_US, START_US, START_US),
-        (START_US + 5, START_US - DAY_US, START_US + 9),
-        (START_US - 9 * DAY_US, None, START_US),
-        (START_US - HOUR_US, START_US, START_US),
-        (START_US + HOUR_US, START_US, START_US),
-    ],
-)
-def test_clock_of_the_log_is_believed(appended_at: int, ended_at: int | None, now: int) -> None:
-    """A message is taken when its append time is about now, or earlier while the participant catches up."""
-    check_append_time(appended_at, ended_at=ended_at, now=now)
-
-
-@pytest.mark.parametrize("appended_at", [START_US - 72 * HOUR_US, START_US + 72 * HOUR_US])
-def test_clock_of_the_log_cannot_shorten_the_72_hours(appended_at: int) -> None:
-    """A participant that follows live refuses a new message that is dated three days back or ahead."""
-    with pytest.raises(LogUnavailable, match="says it was appended at"):
-        check_append_time(appended_at, ended_at=START_US - HOUR_US, now=START_US)
-
-
-def test_a_message_from_the_future_is_read_by_nobody() -> None:
-    """A participant that catches up refuses a message whose append time lies three days ahead."""
-    with pytest.raises(LogUnavailable, match="expected"):
-        check_append_time(START_US + 72 * HOUR_US, ended_at=None, now=START_US)
 
 
 async def test_written_to_a_log(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ CHANNEL = "repatriation"
 def test_junk_is_tried_once_until_somebody_grants_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A seed that opens nothing is a reason to complain, and is tried once, not for each message."""
     c = Coalition.create()
-    c.advance(hours=2)
+    c.wait(hours=2)
     draft = make_channel_keys(c.directory, CHANNEL, POLICE_A, c.now)
     to = [recipient for recipient in c.directory.recipients(CHANNEL, "metadata") if recipient.name == AUDITOR]
     (junk,) = seal_seed(c.directory, CHANNEL, 1, "metadata", bytes(32), to)

@@ -149,6 +149,7 @@ KINDS = {
     "auditor-appointed": "AuditorAppointed",
     "auditor-dismissed": "AuditorDismissed",
     "service-key-announced": "ServiceKeyAnnounced",
+    "directory-clock": "DirectoryClock",
     "channel-keys-published": "ChannelKeysPublished",
     "channel-keys-confirmed": "ChannelKeysConfirmed",
     "channel-keys-complained": "ChannelKeysComplained",

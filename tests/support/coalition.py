@@ -284,6 +284,18 @@ class Coalition:
         )
         self.add(statement, self.signing[KAS])
 
+    def tell_time(self, *, issued_at: int | None = None, at: int | None = None) -> None:
+        """The KAS says what time it is: now, unless told otherwise."""
+        issued_at = self.now if issued_at is None else issued_at
+        told = drafts.tell_time(self.directory, service=KAS, issued_at=issued_at)
+        self.add(told, self.signing[KAS], at=at)
+
+    def wait(self, *, hours: float = 0) -> None:
+        """Let time pass by the directory's clock."""
+        self.tell_time()
+        self.advance(hours=hours)
+        self.tell_time()
+
     def open_channel(
         self,
         name: str,

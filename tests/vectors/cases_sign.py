@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from broker.crypto.sign import NO_GENESIS
-from broker.wire.encoding import decode, encode
+from broker.wire.encoding import decode, encode, sign_content
 from broker.wire.manifest import KeySignature, Signed
+from broker.wire.statements import DirectoryClock
 from vectors.cases import Case, fails, flip, valid
-from vectors.coalition import AUTHORITY, GENESIS, GENESIS_SIGNED, KAS, POLICE
+from vectors.coalition import AUTHORITY, GENESIS, GENESIS_SIGNED, KAS, POLICE, directory_header
 
 __all__ = ["sign_cases", "signed_cases"]
 
@@ -111,11 +114,21 @@ def signed_cases() -> list[Case]:
         return fails(name, what, good | changed, check, error)
 
     twice = Signed(kind="genesis", content=founded.content, signatures=founded.signatures[:1] * 2)
+    told = DirectoryClock(header=directory_header("kas"))
+    clock = sign_content(KAS, "directory-clock", GENESIS, encode(told))
     bare = Signed(kind="genesis", content=founded.content, signatures=())
     return [
         valid("genesis", "the genesis statement, by two of three keys", good, {"digest": GENESIS}),
         bad("kind-unknown", "a kind outside the closed list, correctly signed", "kind", "FormatError",
             signed=resigned("founding", founded.content)),
+        *(
+            bad(f"kind-reserved-{kind}", "a kind that a later version fills, correctly signed", "kind",
+                "FormatError", signed=resigned(kind, b""))
+            for kind in ("sealed-statement", "permission", "acknowledged")
+        ),
+        valid("directory-clock", "the time, by the key access service",
+            {"signed": encode(clock), "genesis": GENESIS, "publics": [KAS.public]},
+            {"digest": sha256(clock.content).digest()}),
         bad("kind-of-another", "genesis content under the kind agency-admitted, correctly signed", "avro",
             "FormatError", signed=resigned("agency-admitted", founded.content)),
         bad("content-trailing", "a byte behind the content, correctly signed", "avro", "FormatError",

@@ -41,6 +41,7 @@ __all__ = [
     "TOPIC",
     "ZERO",
     "admit_key",
+    "directory_header",
     "epoch_access",
     "header",
     "intake_of",
@@ -104,6 +105,22 @@ GENESIS_SIGNED = encode(
 GENESIS_APPENDED_AT = 1_767_225_600_123
 """In milliseconds."""
 GENESIS_ROOT = message_leaf(GENESIS_APPENDED_AT * 1000, b"", sha256(GENESIS_SIGNED).digest())
+
+
+def directory_header(issuer: str) -> Header:
+    """The header of a statement of the directory behind the genesis."""
+    return Header(
+        topic="directory",
+        partition=0,
+        epoch=-1,
+        issuer=issuer,
+        issued_at=1_767_312_000_000_000,
+        directory_size=1,
+        directory_root=GENESIS_ROOT,
+        stream=bytes(16),
+        sequence=0,
+        previous=ZERO,
+    )
 
 
 def admit_key(seed: bytes, genesis: bytes = GENESIS) -> bytes:

@@ -173,7 +173,7 @@ def test_an_epoch_superseded_twice_is_void() -> None:
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     for _ in range(2):
-        coalition.advance(hours=2)
+        coalition.wait(hours=2)
         coalition.new_epoch("repatriation", POLICE_A)
     written.publish(POLICE_A, 1)
     header = written.header(BORDER, epoch=0)
@@ -344,7 +344,7 @@ def test_an_epoch_complained_of_is_not_the_one_before() -> None:
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     header = written.header(BORDER)
-    coalition.advance(hours=2)
+    coalition.wait(hours=2)
     coalition.new_epoch("repatriation", POLICE_A)
     complained = complaint(
         coalition.directory, "repatriation", 1, JUSTICE, detail="junk", issued_at=coalition.now

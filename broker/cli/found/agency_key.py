@@ -10,8 +10,8 @@ from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.found.issue import IssueOptions, issue, issue_options, note_channels_without_keys
 from broker.cli.found.lookup import party_named
 from broker.cli.found.statement_file import StatementFile
-from broker.cli.opening import open_session
-from broker.cli.output import note, print_json
+from broker.cli.opening import note_pending_keys, open_session
+from broker.cli.output import note, print_json, print_table
 from broker.clock import system_clock
 from broker.crypto.seal import receiving_key_id
 from broker.crypto.sign import SigningKey, signing_key_id
@@ -20,6 +20,8 @@ from broker.errors import NotEntitled
 from broker.session import Profile
 from broker.session.key_folder import KeyFolder
 from broker.session.profile import slug
+from broker.show.party_view import keys_json, keys_of, pending_texts
+from broker.show.text import time_text
 from broker.wire.statements import KeyUse
 
 __all__ = ["group"]
@@ -31,7 +33,37 @@ _MIN_DIGITS = 8
 
 @click.group("key")
 def group() -> None:
-    """Add, retire, revoke and recover keys of an agency or auditor."""
+    """List, add, retire, revoke and recover keys of an agency or auditor."""
+
+
+@group.command("list")
+@click.argument("name", required=False)
+@profile_option
+@json_option
+@asynchronous
+async def key_list(name: str | None, profile: Profile, as_json: bool) -> None:
+    """List the keys of a participant, and say which are pending. Without NAME these are your own.
+
+    A pending key stands in the open for 72 hours before it takes effect. Until then its owner can revoke it.
+
+    \b
+    Example:
+      ftf-broker agency key list --profile police/xaa-police.toml
+    """
+    async with open_session(profile) as session:
+        directory = session.directory
+    party = party_named(directory, name or profile.name)
+    if as_json:
+        print_json(keys_json(party))
+        return
+    rows = [
+        (key.use.lower(), key.state.lower(), key.key_id.hex(), time_text(key.added_at))
+        for key in keys_of(party)
+    ]
+    print_table(f"keys of {party.name}", ("use", "state", "key", "added"), rows, empty="no keys yet")
+    if party.name != profile.name:
+        for line in pending_texts(party):
+            note(line)
 
 
 _use_option = click.option(
@@ -47,6 +79,10 @@ _use_option = click.option(
 async def key_add(use: str, profile: Profile, options: IssueOptions) -> None:
     """Make a new key in your key store, and add its public half to the directory.
 
+    The key takes effect 72 hours later, so that nobody who has stolen one of your keys can add another
+    unseen. If the authority signs as well, it takes effect at once: give --sign-with, or write a file with
+    --out.
+
     \b
     Example:
       ftf-broker agency key add --use signing --profile police/xaa-police.toml
@@ -61,7 +97,8 @@ async def key_add(use: str, profile: Profile, options: IssueOptions) -> None:
         draft = drafts.add_key(
             session.directory, party=profile.name, use=kind, public_key=public, issued_at=system_clock()
         )
-        await issue(session, [draft], options, extra_keys=proof)
+        if await issue(session, [draft], options, extra_keys=proof) and not options.as_json:
+            note_pending_keys(session)
 
 
 def _new_key(keys: KeyFolder, use: KeyUse) -> tuple[bytes, list[SigningKey]]:
@@ -83,7 +120,7 @@ def _new_key(keys: KeyFolder, use: KeyUse) -> tuple[bytes, list[SigningKey]]:
     "--successor",
     required=True,
     metavar="KEY",
-    help="The key that takes its place. It must be at least a day old.",
+    help="The key that takes its place. It must have been in force for a day.",
 )
 @profile_option
 @issue_options
@@ -91,7 +128,8 @@ def _new_key(keys: KeyFolder, use: KeyUse) -> tuple[bytes, list[SigningKey]]:
 async def key_retire(key_id: str, successor: str, profile: Profile, options: IssueOptions) -> None:
     """Retire one of your keys.
 
-    What it has signed stays valid, and it can sign nothing new. KEY_ID is the id of the key, or its first 8
+    What it has signed stays valid, and it can sign nothing new. A signing key is retired by itself or by an
+    older one that you hold. KEY_ID is the id of the key, or its first 8
     digits or more; ftf-broker agency show lists them.
 
     \b
@@ -128,7 +166,9 @@ async def key_revoke(
     """Revoke a key that was lost or stolen.
 
     Everything falls with it that the key alone has vouched for since PLACE, for example a key that a thief
-    added. KEY_ID is the id of the key, or its first 8 digits or more; ftf-broker agency show lists them.
+    added. A key revokes itself and newer keys. An older one falls by the authority, and so does a receiving
+    key that is older than all of your signing keys. KEY_ID is the id of the key, or its first 8 digits or
+    more; ftf-broker agency key list shows them.
 
     \b
     Example:

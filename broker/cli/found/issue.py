@@ -59,8 +59,10 @@ def sign_as(directory: Directory, signed: Signed, name: str, keys: Sequence[Sign
         return signed
     present = {signature.key_id for signature in signed.signatures}
     if name != AUTHORITY:
-        # One signature speaks for a party. A second one would add nothing.
-        fresh = [] if any(key.key_id in present for key in keys) else list(keys[:1])
+        # One signature speaks for a party. A second one would add nothing. The keys stand from the newest to
+        # the oldest, and only an older key may end another one.
+        speaking = keys[-1:] if isinstance(statement, s.KeyRetired | s.KeyRevoked) else keys[:1]
+        fresh = [] if any(key.key_id in present for key in keys) else list(speaking)
     elif isinstance(statement, s.Genesis):
         # All authority keys sign a genesis.
         fresh = [key for key in keys if key.key_id not in present]
@@ -96,6 +98,8 @@ def _has_part(directory: Directory, statement: Statement, name: str) -> bool:
             return channel is not None and name in channel.members
         case s.AgencyAdmitted():
             return name == statement.agency
+        case s.KeyAdded():
+            return name == AUTHORITY
         case s.AuditorAppointed():
             return name == statement.auditor
         case s.ServiceKeyAnnounced():

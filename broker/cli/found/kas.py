@@ -18,7 +18,13 @@ from broker.cli.output import note, print_json, print_table
 from broker.errors import OutcomeUnknown
 from broker.log.outage import Outage, outlasting
 from broker.logger import get_logger
-from broker.services.kas.local import announce_intake, confirm_epochs, missing_intake, open_journal
+from broker.services.kas.local import (
+    announce_intake,
+    confirm_epochs,
+    keep_clock,
+    missing_intake,
+    open_journal,
+)
 from broker.services.kas.service import KeyAccessService
 from broker.session import Profile, Role, Session
 from broker.show.text import day_text, time_text
@@ -95,7 +101,8 @@ async def announce(profile: Profile, as_json: bool) -> None:
     """Announce intake keys for the next 14 days, and confirm new channel keys.
 
     A publisher seals the service's share of a record's key to the intake key of the day. Without such a
-    key it cannot publish. ftf-broker kas run does both of these by itself.
+    key it cannot publish. If anything waits for time to pass, such as a new key that is pending for 72
+    hours, the service tells the directory the time as well. ftf-broker kas run does all of this by itself.
 
     \b
     Example:
@@ -105,6 +112,7 @@ async def announce(profile: Profile, as_json: bool) -> None:
         # Intake keys come first: without one nobody can publish, with or without new channel keys.
         days = await announce_intake(session)
         epochs = await confirm_epochs(session)
+        await keep_clock(session)
     if as_json:
         confirmed = [{"channel": channel, "epoch": epoch} for channel, epoch in epochs]
         print_json({"announced": [day_text(day) for day in days], "confirmed": confirmed})
@@ -122,9 +130,10 @@ async def announce(profile: Profile, as_json: bool) -> None:
 async def run(once: bool, profile: Profile) -> int:
     """Follow all channels until Ctrl-C.
 
-    The service takes over every batch that is published, confirms new channel keys and announces intake
-    keys. Write -v before the command to see each step. While the log cannot be reached, the service waits
-    and says so on stderr. With --once it does not wait, and the exit code is 1 while an alarm is open.
+    The service takes over every batch that is published, confirms new channel keys, announces intake keys,
+    and tells the directory the time at most hourly while anything waits for it. Write -v before the command
+    to see each step. While the log cannot be reached, the service waits and says so on stderr. With --once
+    it does not wait, and the exit code is 1 while an alarm is open.
 
     \b
     Example:
@@ -214,7 +223,7 @@ def _note_alarms(service: KeyAccessService) -> None:
 
 
 async def _keep_keys(session: Session) -> None:
-    """Confirm new channel keys and announce intake keys, for as long as the service runs."""
+    """Confirm new channel keys, announce intake keys and tell the time, for as long as the service runs."""
     outage = Outage(service=session.profile.name)
     while True:
         # The pause comes first: open_service() has just announced and confirmed everything.
@@ -227,7 +236,8 @@ async def _keep_keys(session: Session) -> None:
 
 
 async def _announce_and_confirm(session: Session) -> None:
-    # Both calls below act by the directory that is read here, and must see the newest keys of each channel.
+    # The calls below act by the directory that is read here, and must see the newest keys of each channel.
     await session.follower.refresh()
     await announce_intake(session)
     await confirm_epochs(session)
+    await keep_clock(session)

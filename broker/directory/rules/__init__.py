@@ -12,13 +12,13 @@ its two arguments alone. A rule stands in the module of the thing that it change
     keys            keys of agencies, auditors and services
     channels        channels and their members
     channel_keys    the keys of a channel's epochs
+    waits           the clock of the directory, and what waits for it
 
 A rule may rely on what ``fold`` has done before it calls the rule:
 
     - the content was decoded strictly, so every field has its type, but no text or number has a sane value
     - the header was checked (``case.check_header``), all but its issuer
-    - keys that were pending have taken effect if their 72 hours are over
-    - ``case.now`` never goes back from one statement to the next
+    - keys that were pending have taken effect with the clock that ended their 72 hours
 
 A rule must check everything else: the issuer, the names, the numbers, the state of the directory, and the
 signatures. It checks signatures by exactly one call of ``signed_by_authority``, ``signed_by_party`` or

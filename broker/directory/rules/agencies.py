@@ -131,11 +131,13 @@ def _with_new_party(
     before = case.before
     check_name_is_free(before, name)
     check_text(statement.name, "name for people")
-    signing = make_key(before, statement.signing_key, KeyUse.SIGNING, now=case.now)
+    signing = make_key(before, statement.signing_key, KeyUse.SIGNING, added_at=statement.header.issued_at)
     # Proof of possession: the new key signs. Otherwise the authority, or a party that asks to be admitted,
     # could register the public key of somebody else and claim what the owner of that key signs.
     case.signed_by_authority({signing.key_id: signing.public})
-    receiving = make_key(before, statement.receiving_key, KeyUse.RECEIVING, now=case.now)
+    receiving = make_key(
+        before, statement.receiving_key, KeyUse.RECEIVING, added_at=statement.header.issued_at
+    )
     party = Party(name=name, kind=kind, title=statement.name, suspended=False, keys=Map())
     after = with_party(before, party)
     after = with_new_key(after, name, signing)
@@ -209,7 +211,7 @@ def auditor_appointed(case: Case, statement: AuditorAppointed) -> Directory:
 
 def _check_same_keys(party: Party, statement: AuditorAppointed) -> None:
     # Stands against an authority that gives a known auditor a key of its own: new keys of an auditor come by
-    # the rules of keys, where its own key vouches for them or 72 hours pass.
+    # the rules of keys, where everybody who must vouches for them or 72 hours pass.
     for public, use in (
         (statement.signing_key, KeyUse.SIGNING),
         (statement.receiving_key, KeyUse.RECEIVING),

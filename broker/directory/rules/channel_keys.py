@@ -40,7 +40,8 @@ __all__ = [
 ]
 
 EPOCH_US = HOUR_US
-"""Shortest time, in microseconds, between two epochs of a channel that nothing forces.
+"""Shortest time between two epochs of a channel that nothing forces, in microseconds. The clock is that of
+``directory.clocks``.
 
 It is also the shortest time between two complaints of one recipient about one publisher. So neither a
 publisher alone, nor a publisher and a recipient that complains by agreement, can publish epochs without end.
@@ -59,7 +60,7 @@ def channel_keys_published(case: Case, statement: ChannelKeysPublished) -> Direc
     # Two members may publish at the same time. The first one in log order counts; the other one fails here.
     if statement.epoch != channel.newest_published + 1:
         raise NotEntitled(f"the epoch is {statement.epoch}, expected {channel.newest_published + 1}")
-    _check_turn(channel, publisher, case.now)
+    _check_turn(before, channel, publisher)
     # (2) The seeds go to all who must read and to nobody else. Whether each seed opens cannot be seen here;
     # a recipient that was sealed junk complains.
     if before.kas_name is None or not before.receiving_keys(before.kas_name):
@@ -90,12 +91,12 @@ def channel_keys_published(case: Case, statement: ChannelKeysPublished) -> Direc
         epochs=channel.epochs.set(epoch.number, epoch),
         newest_published=epoch.number,
         needs_new_epoch=False,
-        published_at=case.now,
+        published_size=before.size + 1,
     )
     return with_channel(after, changed)
 
 
-def _check_turn(channel: Channel, publisher: str, now: int) -> None:
+def _check_turn(directory: Directory, channel: Channel, publisher: str) -> None:
     newest = channel.epochs.get(channel.newest_published)
     if newest is None:
         return
@@ -105,7 +106,8 @@ def _check_turn(channel: Channel, publisher: str, now: int) -> None:
             "must publish the next one"
         )
     # Stands against a member that publishes epochs without end.
-    if not channel.needs_new_epoch and now < channel.published_at + EPOCH_US:
+    young = not directory.clocks.have_passed(EPOCH_US, since=channel.published_size)
+    if young and not channel.needs_new_epoch:
         raise NotEntitled(
             f"channel '{channel.name}' had a new epoch less than an hour ago and needs no other one yet"
         )
@@ -206,7 +208,7 @@ def channel_keys_complained(case: Case, statement: ChannelKeysComplained) -> Dir
         )
     # Stands against two members that publish and complain in turn, so that epochs never end.
     last = channel.complaints.get((name, epoch.publisher))
-    if last is not None and case.now < last + EPOCH_US:
+    if last is not None and not before.clocks.have_passed(EPOCH_US, since=last):
         raise NotEntitled(f"'{name}' complained of '{epoch.publisher}' less than an hour ago already")
     case.signed_by_party(name)
     epochs = channel.epochs.set(epoch.number, replace(epoch, complained=True))
@@ -217,7 +219,7 @@ def channel_keys_complained(case: Case, statement: ChannelKeysComplained) -> Dir
         # stop because a recipient complains.
         newest_confirmed=newest_usable(epochs, channel.newest_confirmed),
         needs_new_epoch=True,
-        complaints=channel.complaints.set((name, epoch.publisher), case.now),
+        complaints=channel.complaints.set((name, epoch.publisher), before.size + 1),
     )
     return with_channel(before, changed)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from immutables import Map
 
+from broker.clock import DAY_US
 from broker.directory.case import Case, check_issuer, check_name, check_text, unsuspended_party
 from broker.directory.changes import force_epochs, with_channel
 from broker.directory.channel import CHANNEL_NAME, MAX_CHANNELS, MAX_MEMBERS, Channel
@@ -30,6 +31,7 @@ from broker.wire.statements import (
 from broker.wire.terms import LOG_PURPOSES
 
 __all__ = [
+    "CONSENT_US",
     "MAX_CEILING_DAYS",
     "channel_closed",
     "channel_opened",
@@ -40,6 +42,8 @@ __all__ = [
 
 MAX_CEILING_DAYS = 36_500
 """Most days for which a channel may let its records be kept: a hundred years."""
+CONSENT_US = 30 * DAY_US
+"""How long a consent to join counts: thirty days, in microseconds of the directory's clock."""
 _MAX_RECORD_TYPES = 64
 _MAX_MANDATES = 256
 _MAX_LEGAL_BASIS = 500
@@ -96,8 +100,9 @@ def channel_opened(case: Case, statement: ChannelOpened) -> Directory:
         newest_published=-1,
         newest_confirmed=-1,
         needs_new_epoch=True,
-        published_at=0,
+        published_size=0,
         complaints=Map(),
+        departures=Map(),
     )
     return replace(with_channel(before, channel), numbers=before.numbers.set(channel.number, name))
 
@@ -174,6 +179,9 @@ def channel_closed(case: Case, statement: ChannelClosed) -> Directory:
 def member_joined(case: Case, statement: MemberJoined) -> Directory:
     """Let an agency join a channel: the joiner signs, and as many members as the channel's rule asks.
 
+    Each signature is a consent, given at the size of the directory that the header names. It counts for
+    thirty days, and once: not again after the joiner has left the channel.
+
     The rule is ALL or MAJORITY. A suspended member counts as a member and cannot sign. While one is
     suspended nobody can join a channel whose rule is ALL, until that member is reinstated or has left.
     """
@@ -191,10 +199,22 @@ def member_joined(case: Case, statement: MemberJoined) -> Directory:
         raise NotEntitled(f"'{joiner}' is a member of '{channel.name}' already")
     if len(channel.members) >= MAX_MEMBERS:
         raise NotEntitled(f"channel '{channel.name}' has {MAX_MEMBERS} members already")
+    _check_fresh(case, channel, statement)
     _check_consent(case, channel, joiner)
     return force_epochs(
         before, [channel.name], lambda joined: replace(joined, members=joined.members | {joiner})
     )
+
+
+def _check_fresh(case: Case, channel: Channel, statement: MemberJoined) -> None:
+    # Stands against a spare file of consents, with which an agency that was expelled would join again.
+    departed = channel.departures.get(statement.agency, 0)
+    if statement.header.directory_size < departed:
+        raise NotEntitled(
+            f"the members consented before '{statement.agency}' left '{channel.name}': they must sign anew"
+        )
+    if case.is_older(statement.header, CONSENT_US):
+        raise NotEntitled("the members consented more than thirty days ago: they must sign anew")
 
 
 def _check_consent(case: Case, channel: Channel, joiner: str) -> None:
@@ -233,6 +253,9 @@ def member_left(case: Case, statement: MemberLeft) -> Directory:
     else:
         check_issuer(statement.header, statement.agency)
         case.signed_by_party(statement.agency)
+    name, size = statement.agency, case.before.size + 1
     return force_epochs(
-        case.before, [channel.name], lambda left: replace(left, members=left.members - {statement.agency})
+        case.before,
+        [channel.name],
+        lambda left: replace(left, members=left.members - {name}, departures=left.departures.set(name, size)),
     )

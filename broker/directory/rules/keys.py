@@ -1,17 +1,21 @@
 """Rules for keys: who may add, retire, revoke and announce them, and when they take effect.
 
     added by                            signed by                                      takes effect
-    the agency or auditor itself        an active key of it, and the new key           at once
+    the agency or auditor itself        an active key of it, and the new key           72 hours later
+    the same, and the authority         these, and k of the authority                  at once
     the authority (recovery)            k of the authority, and the new key            72 hours later
     the authority (a service's key)     k, the new key, and an old key of the role     at once
     the same without an old key         k, and the new key                             72 hours later
     a service (intake key)              an active key of it                            at once, for its day
 
 The new key signs only when it is a signing key, because a receiving key cannot sign. The first key of a
-role takes effect at once: nobody can be pushed aside by it. Time is append time.
+role takes effect at once: nobody can be pushed aside by it. The clock is that of ``directory.clocks``.
 
-The 72 hours stand against k holders of the authority who act alone. Everybody can see their new key for three
-days, and the owner of the name can revoke it before it takes effect.
+The 72 hours stand against k holders of the authority who act alone, and against the thief of one key.
+Everybody can see the new key for three days, and the owner of the name can revoke it before it takes effect.
+
+A signing key ends itself and what was added after it, never an older key. So the thief of a young key cannot
+lock its owner out: the older key, or the authority, ends the young one.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ from dataclasses import replace
 
 from immutables import Map
 
-from broker.clock import DAY_US, HOUR_US, day_of
+from broker.clock import DAY_US, day_of
+from broker.crypto.sign import signing_key_id
 from broker.directory.case import Case, check_issuer, check_name, unsuspended_party
 from broker.directory.changes import (
     channels_of,
@@ -53,39 +58,28 @@ from broker.wire.statements import (
 
 __all__ = [
     "INTAKE_DAYS_AHEAD",
-    "PENDING_US",
-    "activate_due",
+    "MAX_INTAKE_KEYS",
+    "VOUCHER_US",
     "key_added",
     "key_retired",
     "key_revoked",
     "service_key_announced",
 ]
 
-PENDING_US = 72 * HOUR_US
-"""How long a key stays pending when only the authority signed for it: 72 hours, in microseconds."""
-
 INTAKE_DAYS_AHEAD = 15
 """Most days from the announcement of an intake key to its day."""
 
+MAX_INTAKE_KEYS = 20_000
+"""Most keys that a service which announces intake keys may ever have: one a day for more than fifty years."""
 
-def activate_due(directory: Directory, now: int) -> Directory:
-    """Return the directory at this time: pending keys whose 72 hours are over have become active."""
-    due = [entry for entry in directory.pending if entry.active_at <= now]
-    if not due:
-        return directory
-    waiting = tuple(entry for entry in directory.pending if entry.active_at > now)
-    after = replace(directory, pending=waiting)
-    for entry in due:
-        key = after.parties[entry.party].keys[entry.key_id]
-        active = replace(key, state=KeyState.ACTIVE, active_size=directory.size)
-        after = with_key(after, entry.party, active)
-    return after
+VOUCHER_US = 30 * DAY_US
+"""How long the authority's signatures put an agency's own new key in force at once: thirty days."""
 
 
 def key_added(case: Case, statement: KeyAdded) -> Directory:
     """Add a key of an agency or auditor: one of its active keys signs, or the authority (recovery).
 
-    A key by recovery takes effect 72 hours later.
+    The key is pending for 72 hours, unless both sign.
     """
     before = case.before
     name = statement.agency
@@ -94,7 +88,8 @@ def key_added(case: Case, statement: KeyAdded) -> Directory:
         raise NotEntitled(f"there is no agency or auditor {name[:80]!r}")
     if statement.use is KeyUse.INTAKE:
         raise FormatError(f"'{name}' cannot have an intake key, only the key access service has them")
-    key = make_key(before, statement.public_key, statement.use, now=case.now)
+    key = make_key(before, statement.public_key, statement.use, added_at=statement.header.issued_at)
+    pending = replace(key, state=KeyState.PENDING)
     # Proof of possession: a new signing key signs its own registration. Otherwise a party could register
     # somebody else's public key and claim what the owner of that key signs.
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
@@ -103,17 +98,26 @@ def key_added(case: Case, statement: KeyAdded) -> Directory:
         # reinstatement.
         check_issuer(statement.header, AUTHORITY)
         case.signed_by_authority(itself)
-        key = replace(key, state=KeyState.PENDING, active_at=case.now + PENDING_US)
-    else:
-        check_issuer(statement.header, name)
-        # The vouchers are remembered against the thief of one key who adds keys of its own: they fall with
-        # the stolen key when it is revoked.
-        key = replace(key, vouchers=case.signed_by_party(name, itself))
-    return with_new_key(before, name, key)
+        return with_new_key(before, name, pending)
+    check_issuer(statement.header, name)
+    holders = {signing_key_id(public): public for public in before.authority.keys}
+    signers = case.signed_by_party(name, itself, holders)
+    # The age stands against a signed file that was never used, which somebody finds years later.
+    if len(signers & holders.keys()) >= before.authority.threshold and not case.is_older(
+        statement.header, VOUCHER_US
+    ):
+        return with_new_key(before, name, key)
+    # Stands against the thief of one key, whose own key would at once read what is published next. The
+    # vouchers are remembered so that what the thief adds falls with the stolen key when it is revoked.
+    vouchers = signers & case.active_keys(name).keys() - itself.keys()
+    return with_new_key(before, name, replace(pending, vouchers=vouchers))
 
 
 def key_retired(case: Case, statement: KeyRetired) -> Directory:
-    """Retire a key of a party: one of its active keys signs, a day or more after the successor was added."""
+    """Retire a key of a party: one of its active keys signs, a day or more after its successor took effect.
+
+    For a signing key that is the key itself or an older one.
+    """
     name = statement.agency
     check_issuer(statement.header, name)
     party = unsuspended_party(case.before, name)
@@ -124,9 +128,15 @@ def key_retired(case: Case, statement: KeyRetired) -> Directory:
             raise NotEntitled(f"key {named.key_id.hex()} of '{name}' is {named.state.lower()}, not active")
     _check_succession(key, successor)
     # For a day others may still seal to the old key, because they have not read of the new one yet.
-    if case.now < successor.added_at + DAY_US:
-        raise NotEntitled(f"the successor, key {successor.key_id.hex()}, was added less than a day ago")
-    case.signed_by_party(name)
+    if not case.before.clocks.have_passed(DAY_US, since=successor.active_size + 1):
+        raise NotEntitled(
+            f"the successor, key {successor.key_id.hex()}, took effect less than a day ago "
+            "by the directory's clock"
+        )
+    signers = case.signed_by_party(name)
+    # A receiving key has a successor, so that its party goes on reading whoever retires it.
+    if key.use is KeyUse.SIGNING:
+        _check_may_end(party, signers, key)
     return with_key(case.before, name, replace(key, state=KeyState.RETIRED))
 
 
@@ -140,7 +150,7 @@ def _check_succession(key: Key, successor: Key) -> None:
 
 
 def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
-    """Revoke a key: an active key of the party signs, the key itself while it is pending, or the authority.
+    """Revoke a key: the key itself signs, a signing key that is older than it, or the authority.
 
     ``since`` is the size of the directory from which on the key is distrusted. It may lie before an earlier
     revocation of the same key, never after it. Statements that were judged before stay as they were judged:
@@ -165,9 +175,31 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
         # beginning, and with it every key of the party that it ever vouched for.
         is_pending = key.use is KeyUse.SIGNING and key.state is KeyState.PENDING
         itself = {key.key_id: key.public} if is_pending else {}
-        if not case.signers({**case.active_keys(name), **itself}):
+        signers = case.signers({**case.active_keys(name), **itself})
+        if not signers:
             raise SignatureInvalid(f"no key of {name[:80]!r} signed this 'key-revoked'")
-    return _revoke(before, party, replace(key, state=KeyState.REVOKED, untrusted_from=statement.since))
+        _check_may_end(party, signers, key)
+    after = _revoke(before, party, replace(key, state=KeyState.REVOKED, untrusted_from=statement.since))
+    # Stands against a thief, and against k holders of the authority, who would shut a party out from all that
+    # is published next.
+    if before.receiving_keys(name) and not after.receiving_keys(name):
+        raise NotEntitled(f"this would take the last receiving key of '{name}': a successor must be in force")
+    return after
+
+
+def _check_may_end(party: Party, signers: frozenset[bytes], key: Key) -> None:
+    """Raise NotEntitled unless the key itself, or a signing key that is older, is among the signers."""
+    if key.key_id in signers:
+        return
+    for signer in (party.keys[key_id] for key_id in signers):
+        # The signing and the receiving key of an admission are equally old.
+        together = key.use is not KeyUse.SIGNING and signer.added_size == key.added_size
+        if signer.added_size < key.added_size or together:
+            return
+    raise NotEntitled(
+        f"key {key.key_id.hex()} of '{party.name}' is older than the key that signed: it falls by itself, "
+        "by an older signing key, or by the authority"
+    )
 
 
 def _revoke(before: Directory, party: Party, revoked: Key) -> Directory:
@@ -253,7 +285,7 @@ def _service_key_announced(case: Case, statement: ServiceKeyAnnounced, party: Pa
     ]
     if statement.use is KeyUse.RECEIVING and not of_role:
         raise NotEntitled(f"the first key of a {party.kind} must be a signing key")
-    key = make_key(before, statement.public_key, statement.use, now=case.now)
+    key = make_key(before, statement.public_key, statement.use, added_at=statement.header.issued_at)
     itself = {key.key_id: key.public} if key.use is KeyUse.SIGNING else {}
     # A pending key of the role does not count as an old key. Otherwise a puppet service could skip the 72
     # hours by signing for its next key with a key that is still pending.
@@ -262,7 +294,7 @@ def _service_key_announced(case: Case, statement: ServiceKeyAnnounced, party: Pa
     # Keys of the role that are all revoked still make a new one wait. Otherwise k holders could revoke the
     # service's keys first.
     if of_role and not signers & old.keys() - itself.keys():
-        key = replace(key, state=KeyState.PENDING, active_at=case.now + PENDING_US)
+        key = replace(key, state=KeyState.PENDING)
     after = before if party.name in before.parties else with_party(before, party)
     return with_new_key(after, party.name, key)
 
@@ -280,15 +312,26 @@ def _intake_key_announced(case: Case, statement: ServiceKeyAnnounced) -> Directo
         raise FormatError("an intake key must have a day")
     # Yesterday is allowed, because the statement may have been signed before midnight. The bound ahead
     # stands against a thief of the service's key who announces keys for years to come.
-    first = day_of(case.now) - 1
-    last = day_of(case.now) + INTAKE_DAYS_AHEAD
+    newest = before.clocks.newest
+    today = day_of(statement.header.issued_at if newest is None else newest.issued_at)
+    first = today - 1
+    last = today + INTAKE_DAYS_AHEAD
     if not first <= day <= last:
         raise NotEntitled(f"the intake key is for day {day} since 1970-01-01, expected {first} to {last}")
     # The first key of a day stays. Publishers that have read it and those that read later seal to one key.
     if (name, day) in before.intake_days:
         raise NotEntitled(f"'{name}' has announced an intake key for day {day} already")
+    if len(before.parties[name].keys) >= MAX_INTAKE_KEYS:
+        raise NotEntitled(f"'{name}' has had {MAX_INTAKE_KEYS} keys already")
     vouchers = case.signed_by_party(name)
-    key = make_key(before, statement.public_key, KeyUse.INTAKE, now=case.now, vouchers=vouchers, day=day)
+    key = make_key(
+        before,
+        statement.public_key,
+        KeyUse.INTAKE,
+        added_at=statement.header.issued_at,
+        vouchers=vouchers,
+        day=day,
+    )
     after = with_new_key(before, name, key)
     intake = IntakeKey(key_id=key.key_id, public=key.public, day=day, service=name)
     return replace(

@@ -10,8 +10,15 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from broker.access.client import KeyAccess
-from broker.clock import day_of, system_clock
-from broker.directory import complaint, confirm_channel_keys, sign_statement
+from broker.clock import HOUR_US, day_of, system_clock
+from broker.directory import (
+    complaint,
+    confirm_channel_keys,
+    drafts,
+    may_tell_time,
+    sign_statement,
+    waits_for_clock,
+)
 from broker.errors import UsageError
 from broker.files import make_folder
 from broker.services.kas.custody import INTAKE_DAYS_KEPT
@@ -24,11 +31,13 @@ from broker.session.session import Session, open_session
 from broker.session.submission import append
 from broker.wire.encoding import Statement
 from broker.wire.manifest import Signed
+from broker.wire.statements import KeyUse
 
 __all__ = [
     "announce_here",
     "announce_intake",
     "confirm_epochs",
+    "keep_clock",
     "missing_intake",
     "open_journal",
     "open_key_access",
@@ -56,13 +65,15 @@ async def open_key_access(session: Session) -> AsyncIterator[KeyAccess]:
 async def announce_here(session: Session) -> None:
     """Open the service that the profile names, and let it announce intake keys and confirm channel keys.
 
-    A publisher needs both. Without a service in the profile, nothing happens.
+    A publisher needs both. If anything waits for time to pass, the service tells the directory the time as
+    well. Without a service in the profile, nothing happens.
     """
     if session.profile.kas is None:
         return
     async with open_session(Profile.load(session.profile.kas), ask=session.ask) as service:
         await announce_intake(service)
         await confirm_epochs(service)
+        await keep_clock(service)
     await session.follower.refresh()
 
 
@@ -78,7 +89,8 @@ async def open_service(
 ) -> AsyncIterator[tuple[Session, KeyAccessService]]:
     """Run the service with this profile while the block runs.
 
-    First it announces the intake keys and confirms the channel keys that are missing. Raises UsageError
+    First it announces the intake keys and confirms the channel keys that are missing, and tells the time if
+    anything waits for that. Raises UsageError
     when the profile is not that of a key access service.
     """
     if profile.role is not Role.KAS:
@@ -86,6 +98,7 @@ async def open_service(
     async with open_session(profile, ask=ask) as session:
         await announce_intake(session)
         await confirm_epochs(session)
+        await keep_clock(session)
         with open_journal(profile) as journal:
             service = KeyAccessService(session.participant, service_keys(session), journal)
             async with service:
@@ -101,14 +114,40 @@ def service_keys(session: Session) -> KeyStore:
 
 async def announce_intake(session: Session) -> list[int]:
     """Announce the intake keys that are missing for the next days, and return these days."""
+    # A service that is still pending can announce nothing, and yet it may have to tell the time.
+    party = session.directory.parties.get(session.profile.name)
+    if party is not None and not party.active(KeyUse.SIGNING):
+        return []
     keys = service_keys(session)
     days: list[int] = []
     while statements := keys.announce(session.directory, session.profile.name, system_clock()):
+        # The days of intake keys count by the newest clock, which may be of last month.
+        if session.directory.clocks.newest is not None:
+            await _tell_time(session)
         first = statements[0]
         # Only the first: each statement must have seen the one before, so that their order is proved too.
         await append(session, _signed(session, [first]))
         days += [] if first.day is None else [first.day]
     return days
+
+
+async def keep_clock(session: Session) -> bool:
+    """Append a directory-clock if anything waits for one, at most hourly; tell whether that was done."""
+    return waits_for_clock(session.directory) and await _tell_time(session)
+
+
+async def _tell_time(session: Session) -> bool:
+    """Append a directory-clock unless the newest one is less than an hour old."""
+    directory = session.directory
+    if not may_tell_time(directory, session.profile.name):
+        return False
+    newest = directory.clocks.newest
+    # A clock that is dated ahead, by a host whose own clock is wrong, is no reason to wait for that day.
+    if newest is not None and abs(system_clock() - newest.issued_at) < HOUR_US:
+        return False
+    told = drafts.tell_time(directory, service=session.profile.name, issued_at=system_clock())
+    await append(session, _signed(session, [told]))
+    return True
 
 
 def missing_intake(session: Session) -> list[int]:
@@ -133,7 +172,9 @@ async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
     Returns the name of the channel and the number of the epoch for each confirmation.
     """
     name = session.profile.name
-    confirmed = []
+    confirmed: list[tuple[str, int]] = []
+    if name == session.directory.kas_name and not may_tell_time(session.directory, name):
+        return confirmed
     for channel in sorted(session.directory.channels.values(), key=lambda channel: channel.number):
         epoch = channel.epochs.get(channel.newest_published)
         if not channel.is_open or epoch is None or epoch.complained or epoch.confirmed_at is not None:

@@ -14,7 +14,6 @@ from broker.errors import KasUnavailable, OpenError, RequestRefused
 from broker.services.kas.service import KeyAccessService
 from broker.wire.access import BatchRef
 from broker.wire.manifest import Collected, CollectionStatus, CollectionTerms, Reason, Verdict
-from broker.wire.statements import KeyUse
 from broker.wire.terms import Action
 from support.asking import ask
 from support.coalition import (
@@ -115,18 +114,6 @@ async def test_a_revoked_key_cannot_date_itself_back(tmp_path: Path) -> None:
     async with World.still(tmp_path) as world, world.service() as kas:
         victim = await place(world, POLICE_A, topic="justice")
         before = world.directory
-        fresh = signing_key("a fresh key of XAA")
-        await world.say(
-            drafts.add_key(
-                before,
-                party=POLICE_A,
-                use=KeyUse.SIGNING,
-                public_key=fresh.public,
-                issued_at=world.now,
-            ),
-            POLICE_A,
-            "a fresh key of XAA",
-        )
         await world.say(
             drafts.revoke_key(
                 world.directory,
@@ -135,7 +122,7 @@ async def test_a_revoked_key_cannot_date_itself_back(tmp_path: Path) -> None:
                 since=before.size,
                 issued_at=world.now,
             ),
-            "a fresh key of XAA",
+            POLICE_A,
         )
         order = await place(
             world,
