@@ -1,5 +1,7 @@
 """One partition read to its end: each message is accounted for, and valid batches are counted.
 
+A partition whose number is no channel's holds nothing, or what stands there is accounted for by nobody.
+
 Theory of operation. A batch is one manifest and its bodies. Replay reads the messages of a partition in
 *runs*: while a manifest waits for its bodies a run grows until it holds them all, and then the reader
 checks them in one call. A run that turns out to be something else is fed message by message, so that
@@ -8,18 +10,63 @@ the result is always the one that a reader without runs would have found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from broker.audit.index import Index
 from broker.audit.report import Counts
-from broker.log.protocol import StoredMessage
+from broker.directory import Directory
+from broker.log.protocol import Log, Partition, StoredMessage
+from broker.participant.follower import DIRECTORY
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
-from broker.verify.violations import Place, Violation
+from broker.verify.violations import Kind, Place, Violation
 from broker.wire.limits import MAX_BATCH_BYTES
 
-__all__ = ["PartitionCheck"]
+__all__ = ["PartitionCheck", "ends_beyond", "messages_of_no_channel"]
+
+
+async def ends_beyond(log: Log, topics: Sequence[str], directory: Directory) -> Mapping[Partition, int]:
+    """Return the ends of all partitions that have no channel in this directory.
+
+    Read the directory again before you judge them: a channel may just have been opened.
+    """
+    owned = _owned(directory)
+    beyond = []
+    for topic in (*topics, ACCESS_TOPIC, DIRECTORY.topic):
+        partitions = [Partition(topic, number) for number in range(await log.partitions(topic))]
+        beyond += [partition for partition in partitions if not _is_owned(partition, owned)]
+    return await log.ends(beyond)
+
+
+async def messages_of_no_channel(
+    log: Log, ends: Mapping[Partition, int], directory: Directory
+) -> list[Violation]:
+    """Return a violation for each partition that has messages and no channel.
+
+    ``ends`` are those that ``ends_beyond`` has returned.
+    """
+    owned = _owned(directory)
+    found = []
+    for partition, end in sorted(ends.items()):
+        if end == 0 or _is_owned(partition, owned):
+            continue
+        first = end - 1  # where the beginning was deleted nothing may be left to read
+        async for message in log.read(partition, 0):
+            first = min(first, message.offset)
+            break
+        place = Place(partition.topic, partition.number, first)
+        detail = "it stands in a partition of no channel, and nothing accounts for it"
+        found.append(Violation(kind=Kind.UNACCOUNTED, place=place, detail=detail, count=end - first))
+    return found
+
+
+def _owned(directory: Directory) -> frozenset[int]:
+    return frozenset(channel.number for channel in directory.channels.values())
+
+
+def _is_owned(partition: Partition, channels: frozenset[int]) -> bool:
+    return partition == DIRECTORY or (partition.topic != DIRECTORY.topic and partition.number in channels)
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 The auditor's keys open metadata and never content. Theory of operation:
 
     (1) the ends of all partitions are taken in one round trip
+        those of partitions that are no channel's are among them, and must hold nothing
     (2) the directory is read to its end, so that everything has been read that a statement before
         those ends can say of the directory; the order of (1) and (2) matters for that reason
     (3) then channel by channel
@@ -24,7 +25,7 @@ from broker.audit.access_check import AccessCheck
 from broker.audit.access_log import AccessLog
 from broker.audit.causes import Known, Ledger
 from broker.audit.index import Index
-from broker.audit.partition_check import PartitionCheck
+from broker.audit.partition_check import PartitionCheck, ends_beyond, messages_of_no_channel
 from broker.audit.receipt_check import KeptReceipts
 from broker.audit.report import Counts, Progress, ReplayReport
 from broker.audit.takeovers import Takeovers
@@ -64,9 +65,11 @@ async def replay(
     topics = sorted(participant.store.topics)
     partitions = [Partition(topic, channel.number) for channel in chosen for topic in (*topics, ACCESS_TOPIC)]
     ends = await participant.log.ends(partitions)  # (1)
+    beyond = await ends_beyond(participant.log, topics, participant.directory)
     await participant.follower.refresh()  # (2)
     run = _Replay(participant, topics, ends, Ledger(known), progress, receipts)
     await run.check_directory(chosen, high_water)
+    await run.check_beyond(beyond)
     for channel in chosen:  # (3)
         await run.check_channel(channel)
     return run.report(tuple(channel.name for channel in chosen))
@@ -156,6 +159,13 @@ class _Replay:
             end = self._ends[Partition(ACCESS_TOPIC, channel.number)]
             keys = self._participant.epoch_keys(channel, ACCESS_TOPIC)
             await self._views.check_end(self._participant.log, channel.number, end, keys)
+
+    async def check_beyond(self, ends: Mapping[Partition, int]) -> None:
+        """Report what stands in partitions whose numbers are no channel's."""
+        for violation in await messages_of_no_channel(
+            self._participant.log, ends, self._participant.directory
+        ):
+            self._ledger.report(violation)
 
     # a channel
 

@@ -51,6 +51,16 @@ def test_flip_a_manifests_key(world: Simulator) -> None:
     world.must_report(Kind.UNACCOUNTED, place)
 
 
+@pytest.mark.parametrize("topic", ["returns", "access", "directory"])
+def test_a_message_in_a_partition_of_no_channel(world: Simulator, topic: str) -> None:
+    """33: Somebody adds a partition to a topic and puts messages there, where no channel is."""
+    world.sql("UPDATE topic SET partitions = 9 WHERE name = ?", f"ftf.{topic}")
+    assert world.replay().verified
+    place = world.append(topic, 7, (b"\x00", b"\x00"), (None, None))
+    report = world.must_report(Kind.UNACCOUNTED, place)
+    assert report.violations[0].violation.count == 2
+
+
 def test_drop_a_body(world: Simulator) -> None:
     """8: The operator drops a body, and the hole in the offsets is reported."""
     place = world.drop(at("returns", 0, 8))
