@@ -18,9 +18,9 @@ from typing import NamedTuple, TypeVar
 from broker.access.requests import PreparedRequest
 from broker.crypto.lock import SHARE_BYTES
 from broker.crypto.seal import ReceivingKey, answer_info, open_sealed
-from broker.crypto.sign import verify
 from broker.directory import Directory
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid
+from broker.verify.entitlement import verify_signature
 from broker.wire.access import (
     AccessAnswer,
     AccessRequest,
@@ -178,14 +178,11 @@ def check_service_signature(signed: Signed, issuer: str, directory: Directory) -
     """
     if issuer != directory.kas_name:
         raise NotEntitled(f"'{issuer[:60]}' is not the key access service")
-    if len(signed.signatures) != 1:
-        raise NotEntitled(f"{len(signed.signatures)} signatures, expected 1")
-    (signature,) = signed.signatures
-    public = directory.signer(issuer, signature.key_id)
     try:
-        verify(public, signed.kind, directory.genesis, signed.content, signature.signature)
+        verify_signature(directory, signed, issuer)
     except SignatureInvalid as error:
-        raise SignatureInvalid(f"{signed.kind} of '{issuer}': {error.message}") from None
+        raise SignatureInvalid(f"{signed.kind}: {error.message}") from None
+    directory.signer(issuer, signed.signatures[0].key_id)
 
 
 def grouped(values: Mapping[RecordRef, _T]) -> list[tuple[int, _T, bytes]]:

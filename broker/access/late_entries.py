@@ -61,7 +61,7 @@ def _open_lost(
             key=key.key,
         )
         # Judged by the directory that it claims. It was judged by its place too, while it stood there.
-        verify_manifest(history.at(opened.manifest.header.directory_size), opened)
+        verify_manifest(history.latest, history.at(opened.manifest.header.directory_size), opened)
     except (OpenError, FormatError, UsageError, NotEntitled, SignatureInvalid) as error:
         return error.message
     return opened

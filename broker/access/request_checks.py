@@ -13,14 +13,13 @@ from hashlib import sha256
 from typing import TypeVar
 
 from broker.avro.schema import default_store
-from broker.crypto.sign import verify
 from broker.directory import Directory, History, KeyState
 from broker.directory.party import AGENCY_NAME
 from broker.errors import FormatError, RequestRefused, SignatureInvalid
+from broker.verify.entitlement import verify_signature
 from broker.wire.access import AccessDetails, AccessRequest, CollectionQuery
 from broker.wire.encoding import decode
 from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
-from broker.wire.statements import KeyUse
 
 __all__ = [
     "MAX_CLOCK_DIFFERENCE_US",
@@ -106,16 +105,16 @@ def parse_request(request_bytes: bytes, details_bytes: bytes, now: int) -> Check
 def check_issuer(checked: CheckedRequest, history: History) -> CheckedRequest:
     """Return the request, if its issuer signed it and saw the directory that we see.
 
-    (5) Its view of the directory is a prefix of ours, (6) its issuer signed it with an active key. Raises
+    (5) Its issuer signed it with an active key, (6) its view of the directory is a beginning of ours. Raises
     RequestRefused, which says what is wrong.
     """
     request = checked.request
+    check_signed(checked.signed, request.issuer, history.latest)  # (5)
     if request.directory_size > history.size:
-        raise RequestRefused(f"directory size {request.directory_size} is beyond {history.size}")  # (5)
+        raise RequestRefused(f"directory size {request.directory_size} is beyond {history.size}")  # (6)
     # An operator who shows the requester one directory and the service another is noticed here.
     if history.root_at(request.directory_size) != request.directory_root:
         raise RequestRefused(f"{request.issuer[:60]!r} saw another directory")
-    check_signed(checked.signed, request.issuer, history.latest)  # (6)
     return checked
 
 
@@ -206,17 +205,13 @@ def check_signed(signed: Signed, issuer: str, directory: Directory) -> None:
     A suspended agency passes here on purpose: its request is judged and denied as SUSPENDED, and so leaves
     a trace.
     """
-    if len(signed.signatures) != 1:
-        raise RequestRefused(f"{len(signed.signatures)} signatures, expected 1")
-    (signature,) = signed.signatures
-    party = directory.parties.get(issuer)
-    key = party.keys.get(signature.key_id) if party else None
-    if key is None or key.use is not KeyUse.SIGNING or key.state is not KeyState.ACTIVE:
-        raise RequestRefused(f"{signature.key_id.hex()} is no active signing key of '{issuer[:60]}'")
     try:
-        verify(key.public, signed.kind, directory.genesis, signed.content, signature.signature)
+        verify_signature(directory, signed, issuer)
     except SignatureInvalid as error:
-        raise RequestRefused(f"'{issuer}': {error.message}") from None
+        raise RequestRefused(error.message) from None
+    key = directory.parties[issuer].keys[signed.signatures[0].key_id]
+    if key.state is not KeyState.ACTIVE:
+        raise RequestRefused(f"{key.key_id.hex()} is no active signing key of '{issuer[:60]}'")
 
 
 def _decode(cls: type[_T], data: bytes) -> _T:

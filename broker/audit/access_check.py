@@ -207,16 +207,17 @@ class AccessCheck:
         signed = entry.terms.request
         if signed.kind != "access-request":
             raise RequestRefused(f"kind {signed.kind[:40]!r}, expected 'access-request'")
-        request = check_form(decode(AccessRequest, signed.content))
+        request = decode(AccessRequest, signed.content)
+        # The signature comes first: nothing is said of an agency by a request that it did not sign. It is
+        # checked at the directory of the decision. A key that was revoked later does not undo it.
+        check_signed(signed, request.issuer, directory)
+        check_form(request)
         if self.history.root_at(request.directory_size) != request.directory_root:
             raise RequestRefused(f"'{request.issuer[:60]}' saw another directory")
         # A service could keep a signed request and use it once more, long after its agency has stopped
         # asking.
         if abs(request.issued_at - entry.issued_at) > MAX_CLOCK_DIFFERENCE_US + _MAX_WAITING_US:
             raise RequestRefused("the request's time is not the entry's")
-        # The signature is checked at the directory of the decision. A key that was revoked later does not
-        # undo it.
-        check_signed(signed, request.issuer, directory)
         return request
 
     def _records(self, entry: StoredEntry, request: AccessRequest) -> ChannelRecords:

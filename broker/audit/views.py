@@ -105,7 +105,7 @@ class Views:
             )
             # Anybody may write to the topic and claim a larger view, so only a manifest of the service is
             # evidence.
-            verify_manifest(latest, opened)
+            verify_manifest(latest, latest, opened)
         except PeerError:
             return None
         return opened

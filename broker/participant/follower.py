@@ -13,10 +13,13 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from broker.clock import MINUTE_US, Clock
-from broker.directory import HighWater, History, check_high_water
-from broker.errors import FormatError, NotEntitled
+from broker.crypto.sign import signing_key_id, verify
+from broker.directory import Directory, HighWater, History, check_high_water
+from broker.directory.party import AUTHORITY
+from broker.errors import FormatError, NotEntitled, SignatureInvalid
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.logger import get_logger
+from broker.verify.entitlement import listed_key
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.encoding import decode, decode_content
 from broker.wire.manifest import Header, Signed
@@ -28,6 +31,8 @@ _log = get_logger("broker.participant")
 DIRECTORY = Partition("directory", 0)
 _CLOCK_TOLERANCE_US = 5 * MINUTE_US
 """How far the newest message may be dated ahead of our own clock before that is worth a warning."""
+_MAX_SIGNATURES = 64
+"""Signatures of an invalid statement that are looked at."""
 _MAX_VIOLATIONS = 1000
 """Violations that are kept: a log full of junk must not fill the memory."""
 
@@ -134,9 +139,10 @@ class DirectoryFollower:
 
     def _compare_views(self, message: StoredMessage, *, valid: bool) -> None:
         """Learn from the view of a statement's issuer whether the directory before it was altered."""
-        header = _header_of(message.value)
-        if header is None:
+        found = _statement_of(message.value)
+        if found is None:
             return
+        signed, header = found
         size = header.directory_size
         place = Place("directory", 0, message.offset)
         if valid:
@@ -145,7 +151,11 @@ class DirectoryFollower:
             # wrong.
             if self._altered is not None and self._altered.offset < size:
                 self._altered = None
-        elif self._altered is None and self.history.root_at(size) != header.directory_root:
+        elif (
+            self._altered is None
+            and self.history.root_at(size) != header.directory_root
+            and _is_signed(self.history.latest, signed, header.issuer)
+        ):
             self._altered = self._first_unproven(size) or place
             # One manipulation is one root: the violations that were reported behind it are its consequences.
             for i, violation in enumerate(self.violations):
@@ -174,12 +184,36 @@ class DirectoryFollower:
         return HighWater(size=latest.size, root=latest.root)
 
 
-def _header_of(value: bytes | None) -> Header | None:
-    """Return the header of a directory statement, valid or not; None if it does not decode."""
+def _statement_of(value: bytes | None) -> tuple[Signed, Header] | None:
+    """Return a directory statement, valid or not, and its header; None if it does not decode."""
     try:
-        # The signature is not checked here. Anybody who may write to the topic can claim a view, so a claim
-        # only chooses which violation is named as the root. It never decides whether a statement counts.
-        header = getattr(decode_content(decode(Signed, value or b"")), "header", None)
+        signed = decode(Signed, value or b"")
+        header = getattr(decode_content(signed), "header", None)
     except FormatError:
         return None
-    return header if isinstance(header, Header) else None
+    return (signed, header) if isinstance(header, Header) else None
+
+
+def _is_signed(directory: Directory, signed: Signed, issuer: str) -> bool:
+    """Tell whether a key of the issuer signed this, whatever became of the key.
+
+    Anybody who may write to the topic can claim a view in any name, and a claim that nobody signed shows
+    nothing. A directory that did not begin with a genesis knows no keys: its first message is altered, and
+    every view shows that.
+    """
+    if not directory.authority.keys:
+        return True
+    authority = {signing_key_id(key): key for key in directory.authority.keys}
+    for signature in signed.signatures[:_MAX_SIGNATURES]:
+        public = (
+            authority.get(signature.key_id)
+            if issuer == AUTHORITY
+            else listed_key(directory, issuer, signature.key_id)
+        )
+        try:
+            if public is not None:
+                verify(public, signed.kind, directory.genesis, signed.content, signature.signature)
+                return True
+        except SignatureInvalid:
+            continue
+    return False

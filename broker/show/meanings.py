@@ -126,7 +126,6 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
         Kind.BATCH_UNFINISHED: "the log ends within a batch",
         Kind.MANIFEST_COPIED: "a manifest of this log was written once more",
         Kind.MANIFEST_MALFORMED: "a manifest is not in the one form that the format allows",
-        Kind.MANIFEST_SIGNATURE: "the signature of a manifest is wrong",
         Kind.EPOCH_UNKNOWN: "a manifest names channel keys that do not exist",
         Kind.EPOCH_SUPERSEDED: "a manifest uses channel keys that have been replaced twice since",
         Kind.VIEW_UNKNOWN: "an issuer relied on a directory that is not a part of ours",

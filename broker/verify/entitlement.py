@@ -1,4 +1,8 @@
-"""Entitlement to publish: who may publish what where, by one state of the directory."""
+"""Signature and entitlement of a manifest: who signed it, and whether its issuer may publish it there.
+
+The signature comes first. What no key of its issuer signed is bytes that anybody may have written, and says
+nothing about the issuer whom it names: so nothing else of it is judged, and nobody is accused by it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,44 @@ from broker.crypto.sign import verify
 from broker.directory import Channel, Directory
 from broker.errors import NotEntitled, SignatureInvalid
 from broker.wire.envelope import OpenedManifest
+from broker.wire.manifest import Signed
+from broker.wire.statements import KeyUse
 
-__all__ = ["ACCESS_TOPIC", "judge_channel", "judge_claim", "judge_issuer", "verify_manifest"]
+__all__ = [
+    "ACCESS_TOPIC",
+    "judge_channel",
+    "judge_claim",
+    "judge_issuer",
+    "listed_key",
+    "verify_manifest",
+    "verify_signature",
+]
 
 ACCESS_TOPIC = "access"
+
+
+def listed_key(directory: Directory, issuer: str, key_id: bytes) -> bytes | None:
+    """Return the public key that this directory lists for the issuer under this id, whatever its state.
+
+    A key stays listed when it is retired or revoked. None where the directory has never listed it.
+    """
+    party = directory.parties.get(issuer)
+    key = None if party is None else party.keys.get(key_id)
+    return key.public if key is not None and key.use is KeyUse.SIGNING else None
+
+
+def verify_signature(directory: Directory, signed: Signed, issuer: str) -> None:
+    """Check that a key of this issuer made the one signature of a statement, whatever may be said of the key.
+
+    Raises SignatureInvalid, whose words name nobody: who wrote the statement is not known then.
+    """
+    if len(signed.signatures) != 1:
+        raise SignatureInvalid(f"{len(signed.signatures)} signatures, expected 1")
+    (signature,) = signed.signatures
+    public = listed_key(directory, issuer, signature.key_id)
+    if public is None:
+        raise SignatureInvalid("no key that the directory lists for its issuer made its signature")
+    verify(public, signed.kind, directory.genesis, signed.content, signature.signature)
 
 
 def judge_channel(directory: Directory, partition: int) -> Channel:
@@ -22,23 +60,17 @@ def judge_channel(directory: Directory, partition: int) -> Channel:
     return channel
 
 
-def judge_issuer(directory: Directory, opened: OpenedManifest) -> bytes:
-    """Return the public key that must have signed this manifest.
-
-    Raises NotEntitled when its issuer may not publish it. The signature itself is not verified here.
-    """
+def judge_issuer(directory: Directory, opened: OpenedManifest) -> None:
+    """Raise NotEntitled unless the issuer may publish this manifest. Its signature is not verified here."""
     header = opened.manifest.header
-    signatures = opened.signed.signatures
-    if len(signatures) != 1:
-        raise NotEntitled(f"{len(signatures)} signatures, expected 1")
-    return judge_claim(
+    judge_claim(
         directory,
         topic=header.topic,
         partition=header.partition,
         epoch=header.epoch,
         issuer=header.issuer,
         record_type=opened.manifest.record_type,
-        key_id=signatures[0].key_id,
+        key_id=opened.signed.signatures[0].key_id,
     )
 
 
@@ -51,8 +83,8 @@ def judge_claim(
     issuer: str,
     record_type: str,
     key_id: bytes,
-) -> bytes:
-    """Return the public key of ``key_id`` if its holder may publish this here; else raise NotEntitled.
+) -> None:
+    """Raise NotEntitled unless the holder of the key ``key_id`` may publish this here.
 
     (1) The channel is open. (2) Its epoch was confirmed, and no member complained of it. (3) The issuer
     has its role there. (4) The record type is allowed there. (5) The key is an active key of the issuer.
@@ -70,18 +102,13 @@ def judge_claim(
         raise NotEntitled(f"'{issuer}' is no member of channel '{channel.name}'")
     elif record_type not in channel.record_types:  # (4)
         raise NotEntitled(f"channel '{channel.name}' does not allow '{record_type}'")
-    return directory.signer(issuer, key_id)  # (5)
+    directory.signer(issuer, key_id)  # (5)
 
 
-def verify_manifest(directory: Directory, opened: OpenedManifest) -> None:
-    """Check that this state of the directory entitles the issuer, and that the signature verifies.
+def verify_manifest(latest: Directory, directory: Directory, opened: OpenedManifest) -> None:
+    """Check the signature by the newest state of the directory, and the entitlement by ``directory``.
 
-    Raises NotEntitled or SignatureInvalid.
+    Raises SignatureInvalid first, and then NotEntitled.
     """
-    public = judge_issuer(directory, opened)
-    signature = opened.signed.signatures[0].signature
-    try:
-        verify(public, opened.signed.kind, directory.genesis, opened.signed.content, signature)
-    except SignatureInvalid as error:
-        issuer = opened.manifest.header.issuer
-        raise SignatureInvalid(f"manifest of '{issuer}': {error.message}") from None
+    verify_signature(latest, opened.signed, opened.manifest.header.issuer)
+    judge_issuer(directory, opened)

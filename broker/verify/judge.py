@@ -8,11 +8,14 @@ The checks run in this order, cheap ones before dear ones, and the first that fa
     (4) we hold the key of the epoch; otherwise the manifest and its bodies are opaque to us
     (5) its tag is right: garbage of an outsider costs a microsecond and no opening
     (6) it opens, for this place, and has the one right form
-    (7) its view of the directory is a beginning of ours
-    (8) its issuer was entitled at the larger of the issuer's own directory size and the mark,
-        and the signature verifies
-    (9) what it says of its records is allowed in the channel
-   (10) its place in its stream
+    (7) a key that the directory lists for its issuer, in whatever state, made its signature
+    (8) its view of the directory is a beginning of ours
+    (9) its issuer was entitled at the larger of the issuer's own directory size and the mark
+   (10) what it says of its records is allowed in the channel
+   (11) its place in its stream
+
+Whoever holds the epoch's keys can seal a manifest that names any issuer. So whatever fails before (8) is
+bytes of an unknown writer, and its violation names nobody.
 
 Theory of operation. ``judge`` only reads: asked twice, it answers the same. The reader decides what
 the verdict means at this place of the log, and then tells the judge what to remember, by ``accept``,
@@ -36,7 +39,7 @@ from typing import NamedTuple
 from broker.directory import EpochKey, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
 from broker.log.protocol import StoredMessage
-from broker.verify.entitlement import ACCESS_TOPIC, judge_channel, verify_manifest
+from broker.verify.entitlement import ACCESS_TOPIC, judge_channel, judge_issuer, listed_key, verify_signature
 from broker.verify.events import ReaderState
 from broker.verify.manifest_terms import check_record_terms
 from broker.verify.streams import Head, StreamKey, Streams
@@ -162,13 +165,12 @@ class Judge:
     def remember_rejected(self, rejected: Rejected) -> None:
         """Remember the tag of a rejected manifest for as long as a copy would be rejected too.
 
-        An issuer that is not entitled now may be entitled at a later mark. A reader that starts later
-        has no tags and would deliver the copy then, so every reader must judge it anew: two readers of
-        one log never disagree.
+        An issuer that is not entitled now may be entitled at a later mark, and a key that nobody knows now
+        may be listed by then. A reader that starts later has no tags and would deliver the copy then, so
+        every reader must judge it anew: two readers of one log never disagree.
         """
         if rejected.tag is not None:
-            is_passing = rejected.kind is Kind.NOT_ENTITLED
-            self._remember_tag(rejected.tag, self._mark if is_passing else _FOR_GOOD)
+            self._remember_tag(rejected.tag, self._mark if rejected.is_passing else _FOR_GOOD)
 
     def note_gap(self, stream: StreamKey, lost: tuple[int, int], place: Place) -> None:
         """Remember which sequences of a stream are lost, and the violation that reported it."""
@@ -242,34 +244,49 @@ class Judge:
     def _judge_opened(
         self, opened: OpenedManifest, offset: int, tag: bytes, directory_read: bool
     ) -> Accepted | Rejected:
-        """Checks (7) to (10) of a manifest that opened."""
-        rejected = self._judge_view(opened, tag, directory_read)  # (7)
+        """Checks (7) to (11) of a manifest that opened."""
+        rejected = self._judge_signature(opened, tag, directory_read)  # (7)
+        if rejected is None:
+            rejected = self._judge_view(opened, tag, directory_read)  # (8)
         if rejected is not None:
             return rejected
         header = opened.manifest.header
         directory = self._history.upto(max(header.directory_size, self._mark))
         try:
-            verify_manifest(directory, opened)  # (8)
+            judge_issuer(directory, opened)  # (9)
         except NotEntitled as error:
-            return Rejected(Kind.NOT_ENTITLED, error.message, None, tag)
-        except SignatureInvalid as error:
-            return Rejected(Kind.MANIFEST_SIGNATURE, error.message, None, tag)
-        # A manifest that fails at (9) is accepted all the same: it is genuine and moves its stream, or
+            return Rejected(Kind.NOT_ENTITLED, error.message, None, tag, is_passing=True)
+        # A manifest that fails at (10) is accepted all the same: it is genuine and moves its stream, or
         # the next batch of its issuer would look as if one before it were lost. It is not delivered.
         refused = None
         if self.topic != ACCESS_TOPIC:
             try:
-                check_record_terms(directory, judge_channel(directory, self.partition), opened)  # (9)
+                check_record_terms(directory, judge_channel(directory, self.partition), opened)  # (10)
             except NotEntitled as error:
                 refused = error.message
-        step = self._streams.judge(header, opened.batch_id, offset)  # (10)
+        step = self._streams.judge(header, opened.batch_id, offset)  # (11)
         manifest = opened.manifest
         newest = NewestManifest(tag, manifest.manifest_id, opened.entries.digests, manifest.count)
         stream = (header.issuer, header.epoch, header.stream)
         return Accepted(opened, newest, stream, directory.size, step, refused)
 
+    def _judge_signature(self, opened: OpenedManifest, tag: bytes, directory_read: bool) -> Rejected | None:
+        """Check (7); None where a key of the issuer made the signature."""
+        latest = self._history.latest
+        issuer = opened.manifest.header.issuer
+        is_listed = listed_key(latest, issuer, opened.signed.signatures[0].key_id) is not None
+        if not is_listed and not directory_read:
+            raise DirectoryBehind
+        try:
+            verify_signature(latest, opened.signed, issuer)
+        except SignatureInvalid as error:
+            # An altered directory may hide the key. An unknown key may also be listed later.
+            cause = None if is_listed else self._directory_fault(opened.manifest.header.directory_size)
+            return Rejected(Kind.UNACCOUNTED, error.message, cause, tag, is_passing=not is_listed)
+        return None
+
     def _judge_view(self, opened: OpenedManifest, tag: bytes, directory_read: bool) -> Rejected | None:
-        """Check (7); None where the issuer saw a beginning of our directory."""
+        """Check (8); None where the issuer saw a beginning of our directory."""
         header = opened.manifest.header
         history = self._history
         size = header.directory_size

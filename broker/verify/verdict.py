@@ -64,12 +64,14 @@ class Rejected:
     """A message that is no valid manifest: a body, or a message that nothing accounts for.
 
     ``tag`` is set where the tag of a manifest was right, so that the next copy of it costs nothing.
+    ``is_passing`` says that the copy may be valid at a later mark.
     """
 
     kind: Kind
     detail: str
     cause: Place | None = None
     tag: bytes | None = None
+    is_passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ class Kind(StrEnum):
     # manifests
     MANIFEST_COPIED = "manifest-copied"
     MANIFEST_MALFORMED = "manifest-malformed"
-    MANIFEST_SIGNATURE = "manifest-signature"
     EPOCH_UNKNOWN = "epoch-unknown"
     EPOCH_SUPERSEDED = "epoch-superseded"
     VIEW_UNKNOWN = "view-unknown"

@@ -137,10 +137,10 @@ def test_a_wholly_denied_answer_needs_no_entry() -> None:
 FIRST, WITHHELD, LAST = OUTCOMES
 
 WRONG: list[tuple[AccessAnswer, type[PeerError], str]] = [
-    (answer(receipt=sign(RECEIPT, by=POLICE_A)), NotEntitled, "not a signing key of 'kas'"),
+    (answer(receipt=sign(RECEIPT, by=POLICE_A)), SignatureInvalid, "no key that the directory lists"),
     (receipt(issuer=POLICE_A), NotEntitled, "is not the key access service"),
     (answer(receipt=sign(RECEIPT, kind="manifest")), FormatError, "expected 'receipt'"),
-    (answer(receipt=replace(sign(RECEIPT), signatures=())), NotEntitled, "0 signatures"),
+    (answer(receipt=replace(sign(RECEIPT), signatures=())), SignatureInvalid, "0 signatures"),
     (
         answer(receipt=replace(sign(RECEIPT), content=encode(replace(RECEIPT, issued_at=0)))),
         SignatureInvalid,

@@ -325,7 +325,7 @@ def test_a_late_entry_of_junk(world: Simulator, messages: tuple[LostMessage, ...
 def test_an_entry_by_another(world: Simulator) -> None:
     """An access entry is reported when its signature is made with a member's key."""
     place = world.enter(access(world), key=signing_key(POLICE_A))
-    world.must_report(Kind.NOT_ENTITLED, place)
+    world.must_report(Kind.UNACCOUNTED, place)
 
 
 def test_an_entry_in_anothers_name(world: Simulator) -> None:

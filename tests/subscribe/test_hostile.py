@@ -178,9 +178,9 @@ async def test_what_no_manifest_accounts_for(
 
 
 FORGED: list[Any] = [
-    pytest.param(Forged(key=signing_key("stranger")), Kind.NOT_ENTITLED, id="a stranger's key"),
-    pytest.param(Forged(key=signing_key(POLICE_A)), Kind.NOT_ENTITLED, id="another agency's key"),
-    pytest.param(Forged(issuer="XZZ:nobody"), Kind.NOT_ENTITLED, id="nobody"),
+    pytest.param(Forged(key=signing_key("stranger")), Kind.UNACCOUNTED, id="a stranger's key"),
+    pytest.param(Forged(key=signing_key(POLICE_A)), Kind.UNACCOUNTED, id="another agency's key"),
+    pytest.param(Forged(issuer="XZZ:nobody"), Kind.UNACCOUNTED, id="nobody"),
     pytest.param(Forged(record_type="Unknown"), Kind.NOT_ENTITLED, id="record type"),
     pytest.param(
         Forged(header=lambda h: replace(h, directory_size=h.directory_size + 9)),
