@@ -176,6 +176,7 @@ def open_channel(
         ceiling_days=ceiling_days,
         joining=joining,
         mandates=tuple(mandates),
+        kas=None,
     )
 
 

@@ -95,7 +95,7 @@ def _channel_text(statement: Statement) -> str:
                 f"for {_listed(statement.purposes)}, records {_listed(statement.record_types)}, "
                 f"kept at most {statement.ceiling_days} days, under {statement.legal_basis}, "
                 f"joined by the consent of {_JOINING[statement.joining]}, "
-                f"with {'; '.join(map(_mandate, statement.mandates)) or 'no mandates'}"
+                f"with {'; '.join(map(_mandate, statement.mandates)) or 'no mandates'}{_services(statement)}"
             )
         case s.ChannelClosed():
             return f"closes channel {statement.channel}"
@@ -120,6 +120,11 @@ def _channel_text(statement: Statement) -> str:
         case _:
             # A kind without its own words must still be seen before it is signed.
             return type(statement).__name__
+
+
+def _services(statement: s.ChannelOpened) -> str:
+    kas = statement.kas
+    return "" if kas is None else f", and {kas.k} of the services {_listed(kas.services)} release"
 
 
 def _first_keys(statement: s.AgencyAdmitted | s.AuditorAppointed) -> str:

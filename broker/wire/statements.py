@@ -25,6 +25,7 @@ __all__ = [
     "ChannelKeysPublished",
     "ChannelKind",
     "ChannelOpened",
+    "ChannelServices",
     "DirectoryClock",
     "EpochGranted",
     "Genesis",
@@ -169,6 +170,14 @@ class KeyRevoked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelServices:
+    """The key access services of a channel, ``k`` of which release together; for a later version."""
+
+    k: int
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelOpened:
     """A channel is opened. ``number`` is its partition in every topic."""
 
@@ -184,6 +193,8 @@ class ChannelOpened:
     ceiling_days: int
     joining: JoiningRule
     mandates: tuple[Mandate, ...]
+    kas: ChannelServices | None
+    """Reserved for a later version. A statement in which it is not None does not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,10 @@ from broker.crypto.merkle import root_of_leaves
 from broker.directory import Directory, apply, directory_message, drafts, fold, sign_statement
 from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid
 from broker.log.protocol import StoredMessage
-from broker.wire.encoding import encode
+from broker.wire.encoding import RESERVED_KINDS, encode, sign_content
 from broker.wire.log_leaf import message_leaf
 from broker.wire.manifest import Header, KeySignature, Signed
-from broker.wire.statements import AgencySuspended, KeyUse
+from broker.wire.statements import AgencySuspended, ChannelOpened, ChannelServices, KeyUse
 from support.coalition import BORDER, JUSTICE, POLICE_A, Coalition, signing_key
 
 
@@ -191,6 +191,32 @@ def test_operator_reorders_and_repeats(coalition: Coalition) -> None:
     again = Coalition.replay(coalition.messages, coalition.genesis)
     assert isinstance(again.extend(suspended), NotEntitled)
     assert not again.latest.parties[BORDER].suspended
+
+
+@pytest.mark.parametrize("kind", sorted(RESERVED_KINDS))
+def test_a_reserved_kind_does_not_count(coalition: Coalition, kind: str) -> None:
+    """A statement of a kind that a later version fills is refused by name, whoever signed it."""
+    key = coalition.authority_keys[0]
+    signed = sign_content(key, kind, coalition.genesis, b"")
+    error = coalition.append(directory_message(signed)[1])
+    assert isinstance(error, FormatError)
+    assert error.message == f"statements of kind '{kind}' are reserved for a later version"
+
+
+def test_several_services_of_a_channel_are_reserved(coalition: Coalition) -> None:
+    """An opening that names k of n key access services does not count in this version."""
+    opened = next(made for made, _ in coalition.made if isinstance(made, ChannelOpened))
+    again = coalition.updated(opened)
+    assert isinstance(again, ChannelOpened)
+    several = replace(
+        again,
+        channel="new",
+        number=9,
+        kas=ChannelServices(k=2, services=("kas", "kas-2")),
+    )
+    error = coalition.try_add(several, *coalition.authority_keys)
+    assert isinstance(error, FormatError)
+    assert "reserved for a later version" in error.message
 
 
 def test_a_repeat_of_an_agency_does_not_count(coalition: Coalition) -> None:

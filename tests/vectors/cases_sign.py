@@ -7,7 +7,14 @@ from hashlib import sha256
 from broker.crypto.sign import NO_GENESIS
 from broker.wire.encoding import decode, encode, sign_content
 from broker.wire.manifest import KeySignature, Signed
-from broker.wire.statements import DirectoryClock
+from broker.wire.statements import (
+    ChannelKind,
+    ChannelOpened,
+    ChannelServices,
+    DirectoryClock,
+    JoiningRule,
+)
+from broker.wire.terms import Purpose
 from vectors.cases import Case, fails, flip, valid
 from vectors.coalition import AUTHORITY, GENESIS, GENESIS_SIGNED, KAS, POLICE, directory_header
 
@@ -114,6 +121,22 @@ def signed_cases() -> list[Case]:
         return fails(name, what, good | changed, check, error)
 
     twice = Signed(kind="genesis", content=founded.content, signatures=founded.signatures[:1] * 2)
+    opened = ChannelOpened(
+        header=directory_header("authority"),
+        channel="pair",
+        number=0,
+        kind=ChannelKind.BILATERAL,
+        members=("XAA:police", "XBB:police"),
+        auditors=(),
+        record_types=("JusticeMeasure",),
+        purposes=(Purpose.PREVENTION,),
+        legal_basis="Treaty, article 7",
+        ceiling_days=3650,
+        joining=JoiningRule.ALL,
+        mandates=(),
+        kas=ChannelServices(k=2, services=("kas-1", "kas-2", "kas-3")),
+    )
+    opening = sign_content(AUTHORITY[0], "channel-opened", GENESIS, encode(opened))
     told = DirectoryClock(header=directory_header("kas"))
     clock = sign_content(KAS, "directory-clock", GENESIS, encode(told))
     bare = Signed(kind="genesis", content=founded.content, signatures=())
@@ -126,6 +149,9 @@ def signed_cases() -> list[Case]:
                 "FormatError", signed=resigned(kind, b""))
             for kind in ("sealed-statement", "permission", "acknowledged")
         ),
+        valid("channel-opened-services", "an opening with k of n services (reserved)",
+            {"signed": encode(opening), "genesis": GENESIS, "publics": keys},
+            {"digest": sha256(opening.content).digest()}),
         valid("directory-clock", "the time, by the key access service",
             {"signed": encode(clock), "genesis": GENESIS, "publics": [KAS.public]},
             {"digest": sha256(clock.content).digest()}),

@@ -80,6 +80,8 @@ def channel_opened(case: Case, statement: ChannelOpened) -> Directory:
         raise FormatError(f"the channel number is {statement.number}, expected 0 to {MAX_CHANNELS - 1}")
     if statement.number in before.numbers:
         raise NotEntitled(f"the channel number {statement.number} is taken")
+    if statement.kas is not None:
+        raise FormatError("several key access services of a channel are reserved for a later version")
     _check_members(before, statement)
     _check_terms(statement)
     case.signed_by_authority()
