@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from support.command_line import ftf_broker
+from support.command_line import Transcript, ftf_broker
 from support.kafka import Kafka
+from support.played import played
 
 
 def test_acl_writes_commands_for_a_shell() -> None:
@@ -65,11 +70,111 @@ def test_a_wrong_principal() -> None:
     assert "hint: write User:" in told.err
 
 
-def test_the_embedded_log_has_no_policy(tmp_path: Path) -> None:
-    """``log check`` is about Kafka; the embedded log is named as what it is."""
-    told = ftf_broker("log", "check", "--log", f"sqlite://{tmp_path}/log.db")
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The log of a coalition at work, in order."""
+    return Path(shutil.copy(played().folder / "log.db", tmp_path / "log.db"))
+
+
+def checked(file: Path, *changes: str) -> Transcript:
+    """Alter a log behind its back, and look it over."""
+    with closing(sqlite3.connect(file)) as db, db:
+        for change in changes:
+            db.execute(change)
+    return ftf_broker("log", "check", "--log", f"sqlite:{file}")
+
+
+def test_a_log_in_order(file: Path) -> None:
+    """Nothing is found in a log as it was played, with a profile or without."""
+    told = checked(file)
+    assert (told.code, told.out) == (0, "")
+    assert "found 0 differences" in told.err
+    assert ftf_broker("log", "check", "--log", f"sqlite:{file}", "--json").json == {
+        "differences": [],
+        "findings": [],
+    }
+
+
+AHEAD_MS = 4_000_000_000_000
+RETURNS = "topic = 'ftf.returns' AND partition = 0"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            f"UPDATE message SET appended_at = {AHEAD_MS} WHERE {RETURNS} AND offset = 1",
+            "ftf.returns/0@1 is dated 2096-10-02 07:06:40Z, ahead of this clock",
+        ),
+        (
+            f"UPDATE message SET appended_at = -1 WHERE {RETURNS} AND offset = 2",
+            "ftf.returns/0@2 has a date that no clock gives, which counts as 0",
+        ),
+        (
+            f"DELETE FROM message WHERE {RETURNS} AND offset < 2",
+            "ftf.returns/0 begins at offset 2: the messages before were deleted",
+        ),
+        ("INSERT INTO copy VALUES ('ftf', 1)", "this log is a copy that is not finished"),
+        ("DELETE FROM message WHERE topic = 'ftf.directory'", "it holds no directory"),
+    ],
+)
+def test_what_is_wrong_with_a_log_is_a_line(file: Path, change: str, said: str) -> None:
+    """Each finding is one line, with a date as a date, and names a signer only where a statement counts."""
+    told = checked(file, change)
+    assert told.code == 1
+    [line] = told.out.splitlines()
+    assert line == said if "@" in said else line.startswith(said)
+
+
+def test_a_signer_is_named_only_for_a_statement_that_counts(file: Path) -> None:
+    """The directory's own statements tell who signed; bytes that do not verify accuse nobody."""
+    newest = (
+        "topic = 'ftf.directory' AND offset = (SELECT max(offset) FROM message WHERE topic = 'ftf.directory')"
+    )
+    told = checked(file, f"UPDATE message SET appended_at = {AHEAD_MS} WHERE {newest}")
+    said = r"ftf\.directory/0@\d+ is dated 2096-10-02 07:06:40Z, ahead of this clock"
+    assert re.fullmatch(said + r", signed by (kas|authority|X..:\w+)\n", told.out)
+    told = checked(file, f"UPDATE message SET value = value || x'00' WHERE {newest}")
+    assert re.fullmatch(said + "\n", told.out)
+
+
+def test_messages_of_no_channel_are_said(file: Path) -> None:
+    """Messages in a partition that is no channel's are named with their place and number."""
+    told = checked(
+        file,
+        "UPDATE topic SET partitions = 9 WHERE name = 'ftf.returns'",
+        "INSERT INTO message VALUES ('ftf.returns', 7, 0, x'00', x'00', 1)",
+        "INSERT INTO message VALUES ('ftf.returns', 7, 1, NULL, NULL, 1)",
+    )
+    assert told.code == 1
+    assert told.out == "ftf.returns/7@0: 2 messages in a partition of no channel\n"
+
+
+def test_many_dates_are_counted(file: Path) -> None:
+    """Of many messages dated ahead the first are named, and the rest is one line."""
+    rows = "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 1099)"
+    told = checked(
+        file, f"{rows} INSERT INTO message SELECT 'ftf.returns', 0, i, x'00', x'00', {AHEAD_MS} FROM n"
+    )
+    lines = told.out.splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "ftf.returns/0@1020: from here on 80 messages more dated ahead of this clock"
+    answer = ftf_broker("log", "check", "--log", f"sqlite:{file}", "--json").json
+    assert answer["differences"] == lines
+    assert answer["findings"][0] == {
+        "what": "dated-ahead", "topic": "returns", "partition": 0, "offset": 1000, "count": 1,
+        "appended_at": "2096-10-02 07:06:40Z", "signer": None,
+    }  # fmt: skip
+    only = ftf_broker("log", "check", "--log", f"sqlite:{file}", "--settings-only")
+    assert (only.code, only.out) == (0, "")
+
+
+def test_a_log_that_is_not_there(tmp_path: Path) -> None:
+    """A wrong path is wrong usage, and no file is made there."""
+    told = ftf_broker("log", "check", "--log", f"sqlite:{tmp_path}/none.db")
     assert told.code == 2
-    assert "is the embedded one" in told.err
+    assert "there is no log at" in told.err
+    assert not (tmp_path / "none.db").exists()
 
 
 @pytest.mark.kafka
@@ -81,7 +186,7 @@ def test_check_says_each_difference(kafka: Kafka) -> None:
     lines = told.out.splitlines()
     assert "the cluster has no authorizer: every client that reaches it may do everything" in lines
     assert sum(line.endswith(" does not exist") for line in lines) == 9
-    assert f"{len(lines)} differences from the policy" in told.err
+    assert f"found {len(lines)} differences" in told.err
     told = ftf_broker("log", "check", "--log", url, "--json")
     assert json.loads(told.out)["differences"] == lines
 

@@ -149,14 +149,6 @@ def test_a_broker_that_differs_is_named(setting: str, value: str, words: str) ->
     assert words in only
 
 
-def test_a_copy_that_is_not_finished_is_named() -> None:
-    """The topic that marks an unfinished copy is a difference of its own, which says how to go on."""
-    view = good()
-    [only] = said(replace(view, topics={**view.topics, "ftf.copy": view.topics["ftf.directory"]}))
-    assert "is a copy that is not finished" in only
-    assert "ftf-broker log copy" in only
-
-
 def test_too_few_brokers() -> None:
     """Fewer brokers than replicas are a difference."""
     view = good()
