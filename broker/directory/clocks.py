@@ -43,6 +43,10 @@ class Clocks:
         """The last mark in the log, or None before the first one."""
         return self.marks.get(len(self.marks) - 1)
 
+    def last(self, count: int) -> list[ClockMark]:
+        """Return so many of the last marks in the log, at most, in the order of the log."""
+        return [self.marks[number] for number in range(max(len(self.marks) - count, 0), len(self.marks))]
+
     def first_from(self, size: int) -> ClockMark | None:
         """Return the first mark that was set when the directory had this size or a larger one, or None."""
         number = bisect_left(range(len(self.marks)), size, key=lambda number: self.marks[number].size)

@@ -198,6 +198,7 @@ def test_keys_that_are_no_longer_active() -> None:
         ),
         signing_key(POLICE_B),
         successor,
+        *coalition.authority_keys,
     )
     coalition.add(
         drafts.revoke_key(
@@ -207,7 +208,7 @@ def test_keys_that_are_no_longer_active() -> None:
             since=coalition.directory.size - 1,
             issued_at=coalition.now,
         ),
-        successor,
+        signing_key(POLICE_B),
     )
     with pytest.raises(RequestRefused, match="no active signing key"):
         check_signed(signed(request()), POLICE_B, coalition.directory)

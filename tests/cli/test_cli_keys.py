@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from broker.clock import HOUR_US, system_clock
+from broker.services.kas import local
 from support.command_line import ftf_broker
 
 ME = ("--profile", "xaa-police/xaa-police.toml")
@@ -48,3 +52,14 @@ def test_the_service_tells_the_time_at_most_hourly(coalition: Path) -> None:
         assert ftf_broker("kas", "announce", *kas).code == 0
         said = ftf_broker("log", "inspect", "--topic", "directory", *ME).out
         assert said.count("directory-clock") == 1
+
+
+def test_two_hosts_whose_clocks_differ_fill_no_log(coalition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is hours ahead and one that is right tell the time hourly, each by its own clock."""
+    kas = ("--profile", "kas/kas.toml")
+    assert ftf_broker("agency", "key", "add", "--use", "receiving", *ME).code == 0
+    for hours in (0, 5, 0, 5, 0):
+        monkeypatch.setattr(local, "system_clock", lambda ahead=hours * HOUR_US: system_clock() + ahead)
+        assert ftf_broker("kas", "announce", *kas).code == 0
+    said = ftf_broker("log", "inspect", "--topic", "directory", *ME).out
+    assert said.count("directory-clock") == 2

@@ -19,6 +19,7 @@ from broker.directory import (
     sign_statement,
     waits_for_clock,
 )
+from broker.directory.clocks import ClockMark
 from broker.errors import UsageError
 from broker.files import make_folder
 from broker.services.kas.custody import INTAKE_DAYS_KEPT
@@ -44,6 +45,9 @@ __all__ = [
     "open_service",
     "service_keys",
 ]
+
+_CLOCKS_LOOKED_AT = 16
+"""How many of the newest clocks of the directory are looked at before another one is appended."""
 
 
 @asynccontextmanager
@@ -122,8 +126,7 @@ async def announce_intake(session: Session) -> list[int]:
     days: list[int] = []
     while statements := keys.announce(session.directory, session.profile.name, system_clock()):
         # The days of intake keys count by the newest clock, which may be of last month.
-        if session.directory.clocks.newest is not None:
-            await _tell_time(session)
+        await _renew_clock(session)
         first = statements[0]
         # Only the first: each statement must have seen the one before, so that their order is proved too.
         await append(session, _signed(session, [first]))
@@ -131,23 +134,36 @@ async def announce_intake(session: Session) -> list[int]:
     return days
 
 
+async def _renew_clock(session: Session) -> None:
+    """Append a directory-clock if there was one, and the newest is not of about now."""
+    directory = session.directory
+    newest = directory.clocks.newest
+    if newest is None or _is_recent(newest) or not may_tell_time(directory, session.profile.name):
+        return
+    await _tell_time(session)
+
+
 async def keep_clock(session: Session) -> bool:
     """Append a directory-clock if anything waits for one, at most hourly; tell whether that was done."""
-    return waits_for_clock(session.directory) and await _tell_time(session)
-
-
-async def _tell_time(session: Session) -> bool:
-    """Append a directory-clock unless the newest one is less than an hour old."""
     directory = session.directory
-    if not may_tell_time(directory, session.profile.name):
+    if not (waits_for_clock(directory) and may_tell_time(directory, session.profile.name)):
         return False
-    newest = directory.clocks.newest
-    # A clock that is dated ahead, by a host whose own clock is wrong, is no reason to wait for that day.
-    if newest is not None and abs(system_clock() - newest.issued_at) < HOUR_US:
+    # More than the newest one is looked at. Two hosts whose clocks differ by hours would otherwise put each
+    # other's newest clock right for ever.
+    if any(_is_recent(mark) for mark in directory.clocks.last(_CLOCKS_LOOKED_AT)):
         return False
-    told = drafts.tell_time(directory, service=session.profile.name, issued_at=system_clock())
-    await append(session, _signed(session, [told]))
+    await _tell_time(session)
     return True
+
+
+async def _tell_time(session: Session) -> None:
+    told = drafts.tell_time(session.directory, service=session.profile.name, issued_at=system_clock())
+    await append(session, _signed(session, [told]))
+
+
+def _is_recent(mark: ClockMark) -> bool:
+    # A clock that a host with a wrong clock has dated ahead is no reason to wait for that day.
+    return abs(system_clock() - mark.issued_at) < HOUR_US
 
 
 def missing_intake(session: Session) -> list[int]:
