@@ -37,6 +37,12 @@ class _Deferred:
         # The logger is not kept: at the next line sys.stderr may be another file, as in a test or a daemon.
         printed = structlog.wrap_logger(
             structlog.PrintLogger(sys.stderr),
+            # With repr() no text of a peer reaches a terminal unescaped.
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.dev.ConsoleRenderer(colors=False, repr_native_str=True),
+            ],
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         )
         return getattr(printed, method)

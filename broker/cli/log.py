@@ -80,7 +80,7 @@ async def check(url: str | None, profile_file: Path | None, settings_only: bool,
         print_json({"differences": lines, "findings": [_finding_json(finding) for finding in found]})
     else:
         for line in lines:
-            print_line(line)
+            print_line(printable(line))
         note(f"found {counted(len(lines), 'difference')} from what a log must be")
     if lines:
         raise click.exceptions.Exit(1)

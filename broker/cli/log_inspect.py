@@ -18,7 +18,7 @@ from broker.participant.follower import DIRECTORY
 from broker.participant.keyring import Keyring
 from broker.session import Profile, Role, Session
 from broker.show.message_view import MessageView, PartitionView, directory_view
-from broker.show.text import size_text, time_text
+from broker.show.text import printable, size_text, time_text
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.limits import MAX_RECORDS
 
@@ -86,7 +86,7 @@ async def inspect(
         # A table on a terminal has a title. In a pipe the name of the partition needs a line of its own.
         if len(shown) > 1 and not is_terminal():
             gap = "\n" if number else ""
-            print_line(f"{gap}{name}/{place.number}, channel {place.name}")
+            print_line(gap + printable(f"{name}/{place.number}, channel {place.name}"))
         _print(name, place, views, as_json=False)
 
 

@@ -16,10 +16,11 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -110,6 +111,7 @@ def configure_logging(verbose: int) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _escape,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -175,6 +177,14 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
     return [error]
+
+
+def _escape(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape every text of a log line: it may be a peer's, and the line goes to a terminal."""
+    return {
+        printable(name): value if value is None or isinstance(value, int | float) else printable(str(value))
+        for name, value in event.items()
+    }
 
 
 def _bug(error: BaseException) -> int:

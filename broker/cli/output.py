@@ -90,7 +90,7 @@ def print_table(
     rows = [[printable(cell) for cell in row] for row in rows]
     console = console or out()
     if console.is_terminal:
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+        table = Table(title=_title(title), title_justify="left", box=box.SIMPLE_HEAD)
         for name in columns:
             table.add_column(name, justify="right" if name in right else "left", overflow="fold")
         for row in rows:
@@ -124,16 +124,21 @@ def _style(cell: str) -> str:
     return _STYLES.get(cell.split(":", 1)[0], "")
 
 
+def _title(title: str) -> Text | None:
+    # A Text and not a str, for the same reason as in note(): a title may be the coalition's name.
+    return Text(printable(title), style="bold") if title else None
+
+
 def print_pairs(title: str, pairs: Sequence[tuple[str, str]]) -> None:
     """Print names and values, one pair a line."""
     console = out()
-    pairs = [(name, printable(value)) for name, value in pairs]
+    pairs = [(printable(name), printable(value)) for name, value in pairs]
     if console.is_terminal:
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False)
+        table = Table(title=_title(title), title_justify="left", box=None, show_header=False)
         table.add_column(style="dim")
         table.add_column(overflow="fold")
         for name, value in pairs:
-            table.add_row(name, Text(value, style=_style(value)))
+            table.add_row(Text(name), Text(value, style=_style(value)))
         console.print(table)
         return
     # The values were escaped above, so print_line may be used for them.

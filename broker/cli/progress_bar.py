@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from broker.cli.output import words
+from broker.show.text import printable
 
 __all__ = ["Moved", "progress"]
 
@@ -23,9 +24,14 @@ def progress(what: str, total: int | None = None) -> Iterator[Moved]:
     if not console.is_terminal:
         yield _nothing_to_show
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(printable(what), total=total)
 
         def move(done: int, of: int | None = None) -> None:
             bar.update(task, completed=done, total=of if of is not None else total)

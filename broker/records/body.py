@@ -191,7 +191,8 @@ class _Compiler:
         if name := hints.get("codes"):
             if name not in self.lists:
                 raise UsageError(f"{where} names the code list {name!r}, which does not exist")
-            return check_code(self.lists[name], hints.get("expected", f"a code of the list {name}"))
+            expected = hints.get("expected", f"a code of the list {name}")
+            return check_code(self.lists[name], expected, from_json=self.from_json)
         if "pattern" in hints:
             try:
                 # Without re.ASCII, \d and \w would also match the digits and letters of every other script.

@@ -63,13 +63,17 @@ def check_enum(schema: FieldSchema) -> Check:
     return check
 
 
-def check_code(codes: CodeList, expected: str) -> Check:
-    """Return a check for the codes of a list; ``expected`` describes them in a message."""
+def check_code(codes: CodeList, expected: str, *, from_json: bool) -> Check:
+    """Return a check for the codes of a list; ``expected`` describes them in a message.
+
+    Only a clerk, whose record comes from JSON, is told of a similar code. A peer could fill a record with
+    wrong codes, and the search for similar ones takes a thousand times as long as the check.
+    """
 
     def check(value: Any, problems: list[Problem], around: Circumstances) -> Any:
         if isinstance(value, str) and value in codes:
             return value
-        near = codes.nearest(value) if isinstance(value, str) else None
+        near = codes.nearest(value) if from_json and isinstance(value, str) else None
         hint = f" (did you mean {near}?)" if near else ""
         words = f"this code is not in the code list {codes.name} ({codes.version})"
         return wrong(problems, words, expected + hint, value)

@@ -624,3 +624,17 @@ def _enums(schema: Any) -> list[dict[str, Any]]:
 def test_public_names_exist() -> None:
     """The module has every name that it lists as public."""
     assert all(hasattr(records, name) for name in records.__all__)
+
+
+def test_no_similar_code_is_searched_for_a_peers_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clerk is told of a similar code; a peer's wrong codes are reported without a search."""
+    searched: list[str] = []
+    monkeypatch.setattr(
+        "broker.records.codes.get_close_matches", lambda code, *_, **__: searched.append(code)
+    )
+    schema = default_store().current("ReturnEvent")
+    record = read(valid("ReturnEvent"))
+    body = dict(record.body) | {"nationalities": [f"XQ{digit}" for digit in "01234567"]}
+    found = check_received("ReturnEvent", schema, record.terms, body, issued_on=TODAY)
+    assert len(found) >= 8
+    assert searched == []

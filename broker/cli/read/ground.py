@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from broker.access.requests import new_details
 from broker.errors import UsageError
 from broker.show.meanings import PURPOSES
+from broker.show.text import printable
 from broker.subscribe.asking import Ground
 from broker.wire.access import AccessDetails
 from broker.wire.manifest import Operation
@@ -134,7 +135,7 @@ def _can_ask() -> bool:
 
 def _choose(purposes: Sequence[Purpose], channel: str) -> Purpose:
     # The questions go to stderr, because stdout may be a pipe that carries records.
-    click.echo(f"Every reading in {channel} is logged. For what purpose do you read?", err=True)
+    click.echo(f"Every reading in {printable(channel)} is logged. For what purpose do you read?", err=True)
     for number, purpose in enumerate(purposes, 1):
         click.echo(f"  {number}  {purpose:<20} {PURPOSES[purpose]}", err=True)
     known = {name: purpose for i, purpose in enumerate(purposes, 1) for name in (str(i), purpose.value)}
