@@ -571,6 +571,24 @@ def test_a_party_adds_so_many_keys_and_is_still_recovered(
     c.add(recovered(c), *auth(c), NEW)
 
 
+def test_the_authority_adds_keys_up_to_a_maximum(coalition: Coalition) -> None:
+    """Keys that only the authority signed for have room beside the party's own, but not without end."""
+    for i in range(63):
+        key = signing_key(f"recovery {i}")
+        coalition.add(recovered(coalition, key.public), *auth(coalition, key))
+    error = coalition.try_add(recovered(coalition), *auth(coalition, NEW))
+    assert error is not None
+    assert "64 keys for signing already" in error.message
+
+
+def test_a_service_has_a_maximum_of_keys(coalition: Coalition, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thief of the service's key cannot announce intake keys without end."""
+    monkeypatch.setattr(keys, "MAX_INTAKE_KEYS", len(coalition.directory.parties[KAS].keys))
+    error = coalition.try_add(intake(coalition, coalition.day + 9), own(coalition, KAS))
+    assert error is not None
+    assert "has had" in error.message
+
+
 def test_revoked_yesterday_is_not_unsigned(coalition: Coalition) -> None:
     """A revoked key is still active in the directory of a size before its revocation."""
     size = coalition.directory.size

@@ -63,7 +63,8 @@ async def close(name: str, profile: Profile, options: IssueOptions) -> None:
 async def join(name: str, profile: Profile, options: IssueOptions) -> None:
     """Join a multilateral channel.
 
-    Its members must sign too: all of them or a majority, as the channel's opening says.
+    Its members must sign too: all of them or a majority, as the channel's opening says. Their signatures
+    count for thirty days, and not again after you have left the channel.
 
     \b
     Example:
