@@ -12,7 +12,7 @@ read itself.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from broker.access.client import KeyAccess
@@ -66,8 +66,10 @@ async def accesses(
 
     ``record_id`` narrows to one record, ``agency`` to one reader, ``since`` and ``until`` (exclusive) to a
     time, in microseconds. ``purpose`` is one of LOG_PURPOSES, and ``details`` says who asks and why; both
-    are logged. Raises Denied where the service refuses a range; a PeerError convicts the service.
+    are logged. Entries of one request count once: see ``Access.is_repeat``. Raises Denied where the service
+    refuses a range; a PeerError convicts the service.
     """
+    counting = _Counting()
     asker = LogAsker(participant, kas, purpose, details)
     reading = _Reading(asker)
     await participant.follower.refresh()
@@ -90,7 +92,33 @@ async def accesses(
         else:
             found = AgencyEntries(asker).read(channel, since, until, is_wanted)
         async for access in found:
-            yield access
+            counted = counting.take(access)
+            if counted is not None:
+                yield counted
+
+
+class _Counting:
+    """Counts the entries of one request once.
+
+    A reader that lost an answer sends its request again, and the service decides it anew. An entry that
+    repeats another one, with its decision, says nothing new. One with another decision is shown as a repeat.
+    """
+
+    def __init__(self) -> None:
+        self._requests: set[bytes] = set()
+        self._decided: set[tuple[bytes, bytes]] = set()
+
+    def take(self, access: Access) -> Access | None:
+        """Return the access as it counts, or None where it was there already."""
+        digest = access.request_digest
+        decided = (digest, sha256(repr(access.disclosures).encode()).digest())
+        if decided in self._decided:
+            return None
+        self._decided.add(decided)
+        if digest in self._requests:
+            return replace(access, is_repeat=True)
+        self._requests.add(digest)
+        return access
 
 
 def _readable(participant: Participant, channels: Sequence[str] | None) -> list[Channel]:

@@ -48,6 +48,8 @@ class Access:
     request_digest: bytes
     disclosures: tuple[Disclosure, ...]
     details: AccessDetails | None
+    is_repeat: bool = False
+    """Whether an earlier entry has the same request, with another decision. It is no further access."""
 
 
 def access_of(

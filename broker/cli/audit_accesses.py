@@ -105,7 +105,8 @@ async def command(
     # whole ranges, so its question was logged even where nothing concerns it.
     if not found and not is_audit:
         logged = "asking was logged too"
-    note(f"{counted(len(found), 'access', 'accesses')} found; {logged}")
+    distinct = len({access.request_digest for access in found})
+    note(f"{counted(distinct, 'access', 'accesses')} found; {logged}")
     return 0
 
 
@@ -172,6 +173,8 @@ def _print(access: Access, log: Log) -> None:
     pairs += [("purpose", f"{request.purpose}, {request.operation}{under}")]
     pairs += [("what", said) for said in _said(access, log)]
     pairs += [("channel", access.channel), ("logged as", place)]
+    if access.is_repeat:
+        pairs.append(("repeat", "the same request was logged before, and decided otherwise"))
     print_pairs("access", pairs)
     print_line("")
 
@@ -215,6 +218,7 @@ def _to_json(access: Access, log: Log) -> dict[str, object]:
         "justification": details and details.justification,
         "recipients": details and list(details.recipients),
         "request": access.request_digest.hex(),
+        "repeat": access.is_repeat,
         "objects": [_object(disclosed, log) for disclosed in access.disclosures],
     }
 

@@ -27,11 +27,12 @@ from broker.wire.encoding import decode, encode
 from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.manifest import AccessTerms, LogItem, Operation, Reason, Signed, Verdict
 from broker.wire.statements import KeyUse, ServiceRole
-from broker.wire.terms import Purpose
-from support.asking import ask
+from broker.wire.terms import Action, Purpose
+from support.asking import ask, deliver, prepare
+from support.audit_log import replayed_file
 from support.coalition import AUDITOR, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, receiving_key, signing_key
 from support.looking import access_terms
-from support.placing import place
+from support.placing import place, place_order
 from support.words import details
 from support.world import World
 
@@ -83,6 +84,24 @@ async def test_the_question_is_logged_and_is_answered_next_time(tmp_path: Path) 
         assert isinstance(last.disclosures[0].item, LogItem)
         assert last.details == replace(_why(), blind=last.details.blind if last.details else b"")
         assert last.request.operation is Operation.CONSULTATION
+
+
+@pytest.mark.parametrize("name", [AUDITOR, POLICE_A])
+async def test_entries_of_one_request_count_once(tmp_path: Path, name: str) -> None:
+    """A repeated request is no further access; where it was decided otherwise, it is shown as a repeat."""
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
+        prepared = prepare(world, POLICE_B, [batch.item(0, 1)])
+        for _ in range(3):
+            await deliver(world, kas, prepared)
+        await place_order(world, Action.WITHDRAW, batch.target(0))
+        for _ in range(2):
+            await deliver(world, kas, prepared)
+        found = await _asked(world, kas, name=name, agency=POLICE_B, purpose=Purpose.LAWFULNESS)
+        assert [access.is_repeat for access in found] == [False, True]
+        assert [len(access.disclosures) for access in found] == [1, 2]
+        report = await replayed_file(world.folder / "log.db", genesis=world.coalition.genesis)
+        assert report.counts.access_entries == 2  # with the question itself
 
 
 async def test_by_record_agency_and_time(tmp_path: Path) -> None:

@@ -80,6 +80,26 @@ async def test_a_release_stands_behind_a_durable_entry(tmp_path: Path) -> None:
         assert await access_violations(world) == []
 
 
+async def test_a_repeated_request_is_decided_and_logged_anew(tmp_path: Path) -> None:
+    """Whatever an older entry of the same request says, only the newest one releases."""
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
+        order = await place_order(world, Action.RESTRICT, batch.target(0))
+        prepared = prepare(world, POLICE_B, [batch.item(0, 1)])
+        first = await deliver(world, kas, prepared)
+        await place_order(world, Action.WITHDRAW, order.target(0))
+        await place_order(world, Action.WITHDRAW, batch.target(1))
+        second = await deliver(world, kas, prepared)
+        outcomes = [[one.reason for one in answer.outcomes.values()] for answer in (first, second)]
+        assert outcomes == [[Reason.RESTRICTED, None], [None, Reason.WITHDRAWN]]
+        assert [sorted(answer.shares) for answer in (first, second)] == [[(0, 1)], [(0, 0)]]
+        assert first.entry is not None
+        assert second.entry is not None
+        assert first.entry.offset < second.entry.offset
+        assert [entry.request for entry in await accesses(world)] == [prepared.signed] * 2
+        assert await access_violations(world) == []
+
+
 async def test_records_of_several_batches_and_topics_in_one_request(tmp_path: Path) -> None:
     """One request reads records of several topics of a channel, one entry stands for all of them."""
     async with World.still(tmp_path) as world, world.service() as kas:
