@@ -14,15 +14,21 @@ state. The state depends on which messages were applied, and not on the order in
       lengthens it.
     - A record that an ErasureTerms entry names is erased, whatever was ordered since.
 
+What is kept grows with the batches that there are, and not with what somebody orders: orders of others than
+the record's issuer are dropped, equal orders of one batch are one entry, and orders on a batch that is not
+there are put aside (``OrdersAhead``), since its issuer may have appended them to another topic first.
+
 Only ``add``, ``list`` and ``shred`` change the state, and each makes ``version`` grow.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from sys import intern
+from typing import Protocol
 
 from broker.access.policy import RecordEntry, RecordState
 from broker.clock import day_of
@@ -32,9 +38,7 @@ from broker.wire.limits import MAX_RECORDS
 from broker.wire.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem, Terms
 from broker.wire.terms import Action, RecordTerms
 
-__all__ = ["ChannelRecords", "IndexedBatch"]
-
-_Key = tuple[bytes, int]
+__all__ = ["ChannelRecords", "IndexedBatch", "OrdersAhead"]
 
 
 # Bounded, since an entry may claim any time.
@@ -80,26 +84,54 @@ class IndexedBatch:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """A record that acts on an earlier one. ``record`` names the order itself, not its target."""
+    """Records of one batch with the same terms, which act on the same earlier records.
+
+    Bit i of ``records`` is set where record i of the ordering batch is one of them.
+    """
 
     action: Action
-    record: _Key
+    batch_id: bytes
+    records: int
     erase_by: int
+
+
+class OrdersAhead(Protocol):
+    """Orders on batches that are not there, as bytes. A service keeps them in a file: memory stays flat."""
+
+    def put(self, target: bytes, order: bytes) -> None:
+        """Put an order on the batch of this id aside."""
+
+    def take(self, target: bytes) -> Sequence[bytes]:
+        """Return the orders on a batch that has come, and forget them."""
+
+
+class _InMemory:
+    """Orders put aside in memory, for a fold of a few batches."""
+
+    def __init__(self) -> None:
+        self._orders: dict[bytes, list[bytes]] = {}
+
+    def put(self, target: bytes, order: bytes) -> None:
+        self._orders.setdefault(target, []).append(order)
+
+    def take(self, target: bytes) -> Sequence[bytes]:
+        return self._orders.pop(target, ())
 
 
 class ChannelRecords:
     """Every batch of one channel, what became of it, and the orders on its records."""
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: OrdersAhead | None = None) -> None:
         self.version = 0
         """A number that grows with every change that may change a decision."""
         self._batches: dict[bytes, IndexedBatch] = {}
         self._listed: dict[bytes, Collected] = {}
         self._listed_days: dict[bytes, int] = {}
         """By batch: the day on which the entry that lists it was issued."""
-        self._orders: dict[_Key, dict[str, list[_Order]]] = {}
-        """By target, then by the order's issuer. Orders of other agencies never count, and a member who
-        wrote thousands of them on somebody's record must not make its originator's readers wait."""
+        self._orders: dict[bytes, dict[int, list[_Order]]] = {}
+        """By the target's batch and record: the orders of its own issuer. Those of others never count, and a
+        member who wrote thousands of them on somebody's record must not make its readers wait."""
+        self._ahead = _InMemory() if ahead is None else ahead
         self._shredded: dict[bytes, int] = {}
         """By batch: bit i is set where record i was shredded."""
         self._terms: dict[RecordTerms, RecordTerms] = {}
@@ -125,33 +157,51 @@ class ChannelRecords:
             terms=tuple(self._shared(terms) for terms in batch.opened.entries.terms),
             term_of=batch.opened.entries.term_of,
         )
-        self.put(indexed)
+        self._put(indexed, batch.opened.entries.terms)
         return indexed
 
     def put(self, batch: IndexedBatch) -> bool:
         """Take a batch that was indexed before; returns False where it is here already."""
         if batch.batch_id in self._batches:
             return False
-        self.version += 1
-        self._batches[batch.batch_id] = batch
-        self._take_orders(batch)
+        self._put(batch, batch.terms)
         return True
 
+    def _put(self, batch: IndexedBatch, terms: Sequence[Terms]) -> None:
+        self.version += 1
+        self._batches[batch.batch_id] = batch
+        for packed in self._ahead.take(batch.batch_id):
+            issuer, index, order = _unpacked(packed)
+            if issuer == batch.issuer:
+                self._give(batch, index, order)
+        self._take_orders(batch, terms)
+
     def _shared(self, terms: Terms) -> RecordTerms:
-        """Return one object for equal terms, which most batches have, to save memory."""
+        """Return one object for equal terms, which most batches have, and without targets, to save memory."""
         if not isinstance(terms, RecordTerms):
             raise TypeError("a batch of records with other terms is not verified")
-        if terms.targets or len(self._terms) > 4096:
+        if terms.targets:
+            terms = replace(terms, targets=())
+        if len(self._terms) > 4096:
             return terms
         return self._terms.setdefault(terms, terms)
 
-    def _take_orders(self, batch: IndexedBatch) -> None:
-        for index, term in enumerate(batch.term_of):
-            terms = batch.terms[term]
+    def _take_orders(self, batch: IndexedBatch, all_terms: Sequence[Terms]) -> None:
+        for number, terms in enumerate(all_terms):
+            if not isinstance(terms, RecordTerms) or not terms.targets:
+                continue
+            records = sum(1 << index for index, term in enumerate(batch.term_of) if term == number)
+            order = _Order(terms.action, batch.batch_id, records, terms.erase_by)
             for target in terms.targets:
-                order = _Order(terms.action, (batch.batch_id, index), terms.erase_by)
-                by_issuer = self._orders.setdefault((target.batch_id, target.index), {})
-                by_issuer.setdefault(batch.issuer, []).append(order)
+                found = self._batches.get(target.batch_id)
+                if found is None:
+                    self._ahead.put(target.batch_id, _packed(batch.issuer, target.index, order))
+                elif found.issuer == batch.issuer:
+                    self._give(found, target.index, order)
+
+    def _give(self, target: IndexedBatch, index: int, order: _Order) -> None:
+        if 0 <= index < target.count:
+            self._orders.setdefault(target.batch_id, {}).setdefault(index, []).append(order)
 
     def list(self, batches: Iterable[Collected], issued_at: int) -> None:
         """Take a COLLECTION entry and its time. A batch that is listed already keeps what was said first."""
@@ -194,10 +244,10 @@ class ChannelRecords:
         listed = self._listed.get(batch.batch_id)
         status = listed.status if listed else CollectionStatus.UNKNOWN
         listed_day = self._listed_days.get(batch.batch_id)
-        orders = self._orders_on((batch.batch_id, index), batch.issuer)
+        orders = self._orders_on(batch.batch_id, index)
         if not orders and batch.batch_id not in self._shredded:
             return _untouched(status, listed_day)
-        counting = [order for order in orders if self._counts(order, batch.issuer)]
+        counting = [order for order in orders if self._counts(order)]
         actions = {order.action for order in counting}
         return RecordState(
             status=status,
@@ -210,15 +260,39 @@ class ChannelRecords:
             ),
         )
 
-    def _orders_on(self, record: _Key, issuer: str) -> Sequence[_Order]:
-        return self._orders.get(record, {}).get(issuer, ())
+    def _orders_on(self, batch_id: bytes, index: int) -> Sequence[_Order]:
+        return self._orders.get(batch_id, {}).get(index, ())
 
-    def _counts(self, order: _Order, issuer: str) -> bool:
-        return self._is_effective(order) and not any(
-            other.action is Action.WITHDRAW and self._is_effective(other)
-            for other in self._orders_on(order.record, issuer)
-        )
+    def _counts(self, order: _Order) -> bool:
+        """Whether one of the order's records counts: its batch is not refused, and it is not withdrawn."""
+        if not self._is_effective(order):
+            return False
+        on_order = self._orders.get(order.batch_id)
+        if on_order is None:
+            return True
+        # A withdrawal of an order has the order's issuer, which is that of the record: no other is kept.
+        withdrawn = sum(1 << index for index, orders in on_order.items() if self._withdraws(orders))
+        return bool(order.records & ~withdrawn)
+
+    def _withdraws(self, orders: Iterable[_Order]) -> bool:
+        return any(order.action is Action.WITHDRAW and self._is_effective(order) for order in orders)
 
     def _is_effective(self, order: _Order) -> bool:
-        listed = self._listed.get(order.record[0])
+        listed = self._listed.get(order.batch_id)
         return listed is None or listed.status is CollectionStatus.COLLECTED
+
+
+_PACKED = struct.Struct(">BBi32s32s")
+_ACTIONS = tuple(Action)
+
+
+def _packed(issuer: str, index: int, order: _Order) -> bytes:
+    records = order.records.to_bytes(MAX_RECORDS // 8, "big")
+    fields = (_ACTIONS.index(order.action), index, order.erase_by, order.batch_id, records)
+    return _PACKED.pack(*fields) + issuer.encode()
+
+
+def _unpacked(packed: bytes) -> tuple[str, int, _Order]:
+    action, index, erase_by, batch_id, records = _PACKED.unpack_from(packed)
+    order = _Order(_ACTIONS[action], batch_id, int.from_bytes(records, "big"), erase_by)
+    return intern(packed[_PACKED.size :].decode()), index, order

@@ -84,6 +84,22 @@ def test_orders_without_end_on_one_record(world: Simulator) -> None:
     assert world.replay().verified
 
 
+def test_orders_on_records_that_do_not_exist(world: Simulator) -> None:
+    """24: Thousands of orders on records that do not exist leave every record readable, and the log right."""
+    random = Random(24)
+
+    async def flood(w: Any) -> None:
+        for _ in range(20):
+            targets = tuple(Target(batch_id=random.randbytes(32), index=0) for _ in range(256))
+            terms = {"action": Action.ERASE, "targets": targets}
+            await publish(w, Forged(issuer=BORDER, count=1, terms=terms, bodies=[b""]))
+
+    world.run(flood)
+    answer = world.ask(POLICE_B, world["single 0"].item(0))
+    assert [outcome.released for outcome in answer.outcomes.values()] == [True]
+    assert world.replay().verified
+
+
 def test_gaps_without_end(world: Simulator) -> None:
     """9: Each of 40 gaps in a stream is reported, and each batch is delivered."""
 

@@ -21,6 +21,7 @@ from broker.log.protocol import Partition
 from broker.logger import get_logger
 from broker.participant.follower import DIRECTORY
 from broker.participant.participant import Participant
+from broker.services.kas.orders_ahead import OrdersInFile
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, VerifiedBatch
 from broker.verify.violations import Violation
@@ -67,7 +68,7 @@ class ChannelState:
     ) -> None:
         self.name = channel.name
         self.number = channel.number
-        self.records = ChannelRecords()
+        self.records = ChannelRecords(OrdersInFile())
         self.pending: dict[bytes, VerifiedBatch] = {}
         """Batches that no access entry lists yet, by id, in the order in which they were read. Whoever takes
         batches over removes those that it cannot list."""
