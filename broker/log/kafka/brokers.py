@@ -193,7 +193,7 @@ class Brokers:
                 if isinstance(error, NotSent) and error.refused:
                     raise self.refused(error) from error
                 if not deadline.left_s:
-                    raise self.unreachable(reasons) from error
+                    raise self.unreachable(reasons, within_s=deadline.timeout_s) from error
             await deadline.pause()
 
     async def _first(self, question: _Question[_T], deadline: Deadline, reasons: list[str]) -> _T:
@@ -278,12 +278,17 @@ class Brokers:
 
     # Errors
 
-    def unreachable(self, reasons: Iterable[str]) -> LogUnreachable:
-        """Build the error for a cluster of which no broker answers."""
+    def unreachable(self, reasons: Iterable[str], within_s: float | None = None) -> LogUnreachable:
+        """Build the error for a cluster of which no broker answers; ``within_s`` is how long it was asked."""
         words = "; ".join(dict.fromkeys(reasons)) or "no broker answers"
+        within = "" if within_s is None else f" in {within_s:g} s"
+        hint = "check the addresses in the log's URL, the network, and that the brokers run"
+        if "TLS" in words:
+            hint = (
+                "with ca in the log's URL the port must have TLS: name the brokers' TLS port, or leave ca out"
+            )
         return LogUnreachable(
-            f"the log kafka://{self.options.shown_hosts} cannot be reached: {words}",
-            hint="check the addresses in the log's URL, the network, and that the brokers run",
+            f"the log kafka://{self.options.shown_hosts} cannot be reached{within}: {words}", hint=hint
         )
 
     def refused(self, error: NotSent) -> LogUnavailable:

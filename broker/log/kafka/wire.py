@@ -168,7 +168,7 @@ class Connection:
         except ssl.SSLError as error:
             raise NotSent(f"{host}:{port}: {_tls_words(error)}", refused=_is_refusal(error)) from error
         except OSError as error:
-            raise NotSent(f"{host}:{port}: {error.strerror or error}") from error
+            raise NotSent(f"{host}:{port}: {_system_words(error, security)}") from error
         except (KafkaError, ValueError, AssertionError) as error:
             # aiokafka turns a TLS error that comes after the handshake into a KafkaError of its own.
             cause = error.__cause__
@@ -304,10 +304,21 @@ def _is_refusal(error: ssl.SSLError) -> bool:
     return isinstance(error, ssl.SSLCertVerificationError) or "ALERT" in (error.reason or "")
 
 
+def _system_words(error: OSError, security: Security) -> str:
+    """Return what the system says of a connection that could not be made; some errors carry no words."""
+    words = error.strerror or str(error) or "the connection was closed"
+    # A broker that takes the beginning of TLS for the length of a request closes the connection.
+    if security.tls is not None and isinstance(error, ConnectionResetError):
+        words += " while TLS was agreed: this port may not have TLS"
+    return words
+
+
 def _tls_words(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the broker's certificate is refused: {error.verify_message}"
     reason = (error.reason or str(error)).replace("_", " ").lower()
     if "alert" in reason:
         return f"the broker refuses our certificate: {reason}"
+    if "wrong version number" in reason:
+        return "there is no TLS at this port"
     return f"TLS failed: {reason}"

@@ -88,12 +88,14 @@ def test_a_cluster_that_cannot_be_reached(place: CliCoalition) -> None:
 
 
 def test_a_broker_that_speaks_no_tls(place: CliCoalition, kafka: Kafka, tmp_path: Path) -> None:
-    """When a broker speaks no TLS, the error says that TLS failed."""
+    """When a broker speaks no TLS, the error says so, and its hint what to do."""
     Authority.make(tmp_path / "ca.pem")
     url = f"kafka://{kafka.address}?ca={tmp_path / 'ca.pem'}&timeout_ms={TIMEOUT_MS}"
     for command, told in refusals(place, url):
         assert told.code == 3, command
         assert kafka.address in told.err
+        assert "this port may not have TLS" in told.err
+        assert "leave ca out" in told.err
 
 
 def test_a_log_that_is_not_the_coalitions(place: CliCoalition, kafka: Kafka) -> None:
