@@ -19,6 +19,7 @@ violation is reported with the root that it follows from, and the root comes fir
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from broker.audit.access_check import AccessCheck
@@ -162,10 +163,12 @@ class _Replay:
 
     async def check_beyond(self, ends: Mapping[Partition, int]) -> None:
         """Report what stands in partitions whose numbers are no channel's."""
+        # The statement that opened the channel may be what the directory lost.
+        cause = self._views.fault(self._views.size + 1)
         for violation in await messages_of_no_channel(
             self._participant.log, ends, self._participant.directory
         ):
-            self._ledger.report(violation)
+            self._ledger.report(replace(violation, caused_by=cause))
 
     # a channel
 
