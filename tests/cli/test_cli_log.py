@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -11,9 +12,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiokafka.protocol.admin import DeleteRecordsRequest  # type: ignore[import-untyped]
 
+from broker.log import Message, Partition, open_log, physical
+from broker.log.kafka.wire import Connection
 from support.command_line import Transcript, ftf_broker
-from support.kafka import Kafka
+from support.kafka import PLAIN, Kafka
 from support.played import played
 
 
@@ -189,6 +193,32 @@ def test_check_says_each_difference(kafka: Kafka) -> None:
     assert f"found {len(lines)} differences" in told.err
     told = ftf_broker("log", "check", "--log", url, "--json")
     assert json.loads(told.out)["differences"] == lines
+
+
+@pytest.mark.kafka
+def test_messages_of_no_channel_and_beginnings_on_a_cluster(kafka: Kafka, file: Path) -> None:
+    """On a cluster, too, messages in a partition that was added are said, and a deleted beginning."""
+    url = kafka.url(replication=1, min_insync=1)
+    assert ftf_broker("log", "copy", f"sqlite:{file}", url).code == 0
+    before = ftf_broker("log", "check", "--log", url, "--json").json
+    assert before["findings"] == []
+
+    async def damage() -> str:
+        async with open_log(url) as log:
+            await log.ensure("returns", 9)
+            await log.append(Partition("returns", 7), [Message(b"", b"\x00")])
+            name = physical(log, "returns")
+        host, _, port = kafka.address.rpartition(":")
+        connection = await Connection.open(host, int(port), PLAIN, 10)
+        await connection.call(DeleteRecordsRequest([(name, [(0, 2)])], 10_000), 10)
+        await connection.aclose()
+        return name
+
+    name = asyncio.run(damage())
+    told = ftf_broker("log", "check", "--log", url)
+    assert told.code == 1
+    assert f"{name}/7@0: 1 message in a partition of no channel" in told.out.splitlines()
+    assert f"{name}/0 begins at offset 2: the messages before were deleted" in told.out.splitlines()
 
 
 @pytest.mark.kafka
