@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from broker.access.request_checks import (
-    MAX_LOG_RANGE,
     MAX_QUERIED,
     check_details,
     check_form,
@@ -29,7 +28,7 @@ from broker.wire.encoding import encode, sign_content
 from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
 from broker.wire.terms import Purpose
 
-__all__ = ["PreparedRequest", "log_item", "make_query", "make_request", "new_details"]
+__all__ = ["PreparedRequest", "make_query", "make_request", "new_details"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +71,6 @@ def new_details(
     except RequestRefused as error:
         raise UsageError(error.message) from None
     return details
-
-
-def log_item(start: int, end: int) -> LogItem:
-    """Return the item for a range of the access log, cut to MAX_LOG_RANGE messages.
-
-    The caller asks again from behind the last entry that was answered.
-    """
-    return LogItem(start=start, end=min(end, start + MAX_LOG_RANGE))
 
 
 def make_request(

@@ -90,7 +90,7 @@ async def accesses(
         elif records == {}:
             continue  # The channel has no such record, so there is nothing to ask.
         else:
-            found = AgencyEntries(asker).read(channel, since, until, is_wanted)
+            found = AgencyEntries(asker).read(channel, since, is_wanted)
         async for access in found:
             counted = counting.take(access)
             if counted is not None:

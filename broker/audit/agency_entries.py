@@ -12,9 +12,10 @@ finds out whether the service left one out. Each entry that it answers is proved
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from broker.access.log_evidence import (
     MAX_ENTRIES_BYTES,
@@ -23,10 +24,9 @@ from broker.access.log_evidence import (
     entries_size,
     open_log_entry,
 )
-from broker.access.request_checks import check_signed
-from broker.access.requests import log_item
+from broker.access.request_checks import MAX_LOG_RANGE, check_signed
 from broker.audit.disclosures import Access, LogAsker, access_of, checked_details
-from broker.clock import HOUR_US
+from broker.clock import DAY_US
 from broker.directory import Channel
 from broker.errors import FormatError, OpenError
 from broker.log.protocol import Partition
@@ -39,11 +39,19 @@ from broker.wire.manifest import AccessTerms, LogItem
 
 __all__ = ["AgencyEntries"]
 
-_SLACK_US = HOUR_US
-"""The largest difference between the log's clock and the service's, in microseconds."""
+_SLACK_US = 2 * DAY_US
+"""The largest difference between the clocks of a service's hosts that is allowed for, in microseconds."""
 
 _Stored = dict[int, tuple[bytes, bytes]]
 """For each offset the key of the message and the digest of its value."""
+
+
+class _Proved(NamedTuple):
+    """An entry that was proved: its manifest and index, the time that the service signed, and the access."""
+
+    name: bytes
+    at: int
+    access: Access | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,48 +61,44 @@ class AgencyEntries:
     asker: LogAsker
 
     async def read(
-        self, channel: Channel, since: int | None, until: int | None, is_wanted: Callable[[Access], bool]
+        self, channel: Channel, since: int | None, is_wanted: Callable[[Access], bool]
     ) -> AsyncIterator[Access]:
         """Yield the accesses of a channel that concern us and are wanted.
 
-        A member cannot know where they stand, so it asks for everything that was appended between
-        ``since`` and ``until``, in microseconds; None has no bound.
+        A member cannot know where they stand, so it asks for all of the log, or from its end backwards until
+        an entry was signed well before ``since``, in microseconds. Only what the service signed decides
+        where to stop: whoever stores the log could date a message as it likes.
         """
         seen: set[bytes] = set()
-        start, end = await self._range(channel, since, until)
+        end = await self.asker.participant.end_of(Partition(ACCESS_TOPIC, channel.number))
+        starts = range(0, end, MAX_LOG_RANGE)
+        recent: list[list[_Proved]] = []
+        for start in reversed(starts) if since is not None else ():
+            recent.append(await self._proved(channel, start, min(end, start + MAX_LOG_RANGE)))
+            if any(proved.at < (since or 0) - _SLACK_US for proved in recent[-1]):
+                break
+        for start in starts if since is None else ():
+            for access in _once(await self._proved(channel, start, min(end, start + MAX_LOG_RANGE)), seen):
+                if is_wanted(access):
+                    yield access
+        for window in reversed(recent):
+            for access in _once(window, seen):
+                if is_wanted(access):
+                    yield access
+
+    async def _proved(self, channel: Channel, start: int, end: int) -> list[_Proved]:
+        """Ask for the entries of a range until all of it is answered, and prove each of them."""
+        found: list[_Proved] = []
         while start < end:
-            item = log_item(start, end)
+            item = LogItem(start=start, end=end)
             entries = await self.asker.ask(channel, item)
             _check_order(entries, item)  # (1)
             stored = await self._stored(channel, item)
-            for entry in entries:
-                access = self._opened(channel, entry, stored)
-                name = sha256(entry.manifest.content).digest() + bytes((entry.index,))
-                if name in seen:
-                    # Somebody appended a copy of the entry to the log. An access counts once.
-                    continue
-                seen.add(name)
-                if access is not None and is_wanted(access):
-                    yield access
+            found += [self._opened(channel, entry, stored) for entry in entries]
             # An answer is bounded. Where it reached its bound we ask again behind its last entry.
             is_whole = entries_size(entries) <= MAX_ENTRIES_BYTES
             start = item.end if is_whole or not entries else entries[-1].offset + 1
-
-    async def _range(self, channel: Channel, since: int | None, until: int | None) -> tuple[int, int]:
-        """Return the offsets between which all messages of this time stand, with an hour of slack."""
-        place = Partition(ACCESS_TOPIC, channel.number)
-        start = 0
-        end = await self.asker.participant.end_of(place)
-        if since is None and until is None:
-            return start, end
-        async for message in self.asker.participant.log.read(place, 0):
-            if message.offset >= end:
-                break
-            if since is not None and message.appended_at < since - _SLACK_US:
-                start = message.offset + 1
-            if until is not None and message.appended_at >= until + _SLACK_US:
-                return start, message.offset
-        return start, end
+        return found
 
     async def _stored(self, channel: Channel, item: LogItem) -> _Stored:
         """Return the messages of a range, and of the batch that begins in it and ends behind it."""
@@ -106,8 +110,8 @@ class AgencyEntries:
             found[message.offset] = (message.key or b"", sha256(message.value or b"").digest())
         return found
 
-    def _opened(self, channel: Channel, entry: LogEntry, stored: _Stored) -> Access | None:
-        """Prove an entry and return its access; None for an entry of another kind."""
+    def _opened(self, channel: Channel, entry: LogEntry, stored: _Stored) -> _Proved:
+        """Prove an entry, and return its access if it is one."""
         history = self.asker.participant.follower.history
         # Where the key of the entry's month is destroyed, the details are gone and only the manifest is
         # checked.
@@ -116,16 +120,26 @@ class AgencyEntries:
         logged = checked(entry, history, channel.number)  # (2)
         _check_stands(logged, entry, stored)  # (3)
         terms = logged.terms
+        at = logged.manifest.header.issued_at
+        name = sha256(entry.manifest.content).digest() + bytes((entry.index,))
         if not isinstance(terms, AccessTerms):
-            return None
+            return _Proved(name, at, None)
         if terms.request.kind != "access-request":
             raise FormatError(f"access@{entry.offset} holds no request")
         request = decode(AccessRequest, terms.request.content)
         # A service that invents an access cannot sign the request for its agency.
         check_signed(terms.request, request.issuer, history.at(terms.positions.directory_size))  # (4)
         details = None if is_erased else checked_details(logged.details, request, entry.offset)  # (5)
-        at = logged.manifest.header.issued_at
-        return access_of(channel, entry.offset, entry.index, at, terms, request, details)
+        access = access_of(channel, entry.offset, entry.index, at, terms, request, details)
+        return _Proved(name, at, access)
+
+
+def _once(window: Iterable[_Proved], seen: set[bytes]) -> Iterator[Access]:
+    """Yield the accesses that were not seen: somebody may append a copy of an entry to the log."""
+    for name, _, access in window:
+        if access is not None and name not in seen:
+            yield access
+        seen.add(name)
 
 
 def _check_order(entries: tuple[LogEntry, ...], item: LogItem) -> None:

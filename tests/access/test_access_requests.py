@@ -23,7 +23,7 @@ from broker.access.request_checks import (
     names_others,
     parse_request,
 )
-from broker.access.requests import log_item, make_query, make_request, new_details
+from broker.access.requests import make_query, make_request, new_details
 from broker.crypto.sign import SigningKey
 from broker.directory import History, drafts
 from broker.errors import RequestRefused, UsageError
@@ -249,12 +249,6 @@ def test_the_blind_differs_each_time() -> None:
     texts = {"person": "p", "role": "r", "legal_basis": "l", "justification": "j"}
     made = {details_commitment(encode(new_details(**texts))) for _ in range(8)}
     assert len(made) == 8
-
-
-def test_ranges_are_cut_to_what_may_be_asked() -> None:
-    """A long range of the access log is cut to the largest that a request may name."""
-    assert log_item(10, 20) == LogItem(start=10, end=20)
-    assert log_item(10, 10_000) == LogItem(start=10, end=10 + MAX_LOG_RANGE)
 
 
 def test_sixteen_whole_batches_fit() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,7 @@ from broker.clock import DAY_US
 from broker.crypto.seal import answer_info, open_sealed, seal
 from broker.directory import drafts
 from broker.errors import Denied, OpenError, PeerError
-from broker.log.protocol import Message, Partition
+from broker.log.protocol import Log, Message, Partition, StoredMessage
 from broker.participant.keyring import Keyring
 from broker.services.kas.entries import AccessWriter, month_of
 from broker.services.kas.journal import Journal
@@ -255,8 +255,38 @@ async def test_a_member_asks_by_record_agency_and_time(tmp_path: Path) -> None:
         assert len(await _asked(world, kas, since=middle, agency=REHAB, **by_police)) == 1
         asked = len(await access_terms(world))
         assert await _asked(world, kas, record_id=bytes(16), **by_police) == []
-        assert await _asked(world, kas, until=middle - DAY_US, **by_police) == []
         assert len(await access_terms(world)) == asked
+        assert await _asked(world, kas, until=middle - DAY_US, **by_police) == []
+
+
+class Redated:
+    """A log whose operator gives every message of the access log a date of its own choice."""
+
+    def __init__(self, log: Log, date: Callable[[int], int]) -> None:
+        self._log = log
+        self._date = date
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def read(self, partition: Partition, start: int, **options: Any) -> AsyncIterator[StoredMessage]:
+        async for message in self._log.read(partition, start, **options):
+            is_altered = partition.topic == "access"
+            yield message._replace(appended_at=self._date(message.offset)) if is_altered else message
+
+
+@pytest.mark.parametrize("date", [lambda offset: 1000, lambda offset: (100 - offset) * 10**12])
+async def test_no_date_of_the_log_hides_an_access(tmp_path: Path, date: Callable[[int], int]) -> None:
+    """What an originator is told does not depend on append times, which the log's operator could choose."""
+    async with World.still(tmp_path) as world, world.service() as kas:
+        batch = await place(world, POLICE_A, 2)
+        for _ in range(2):
+            world.advance(10 * 86_400)
+            await ask(world, kas, POLICE_B, [batch.item(0)])
+        participant = await world.participant(POLICE_A, log=cast(Log, Redated(world.log, date)))
+        options: dict[str, Any] = {"agency": POLICE_B, "since": world.now - DAY_US, "details": _why}
+        asked = accesses(participant, kas, purpose=Purpose.LAWFULNESS, **options)
+        assert [access.at > world.now - DAY_US async for access in asked] == [True]
 
 
 async def test_a_member_of_channels_asks_in_each_that_is_open(tmp_path: Path) -> None:
