@@ -3,6 +3,7 @@
     BrokerError
     ├── UsageError            the caller must act: an argument, a file or a setting is wrong    exit 2
     │   ├── RecordInvalid         a record breaks rules; the error lists all of them
+    │   ├── BatchVoid             a batch is in the log, and every reader passes over it
     │   └── KeyFileError          a key file cannot be used as it is
     ├── PeerError             a peer must act: it sent something that must not be believed      exit 1
     │   ├── FormatError           bytes do not follow the format
@@ -27,6 +28,7 @@ A ``hint`` says what to do next; the command line prints it below the error.
 from __future__ import annotations
 
 __all__ = [
+    "BatchVoid",
     "BrokerError",
     "Denied",
     "FormatError",
@@ -70,6 +72,10 @@ class RecordInvalid(UsageError):
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class BatchVoid(UsageError):
+    """A batch is in the log, and every reader passes over it: its records must be published again."""
 
 
 class KeyFileError(UsageError):

@@ -38,7 +38,10 @@ from broker.wire.limits import MAX_RECORDS
 from broker.wire.manifest import Collected, CollectionStatus, ErasureTerms, RecordItem, Terms
 from broker.wire.terms import Action, RecordTerms
 
-__all__ = ["ChannelRecords", "IndexedBatch", "OrdersAhead"]
+__all__ = ["LISTED", "ChannelRecords", "IndexedBatch", "OrdersAhead"]
+
+LISTED = frozenset({CollectionStatus.COLLECTED, CollectionStatus.REFUSED, CollectionStatus.STALE})
+"""The statuses that an access entry may list; the others are answers to a publisher."""
 
 
 # Bounded, since an entry may claim any time.
@@ -207,7 +210,7 @@ class ChannelRecords:
         """Take a COLLECTION entry and its time. A batch that is listed already keeps what was said first."""
         self.version += 1
         for collected in batches:
-            if collected.status is not CollectionStatus.UNKNOWN:
+            if collected.status in LISTED:
                 self._listed.setdefault(collected.batch_id, collected)
                 self._listed_days.setdefault(collected.batch_id, day_of(issued_at))
 

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from broker.access.late_entries import lost_manifests
+from broker.access.record_states import LISTED
 from broker.audit.index import Index, StoredEntry
+from broker.audit.stale import Covering
 from broker.directory import EpochKey, History
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import VerifiedBatch
@@ -20,7 +22,6 @@ from broker.wire.envelope import OpenedManifest
 from broker.wire.limits import MAX_RECORDS
 from broker.wire.manifest import (
     AccessTerms,
-    CollectionStatus,
     CollectionTerms,
     DenialTerms,
     ErasureTerms,
@@ -49,6 +50,7 @@ class AccessLog:
     report: Callable[[Violation], Place]
     recorded: dict[str, tuple[int, int]] = field(default_factory=dict)
     """For each record topic the furthest end that an entry recorded, and the offset of that entry."""
+    covering: Covering = field(default_factory=Covering)
     collections: int = 0
     denials: int = 0
     erasures: int = 0
@@ -64,6 +66,8 @@ class AccessLog:
         if self.seen is not None:
             self.seen(opened, offset, lost)
         header = opened.manifest.header
+        if not lost:
+            self._cover(opened)
         for record, term in enumerate(opened.entries.term_of):
             terms = opened.entries.terms[term]
             match terms:
@@ -90,6 +94,17 @@ class AccessLog:
                     detail = f"'{type(terms).__name__}' in the access log"
                     self._violate(Kind.TERMS_INVALID, offset, detail)
 
+    def _cover(self, opened: OpenedManifest) -> None:
+        """Take the positions of an entry that stands at its place, for the batches that came too late."""
+        at = opened.manifest.header.issued_at
+        for terms in opened.entries.terms:
+            if isinstance(terms, AccessTerms):
+                positions = terms.positions
+                if self.history.root_at(positions.directory_size) == positions.directory_root:
+                    sizes = {seen.topic: seen.end for seen in positions.ends}
+                    sizes[ACCESS_TOPIC] = positions.access_end
+                    self.covering.take(positions.directory_size, at, sizes)
+
     def _record_ends(self, terms: AccessTerms, offset: int) -> None:
         for seen in terms.positions.ends:
             # An entry that came back counts here too: it saw the log as it was before somebody cut it.
@@ -106,7 +121,7 @@ class AccessLog:
         # The batches beyond the limit are dropped: one entry must not fill the index.
         for batch in terms.batches[:MAX_LISTED_BATCHES]:
             place = f"{batch.topic[:40]}@{batch.offset}"
-            if batch.topic not in self.topics or batch.offset < 0 or batch.status is CollectionStatus.UNKNOWN:
+            if batch.topic not in self.topics or batch.offset < 0 or batch.status not in LISTED:
                 detail = f"lists a batch as {batch.status} at {place}"
                 self._violate(Kind.COLLECTION_WRONG, offset, detail)
                 continue

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from broker.access.record_states import IndexedBatch
+from broker.audit.stale import StaleTable
 from broker.log.protocol import MAX_OFFSET
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
@@ -109,6 +110,7 @@ class Index:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -4096", "temp_store = FILE"):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(f"BEGIN;{_SCHEMA}")
+        self.stale = StaleTable(self._db)
         self._batches: list[tuple[object, ...]] = []
         self._term_ids: OrderedDict[RecordTerms, int] = OrderedDict()
         self._terms: OrderedDict[int, RecordTerms] = OrderedDict()
@@ -152,6 +154,8 @@ class Index:
             opened.entries.term_of,
         )
         self._batches.append(row)
+        if manifest.instead_of is not None:
+            self.stale.succeed(manifest.instead_of, manifest.header.issuer)
         targets = {target.batch_id for leaf in terms for target in leaf.targets}
         if targets:
             rows = [(target, batch.batch_id) for target in targets]

@@ -19,7 +19,7 @@ from broker.directory import Directory
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DIRECTORY
 from broker.verify.entitlement import ACCESS_TOPIC
-from broker.verify.partition import DirectoryBehind, Event, PartitionReader, VerifiedBatch
+from broker.verify.partition import DirectoryBehind, Event, PartitionReader, Stale, VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.limits import MAX_BATCH_BYTES
 
@@ -129,6 +129,11 @@ class PartitionCheck:
         for event in events:
             if isinstance(event, Violation):
                 self.note(event)
+            elif isinstance(event, Stale):
+                self.counts.stale += 1
+                self.index.stale.add(event)
+                if event.opened.manifest.instead_of is not None:
+                    self.index.stale.succeed(event.opened.manifest.instead_of, event.header.issuer)
             else:
                 self.take_batch(event)
                 self.counts.manifests += 1

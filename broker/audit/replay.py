@@ -11,6 +11,7 @@ The auditor's keys open metadata and never content. Theory of operation:
         the access partition       the same; what its entries say goes into the channel's index
         collections and batches    compared both ways, see ``takeovers``
         access entries             decided again, see ``access_check``
+        stale batches              excused for a while, see ``stale``
 
 Memory stays flat: what must be remembered of a channel lies in a temporary file (``index``). A
 violation is reported with the root that it follows from, and the root comes first.
@@ -29,6 +30,7 @@ from broker.audit.index import Index
 from broker.audit.partition_check import PartitionCheck, ends_beyond, messages_of_no_channel
 from broker.audit.receipt_check import KeptReceipts
 from broker.audit.report import Counts, Progress, ReplayReport
+from broker.audit.stale import MAX_LISTED_STALE, StaleBatch, check_stale
 from broker.audit.takeovers import Takeovers
 from broker.audit.views import Views
 from broker.directory import Channel, HighWater
@@ -131,6 +133,7 @@ class _Replay:
         self._views = Views(participant.follower, ledger)
         self._counts = Counts()
         self._access_unread: list[str] = []
+        self._stale: list[tuple[int, StaleBatch]] = []
         self._total = sum(ends.values())
         self._done = 0
         self._told = 0
@@ -151,6 +154,7 @@ class _Replay:
             violations=tuple(ledger.listed),
             violation_count=ledger.total,
             by_kind=dict(ledger.by_kind),
+            stale=tuple(self._stale),
         )
 
     async def check_directory(self, channels: Sequence[Channel], high_water: HighWater | None) -> None:
@@ -192,6 +196,10 @@ class _Replay:
                 self._compare(index, entries, channel.number, note)
             else:
                 self._access_unread.append(channel.name)
+            for stale in check_stale(index.stale, entries.covering, channel.number, note):
+                self._counts.unreplaced += 1
+                if len(self._stale) < MAX_LISTED_STALE:
+                    self._stale.append((channel.number, stale))
 
     async def _check_records(
         self, channel: Channel, index: Index, note: Callable[[Violation], Place]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.audit.causes import Known, Reported
+from broker.audit.stale import StaleBatch
 from broker.errors import UsageError
 from broker.log.protocol import Log, Partition, physical
 from broker.verify.violations import Kind, Place
@@ -49,6 +50,10 @@ class Counts:
     erasures: int = 0
     uncollected: int = 0
     """Batches that are newer than all that the key access service has listed."""
+    stale: int = 0
+    """Batches that came too late, those of the access log included."""
+    unreplaced: int = 0
+    """Stale batches of records that their publishers have not published anew."""
     opaque: int = 0
     """Messages of epochs whose keys the auditor does not hold."""
 
@@ -71,6 +76,8 @@ class ReplayReport:
     """The first 1,000 of them, roots before what they cause."""
     violation_count: int
     by_kind: Mapping[Kind, int]
+    stale: tuple[tuple[int, StaleBatch], ...]
+    """The first 1,000 stale batches that nobody has published anew, each with its partition."""
 
 
 def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
@@ -90,6 +97,10 @@ def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
         "erasures": report.counts.erasures,
         "uncollected": report.counts.uncollected,
         "opaque": report.counts.opaque,
+        "stale": {
+            "count": report.counts.unreplaced,
+            "batches": [stale_to_json(batch, partition, log) for partition, batch in report.stale],
+        },
         "receipts": report.receipts,
         "receipts_not_compared": report.receipts_not_compared,
         "messages": report.messages,
@@ -113,6 +124,18 @@ def violation_to_json(reported: Reported, log: Log) -> dict[str, Any]:
     }
     # Programs read this form, so a field that older reports do not have appears only where it says something.
     return shown | {"known": True} if reported.known else shown
+
+
+def stale_to_json(batch: StaleBatch, partition: int, log: Log) -> dict[str, Any]:
+    """Return a stale batch as JSON: where it stands, whose it is, and why it came too late."""
+    return {
+        **place_to_json(Place(batch.topic, partition, batch.offset), log),
+        "issuer": batch.issuer,
+        "issued_at": batch.issued_at,
+        "records": batch.records,
+        "has_orders": batch.has_orders,
+        "detail": batch.detail,
+    }
 
 
 def place_to_json(place: Place, log: Log) -> dict[str, Any]:

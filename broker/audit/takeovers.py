@@ -3,6 +3,7 @@
     an entry lists a batch that is not there, or stands elsewhere    COLLECTION_WRONG at the offset it names
     an entry lists another count than the batch has                  COLLECTION_WRONG at the entry
     COLLECTED, but its issuer was not entitled at the KAS's size     COLLECTION_WRONG at the entry
+    STALE and it came in time, or stale and not listed as STALE      COLLECTION_WRONG at the entry
     the log ends below what an access entry recorded of it           ACCESS_POSITIONS where the log ends
     no entry lists a batch, and later ones of its topic are listed   NOT_COLLECTED at the batch
 
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from broker.audit.index import Index, Listed, StoredBatch
+from broker.audit.stale import StaleBatch
 from broker.directory import History
 from broker.errors import NotEntitled
 from broker.verify.entitlement import ACCESS_TOPIC, judge_claim
@@ -71,6 +74,12 @@ class Takeovers:
                 moved = None
                 self._check_listing(listed, batch)
                 continue
+            stale = self.index.stale.get(listed.batch_id) if batch is None else None
+            if stale is not None and (stale.topic, stale.offset) == (topic, listed.offset):
+                in_place = stale.offset + stale.records + 1
+                moved = None
+                self._check_stale_listing(listed, stale)
+                continue
             # The count comes from an entry, so it may be any number.
             last = listed.offset + max(listed.records, 0)
             if batch is None and self.index.skipped_within(topic, listed.offset, min(last, end)):
@@ -94,6 +103,9 @@ class Takeovers:
         if listed.records != batch.indexed.count:
             detail = f"{what} with {listed.records} records, it has {batch.indexed.count}"
             self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
+        if listed.status is CollectionStatus.STALE:
+            detail = f"{what} as STALE, and it came in time"
+            self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
         # The reader has judged the issuer by the directory of size ``judged_at``. The result can be another
         # one only where the service saw a directory of another size.
         if listed.status is not CollectionStatus.COLLECTED or listed.size == batch.indexed.judged_at:
@@ -113,9 +125,20 @@ class Takeovers:
             detail = f"{what} as COLLECTED: {error.message}"
             self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
 
+    def _check_stale_listing(self, listed: Listed, stale: StaleBatch) -> None:
+        what = f"lists {stale.topic}@{stale.offset}"
+        if listed.status is not CollectionStatus.STALE:
+            detail = f"{what} as {listed.status}, and it is stale"
+        elif listed.records != stale.records:
+            detail = f"{what} with {listed.records} records, it has {stale.records}"
+        else:
+            return
+        self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
+
     def _check_unlisted(self, topic: str) -> None:
-        for batch in self.index.unlisted(topic):
-            before, behind = self.index.listed_around(topic, batch.indexed.offset)
+        unlisted = (batch.indexed.offset for batch in self.index.unlisted(topic))
+        for offset in chain(unlisted, self.index.stale.unlisted(topic)):
+            before, behind = self.index.listed_around(topic, offset)
             # The service lists a topic in the order of the log. A batch behind all listed ones may still be
             # taken over, and one between two listed ones was passed over.
             if behind is None:
@@ -128,7 +151,7 @@ class Takeovers:
                 continue
             cause = self.index.root_within(ACCESS_TOPIC, first, last)
             detail = f"no access entry lists this batch, and access@{behind.access_offset} lists a later one"
-            self._violate(Kind.NOT_COLLECTED, topic, batch.indexed.offset, detail, cause)
+            self._violate(Kind.NOT_COLLECTED, topic, offset, detail, cause)
 
 
 def _place(batch: StoredBatch) -> str:

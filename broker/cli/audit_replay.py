@@ -182,6 +182,10 @@ def _print(report: ReplayReport, log: Log) -> None:
         counts.append(("receipts", compared + (more if report.receipts_not_compared else "")))
     if found.uncollected:
         counts.append(("not yet taken over", counted(found.uncollected, "batch", "batches")))
+    if found.unreplaced:
+        counts.append(
+            ("came too late", f"{counted(found.unreplaced, 'batch', 'batches')} not published anew")
+        )
     if found.opaque:
         counts.append(("not verified", f"{counted(found.opaque, 'message')} under keys that you do not hold"))
     print_pairs("replay", counts)

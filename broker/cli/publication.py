@@ -16,7 +16,6 @@ from broker.cli.progress_bar import Moved, progress
 from broker.clock import day_of, system_clock
 from broker.directory import Channel
 from broker.errors import BrokerError, RecordInvalid, UsageError
-from broker.publish.collections import ask_collected
 from broker.publish.permission import check_publisher, check_terms
 from broker.publish.publisher import Published, Publisher, Ticket
 from broker.records.record import Record, encode_body, from_json
@@ -62,6 +61,7 @@ class Publication:
     failure: BrokerError | None = None
     failed_line: int | None = None
     is_stopped: bool = False
+    _publisher: Publisher | None = None
     _waiting: deque[tuple[int, Ticket]] = field(default_factory=deque)
 
     @property
@@ -76,6 +76,7 @@ class Publication:
         # come one by one, and then nobody should wait long for the first.
         linger_s = 1.0 if self.source.is_file else 0.05
         publisher = Publisher(session.participant, linger_s=linger_s)
+        self._publisher = publisher
         name = "checking" if self.is_dry else "publishing"
         lines = self.source.count_lines()
         with stoppable("stopping: what was read is published first") as stop, progress(name, lines) as moved:
@@ -101,13 +102,16 @@ class Publication:
     async def ask_collected(self, wait_s: float) -> tuple[Collected, ...] | None:
         """Ask which batches the key access service took over; None where it cannot be asked."""
         session = self.session
+        publisher = self._publisher
+        if publisher is None:
+            return None
         if session.profile.kas is None:
             note("the profile names no key access service: it was not asked for what it took over")
             return None
         try:
             async with session.key_access() as kas:
                 batches = tuple(self.batches.values())
-                return await ask_collected(batches, session.participant, kas, timeout_s=wait_s)
+                return await publisher.collected(batches, kas, timeout_s=wait_s)
         except BrokerError as error:
             note(f"the key access service was not asked: {error.message}", style="yellow")
             return None

@@ -138,6 +138,14 @@ async def command(
     return _exit_code(done, refused=bool(summary["refused"]))
 
 
+_UNREADABLE = {
+    CollectionStatus.REFUSED: "refused by the key access service",
+    CollectionStatus.VOID: "void for every reader",
+    CollectionStatus.STALE: "came too late, and was not published anew",
+}
+"""The answers after which nobody can ever read a batch, in words."""
+
+
 def _exit_code(done: Publication, *, refused: bool) -> int:
     """Return the exit code of the run; raises the error or the Ctrl-C that ended it early."""
     if done.failure is not None:
@@ -189,9 +197,11 @@ def _summary(done: Publication, asked: tuple[Collected, ...] | None) -> dict[str
                 "partition": done.channel.number,
                 "offset": batch.offset,
                 "batch_id": batch.batch_id.hex(),
+                "status": str(batch.status),
                 "detail": batch.detail,
             }
-            for batch in by_status[CollectionStatus.REFUSED]
+            for status in _UNREADABLE
+            for batch in by_status[status]
         ],
         "last_line": done.last_line,
         "resume_line": done.resume_line if done.failure or done.is_stopped else None,
@@ -221,15 +231,13 @@ def _say(done: Publication, asked: tuple[Collected, ...] | None) -> None:
 
 
 def _say_collected(asked: tuple[Collected, ...]) -> None:
-    refused = [batch for batch in asked if batch.status is CollectionStatus.REFUSED]
+    refused = [batch for batch in asked if batch.status in _UNREADABLE]
     for batch in refused:
-        note(
-            f"refused by the key access service: {batch.topic} at offset {batch.offset}: {batch.detail}",
-            style="red",
-        )
+        words = _UNREADABLE[batch.status]
+        note(f"{words}: {batch.topic} at offset {batch.offset}: {batch.detail}", style="red")
     if refused:
-        # A refusal is final, so waiting does not help.
-        note("nobody can read a refused batch: correct what the message says, and publish its records again")
+        # This is final, so waiting does not help.
+        note("nobody can read such a batch: correct what the message says, and publish its records again")
     pending = sum(batch.status is CollectionStatus.UNKNOWN for batch in asked)
     taken = sum(batch.status is CollectionStatus.COLLECTED for batch in asked)
     if taken:

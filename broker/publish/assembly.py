@@ -47,6 +47,7 @@ def build_record_batch(
     place: StreamPlace,
     issued_at: int,
     releasable_to: tuple[str, ...] = (),
+    instead_of: bytes | None = None,
 ) -> Batch:
     """Build a batch under the keys of the channel's newest confirmed epoch.
 
@@ -90,6 +91,7 @@ def build_record_batch(
         intake=intake_of(directory, day_of(issued_at)),
         # These secrets live as long as this call and are kept nowhere.
         draw=Secrets.draw(),
+        instead_of=instead_of,
     )
 
 

@@ -1,9 +1,10 @@
 """Collections: what became of a publisher's batches, as the key access service answers, signed.
 
 The service *collects* a batch when it takes over the keys that it needs to release the records. A batch that
-is COLLECTED can be read. A batch that is REFUSED can never be read: its records are published anew, with new
-ids. While there is no answer the publisher waits, and publishes nothing again: the batch is in the log, and
-the service takes it over when it runs again.
+is COLLECTED can be read. A batch that is REFUSED, or VOID for every reader, can never be read: its publisher
+corrects it. A batch that is STALE came too late without anybody's fault: it is published anew here. While
+there is no answer the publisher waits, and publishes nothing again: the batch is in the log, and the service
+takes it over when it runs again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from broker.errors import KasUnavailable, PeerError
 from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.participant.settle import backoff_s
+from broker.publish.kept import KeptBatches
 from broker.publish.tickets import Published
 from broker.wire.access import BatchRef
 from broker.wire.manifest import Collected, CollectionStatus
@@ -29,9 +31,6 @@ __all__ = ["ask_collected"]
 
 _log = get_logger("broker.publish")
 
-_Refs = Mapping[bytes, tuple[str, BatchRef]]
-"""The channel and the place of each batch, by its id."""
-
 
 async def ask_collected(
     published: Sequence[Published],
@@ -39,12 +38,15 @@ async def ask_collected(
     kas: KeyAccess,
     *,
     timeout_s: float = 30.0,
+    kept: KeptBatches | None = None,
 ) -> tuple[Collected, ...]:
     """Ask what became of these records' batches; return each batch once, in the order of its first record.
 
-    The question is repeated until every batch is COLLECTED or REFUSED, for at most ``timeout_s`` seconds. A
-    batch without such an answer is then returned as UNKNOWN, and a warning is logged; this is not an error. A
-    REFUSED batch says why in ``detail``. Raises PeerError for an answer that is not the service's.
+    The question is repeated until every batch has an answer, for at most ``timeout_s`` seconds. A batch
+    without one is then returned as UNKNOWN, and a warning is logged; this is not an error. A REFUSED or VOID
+    batch says why in ``detail``. A STALE batch that is among the ``kept`` ones is published anew, and what is
+    returned in its place is the answer for the batch that replaces it. Raises PeerError for an answer that is
+    not the service's.
     """
     refs = {
         record.batch_id: (
@@ -57,15 +59,21 @@ async def ask_collected(
     answers = {batch_id: _unanswered(ref, counts[batch_id]) for batch_id, (_, ref) in refs.items()}
     try:
         async with asyncio.timeout(timeout_s):
-            await _ask_all(refs, answers, participant, kas)
+            await _ask_all(refs, answers, participant, kas, kept)
     except TimeoutError:
         pass  # ``answers`` holds everything that was answered in time, so nothing is lost.
     unknown = _unknown(answers)
     if unknown:
         _log.warning("batches not yet taken over", batches=len(unknown), waited_s=timeout_s)
     for answer in answers.values():
-        if answer.status is CollectionStatus.REFUSED:
-            _log.warning("batch refused", topic=answer.topic, offset=answer.offset, reason=answer.detail)
+        if answer.status in (CollectionStatus.REFUSED, CollectionStatus.VOID, CollectionStatus.STALE):
+            _log.warning(
+                "batch not taken over",
+                status=str(answer.status),
+                topic=answer.topic,
+                offset=answer.offset,
+                reason=answer.detail,
+            )
     return tuple(answers.values())
 
 
@@ -85,24 +93,53 @@ def _unknown(answers: Mapping[bytes, Collected]) -> list[bytes]:
 
 
 async def _ask_all(
-    refs: _Refs, answers: dict[bytes, Collected], participant: Participant, kas: KeyAccess
+    refs: dict[bytes, tuple[str, BatchRef]],
+    answers: dict[bytes, Collected],
+    participant: Participant,
+    kas: KeyAccess,
+    kept: KeptBatches | None,
 ) -> None:
-    """Ask until no batch is unknown; each answer replaces the batch's entry in ``answers``."""
+    """Ask until no batch is unknown; each answer replaces the batch's entry in ``answers``.
+
+    Both mappings go by the id that a batch had at first. What stands in them is about the batch that
+    replaced it, if one did.
+    """
     attempt = 0
     while unknown := _unknown(answers):
         if attempt:
             await asyncio.sleep(backoff_s(attempt))
         attempt += 1
+        names = {refs[batch_id][1].batch_id: batch_id for batch_id in unknown}
         for channel, batches in _queries(refs[batch_id] for batch_id in unknown):
             try:
                 answer = await _ask(channel, batches, participant, kas)
             except KasUnavailable as error:
                 _log.info("key access service not reached", error=error.message)
                 break  # The other queries would not reach it either.
-            # Only batches of this query are taken from the answer. Otherwise the service could put other
-            # batches into the result.
-            asked = {ref.batch_id for ref in batches}
-            answers.update((batch.batch_id, batch) for batch in answer if batch.batch_id in asked)
+            for batch in answer:
+                name = names[batch.batch_id]
+                answers[name] = batch
+                if kept is not None:
+                    await _take(kept, name, channel, refs, answers)
+
+
+async def _take(
+    kept: KeptBatches,
+    name: bytes,
+    channel: str,
+    refs: dict[bytes, tuple[str, BatchRef]],
+    answers: dict[bytes, Collected],
+) -> None:
+    """Take an answer for a batch that may be kept; where it is stale, ask on about its successor."""
+    answer = answers[name]
+    if answer.status is not CollectionStatus.STALE:
+        kept.settle(answer)
+        return
+    sent = await kept.replace(answer)
+    if sent is not None:
+        ref = BatchRef(topic=answer.topic, offset=sent.offset, batch_id=sent.batch_id)
+        refs[name] = (channel, ref)
+        answers[name] = _unanswered(ref, answer.count)
 
 
 def _queries(refs: Iterable[tuple[str, BatchRef]]) -> Iterator[tuple[str, list[BatchRef]]]:

@@ -16,6 +16,7 @@ Who owns what. All of it belongs to one event loop; nothing is locked, and state
                      task takes from it
     ``_unsettled``   every batch whose tickets have no answer, open or queued: ``flush`` waits for these
     ``_failed``      batches that failed and whose failure ``flush`` has not yet raised
+    ``_kept``        durable batches that the key access service has not answered for
     ``_in_flight``   how many records ``_unsettled`` holds; ``_waiting`` are the callers who wait for room
 
 Publishing needs the log alone: it works while every key access service is down.
@@ -36,6 +37,7 @@ from broker.participant.participant import Participant
 from broker.participant.tasks import Tasks
 from broker.publish.admission import Admission
 from broker.publish.collections import ask_collected
+from broker.publish.kept import KeptBatches
 from broker.publish.lanes import Lane, Limits, OpenBatch
 from broker.publish.sender import Sender
 from broker.publish.tickets import Parcel, Published, Sent, Ticket
@@ -71,6 +73,7 @@ class Publisher:
         self._max_in_flight = max(max_in_flight_records, 1)
         self._idle_us = int(idle_s * 1_000_000)
         self._admission = Admission(participant)
+        self._kept = KeptBatches(participant, self._admission)
         self._tasks = Tasks()
         self._open: dict[Lane, Parcel] = {}
         self._senders: dict[Partition, Sender] = {}
@@ -143,8 +146,12 @@ class Publisher:
     async def collected(
         self, published: Sequence[Published], kas: KeyAccess, timeout_s: float = 30.0
     ) -> tuple[Collected, ...]:
-        """Ask the key access service what became of these records' batches; see ``ask_collected``."""
-        return await ask_collected(published, self._participant, kas, timeout_s=timeout_s)
+        """Ask the key access service what became of these records' batches; see ``ask_collected``.
+
+        Batches that came too late are published anew, also after the publisher was closed. Their tickets
+        then name the new batches.
+        """
+        return await ask_collected(published, self._participant, kas, timeout_s=timeout_s, kept=self._kept)
 
     def _check_open(self) -> None:
         if not self._is_open:
@@ -248,11 +255,13 @@ class Publisher:
             sender.task = None
 
     def _settle(self, parcel: Parcel, outcome: Sent | BrokerError, count: int) -> None:
-        """Answer the batch's tickets; ``count`` is how many records it had, which are dropped here."""
+        """Answer the batch's tickets; ``count`` is how many records it had."""
         parcel.settle(outcome)
         self._unsettled.discard(parcel)
         if isinstance(outcome, BrokerError):
             self._failed.append(parcel)
+        else:
+            self._kept.keep(outcome, parcel)
         self._in_flight -= count
         # All callers are woken, in their order, and look for themselves whether there is room: a single
         # caller that was woken and then cancelled would take the room with it.

@@ -71,8 +71,8 @@ class Sender:
         """The batch that was given to the log and whose outcome is not known, if there is one."""
         return self.queue[0] if self._is_appending and self.queue else None
 
-    async def send(self, batch: OpenBatch) -> Sent:
-        """Append a batch, and return when it is durable.
+    async def send(self, batch: OpenBatch, *, instead_of: bytes | None = None) -> Sent:
+        """Append a batch, and return when it is durable. ``instead_of`` names a stale one that it replaces.
 
         Raises what ``append_settled`` raises, and UsageError or KasUnavailable when the batch may no longer
         be published. Cancelled while it appends, the batch is in the log as a whole or not at all.
@@ -92,6 +92,7 @@ class Sender:
             place=place,
             issued_at=now,
             releasable_to=lane.releasable_to,
+            instead_of=instead_of,
         )
         offset = await self._append([Message(key, value) for key, value in built.messages])  # (3)
         self._place = place.behind(built)  # (4)

@@ -47,6 +47,8 @@ class Parcel:
     record_ids: list[bytes] = field(default_factory=list)
     """The ids of its records in order; the tickets need them after the bodies are dropped."""
     is_seen: bool = False
+    replaced: Sent | BrokerError | None = None
+    """What became of the batch after it was durable: the batch that replaces it, or why it is void."""
     timer: asyncio.TimerHandle | None = None
     """Closes the batch when it has been open for the publisher's ``linger_s``."""
 
@@ -59,10 +61,11 @@ class Parcel:
         return result if isinstance(result, BrokerError) else None
 
     def settle(self, outcome: Sent | BrokerError) -> None:
-        """Give all tickets their answer, and drop the records' bodies."""
-        # The bodies go at once and not with the last ticket, because a caller may keep its tickets for a
-        # whole file.
-        self.batch.items.clear()
+        """Give all tickets their answer; the bodies of a batch that failed are dropped."""
+        # The bodies of a durable batch are dropped by ``KeptBatches``, and not with the last ticket, because
+        # a caller may keep its tickets for a whole file.
+        if isinstance(outcome, BrokerError):
+            self.batch.items.clear()
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
@@ -71,7 +74,8 @@ class Ticket:
     """``await ticket`` returns the record's Published, or raises the reason why it was not published.
 
     A ticket may be awaited twice, by two tasks, or never. The publisher's ``flush`` raises a failure that no
-    caller has awaited.
+    caller has awaited. Awaited again after ``Publisher.collected``, a ticket names the batch that replaced a
+    stale one, and raises BatchVoid for a batch that is void for every reader.
     """
 
     __slots__ = ("_index", "_parcel")
@@ -98,7 +102,7 @@ class Ticket:
             # The shield is needed because all tickets of the batch wait for one future: without it, a caller
             # that is cancelled would cancel the future for the others.
             await asyncio.shield(parcel.outcome)
-        sent = parcel.outcome.result()
+        sent = parcel.replaced or parcel.outcome.result()
         if isinstance(sent, BrokerError):
             parcel.is_seen = True
             raise sent

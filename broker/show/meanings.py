@@ -131,6 +131,7 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
         Kind.VIEW_UNKNOWN: "an issuer relied on a directory that is not a part of ours",
         Kind.NOT_ENTITLED: "an issuer was not entitled to publish",
         Kind.TERMS_INVALID: "a record has terms that the channel does not allow",
+        Kind.STALE_BATCH: "a batch came too late, and its publisher has not published it anew",
         Kind.STREAM_GAP: "statements are missing from the stream of an issuer",
         Kind.STREAM_FORK: "an issuer wrote two different statements for one place in its stream",
         Kind.STREAM_REPLAYED: "a statement of an issuer was repeated, or is out of order",

@@ -25,7 +25,7 @@ from broker.participant.participant import Participant
 from broker.subscribe.asking import Asker, Ground, Selection, WrongAnswer
 from broker.subscribe.delivery import READER_TOO_OLD, Delivery, Opener, not_delivered
 from broker.subscribe.receipts import ReceiptFile
-from broker.verify.partition import VerifiedBatch
+from broker.verify.partition import Stale, VerifiedBatch
 from broker.verify.violations import Violation
 from broker.wire.access import EntryRef, Receipt
 
@@ -124,7 +124,13 @@ async def find_batch(
     violations: list[Violation] = []
     async with aclosing(participant.read(reader, end=end)) as events:
         async for event in events:
-            if isinstance(event, VerifiedBatch):
+            if isinstance(event, Stale):
+                if event.batch_id == batch_id or event.offset == offset:
+                    raise UsageError(
+                        f"the batch came too late, and counts for nobody: {event.lapse.fault.detail}",
+                        hint="its publisher publishes it anew, in another batch",
+                    )
+            elif isinstance(event, VerifiedBatch):
                 if event.batch_id == batch_id or event.offset == offset:
                     return event
                 # Batches come in the order of the log, so no later one can stand at this offset.

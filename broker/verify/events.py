@@ -1,15 +1,16 @@
-"""Events of reading a partition, verified batches and violations, and the state to resume from."""
+"""Events of reading a partition: verified and stale batches, and violations; and the state to resume from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.verify.standing import Lapse
 from broker.verify.streams import StreamKey
 from broker.verify.violations import Violation
 from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import Header
 
-__all__ = ["Event", "ReaderState", "VerifiedBatch"]
+__all__ = ["Event", "ReaderState", "Stale", "VerifiedBatch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,32 @@ class VerifiedBatch:
         return self.opened.manifest.header
 
 
-Event = VerifiedBatch | Violation
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """A batch that was right in the view that its manifest names, and came too late: see ``standing``.
+
+    It is whole, and its stream has moved on. It is not delivered, and it is no violation.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    judged_at: int
+    opened: OpenedManifest
+    lapse: Lapse
+
+    @property
+    def batch_id(self) -> bytes:
+        """The digest of its manifest, which names the batch everywhere."""
+        return self.opened.batch_id
+
+    @property
+    def header(self) -> Header:
+        """The header of its manifest."""
+        return self.opened.manifest.header
+
+
+Event = VerifiedBatch | Stale | Violation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,16 +3,18 @@
 The checks run in this order, cheap ones before dear ones, and the first that fails decides:
 
     (1) the message has the form of a manifest message
-    (2) its epoch exists, and is not older than the one before the newest that is confirmed at the mark
+    (2) its epoch exists and is confirmed
     (3) its tag was not seen lately: a copy costs a look-up and nothing more
     (4) we hold the key of the epoch; otherwise the manifest and its bodies are opaque to us
     (5) its tag is right: garbage of an outsider costs a microsecond and no opening
     (6) it opens, for this place, and has the one right form
     (7) a key that the directory lists for its issuer, in whatever state, made its signature
     (8) its view of the directory is a beginning of ours
-    (9) its issuer was entitled at the larger of the issuer's own directory size and the mark
-   (10) what it says of its records is allowed in the channel
-   (11) its place in its stream
+    (9) its issuer was entitled in that view, under an epoch that was accepted there; and its key is not
+        revoked at the mark
+   (10) what it says of its records is allowed in the channel, in that view
+   (11) all of that is still true at the mark; otherwise the batch is stale (``standing``)
+   (12) its place in its stream
 
 Whoever holds the epoch's keys can seal a manifest that names any issuer. So whatever fails before (8) is
 bytes of an unknown writer, and its violation names nobody.
@@ -23,7 +25,8 @@ the verdict means at this place of the log, and then tells the judge what to rem
 ``judge`` then raises DirectoryBehind, and is asked again when the directory is read to its end.
 
 The mark is the largest directory size that an accepted manifest named. It keeps a suspended agency
-from publishing under an old view of the directory, one in which it was still entitled.
+from publishing under an old view of the directory, one in which it was still entitled: what it publishes is
+stale.
 
 Ownership. Every field below belongs to Judge alone. The mark, the streams and the closed streams are
 stored (``snapshot``) and resumed (``resume``). The tags are not: they only save time and recognise
@@ -37,11 +40,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from broker.directory import EpochKey, History
-from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
+from broker.errors import FormatError, OpenError, SignatureInvalid, UsageError
 from broker.log.protocol import StoredMessage
-from broker.verify.entitlement import ACCESS_TOPIC, judge_channel, judge_issuer, listed_key, verify_signature
+from broker.verify.entitlement import listed_key, verify_signature
 from broker.verify.events import ReaderState
-from broker.verify.manifest_terms import check_record_terms
+from broker.verify.standing import find_lapse, has_revoked_key, issuer_fault, terms_fault
 from broker.verify.streams import Head, StreamKey, Streams
 from broker.verify.verdict import (
     Accepted,
@@ -165,9 +168,9 @@ class Judge:
     def remember_rejected(self, rejected: Rejected) -> None:
         """Remember the tag of a rejected manifest for as long as a copy would be rejected too.
 
-        An issuer that is not entitled now may be entitled at a later mark, and a key that nobody knows now
-        may be listed by then. A reader that starts later has no tags and would deliver the copy then, so
-        every reader must judge it anew: two readers of one log never disagree.
+        A key that nobody knows now may be listed at a later mark. A reader that starts later has no tags and
+        judges the copy by that key, so every reader must judge it anew: two readers of one log never
+        disagree.
         """
         if rejected.tag is not None:
             self._remember_tag(rejected.tag, self._mark if rejected.is_passing else _FOR_GOOD)
@@ -235,40 +238,36 @@ class Judge:
             lost = channel is None or envelope.epoch <= channel.newest_published + 1
             cause = self._directory_fault(latest.size + 1) if lost else None
             return Rejected(Kind.EPOCH_UNKNOWN, f"epoch {envelope.epoch} is not confirmed", cause)
-        # The mark may lie beyond what was read of the directory: a stored state carries it over.
-        marked = self._history.upto(self._mark).channel_at(self.partition)
-        if marked is not None and envelope.epoch < marked.oldest_accepted:
-            return Rejected(Kind.EPOCH_SUPERSEDED, f"epoch {envelope.epoch} was superseded twice")
         return None
 
     def _judge_opened(
         self, opened: OpenedManifest, offset: int, tag: bytes, directory_read: bool
     ) -> Accepted | Rejected:
-        """Checks (7) to (11) of a manifest that opened."""
+        """Checks (7) to (12) of a manifest that opened."""
         rejected = self._judge_signature(opened, tag, directory_read)  # (7)
         if rejected is None:
             rejected = self._judge_view(opened, tag, directory_read)  # (8)
         if rejected is not None:
             return rejected
         header = opened.manifest.header
-        directory = self._history.upto(max(header.directory_size, self._mark))
-        try:
-            judge_issuer(directory, opened)  # (9)
-        except NotEntitled as error:
-            return Rejected(Kind.NOT_ENTITLED, error.message, None, tag, is_passing=True)
+        view = self._history.at(header.directory_size)
+        marked = self._history.upto(max(view.size, self._mark))
+        fault = issuer_fault(view, opened)  # (9)
+        if fault is None and has_revoked_key(marked, opened):
+            fault = issuer_fault(marked, opened)
+        if fault is not None:
+            return Rejected(fault.kind, fault.detail, None, tag)
         # A manifest that fails at (10) is accepted all the same: it is genuine and moves its stream, or
         # the next batch of its issuer would look as if one before it were lost. It is not delivered.
-        refused = None
-        if self.topic != ACCESS_TOPIC:
-            try:
-                check_record_terms(directory, judge_channel(directory, self.partition), opened)  # (10)
-            except NotEntitled as error:
-                refused = error.message
-        step = self._streams.judge(header, opened.batch_id, offset)  # (11)
+        refused = terms_fault(view, opened)  # (10)
+        lapse = None
+        if refused is None and marked is not view:
+            lapse = find_lapse(self._history, opened, marked.size)  # (11)
+        step = self._streams.judge(header, opened.batch_id, offset)  # (12)
         manifest = opened.manifest
         newest = NewestManifest(tag, manifest.manifest_id, opened.entries.digests, manifest.count)
         stream = (header.issuer, header.epoch, header.stream)
-        return Accepted(opened, newest, stream, directory.size, step, refused)
+        return Accepted(opened, newest, stream, marked.size, step, refused and refused.detail, lapse)
 
     def _judge_signature(self, opened: OpenedManifest, tag: bytes, directory_read: bool) -> Rejected | None:
         """Check (7); None where a key of the issuer made the signature."""

@@ -1,8 +1,9 @@
 """Reading a partition that others write: every message is accounted for.
 
 Rules. The reader takes the messages of one partition in order and returns events: a VerifiedBatch when
-the last body of a valid manifest has come, a Violation for whatever must not be there. It never raises on
-data, never waits, and holds a bounded state. On the log a batch of n records is n + 1 messages:
+the last body of a valid manifest has come, Stale where that batch came too late, a Violation for whatever
+must not be there. It never raises on data, never waits, and holds a bounded state. On the log a batch of n
+records is n + 1 messages:
 
     manifest | body 0 | body 1 | … | body n-1
 
@@ -46,7 +47,7 @@ from broker.directory import EpochKey, History
 from broker.log.protocol import StoredMessage
 from broker.verify import faults
 from broker.verify.blame import Blame
-from broker.verify.events import Event, ReaderState, VerifiedBatch
+from broker.verify.events import Event, ReaderState, Stale, VerifiedBatch
 from broker.verify.judge import Judge, Undo
 from broker.verify.pending import Copy, Doubt, Outcome, Pending, Silent, Whole
 from broker.verify.transitions import (
@@ -63,7 +64,7 @@ from broker.verify.transitions import (
 from broker.verify.verdict import Accepted, DirectoryBehind, NewestManifest, Rejected, Repeat, Verdict
 from broker.verify.violations import Place
 
-__all__ = ["DirectoryBehind", "Event", "PartitionReader", "ReaderState", "VerifiedBatch"]
+__all__ = ["DirectoryBehind", "Event", "PartitionReader", "ReaderState", "Stale", "VerifiedBatch"]
 
 
 class PartitionReader:
@@ -285,11 +286,21 @@ class PartitionReader:
         return Pending.behind(message, newest, outcome, undo=undo, keep_bodies=self._keep_bodies)
 
     def _delivered(self, pending: Pending) -> Sequence[Event]:
-        """Leave a batch whose last body has come; returns it if it is to be delivered."""
+        """Leave a batch whose last body has come; returns it if it is to be delivered, or is stale."""
         self._state = BETWEEN
         outcome = pending.outcome
         if not isinstance(outcome, Whole):
             return ()
+        if outcome.accepted.lapse is not None:
+            stale = Stale(
+                topic=self.topic,
+                partition=self.partition,
+                offset=pending.offset,
+                judged_at=outcome.accepted.judged_at,
+                opened=outcome.accepted.opened,
+                lapse=outcome.accepted.lapse,
+            )
+            return (stale,)
         batch = VerifiedBatch(
             topic=self.topic,
             partition=self.partition,

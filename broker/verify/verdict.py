@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.verify.standing import Lapse
 from broker.verify.streams import Step, StreamKey
 from broker.verify.violations import Kind, Place
 from broker.wire.envelope import OpenedManifest
@@ -36,11 +37,12 @@ class NewestManifest:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A manifest that passed the checks (1) to (8) of the judge.
+    """A manifest that passed the checks (1) to (9) of the judge.
 
     ``newest`` is the manifest as the newest of ``stream``, which it continues. ``refused`` says what
-    failed at (9), the terms of its records, or is None. ``step`` is the result of (10): what the manifest
-    means for its stream. ``judged_at`` is the size of the directory by which the issuer was judged.
+    failed at (10), the terms of its records, or is None. ``lapse`` is set where the batch is stale (11).
+    ``step`` is the result of (12): what the manifest means for its stream. ``judged_at`` is the size of the
+    directory at the mark.
     """
 
     opened: OpenedManifest
@@ -49,6 +51,7 @@ class Accepted:
     judged_at: int
     step: Step
     refused: str | None
+    lapse: Lapse | None = None
 
     @property
     def is_repeat(self) -> bool:

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     VIEW_UNKNOWN = "view-unknown"
     NOT_ENTITLED = "not-entitled"
     TERMS_INVALID = "terms-invalid"
+    STALE_BATCH = "stale-batch"
     # streams
     STREAM_GAP = "stream-gap"
     STREAM_FORK = "stream-fork"

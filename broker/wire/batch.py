@@ -118,12 +118,14 @@ def build_batch(
     members: Sequence[tuple[bytes, bytes]],
     intake: Intake | None,
     draw: Secrets,
+    instead_of: bytes | None = None,
 ) -> Batch:
     """Lock, sign and seal a batch.
 
     ``members`` are (key_id, public) of the epoch's content key, or of each agency that releasable_to
     names. On the access log there is no ``intake``: its release secret is derived and sealed to nobody.
-    ``draw`` must be new for each call. Raises UsageError for a batch that is too large or malformed.
+    ``instead_of`` names the stale batch that this one replaces. ``draw`` must be new for each call. Raises
+    UsageError for a batch that is too large or malformed.
     """
     # (1) Refuse what no reader would take.
     terms, term_of = _checked_terms(items, members)
@@ -151,6 +153,7 @@ def build_batch(
         release_seal=release_seal,
         count=len(items),
         entries_root=root_of_leaves(leaf_hashes(entries)),
+        instead_of=instead_of,
     )
     signed = sign_content(key, "manifest", genesis, encode(manifest))
     # (5) Seal the manifest and its entries.

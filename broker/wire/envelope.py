@@ -149,6 +149,8 @@ def open_manifest(
         raise FormatError("header names another place")
     if manifest.manifest_id != envelope.manifest_id:
         raise FormatError("manifest_id differs from the message's key")
+    if topic == "access" and manifest.instead_of is not None:
+        raise FormatError("a batch of the access log replaces no other")
     # (6)
     _check_counts(manifest)
     check_entries(plain.entries, manifest.count)

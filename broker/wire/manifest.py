@@ -81,11 +81,17 @@ class Reason(StrEnum):
 
 
 class CollectionStatus(StrEnum):
-    """The outcome for a batch at its take-over by the key access service."""
+    """The outcome for a batch at its take-over by the key access service.
+
+    STALE is a batch that came too late: its publisher publishes it anew. UNKNOWN and VOID are no outcomes,
+    and stand in answers only: not known yet, and void for every reader.
+    """
 
     COLLECTED = "COLLECTED"
     REFUSED = "REFUSED"
     UNKNOWN = "UNKNOWN"
+    STALE = "STALE"
+    VOID = "VOID"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +269,8 @@ class RecordManifest:
     release_seal: bytes
     count: int
     entries_root: bytes
+    instead_of: bytes | None
+    """The id of the stale batch that this one replaces; null in the access log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,14 +6,22 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from broker.access.answers import open_collection_answer
+from broker.access.requests import make_query
+from broker.clock import DAY_US, HOUR_US, system_clock
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, drafts, header_for
-from broker.subscribe.subscriber import Violation
+from broker.publish.publisher import Published
+from broker.subscribe.subscriber import Delivered, Violation
 from broker.verify.violations import Kind
+from broker.wire.access import BatchRef
+from broker.wire.manifest import Collected, CollectionStatus
 from broker.wire.statements import AgencySuspended, KeyUse
-from support.coalition import CARE, POLICE_A, signing_key
+from broker.wire.terms import Action, Target
+from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B, REHAB, signing_key
+from support.forgery import Forged, Placed, publish
 from support.simulator import Simulator
-from support.world import World
+from support.world import CHANNEL, World
 
 
 def must_name_nobody(world: Simulator, name: str = POLICE_A) -> None:
@@ -98,3 +106,95 @@ def test_a_claimed_view_of_the_directory_is_nobody_s_fault(world: Simulator) -> 
     forged = world.say_anyway(elsewhere, signing_key(CARE))
     other = world.say_anyway(suspension, signing_key(CARE))
     world.must_report(Kind.DIRECTORY_STATEMENT, forged, other, delivers=True)
+
+
+# races
+
+
+async def answers(w: World, name: str, *batches: Placed) -> tuple[Collected, ...]:
+    """What the service answers to the publisher of these batches."""
+    directory = (await w.follower()).history.latest
+    refs = [BatchRef(topic=one.topic, offset=one.offset, batch_id=one.batch_id) for one in batches]
+    query, query_bytes = make_query(
+        name, signing_key(name), directory, channel=CHANNEL, batches=refs, now=system_clock()
+    )
+    return open_collection_answer(await w.kas.collections(query_bytes), query, directory)
+
+
+async def raced(w: World, issuer: str = REHAB, **how: object) -> Placed:
+    """An honest batch that another one overtook, which had read of the issuer's suspension."""
+    before = w.directory
+    await w.suspend(issuer)
+    await w.publish(1, first=800, name=BORDER)
+    forged = Forged(issuer=issuer, view=before, **{"count": 1, **how})  # type: ignore[arg-type]
+    return await publish(w, forged)
+
+
+def test_an_honest_batch_that_a_race_made_late(world: Simulator) -> None:
+    """w: Nobody is accused by a race, and the publisher learns that its batch came too late."""
+
+    async def race(w: World) -> tuple[Placed, tuple[Collected, ...]]:
+        placed = await raced(w)
+        return placed, await answers(w, REHAB, placed)
+
+    placed, (answer,) = world.run(race)
+    assert answer.status is CollectionStatus.STALE
+    world.must_be_stale(placed.place, REHAB)
+
+
+def test_a_late_order_is_told(world: Simulator) -> None:
+    """w: An order that came too late does not count, so that the replay says so at once."""
+    terms = {"action": Action.WITHDRAW, "targets": (Target(batch_id=bytes(32), index=0),)}
+    placed = world.run(lambda w: raced(w, bodies=[b""], terms=terms))
+    world.must_report(Kind.STALE_BATCH, placed.place, delivers=False)
+
+
+def test_what_nobody_publishes_anew_is_told_after_a_day(world: Simulator) -> None:
+    """w: A stale batch without a successor is a violation once it is older than a day."""
+    placed = world.run(lambda w: raced(w, header={"issued_at": system_clock() - DAY_US - HOUR_US}))
+    world.ask(POLICE_B, world["family 1"].item(0))
+    world.must_report(Kind.STALE_BATCH, placed.place, delivers=False)
+
+
+def test_a_publisher_publishes_anew_what_came_too_late(world: Simulator) -> None:
+    """w: The record arrives once, in a batch that names the stale one; nothing is reported."""
+
+    async def race(w: World) -> tuple[Published, Published, Collected]:
+        async with w.publisher(CARE) as publisher:
+            ticket = await publisher.publish(CHANNEL, w.record(900))
+            publisher._admission._refreshed_at = float("inf")  # It reads nothing more of the directory,
+            for agency in (JUSTICE, REHAB):
+                await w.suspend(agency)
+                await w.next_epoch(CHANNEL, POLICE_A)
+            await w.publish(1, first=801, name=BORDER)
+            await publisher.flush()
+            publisher._admission._refreshed_at = float("-inf")  # and now it does again.
+            first = await ticket
+            (answer,) = await publisher.collected([first], w.kas)
+            return first, await ticket, answer
+
+    first, second, answer = world.run(race)
+    assert answer.status is CollectionStatus.COLLECTED
+    assert (answer.batch_id, answer.offset) == (second.batch_id, second.offset)
+    assert second.batch_id != first.batch_id
+    assert second.record_id == first.record_id
+    report, given = world.observe()
+    assert report.verified, report.violations
+    assert (report.counts.stale, report.stale) == (1, ())
+    assert [one.batch_id for one in given if isinstance(one, Delivered)].count(second.batch_id) == 1
+    assert not [one for one in given if isinstance(one, Violation)]
+
+
+def test_a_batch_that_every_reader_voids(world: Simulator) -> None:
+    """w: Its publisher is told VOID and why, and so waits for nothing."""
+
+    async def run(w: World) -> tuple[Collected, ...]:
+        void = await publish(w, Forged(issuer=CARE, header={"directory_root": b"\x07" * 32}))
+        good = await publish(w, Forged(issuer=CARE))
+        ahead = replace(good, place=good.place._replace(offset=good.offset + 50))
+        return await answers(w, CARE, void, good, ahead)
+
+    void, good, ahead = world.run(run)
+    assert (void.status, good.status) == (CollectionStatus.VOID, CollectionStatus.COLLECTED)
+    assert "saw another directory" in void.detail
+    assert ahead.status is CollectionStatus.UNKNOWN

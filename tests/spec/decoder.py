@@ -455,6 +455,8 @@ def open_manifest(
         fail("header")
     if content["manifest_id"] != key:
         fail("manifest-id")
+    if topic == "access" and content["instead_of"] is not None:
+        fail("instead-of")
     entries = tuple(_entries(content, columns))
     if tree_hash(entries) != content["entries_root"]:
         fail("entries-root")

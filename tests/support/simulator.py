@@ -290,6 +290,16 @@ class Simulator(LogFile):
         self._check_roots(report, kind, [place])
         self._check_delivered(given)
 
+    def must_be_stale(self, place: Place, issuer: str) -> ReplayReport:
+        """The batch came too late: nobody is given it or accused, and the auditor lists it."""
+        report, given = self.observe()
+        assert report.verified, report.violations
+        assert [(batch.topic, batch.offset, batch.issuer) for _, batch in report.stale] == [
+            (place.topic, place.offset, issuer)
+        ]
+        assert not [one for one in given if isinstance(one, Violation) or one.place == place], given
+        return report
+
     def must_withhold(self, place: Place, reason: Reason) -> None:
         """The batch at this place is verified, and not one of its records is released: for this reason."""
         report, given = self.observe()

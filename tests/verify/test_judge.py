@@ -102,7 +102,7 @@ def test_the_newest_manifest_is_a_repeat_and_an_older_one_is_a_copy() -> None:
 
 
 def test_a_rejected_manifest_is_rejected_as_a_copy_the_next_time() -> None:
-    """What was not entitled is judged anew only at another mark."""
+    """What was not entitled in its own view is void for good, whatever the mark is later."""
     judge = _judge()
     judge.accept(_accepted(judge, 2))
     suspended = _written().messages[_written().offsets[3]]
@@ -110,13 +110,29 @@ def test_a_rejected_manifest_is_rejected_as_a_copy_the_next_time() -> None:
     assert isinstance(verdict, Rejected)
     assert verdict.kind is Kind.NOT_ENTITLED
     judge.remember_rejected(verdict)
+    judge.resume(ReaderState(next_offset=0, mark=judge.mark + 1))
     copied = judge.judge(suspended, True)
     assert isinstance(copied, Rejected)
     assert copied.kind is Kind.MANIFEST_COPIED
+
+
+def test_an_unknown_key_is_judged_anew_at_another_mark() -> None:
+    """A key that nobody lists may be listed by then, and a reader without tags must find the same."""
+    written = _written()
+    judge = _judge()
+    stranger = PartitionLog(written.coalition)
+    stranger.publish("XZZ:nobody", 1)
+    verdict = judge.judge(stranger.messages[0], True)
+    assert isinstance(verdict, Rejected)
+    assert verdict.kind is Kind.UNACCOUNTED
+    judge.remember_rejected(verdict)
+    copied = judge.judge(stranger.messages[0], True)
+    assert isinstance(copied, Rejected)
+    assert copied.kind is Kind.MANIFEST_COPIED
     judge.resume(ReaderState(next_offset=0, mark=judge.mark + 1))
-    anew = judge.judge(suspended, True)
+    anew = judge.judge(stranger.messages[0], True)
     assert isinstance(anew, Rejected)
-    assert anew.kind is Kind.NOT_ENTITLED
+    assert anew.kind is Kind.UNACCOUNTED
 
 
 def test_a_view_beyond_what_was_read_asks_for_the_directory() -> None:

@@ -8,13 +8,13 @@ from random import Random
 
 import pytest
 
-from broker.directory import complaint
+from broker.directory import complaint, drafts
 from broker.errors import UsageError
 from broker.log.protocol import StoredMessage
 from broker.verify import pending
-from broker.verify.partition import Event, VerifiedBatch
+from broker.verify.partition import Event, Stale, VerifiedBatch
 from broker.verify.violations import Kind, Violation
-from support.coalition import AUDITOR, BORDER, JUSTICE, POLICE_A, Coalition
+from support.coalition import AUDITOR, BORDER, JUSTICE, POLICE_A, Coalition, signing_key
 from support.partition_log import PartitionLog, batches, feed, reader, record_terms, scan, violations
 
 
@@ -152,8 +152,8 @@ def test_terms_that_the_channel_does_not_allow_are_not_delivered() -> None:
     assert [batch.offset for batch in batches(found)] == [2]
 
 
-def test_a_suspended_agency_s_batch_is_not_entitled() -> None:
-    """An agency that is suspended at the mark publishes nothing, whichever older directory it names."""
+def test_a_batch_that_came_too_late_is_stale() -> None:
+    """What was right in its view and is no more at the mark is not delivered, and accuses nobody."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     before = coalition.directory
@@ -161,11 +161,54 @@ def test_a_suspended_agency_s_batch_is_not_entitled() -> None:
     written.publish(POLICE_A, 1)
     written.publish(BORDER, 1, directory_size=before.size, directory_root=before.root)
     found = scan(coalition, written.messages)
-    assert [(v.kind, v.place.offset) for v in violations(found)] == [
-        (Kind.NOT_ENTITLED, 2),
-        (Kind.UNACCOUNTED, 3),
-    ]
-    assert violations(found)[1].caused_by == violations(found)[0].place
+    assert [event.offset for event in found if not isinstance(event, Violation)] == [0, 2]
+    assert violations(found) == []
+    (stale,) = [event for event in found if isinstance(event, Stale)]
+    assert stale.lapse.since == coalition.directory.size
+    assert stale.lapse.fault == (Kind.NOT_ENTITLED, "'XAA:border' is suspended")
+
+
+def test_a_stale_batch_moves_its_stream() -> None:
+    """The next batch of its stream follows it, and is no gap."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    before = coalition.directory
+    coalition.suspend(BORDER)
+    written.publish(POLICE_A, 1)
+    written.publish(BORDER, 1, directory_size=before.size, directory_root=before.root)
+    coalition.reinstate(BORDER)
+    written.publish(BORDER, 1)
+    found = scan(coalition, written.messages)
+    assert violations(found) == []
+    assert [batch.offset for batch in batches(found)] == [0, 4]
+
+
+def test_a_stale_batch_that_lost_a_body_is_void() -> None:
+    """What is done to its bytes is a manipulation, as of any other batch."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    before = coalition.directory
+    coalition.suspend(BORDER)
+    written.publish(POLICE_A, 1)
+    written.publish(BORDER, 2, directory_size=before.size, directory_root=before.root)
+    found = scan(coalition, [*written.messages[:3], *_renumbered(written.messages)[4:]])
+    assert [violation.kind for violation in violations(found)][:2] == [Kind.OFFSET_MISSING, Kind.BATCH_VOID]
+    assert not [event for event in found if isinstance(event, Stale)]
+
+
+def test_a_revoked_key_is_never_late() -> None:
+    """What a key signed that is revoked at the mark is not entitled, whatever view it names."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    before = coalition.directory
+    revoked = drafts.revoke_key(
+        before, party=BORDER, key_id=signing_key(BORDER).key_id, since=before.size, issued_at=coalition.now
+    )
+    coalition.add(revoked, signing_key(BORDER))
+    written.publish(POLICE_A, 1)
+    written.publish(BORDER, 1, directory_size=before.size, directory_root=before.root)
+    found = scan(coalition, written.messages)
+    assert [v.kind for v in violations(found)] == [Kind.NOT_ENTITLED, Kind.UNACCOUNTED]
 
 
 def test_an_epoch_superseded_twice_is_void() -> None:
@@ -318,8 +361,8 @@ def test_a_batch_larger_than_the_limit_is_void() -> None:
         assert scan(coalition, written.messages[1:], subject) == found
 
 
-def test_a_copy_is_judged_anew_where_its_issuer_is_entitled_by_now() -> None:
-    """A reader that starts again without its tags delivers the same as a reader that never stopped."""
+def test_a_copy_of_what_was_never_right_stays_void() -> None:
+    """A batch that its own view does not entitle is void for good, also once its issuer is entitled."""
     coalition = Coalition.create()
     written = PartitionLog(coalition)
     coalition.suspend(BORDER)
@@ -330,10 +373,7 @@ def test_a_copy_is_judged_anew_where_its_issuer_is_entitled_by_now() -> None:
     written.append(early)
     messages = written.messages
     whole = scan(coalition, messages)
-    assert [batch.offset for batch in batches(whole)] == [4, 6]
-    assert [v.kind for v in violations(whole)[:3]] == [
-        Kind.NOT_ENTITLED, Kind.UNACCOUNTED, Kind.MANIFEST_COPIED,
-    ]  # fmt: skip
+    assert [batch.offset for batch in batches(whole)] == [4]
     for at in range(len(messages) + 1):
         found = [event for event in _resumed(written, messages, at) if isinstance(event, VerifiedBatch)]
         assert found == batches(whole), at

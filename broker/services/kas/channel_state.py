@@ -9,7 +9,7 @@ holds the ``turn`` of its channel.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from broker.access.late_entries import lost_manifests
@@ -23,8 +23,9 @@ from broker.participant.follower import DIRECTORY
 from broker.participant.participant import Participant
 from broker.services.kas.orders_ahead import OrdersInFile
 from broker.verify.entitlement import ACCESS_TOPIC
-from broker.verify.partition import PartitionReader, VerifiedBatch
+from broker.verify.partition import PartitionReader, Stale, VerifiedBatch
 from broker.verify.violations import Violation
+from broker.wire.access import BatchRef
 from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import (
     AccessTerms,
@@ -40,6 +41,9 @@ __all__ = ["MAX_PENDING", "ChannelState", "WentBack", "channel_partitions"]
 
 MAX_PENDING = 256
 """The most batches that wait to be listed, which is the most that one COLLECTION entry lists."""
+
+_MAX_VOID = 4096
+"""Violations whose details are kept for their publishers."""
 
 _MAX_LOGGED = 100
 """The most violations of a channel that get a log line; a flood of garbage must not flood our log."""
@@ -69,9 +73,11 @@ class ChannelState:
         self.name = channel.name
         self.number = channel.number
         self.records = ChannelRecords(OrdersInFile())
-        self.pending: dict[bytes, VerifiedBatch] = {}
+        self.pending: dict[bytes, VerifiedBatch | Stale] = {}
         """Batches that no access entry lists yet, by id, in the order in which they were read. Whoever takes
         batches over removes those that it cannot list."""
+        self._void: OrderedDict[tuple[str, int], str] = OrderedDict()
+        """By topic and offset what is wrong there; the oldest are forgotten."""
         self.violations: Counter[str] = Counter()
         """How many violations of each kind were read."""
         self._seen: dict[str, tuple[int, int]] = {}
@@ -131,7 +137,8 @@ class ChannelState:
         await self.apply_access(ends[Partition(ACCESS_TOPIC, self.number)])
         for topic, reader in self.topics.items():
             async for batch in self._read(reader, ends[Partition(topic, self.number)]):
-                if self.records.add(batch) and self.records.listed(batch.batch_id) is None:
+                is_new = isinstance(batch, Stale) or self.records.add(batch) is not None
+                if is_new and self.records.listed(batch.batch_id) is None:
                     self.pending[batch.batch_id] = batch
                     if when_full is not None and len(self.pending) >= MAX_PENDING:
                         await when_full()
@@ -140,6 +147,8 @@ class ChannelState:
         """Read the access log on to this end; return the offset of the batch with the awaited id, or None."""
         found = None
         async for batch in self._read(self.access, end):
+            if isinstance(batch, Stale):
+                continue  # Another replica's entry came first, from a newer directory.
             if batch.batch_id == awaited:
                 found = batch.offset
             if not self._marks or self.access.mark > self._marks[-1][1]:
@@ -189,7 +198,7 @@ class ChannelState:
         place = bisect_left(self._marks, (offset, 0))
         return self._marks[place - 1][1] if place else 0
 
-    async def _read(self, reader: PartitionReader, end: int) -> AsyncIterator[VerifiedBatch]:
+    async def _read(self, reader: PartitionReader, end: int) -> AsyncIterator[VerifiedBatch | Stale]:
         if reader.next_offset >= end:
             return
         async for event in self._participant.read(reader, end=end):
@@ -203,6 +212,23 @@ class ChannelState:
         if reader.next_offset < end:
             raise KasUnavailable(f"the log withholds messages of {reader.topic}/{self.number}")
 
+    def void_reason(self, batch: BatchRef) -> str | None:
+        """Say why every reader passes over a batch that no entry lists; None where that is not certain.
+
+        It is certain behind everything that was read whole, unless we lack the key of an epoch.
+        """
+        reader = self.topics.get(batch.topic)
+        if reader is None:
+            return "the topic holds no records"
+        if reader.settled_offset <= batch.offset or reader.opaque or batch.batch_id in self.pending:
+            return None
+        known = self.records.batch(batch.batch_id)
+        if known is None:
+            return self._void.get((batch.topic, batch.offset), "no valid batch of this name stands there")
+        if (known.topic, known.offset) == (batch.topic, batch.offset):
+            return None
+        return f"it counts at {known.topic}@{known.offset}, where it stands first"
+
     def positions(self, directory: Directory) -> Positions:
         """Return how far everything was read, as an access entry records it: never within a batch."""
         topics = sorted(self.topics.items())
@@ -215,6 +241,9 @@ class ChannelState:
 
     def _report(self, violation: Violation) -> None:
         self.violations[violation.kind] += violation.count
+        self._void[violation.place.topic, violation.place.offset] = f"{violation.kind}: {violation.detail}"
+        if len(self._void) > _MAX_VOID:
+            self._void.popitem(last=False)
         if self.violations.total() <= _MAX_LOGGED:
             _log.warning(
                 "violation read",

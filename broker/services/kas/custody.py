@@ -39,7 +39,7 @@ from broker.log.protocol import Log, Message, Partition
 from broker.participant.settle import append_settled
 from broker.services.kas.keystore import KeyStore, StorageKey
 from broker.verify.entitlement import judge_issuer
-from broker.verify.partition import VerifiedBatch
+from broker.verify.partition import Stale, VerifiedBatch
 from broker.wire.access import HeldRelease, ReleaseShare
 from broker.wire.encoding import decode, encode
 from broker.wire.manifest import Collected, CollectionStatus
@@ -94,13 +94,17 @@ def intake_over_at(day: int) -> int:
     return (day + 1 + INTAKE_DAYS_KEPT) * DAY_US
 
 
-def take_over(batch: VerifiedBatch, directory: Directory, store: KeyStore) -> TakenOver:
-    """Take a batch over: COLLECTED with its release secret, or REFUSED with the reason.
+def take_over(batch: VerifiedBatch | Stale, directory: Directory, store: KeyStore) -> TakenOver:
+    """Take a batch over: COLLECTED with its release secret, or STALE or REFUSED with the reason.
 
     (1) Its issuer is entitled now too, (2) its intake key is ours, and was not destroyed, (3) the release
     secret opens, (4) and gives the release check of every record. Raises KeyMissing when we announced the
     intake key of (2) and have lost it.
     """
+    if isinstance(batch, Stale):
+        return TakenOver(
+            listed=_listing(batch, CollectionStatus.STALE, batch.lapse.fault.detail), secret=None
+        )
     try:
         # (1) The signature was verified with this very key; only whether the key still counts is new.
         judge_issuer(directory, batch.opened)
@@ -111,7 +115,7 @@ def take_over(batch: VerifiedBatch, directory: Directory, store: KeyStore) -> Ta
     return TakenOver(listed=_listing(batch, CollectionStatus.COLLECTED, ""), secret=secret)
 
 
-def _listing(batch: VerifiedBatch, status: CollectionStatus, detail: str) -> Collected:
+def _listing(batch: VerifiedBatch | Stale, status: CollectionStatus, detail: str) -> Collected:
     return Collected(
         topic=batch.topic,
         offset=batch.offset,

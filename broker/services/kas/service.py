@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +22,7 @@ from broker.log.outage import Outage
 from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.services.kas.channel_service import ChannelService
-from broker.services.kas.channel_state import channel_partitions
+from broker.services.kas.channel_state import ChannelState, channel_partitions
 from broker.services.kas.custody import Custody, intake_over_at
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
@@ -34,6 +35,7 @@ from broker.wire.manifest import Collected, CollectionStatus
 __all__ = ["KeyAccessService"]
 
 _FLUSH_TIMEOUT_S = 5.0
+_MAX_DETAIL = 200
 _log = get_logger("broker.access")
 
 
@@ -156,14 +158,7 @@ class KeyAccessService:
         async with service.turn:
             state = await service.apply()
             await service.collect(state, {batch.batch_id for batch in query.batches})
-            found = [(batch, state.records.listed(batch.batch_id)) for batch in query.batches]
-        # A copy at another offset is no batch, and its publisher must not believe that it was taken over.
-        return tuple(
-            listed
-            if listed is not None and (listed.topic, listed.offset) == (batch.topic, batch.offset)
-            else _unknown(batch)
-            for batch, listed in found
-        )
+            return tuple(_answered(batch, state) for batch in query.batches)
 
     # following all channels
 
@@ -245,6 +240,18 @@ async def _answering(question: str) -> AsyncIterator[None]:
         raise KasUnavailable(
             "the key access service cannot answer now; nothing was released", hint="its own log says why"
         ) from error
+
+
+def _answered(batch: BatchRef, state: ChannelState) -> Collected:
+    """Return what became of a batch, as its publisher may believe it."""
+    listed = state.records.listed(batch.batch_id)
+    if listed is not None and (listed.topic, listed.offset) == (batch.topic, batch.offset):
+        return listed
+    # A copy at another offset is no batch, and its publisher must not believe that it was taken over.
+    reason = state.void_reason(batch)
+    if reason is None:
+        return _unknown(batch)
+    return replace(_unknown(batch), status=CollectionStatus.VOID, detail=reason[:_MAX_DETAIL])
 
 
 def _unknown(batch: BatchRef) -> Collected:

@@ -167,7 +167,9 @@ async def test_a_copy_is_collected_at_its_first_offset_only(tmp_path: Path) -> N
     async with World.still(tmp_path) as world, world.service() as kas:
         batch = await place(world, POLICE_A)
         copy = await place_copy(world, batch)
-        assert [batch.status for batch in await asked(world, kas, batch, copy)] == [COLLECTED, UNKNOWN]
+        first, second = await asked(world, kas, batch, copy)
+        assert (first.status, second.status) == (COLLECTED, CollectionStatus.VOID)
+        assert second.detail == "it counts at returns@0, where it stands first"
         answer = await ask(world, kas, POLICE_B, [copy.item(0)])
         assert [outcome.reason for outcome in answer.outcomes.values()] == [Reason.UNKNOWN_RECORD]
 
