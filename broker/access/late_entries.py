@@ -1,34 +1,81 @@
 """LATE entries: batches of the access log that somebody cut off after they were durable, put back.
 
 The batches within a LATE entry count as if they had never been cut: the key access service and the replay
-both apply their collections and erasures. Otherwise an operator could undo an erasure by cutting the log.
+both apply their collections and erasures. Otherwise an operator could undo an erasure by cutting the log, or
+by cutting it twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from broker.directory import EpochKey, History
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid, UsageError
 from broker.verify.entitlement import ACCESS_TOPIC, verify_manifest
 from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
-from broker.wire.manifest import LostMessage
+from broker.wire.manifest import LateTerms, LostMessage
 
-__all__ = ["lost_manifests"]
+__all__ = ["MAX_NESTED", "LostBatch", "lost_batches"]
+
+MAX_NESTED = 32
+"""How many LATE entries may lie within each other, so that few bytes cost little memory."""
+
+_Keys = Callable[[int], EpochKey | None]
 
 
-def lost_manifests(
+class LostBatch(NamedTuple):
+    """A batch of the access log that was cut off and put back, and the values of its bodies.
+
+    ``within`` are the LATE entries around it that were cut off themselves, the outermost first.
+    """
+
+    opened: OpenedManifest
+    bodies: tuple[bytes, ...]
+    within: tuple[LostBatch, ...]
+
+
+def lost_batches(
     messages: Sequence[LostMessage],
     *,
     history: History,
     partition: int,
-    keys: Callable[[int], EpochKey | None],
-) -> Iterator[OpenedManifest | str]:
-    """Yield each manifest among cut messages whose bodies follow it, or a text that says what is wrong.
+    keys: _Keys,
+) -> Iterator[LostBatch | str]:
+    """Yield each batch among the messages of a LATE entry, or a text that says what is wrong.
 
-    Nothing is yielded behind such a text: where a message is wrong, the borders of the next are unknown.
+    Where a log is cut a second time, the LATE entries of the first cut are cut off too, and put back. So a
+    lost batch with LATE entries is followed by the batches within those, however deep. Behind a text nothing
+    is yielded of the same LATE entry: where a message is wrong, the borders of the next are unknown.
     """
+    # A stack and not a recursion, since an adversary chooses the depth.
+    stack = [_batches_of(messages, (), history, partition, keys)]
+    while stack:
+        found = next(stack[-1], None)
+        if found is None:
+            stack.pop()
+            continue
+        yield found
+        if isinstance(found, str):
+            continue
+        for terms in found.opened.entries.terms:
+            if not isinstance(terms, LateTerms):
+                continue
+            if len(found.within) >= MAX_NESTED:
+                yield f"more than {MAX_NESTED} LATE entries within each other"
+                continue
+            within = (*found.within, found)
+            stack.append(_batches_of(terms.messages, within, history, partition, keys))
+
+
+def _batches_of(
+    messages: Sequence[LostMessage],
+    within: tuple[LostBatch, ...],
+    history: History,
+    partition: int,
+    keys: _Keys,
+) -> Iterator[LostBatch | str]:
     at = 0
     while at < len(messages):
         opened = _open_lost(messages[at], history, partition, keys)
@@ -36,18 +83,15 @@ def lost_manifests(
             yield opened
             return
         count = opened.manifest.count
-        bodies = messages[at + 1 : at + 1 + count]
-        digests = b"".join(sha256(body.value).digest() for body in bodies)
-        if digests != opened.entries.digests:
+        bodies = tuple(body.value for body in messages[at + 1 : at + 1 + count])
+        if b"".join(sha256(body).digest() for body in bodies) != opened.entries.digests:
             yield "the bodies are not those of its manifest"
             return
-        yield opened
+        yield LostBatch(opened, bodies, within)
         at += 1 + count
 
 
-def _open_lost(
-    message: LostMessage, history: History, partition: int, keys: Callable[[int], EpochKey | None]
-) -> OpenedManifest | str:
+def _open_lost(message: LostMessage, history: History, partition: int, keys: _Keys) -> OpenedManifest | str:
     envelope = parse_envelope(message.key, message.value)
     key = None if envelope is None else keys(envelope.epoch)
     if envelope is None or key is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from broker.access.late_entries import lost_manifests
+from broker.access.late_entries import LostBatch, lost_batches
 from broker.access.record_states import LISTED
 from broker.audit.index import Index, StoredEntry
 from broker.audit.stale import Covering
@@ -85,9 +85,9 @@ class AccessLog:
                 case ErasureTerms():
                     self.erasures += 1
                     self._shred(terms, offset)
-                # A LATE entry inside a LATE entry is refused, because entries could otherwise be nested
-                # without end.
-                case LateTerms() if not lost:
+                case LateTerms() if lost:
+                    pass  # It is followed by the batches within it, see ``lost_batches``.
+                case LateTerms():
                     self.late += 1
                     self._take_late(terms, offset)
                 case _:
@@ -146,14 +146,17 @@ class AccessLog:
             self._violate(Kind.TERMS_INVALID, offset, f"{terms.count} denials of '{terms.agency[:60]}'")
 
     def _take_late(self, terms: LateTerms, offset: int) -> None:
-        count = len(terms.messages)
-        detail = f"{count} messages that stood at {terms.offset} had been cut from the log"
-        self._violate(Kind.LATE_ENTRY, offset, detail)
-        manifests = lost_manifests(
-            terms.messages, history=self.history, partition=self.partition, keys=self.keys
+        lost = list(
+            lost_batches(terms.messages, history=self.history, partition=self.partition, keys=self.keys)
         )
-        for lost in manifests:
-            if isinstance(lost, OpenedManifest):
-                self._take(lost, offset, lost=True)
+        # Counted, so that a second cut is not taken for the first one, where that is known.
+        cuts = 1 + max((len(one.within) for one in lost if isinstance(one, LostBatch)), default=0)
+        messages = f"{len(terms.messages)} messages that stood at {terms.offset}"
+        how = "had been cut from the log" if cuts == 1 else f"had been cut from the log {cuts} times"
+        place = Place(ACCESS_TOPIC, self.partition, offset)
+        self.report(Violation(kind=Kind.LATE_ENTRY, place=place, detail=f"{messages} {how}", count=cuts))
+        for found in lost:
+            if isinstance(found, LostBatch):
+                self._take(found.opened, offset, lost=True)
             else:
-                self._violate(Kind.TERMS_INVALID, offset, f"late: {lost}")
+                self._violate(Kind.TERMS_INVALID, offset, f"late: {found}")

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from broker.access.late_entries import lost_manifests
+from broker.access.late_entries import LostBatch, lost_batches
 from broker.access.record_states import ChannelRecords
 from broker.avro.schema import default_store
 from broker.directory import Channel, Directory
@@ -26,7 +26,6 @@ from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, Stale, VerifiedBatch
 from broker.verify.violations import Violation
 from broker.wire.access import BatchRef
-from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import (
     AccessTerms,
     CollectionTerms,
@@ -175,20 +174,18 @@ class ChannelState:
                 self._take_late(terms, offset)
 
     def _take_late(self, late: LateTerms, offset: int) -> None:
-        """Apply the entries that were cut off and put back, as if they had never been cut.
-
-        A LATE entry within a LATE entry is passed over, so that the depth of nesting is one.
-        """
-        for lost in lost_manifests(
+        """Apply the entries that were cut off and put back, as if they had never been cut."""
+        for lost in lost_batches(
             late.messages,
             history=self._participant.follower.history,
             partition=self.number,
             keys=self.access_key,
         ):
-            if isinstance(lost, OpenedManifest):
-                for terms in lost.entries.terms:
+            if isinstance(lost, LostBatch):
+                for terms in lost.opened.entries.terms:
+                    # A LATE entry that was lost itself is followed by the batches within it.
                     if not isinstance(terms, LateTerms):
-                        self._take_entry(terms, offset, lost.manifest.header.issued_at)
+                        self._take_entry(terms, offset, lost.opened.manifest.header.issued_at)
 
     def access_mark(self, offset: int) -> int:
         """Return the largest directory size in the access log before this offset.
