@@ -193,7 +193,7 @@ class ChannelRecords:
         for number, terms in enumerate(all_terms):
             if not isinstance(terms, RecordTerms) or not terms.targets:
                 continue
-            records = sum(1 << index for index, term in enumerate(batch.term_of) if term == number)
+            records = _records_with(number, batch.term_of)
             order = _Order(terms.action, batch.batch_id, records, terms.erase_by)
             for target in terms.targets:
                 found = self._batches.get(target.batch_id)
@@ -283,6 +283,13 @@ class ChannelRecords:
     def _is_effective(self, order: _Order) -> bool:
         listed = self._listed.get(order.batch_id)
         return listed is None or listed.status is CollectionStatus.COLLECTED
+
+
+# Cached, since a replay takes the same orders for each access to their target.
+@lru_cache(maxsize=1024)
+def _records_with(number: int, term_of: bytes) -> int:
+    """Return a number whose bit i is set where record i of a batch has the terms with this number."""
+    return sum(1 << index for index, term in enumerate(term_of) if term == number)
 
 
 _PACKED = struct.Struct(">BBi32s32s")

@@ -54,6 +54,8 @@ _BATCH = (
 _LISTED = "SELECT batch_id, topic, offset, count, status, access_offset, size, issued_at FROM listed "
 _BUFFERED = 256
 _MAX_TERMS = 1024
+_MAX_ORDERS = 8192
+"""The most batches with orders that are kept ready: many accesses may ask for the orders on one record."""
 
 
 class StoredBatch(NamedTuple):
@@ -115,6 +117,9 @@ class Index:
         self._term_ids: OrderedDict[RecordTerms, int] = OrderedDict()
         self._terms: OrderedDict[int, RecordTerms] = OrderedDict()
         self._next_term = 0
+        self._orders: dict[tuple[bytes, str], tuple[StoredBatch, ...]] = {}
+        """What ``orders_on`` answered last, as long as no batch comes; ``_orders_kept`` counts it."""
+        self._orders_kept = 0
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +161,7 @@ class Index:
         self._batches.append(row)
         if manifest.instead_of is not None:
             self.stale.succeed(manifest.instead_of, manifest.header.issuer)
+        self._forget_orders()
         targets = {target.batch_id for leaf in terms for target in leaf.targets}
         if targets:
             rows = [(target, batch.batch_id) for target in targets]
@@ -235,10 +241,23 @@ class Index:
         found = self._one_batch("WHERE topic = ? AND offset < ? ORDER BY offset DESC LIMIT 1", topic, offset)
         return found if found and found.last >= offset else None
 
-    def orders_on(self, batch_id: bytes, issuer: str) -> list[StoredBatch]:
+    def orders_on(self, batch_id: bytes, issuer: str) -> Sequence[StoredBatch]:
         """Return this issuer's batches with orders on records of the batch; orders of others do not count."""
-        where = "WHERE batch_id IN (SELECT by_batch FROM target WHERE batch_id = ?) AND issuer = ?"
-        return [self._stored(row) for row in self._db.execute(_BATCH + where, (batch_id, issuer)).fetchall()]
+        found = self._orders.get((batch_id, issuer))
+        if found is None:
+            where = "WHERE batch_id IN (SELECT by_batch FROM target WHERE batch_id = ?) AND issuer = ?"
+            rows = self._db.execute(_BATCH + where, (batch_id, issuer)).fetchall()
+            found = tuple(self._stored(row) for row in rows)
+            if self._orders_kept + len(found) >= _MAX_ORDERS:
+                self._forget_orders()
+            if len(found) < _MAX_ORDERS:
+                self._orders[batch_id, issuer] = found
+                self._orders_kept += 1 + len(found)
+        return found
+
+    def _forget_orders(self) -> None:
+        self._orders.clear()
+        self._orders_kept = 0
 
     def unlisted(self, topic: str) -> Iterator[StoredBatch]:
         """Yield the batches of a topic that no entry lists, in the order of the log."""
