@@ -28,12 +28,13 @@ _Keys = Callable[[int], EpochKey | None]
 class LostBatch(NamedTuple):
     """A batch of the access log that was cut off and put back, and the values of its bodies.
 
-    ``within`` are the LATE entries around it that were cut off themselves, the outermost first.
+    ``within`` are the LATE entries around it that were cut off themselves, the outermost first: each batch,
+    and the index of the entry in it.
     """
 
     opened: OpenedManifest
     bodies: tuple[bytes, ...]
-    within: tuple[LostBatch, ...]
+    within: tuple[tuple[LostBatch, int], ...]
 
 
 def lost_batches(
@@ -59,19 +60,20 @@ def lost_batches(
         yield found
         if isinstance(found, str):
             continue
-        for terms in found.opened.entries.terms:
+        for index, term in enumerate(found.opened.entries.term_of):
+            terms = found.opened.entries.terms[term]
             if not isinstance(terms, LateTerms):
                 continue
             if len(found.within) >= MAX_NESTED:
                 yield f"more than {MAX_NESTED} LATE entries within each other"
                 continue
-            within = (*found.within, found)
+            within = (*found.within, (found, index))
             stack.append(_batches_of(terms.messages, within, history, partition, keys))
 
 
 def _batches_of(
     messages: Sequence[LostMessage],
-    within: tuple[LostBatch, ...],
+    within: tuple[tuple[LostBatch, int], ...],
     history: History,
     partition: int,
     keys: _Keys,

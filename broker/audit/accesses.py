@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from broker.access.client import KeyAccess
+from broker.access.late_entries import LostBatch, lost_batches
 from broker.access.log_evidence import open_log_entry
 from broker.access.request_checks import MAX_LOG_RANGE
 from broker.audit.agency_entries import AgencyEntries
@@ -29,10 +30,15 @@ from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import VerifiedBatch
 from broker.wire.access import AccessDetails, AccessRequest, LogEntry
 from broker.wire.encoding import decode
-from broker.wire.manifest import AccessTerms, LogItem, RecordItem
+from broker.wire.envelope import OpenedManifest
+from broker.wire.manifest import AccessTerms, LateTerms, LogItem, RecordItem
 from broker.wire.terms import Purpose
 
 __all__ = ["Access", "Disclosure", "accesses"]
+
+
+_Name = tuple[int, bytes, int]
+"""The place of an entry, its batch and its index: batches within a LATE entry have one place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +48,16 @@ class _Found:
     batch_id: bytes
     offset: int
     index: int
+    is_lost: bool
+    """Whether it came back in a LATE entry, which stands at ``offset``."""
     at: int
     terms: AccessTerms
     request: AccessRequest
+
+    @property
+    def name(self) -> _Name:
+        """What names the entry in an answer of the service."""
+        return self.offset, self.batch_id, self.index
 
 
 async def accesses(
@@ -173,28 +186,48 @@ class _Reading:
                 for access in await self._complete(channel, window):
                     yield access
                 window = []
-            window += [found for found in _entries(batch) if is_wanted(found)]
+            window += [found for found in self._found(channel, batch) if is_wanted(found)]
         for access in await self._complete(channel, window):
             yield access
 
     async def _complete(self, channel: Channel, window: Sequence[_Found]) -> list[Access]:
         """Ask for the details of the entries of one range, and return them as accesses."""
-        known: dict[tuple[int, int], LogEntry] = {}
+        known: dict[_Name, LogEntry] = {}
         if not window:
             return []
-        wanted = {(found.offset, found.index) for found in window}
+        wanted = {found.name for found in window}
         start = window[0].offset
         end = window[-1].offset + 1
         while not wanted <= known.keys():
             entries = await self.asker.ask(channel, LogItem(start=start, end=end))
-            known |= {(entry.offset, entry.index): entry for entry in entries}
+            known |= {_name(entry): entry for entry in entries}
             # An entry that the service did not send is shown without details and not left out: its manifest
             # is in the log, and we opened that ourselves.
             if not entries or entries[-1].offset + 1 >= end:
                 break
             # An answer is bounded, so we ask again behind its last entry.
             start = entries[-1].offset + 1
-        return [self._access(channel, found, known.get((found.offset, found.index))) for found in window]
+        there = {(entry.offset, entry.index): _name(entry) for entry in known.values() if not entry.within}
+        for found in window:
+            if not found.is_lost and there.get((found.offset, found.index), found.name) != found.name:
+                raise OpenError(f"the entry answered for access@{found.offset} is not the one in the log")
+        return [self._access(channel, found, known.get(found.name)) for found in window]
+
+    def _found(self, channel: Channel, batch: VerifiedBatch) -> list[_Found]:
+        """Return the accesses of a batch, and those that came back in its LATE entries."""
+        found = _entries(batch.opened, batch.offset)
+        for terms in batch.opened.entries.terms:
+            if not isinstance(terms, LateTerms):
+                continue
+            for lost in lost_batches(
+                terms.messages,
+                history=self.asker.participant.follower.history,
+                partition=channel.number,
+                keys=self.asker.participant.epoch_keys(channel, ACCESS_TOPIC),
+            ):
+                if isinstance(lost, LostBatch):
+                    found += _entries(lost.opened, batch.offset, is_lost=True)
+        return found
 
     def _access(self, channel: Channel, found: _Found, entry: LogEntry | None) -> Access:
         details = None if entry is None else self._opened(channel, found, entry)
@@ -205,17 +238,19 @@ class _Reading:
         # The key of the entry's month was destroyed, and the details are gone with it.
         if entry.body_key is None:
             return None
-        if sha256(entry.manifest.content).digest() != found.batch_id:
-            raise OpenError(f"the entry answered for access@{found.offset} is not the one in the log")
         details = open_log_entry(entry, self.asker.participant.follower.history, channel.number).details
         return checked_details(details, found.request, found.offset)
 
 
-def _entries(batch: VerifiedBatch) -> list[_Found]:
+def _name(entry: LogEntry) -> _Name:
+    return entry.offset, sha256(entry.manifest.content).digest(), entry.index
+
+
+def _entries(opened: OpenedManifest, offset: int, *, is_lost: bool = False) -> list[_Found]:
     """Return the accesses among a batch's entries; a replay reports the requests that do not decode."""
     found = []
-    for index, term in enumerate(batch.opened.entries.term_of):
-        terms = batch.opened.entries.terms[term]
+    for index, term in enumerate(opened.entries.term_of):
+        terms = opened.entries.terms[term]
         if not isinstance(terms, AccessTerms):
             continue
         try:
@@ -224,10 +259,11 @@ def _entries(batch: VerifiedBatch) -> list[_Found]:
             continue
         found.append(
             _Found(
-                batch_id=batch.batch_id,
-                offset=batch.offset,
+                batch_id=opened.batch_id,
+                offset=offset,
                 index=index,
-                at=batch.header.issued_at,
+                is_lost=is_lost,
+                at=opened.manifest.header.issued_at,
                 terms=terms,
                 request=request,
             )

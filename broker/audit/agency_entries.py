@@ -5,7 +5,8 @@ finds out whether the service left one out. Each entry that it answers is proved
 
     (1) the entry lies in the range that was asked for, behind the entry before it
     (2) the service signed the entry's manifest with a key of its own, and the entry is in that manifest
-    (3) the log holds the entry: its body, which it names by digest, stands at its place
+    (3) the log holds the entry: its body, which it names by digest, stands at its place, or in a LATE entry
+        that stands there
     (4) the agency that the request names signed the request
     (5) the details are those that the request committed to
 """
@@ -47,7 +48,7 @@ _Stored = dict[int, tuple[bytes, bytes]]
 
 
 class _Proved(NamedTuple):
-    """An entry that was proved: its manifest and index, the time that the service signed, and the access."""
+    """An entry that was proved: its manifest and index, when what stands there was signed, the access."""
 
     name: bytes
     at: int
@@ -121,9 +122,10 @@ class AgencyEntries:
         _check_stands(logged, entry, stored)  # (3)
         terms = logged.terms
         at = logged.manifest.header.issued_at
+        signed_at = logged.stands.manifest.header.issued_at
         name = sha256(entry.manifest.content).digest() + bytes((entry.index,))
         if not isinstance(terms, AccessTerms):
-            return _Proved(name, at, None)
+            return _Proved(name, signed_at, None)
         if terms.request.kind != "access-request":
             raise FormatError(f"access@{entry.offset} holds no request")
         request = decode(AccessRequest, terms.request.content)
@@ -131,7 +133,7 @@ class AgencyEntries:
         check_signed(terms.request, request.issuer, history.at(terms.positions.directory_size))  # (4)
         details = None if is_erased else checked_details(logged.details, request, entry.offset)  # (5)
         access = access_of(channel, entry.offset, entry.index, at, terms, request, details)
-        return _Proved(name, at, access)
+        return _Proved(name, signed_at, access)
 
 
 def _once(window: Iterable[_Proved], seen: set[bytes]) -> Iterator[Access]:
@@ -143,19 +145,22 @@ def _once(window: Iterable[_Proved], seen: set[bytes]) -> Iterator[Access]:
 
 
 def _check_order(entries: tuple[LogEntry, ...], item: LogItem) -> None:
-    places = [(entry.offset, entry.index) for entry in entries]
-    if places != sorted(set(places)) or any(not item.start <= offset < item.end for offset, _ in places):
+    places = [entry.offset for entry in entries]
+    # A LATE entry holds several batches, which then have one place: so an entry goes by its manifest too.
+    names = {(entry.offset, entry.index, entry.manifest.content) for entry in entries}
+    is_outside = any(not item.start <= offset < item.end for offset in places)
+    if places != sorted(places) or len(names) != len(entries) or is_outside:
         raise FormatError(
             f"the entries answered for access@{item.start} are not in order, or lie outside of the range"
         )
 
 
 def _check_stands(logged: LoggedAccess, entry: LogEntry, stored: _Stored) -> None:
-    manifest_id = logged.manifest.manifest_id
-    index = entry.index
+    stands = logged.stands
+    manifest_id = stands.manifest.manifest_id
     key, _ = stored.get(entry.offset, (b"", b""))
-    body = stored.get(entry.offset + 1 + index)
+    body = stored.get(entry.offset + 1 + stands.place)
     # The key of a message proves nothing, because anybody who may write can repeat it. The digest of the
     # stored body does.
-    if key != manifest_id or body != (body_message_key(manifest_id, index), logged.entry.digest):
+    if key != manifest_id or body != (body_message_key(manifest_id, stands.place), stands.digest):
         raise OpenError(f"the entry answered for access@{entry.offset} does not stand in the log")

@@ -19,6 +19,7 @@ __all__ = [
     "BatchRef",
     "CollectionAnswer",
     "CollectionQuery",
+    "Enclosing",
     "EntryRef",
     "HeldRelease",
     "ItemShares",
@@ -109,6 +110,16 @@ class ItemShares:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Enclosing:
+    """A LATE entry that holds another entry, as evidence: it proves where that one came back."""
+
+    index: int
+    manifest: Signed
+    entry: bytes
+    path: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogEntry:
     """One access entry, as evidence for the agency or auditor that it concerns."""
 
@@ -119,6 +130,8 @@ class LogEntry:
     path: tuple[bytes, ...]
     body: bytes
     body_key: bytes | None
+    within: tuple[Enclosing, ...]
+    """The LATE entries in which it came back, the outermost first; empty where it stands in the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,6 +182,7 @@ WRONG: list[tuple[AccessAnswer, type[PeerError], str]] = [
                     path=(),
                     body=b"",
                     body_key=None,
+                    within=(),
                 ),
             )
         ),

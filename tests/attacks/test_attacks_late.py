@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from broker.access.answers import Answer
+from broker.access.log_evidence import check_log_entry
 from broker.access.requests import PreparedRequest
+from broker.audit.accesses import accesses
+from broker.audit.disclosures import LogAsker
 from broker.audit.receipt_check import KeptReceipts
 from broker.audit.replay import ReplayReport, replay
-from broker.errors import KasStopped
+from broker.errors import KasStopped, OpenError
+from broker.log.protocol import Partition
 from broker.log.sqlite.sqlite_log import SqliteLog
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.participant.participant import Participant
 from broker.services.kas.service import KeyAccessService
 from broker.verify.violations import Kind, Place
-from broker.wire.manifest import ErasureTerms, LateTerms, LostMessage
-from broker.wire.terms import Target
+from broker.wire.access import Enclosing
+from broker.wire.manifest import ErasureTerms, LateTerms, LogItem, LostMessage
+from broker.wire.terms import Purpose, Target
 from support.asking import hostile_request, post
-from support.coalition import AUDITOR, CARE, JUSTICE, POLICE_B, receiving_key, signing_key
+from support.coalition import AUDITOR, BORDER, CARE, JUSTICE, POLICE_B, receiving_key, signing_key
 from support.played import played
 from support.simulator import Simulator
-from support.world import World
+from support.words import details
+from support.world import CHANNEL, World
 
 
 def cut(world: Simulator, offset: int) -> None:
@@ -102,3 +109,64 @@ def test_an_erasure_that_was_cut_off_twice(world: Simulator) -> None:
         assert world.enter(LateTerms(offset=once.offset, batch_id=bytes(32), messages=messages)) == once
     answer = world.ask(JUSTICE, target.item(0, 1))
     assert [outcome.released for outcome in answer.outcomes.values()] == [False, True]
+
+
+def told(world: Simulator, name: str) -> list[tuple[str, str | None]]:
+    """Who read, and for which case, as audit accesses tells an auditor or an originator."""
+
+    async def act(w: World) -> list[tuple[str, str | None]]:
+        found = accesses(
+            await w.participant(name),
+            w.kas,
+            channels=[CHANNEL],
+            agency=JUSTICE,
+            purpose=Purpose.LAWFULNESS,
+            details=details,
+        )
+        return [
+            (one.request.issuer, None if one.details is None else one.details.case_reference)
+            async for one in found
+        ]
+
+    return world.run(act)
+
+
+@pytest.mark.parametrize("name", [AUDITOR, BORDER])
+def test_an_access_that_was_put_back_is_told(world: Simulator, name: str) -> None:
+    """e5: The auditor and the originator are told of it, with its details, after each cut."""
+    before = told(world, name)
+    _, answer = asked(world, JUSTICE)
+    assert answer.entry is not None
+    after = told(world, name)
+    assert len(after) == len(before) + 1
+    for _ in range(2):
+        cut(world, answer.entry.offset)
+        assert sorted(told(world, name)) == sorted(after)
+
+
+def test_a_lie_about_what_was_put_back(world: Simulator) -> None:
+    """e5: A member is shown nothing as put back that does not lie in a LATE entry of the log."""
+    _, answer = asked(world, JUSTICE)
+    assert answer.entry is not None
+    cut(world, answer.entry.offset)
+
+    async def act(w: World) -> None:
+        border = await w.participant(BORDER)
+        asker = LogAsker(border, w.kas, Purpose.LAWFULNESS, details)
+        channel = border.channel(CHANNEL)
+        end = await border.end_of(Partition("access", 0))
+        entries = await asker.ask(channel, LogItem(start=0, end=end))
+        put_back = next(entry for entry in entries if entry.within)
+        other = next(entry for entry in entries if not entry.within)
+        history = border.follower.history
+        assert check_log_entry(put_back, history, 0).stands.manifest.manifest_id
+        with pytest.raises(OpenError, match="does not hold it"):
+            check_log_entry(replace(other, within=put_back.within), history, 0)
+        again = Enclosing(index=other.index, manifest=other.manifest, entry=other.entry, path=other.path)
+        with pytest.raises(OpenError, match="does not hold it"):
+            check_log_entry(replace(put_back, within=(again,)), history, 0)
+        bare = check_log_entry(replace(put_back, within=()), history, 0)
+        stored = [message async for message in w.log.read(Partition("access", 0), put_back.offset)]
+        assert stored[0].key != bare.stands.manifest.manifest_id
+
+    world.run(act)

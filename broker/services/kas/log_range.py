@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
+from typing import NamedTuple
 
 from broker.access.answers import Outcome, RecordRef
+from broker.access.late_entries import LostBatch, lost_batches
 from broker.access.log_evidence import MAX_ENTRIES_BYTES, entries_size
 from broker.access.record_states import ChannelRecords
 from broker.access.request_checks import CheckedRequest
@@ -23,10 +25,11 @@ from broker.services.kas.keystore import KeyStore
 from broker.services.kas.resources import Resources
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import ReaderState, VerifiedBatch
-from broker.wire.access import AccessRequest, LogEntry
+from broker.wire.access import AccessRequest, Enclosing, LogEntry
 from broker.wire.encoding import decode
 from broker.wire.entry import entry_bytes, leaf_hashes
-from broker.wire.manifest import AccessTerms, DenialTerms, ErasureTerms, LogItem, RecordItem, Terms
+from broker.wire.envelope import OpenedManifest
+from broker.wire.manifest import AccessTerms, DenialTerms, ErasureTerms, LateTerms, LogItem, RecordItem, Terms
 
 __all__ = ["concerns", "requested_entries"]
 
@@ -100,45 +103,83 @@ async def _read_range(
                 continue
             if event.offset >= item.end or size > MAX_ENTRIES_BYTES:
                 break
-            for entry in _entries(event, resources.genesis, state.access_key, resources.keystore, is_wanted):
-                found.append(entry)
-                size += entries_size((entry,))
+            for stored in _stored_batches(event, resources, state):
+                for entry in _entries(stored, event.offset, resources, state, is_wanted):
+                    found.append(entry)
+                    size += entries_size((entry,))
     return tuple(found)
 
 
+class _Stored(NamedTuple):
+    """A batch of the access log: one that stands there, or one ``within`` LATE entries."""
+
+    opened: OpenedManifest
+    bodies: tuple[bytes, ...]
+    within: tuple[Enclosing, ...]
+
+
+def _stored_batches(batch: VerifiedBatch, resources: Resources, state: ChannelState) -> Iterator[_Stored]:
+    """Yield a batch, and the batches that came back in its LATE entries."""
+    yield _Stored(batch.opened, batch.bodies, ())
+    for index, term in enumerate(batch.opened.entries.term_of):
+        terms = batch.opened.entries.terms[term]
+        if not isinstance(terms, LateTerms):
+            continue
+        outermost = _enclosing(batch.opened, index)
+        for lost in lost_batches(
+            terms.messages,
+            history=resources.participant.follower.history,
+            partition=state.number,
+            keys=state.access_key,
+        ):
+            if isinstance(lost, LostBatch):
+                inner = [_enclosing(around.opened, at) for around, at in lost.within]
+                yield _Stored(lost.opened, lost.bodies, (outermost, *inner))
+
+
+def _enclosing(opened: OpenedManifest, index: int) -> Enclosing:
+    return Enclosing(
+        index=index,
+        manifest=opened.signed,
+        entry=entry_bytes(opened.entries, index),
+        path=inclusion_path(leaf_hashes(opened.entries), index),
+    )
+
+
 def _entries(
-    batch: VerifiedBatch,
-    genesis: bytes,
-    keys: Callable[[int], EpochKey | None],
-    store: KeyStore,
+    stored: _Stored,
+    offset: int,
+    resources: Resources,
+    state: ChannelState,
     is_wanted: Callable[[Terms], bool],
 ) -> Iterator[LogEntry]:
-    entries = batch.opened.entries
+    entries = stored.opened.entries
     indexes = [index for index, term in enumerate(entries.term_of) if is_wanted(entries.terms[term])]
     if not indexes:
         return
     leaves = leaf_hashes(entries)
     for index in indexes:
         yield LogEntry(
-            offset=batch.offset,
+            offset=offset,
             index=index,
-            manifest=batch.opened.signed,
+            manifest=stored.opened.signed,
             entry=entry_bytes(entries, index),
             path=inclusion_path(leaves, index),
-            body=batch.bodies[index],
-            body_key=_body_key(batch, index, genesis, keys, store),
+            body=stored.bodies[index],
+            body_key=_body_key(stored, index, resources.genesis, state.access_key, resources.keystore),
+            within=stored.within,
         )
 
 
 def _body_key(
-    batch: VerifiedBatch,
+    batch: _Stored,
     index: int,
     genesis: bytes,
     keys: Callable[[int], EpochKey | None],
     store: KeyStore,
 ) -> bytes | None:
-    header = batch.header
     manifest = batch.opened.manifest
+    header = manifest.header
     place = (header.topic, header.partition, header.epoch, header.issuer, manifest.manifest_id)
     context = context_of(genesis, *place)
     month_key = store.kept_access_key(month_of(header.issued_at), header.partition)
