@@ -102,7 +102,7 @@ class Coalition:
         """The file of a log in the folder."""
         return self.folder / "log.db"
 
-    def open(self) -> Opening:
+    def open(self) -> Opening[Log]:
         """The log alone."""
         return open_log(self.url)
 

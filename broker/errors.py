@@ -13,6 +13,7 @@
     │   └── RequestRefused        a request cannot be judged at all (it is stale or malformed)
     ├── OperatorError         an operator must act: something outside this process failed       exit 3
     │   ├── LogUnavailable        the log cannot be reached, or refuses
+    │   │   ├── LogForked             it is another log than the one that was read
     │   │   └── LogUnreachable        it cannot do it now and may do it later: a follower waits for it
     │   ├── KasUnavailable        the key access service cannot be reached
     │   │   └── KasStopped            it has stopped until its operator has looked into an alarm
@@ -35,6 +36,7 @@ __all__ = [
     "KasStopped",
     "KasUnavailable",
     "KeyFileError",
+    "LogForked",
     "LogUnavailable",
     "LogUnreachable",
     "NotEntitled",
@@ -130,6 +132,10 @@ class LogUnavailable(OperatorError):
 
 class LogUnreachable(LogUnavailable):
     """The log did not answer in time, or cannot do it now: the same call may succeed later."""
+
+
+class LogForked(LogUnavailable):
+    """The log is another than the one that was read before: it was cut, restored, replaced or altered."""
 
 
 class KasUnavailable(OperatorError):

@@ -19,7 +19,7 @@ from broker.errors import FormatError, RequestRefused, SignatureInvalid
 from broker.verify.entitlement import verify_signature
 from broker.wire.access import AccessDetails, AccessRequest, CollectionQuery
 from broker.wire.encoding import decode
-from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
+from broker.wire.manifest import ACCESS_TOPIC, LogItem, Operation, RecordItem, Signed
 
 __all__ = [
     "MAX_CLOCK_DIFFERENCE_US",
@@ -136,8 +136,14 @@ def check_form(request: AccessRequest) -> AccessRequest:
 
     (1) It has 1 to 16 items: records, or one range of the access log, (2) each batch once, in a record
     topic, (3) its indexes ascend and are distinct, (4) its operation reads, (5) it names a mandate for a
-    disclosure and only then, (6) its texts are short. Raises RequestRefused, which says what is wrong.
+    disclosure and only then, (6) its texts are short, (7) it names how far the requester has read each
+    partition once. Raises RequestRefused, which says what is wrong.
     """
+    topics = {head.topic for head in request.seen}
+    if len(topics) != len(request.seen) or not topics <= {ACCESS_TOPIC, *default_store().topics}:
+        raise RequestRefused(
+            f"{len(request.seen)} logs seen, expected each of the channel's logs once"
+        )  # (7)
     if not 1 <= len(request.items) <= MAX_ITEMS:
         raise RequestRefused(f"request for {len(request.items)} items, expected 1 to {MAX_ITEMS}")  # (1)
     batches = [item.batch_id for item in request.items if isinstance(item, RecordItem)]

@@ -25,7 +25,7 @@ from broker.errors import RequestRefused, UsageError
 from broker.participant.keyring import Keyring
 from broker.wire.access import AccessDetails, AccessRequest, BatchRef, CollectionQuery
 from broker.wire.encoding import encode, sign_content
-from broker.wire.manifest import LogItem, Operation, RecordItem, Signed
+from broker.wire.manifest import LogItem, Operation, RecordItem, Signed, TopicHead
 from broker.wire.terms import Purpose
 
 __all__ = ["PreparedRequest", "make_query", "make_request", "new_details"]
@@ -84,10 +84,12 @@ def make_request(
     details: AccessDetails,
     now: int,
     mandate_ref: str | None = None,
+    seen: Sequence[TopicHead] = (),
 ) -> PreparedRequest:
     """Make a signed request to read these records, or a range of the access log.
 
-    ``now`` is the time in microseconds. Raises UsageError when the service would refuse the request.
+    ``seen`` is how far the requester has read the partitions that it asks about. ``now`` is the time in
+    microseconds. Raises UsageError when the service would refuse the request.
     """
     details_bytes = encode(details)
     request = AccessRequest(
@@ -95,6 +97,7 @@ def make_request(
         issued_at=now,
         directory_size=directory.size,
         directory_root=directory.root,
+        seen=tuple(seen),
         nonce=secrets.token_bytes(16),
         operation=operation,
         channel=channel,

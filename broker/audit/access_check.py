@@ -2,8 +2,8 @@
 
 An auditor trusts no decision of the service. Each access entry is judged by five checks:
 
-    (1) its positions are within the logs and at the ends of batches, they are never below those of an
-        earlier entry of its stream, and the directory that they name is the one that we have read
+    (1) its positions are at the ends of batches, and never below those of an earlier entry of its stream;
+        whether they fit the logs at all was judged before (``access_log``, ``channel_trees``)
     (2) its request is signed by the agency that it names, at a directory that we know and that is no
         newer than the one at those positions, its time is the entry's, and its batches have one issuer
     (3) its outcomes cover each record that was asked for, once
@@ -60,8 +60,8 @@ class RecordsAt:
     def __init__(self, index: Index, positions: Positions) -> None:
         self.records = ChannelRecords()
         self._index = index
-        self._ends = {seen.topic: seen.end for seen in positions.ends}
-        self._access_end = positions.access_end
+        self._ends = {seen.topic: seen.size for seen in positions.topics}
+        self._access_end = positions.access_size
 
     def load(self, batch_id: bytes) -> None:
         """Take a batch, the orders on its records, and the orders that withdraw those orders."""
@@ -120,17 +120,24 @@ class AccessCheck:
     def check(self) -> None:
         """Judge every entry of the channel, in the order of the log."""
         for entry in self.index.entries():
-            self._check(entry)
+            positions = entry.positions
+            if positions is None or self._is_another_directory(positions):
+                continue
+            self._check(entry, positions)
 
-    def _check(self, entry: StoredEntry) -> None:
+    def _is_another_directory(self, positions: Positions) -> bool:
+        """Whether the service saw another directory than we do, which was reported as a fork of it."""
+        return self.history.root_at(positions.directory_size) != positions.directory_root
+
+    def _check(self, entry: StoredEntry, positions: Positions) -> None:
         # Each step needs the one before it: without true positions there is no state to decide from. So the
         # first step that fails ends the check, and an entry has one violation.
-        fault = self._positions_fault(entry)  # (1)
+        fault = self._positions_fault(entry, positions)  # (1)
         if fault is not None:
             detail, cause = fault
             self._violate(Kind.ACCESS_POSITIONS, entry, detail, cause)
             return
-        directory = self.history.at(entry.terms.positions.directory_size)
+        directory = self.history.at(positions.directory_size)
         try:
             request = self._request(entry, directory)  # (2)
             if request.directory_size > directory.size:
@@ -140,7 +147,7 @@ class AccessCheck:
                 detail = f"decided on {directory.size} statements, its request had seen {seen}"
                 self._violate(Kind.ACCESS_POSITIONS, entry, detail)
                 return
-            records = self._records(entry, request)
+            records = self._records(positions, request)
             check_one_issuer(request, records)
             outcomes = _outcomes(request, entry.terms)  # (3)
         except (RequestRefused, FormatError) as error:
@@ -155,31 +162,17 @@ class AccessCheck:
 
     # (1) the positions
 
-    def _positions_fault(self, entry: StoredEntry) -> _Fault | None:
-        positions = entry.terms.positions
-        if self.history.root_at(positions.directory_size) != positions.directory_root:
-            detail = f"saw another directory of {positions.directory_size} statements"
-            return detail, self.directory_fault(positions.directory_size)
-        # A service writes an entry behind everything that it has read, so it cannot have read further than
-        # the entry.
-        if not 0 <= positions.access_end <= entry.offset:
-            detail = f"recorded {positions.access_end} as the end of the access log before it"
-            return detail, self.index.root_within(ACCESS_TOPIC, 0, entry.offset)
-        topics = [seen.topic for seen in positions.ends]
-        if sorted(topics) != sorted(self.ends):
-            return f"recorded positions in {', '.join(topics)[:200]}", None
-        for seen in positions.ends:
-            if seen.end < 0:
-                return f"recorded {seen.end} as the end of {seen.topic}", None
-            across = self.index.batch_across(seen.topic, seen.end)
+    def _positions_fault(self, entry: StoredEntry, positions: Positions) -> _Fault | None:
+        for seen in positions.topics:
+            across = self.index.batch_across(seen.topic, seen.size)
             # A service reads whole batches. An end inside a batch was made up, or batches before it were
             # removed.
             if across is not None:
-                detail = f"recorded {seen.end} in {seen.topic}, within the batch at {across.indexed.offset}"
-                return detail, self.index.root_within(seen.topic, 0, seen.end)
-        return self._fallen_back(entry)
+                detail = f"recorded {seen.size} in {seen.topic}, within the batch at {across.indexed.offset}"
+                return detail, self.index.root_within(seen.topic, 0, seen.size)
+        return self._fallen_back(entry, positions)
 
-    def _fallen_back(self, entry: StoredEntry) -> _Fault | None:
+    def _fallen_back(self, entry: StoredEntry, positions: Positions) -> _Fault | None:
         """Find a service that decided on an older state than before.
 
         The operator of a service may hold a topic back, so that the service allows what the newest state
@@ -187,9 +180,8 @@ class AccessCheck:
         """
         if entry.stream is None:
             return None
-        positions = entry.terms.positions
-        now = {seen.topic: seen.end for seen in positions.ends}
-        now |= {"directory": positions.directory_size, ACCESS_TOPIC: positions.access_end}
+        now = {seen.topic: seen.size for seen in positions.topics}
+        now |= {"directory": positions.directory_size, ACCESS_TOPIC: positions.access_size}
         # Taking the stream out and putting it back keeps the table in the order of last use, so the stream
         # that was silent longest is dropped first.
         before = self._reached.pop(entry.stream, {})
@@ -220,8 +212,8 @@ class AccessCheck:
             raise RequestRefused("the request's time is not the entry's")
         return request
 
-    def _records(self, entry: StoredEntry, request: AccessRequest) -> ChannelRecords:
-        state = RecordsAt(self.index, entry.terms.positions)
+    def _records(self, positions: Positions, request: AccessRequest) -> ChannelRecords:
+        state = RecordsAt(self.index, positions)
         for item in request.items:
             if isinstance(item, RecordItem):
                 state.load(item.batch_id)
@@ -251,14 +243,13 @@ class AccessCheck:
 
         It is the first violation at the record itself, or else the first one below the entry's positions.
         """
-        positions = entry.terms.positions
         if isinstance(item, RecordItem):
             listed = self.index.listed(item.batch_id)
             last = item.offset + (listed.records if listed else max(item.indexes, default=0) + 1)
             found = self.index.root_within(item.topic, item.offset, last)
             if found is not None:
                 return found
-        places = [(ACCESS_TOPIC, positions.access_end), *((seen.topic, seen.end) for seen in positions.ends)]
+        places = [(seen.topic, seen.size) for seen in entry.positions.heads] if entry.positions else []
         roots = (self.index.root_within(topic, 0, end) for topic, end in places)
         return next((root for root in roots if root is not None), None)
 

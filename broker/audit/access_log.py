@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from broker.access.bound_positions import BoundPositions
 from broker.access.late_entries import LostBatch, lost_batches
 from broker.access.record_states import LISTED
 from broker.audit.index import Index, StoredEntry
@@ -27,6 +28,8 @@ from broker.wire.manifest import (
     ErasureTerms,
     Header,
     LateTerms,
+    Positions,
+    PositionTerms,
 )
 
 __all__ = ["MAX_LISTED_BATCHES", "AccessLog"]
@@ -39,7 +42,7 @@ MAX_LISTED_BATCHES = 256
 class AccessLog:
     """Puts one channel's access log into the index, and counts its entries by kind.
 
-    ``recorded`` and the counts are written here while the log is read, and only read afterwards.
+    ``bound`` and the counts are written here while the log is read, and only read afterwards.
     """
 
     partition: int
@@ -48,8 +51,8 @@ class AccessLog:
     keys: Callable[[int], EpochKey | None]
     index: Index
     report: Callable[[Violation], Place]
-    recorded: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """For each record topic the furthest end that an entry recorded, and the offset of that entry."""
+    bound: BoundPositions
+    """Takes the positions of each manifest."""
     covering: Covering = field(default_factory=Covering)
     collections: int = 0
     denials: int = 0
@@ -66,8 +69,19 @@ class AccessLog:
         if self.seen is not None:
             self.seen(opened, offset, lost)
         header = opened.manifest.header
-        if not lost:
-            self._cover(opened)
+        positions = opened.manifest.positions
+        if positions is None:
+            raise TypeError("a manifest of the access log without positions is not verified")
+        fault = self._positions_fault(positions)
+        if fault is None:
+            # What came back was signed before the LATE entry that brought it.
+            place = offset - 1 if lost else offset
+            key_id = opened.signed.signatures[0].key_id
+            self.bound.take(positions, offset=place, issued_at=header.issued_at, key_id=key_id)
+            if not lost:
+                self._cover(positions, header.issued_at)
+        elif not lost:
+            self._violate(Kind.ACCESS_POSITIONS, offset, fault)
         for record, term in enumerate(opened.entries.term_of):
             terms = opened.entries.terms[term]
             match terms:
@@ -75,10 +89,10 @@ class AccessLog:
                     self.collections += 1
                     self._list(terms, offset, header)
                 case AccessTerms():
-                    self._record_ends(terms, offset)
                     # A lost entry is read out of its order, so its stream says nothing about it.
                     stream = None if lost else header.stream
-                    self.index.enter(StoredEntry(offset, record, header.issued_at, stream, terms))
+                    judged = positions if fault is None else None
+                    self.index.enter(StoredEntry(offset, record, header.issued_at, stream, terms, judged))
                 case DenialTerms():
                     self.denials += 1
                     self._check_denial(terms, offset)
@@ -86,30 +100,33 @@ class AccessLog:
                     self.erasures += 1
                     self._shred(terms, offset)
                 case LateTerms() if lost:
-                    pass  # It is followed by the batches within it, see ``lost_batches``.
+                    # It is followed by the batches within it, see ``lost_batches``.
+                    self.bound.take_late(terms.lacking, offset)
                 case LateTerms():
                     self.late += 1
                     self._take_late(terms, offset)
+                case PositionTerms():
+                    pass
                 case _:
                     detail = f"'{type(terms).__name__}' in the access log"
                     self._violate(Kind.TERMS_INVALID, offset, detail)
 
-    def _cover(self, opened: OpenedManifest) -> None:
-        """Take the positions of an entry that stands at its place, for the batches that came too late."""
-        at = opened.manifest.header.issued_at
-        for terms in opened.entries.terms:
-            if isinstance(terms, AccessTerms):
-                positions = terms.positions
-                if self.history.root_at(positions.directory_size) == positions.directory_root:
-                    sizes = {seen.topic: seen.end for seen in positions.ends}
-                    sizes[ACCESS_TOPIC] = positions.access_end
-                    self.covering.take(positions.directory_size, at, sizes)
+    def _cover(self, positions: Positions, issued_at: int) -> None:
+        """Take the positions of a manifest that stands at its place, for the batches that came too late."""
+        if self.history.root_at(positions.directory_size) == positions.directory_root:
+            sizes = {head.topic: head.size for head in positions.heads}
+            self.covering.take(positions.directory_size, issued_at, sizes)
 
-    def _record_ends(self, terms: AccessTerms, offset: int) -> None:
-        for seen in terms.positions.ends:
-            # An entry that came back counts here too: it saw the log as it was before somebody cut it.
-            if seen.topic in self.topics and seen.end > self.recorded.get(seen.topic, (0, 0))[0]:
-                self.recorded[seen.topic] = (seen.end, offset)
+    def _positions_fault(self, positions: Positions) -> str | None:
+        """Say which positions no service can have read, whatever the logs hold; None where there is none."""
+        if positions.directory_size < 0:
+            return f"recorded {positions.directory_size} statements of the directory"
+        topics = [seen.topic for seen in positions.topics]
+        if topics != sorted(self.topics):
+            return f"recorded positions in {', '.join(topics)[:200]}"
+        # A position beyond the entry itself fits no log, so that it is a fork of the access log.
+        negative = next((seen for seen in positions.heads if seen.size < 0), None)
+        return None if negative is None else f"recorded {negative.size} as the end of {negative.topic}"
 
     def _violate(self, kind: Kind, offset: int, detail: str) -> Place:
         place = Place(ACCESS_TOPIC, self.partition, offset)
@@ -146,17 +163,29 @@ class AccessLog:
             self._violate(Kind.TERMS_INVALID, offset, f"{terms.count} denials of '{terms.agency[:60]}'")
 
     def _take_late(self, terms: LateTerms, offset: int) -> None:
+        self.bound.take_late(terms.lacking, offset)
         lost = list(
             lost_batches(terms.messages, history=self.history, partition=self.partition, keys=self.keys)
         )
         # Counted, so that a second cut is not taken for the first one, where that is known.
         cuts = 1 + max((len(one.within) for one in lost if isinstance(one, LostBatch)), default=0)
-        messages = f"{len(terms.messages)} messages that stood at {terms.offset}"
-        how = "had been cut from the log" if cuts == 1 else f"had been cut from the log {cuts} times"
         place = Place(ACCESS_TOPIC, self.partition, offset)
-        self.report(Violation(kind=Kind.LATE_ENTRY, place=place, detail=f"{messages} {how}", count=cuts))
+        detail = _late_words(terms, cuts)
+        self.report(Violation(kind=Kind.LATE_ENTRY, place=place, detail=detail, count=cuts))
         for found in lost:
             if isinstance(found, LostBatch):
                 self._take(found.opened, offset, lost=True)
             else:
                 self._violate(Kind.TERMS_INVALID, offset, f"late: {found}")
+
+
+def _late_words(terms: LateTerms, cuts: int) -> str:
+    said = []
+    if terms.messages:
+        how = "had been cut from the log" if cuts == 1 else f"had been cut from the log {cuts} times"
+        said.append(f"{len(terms.messages)} messages that stood at {terms.offset} {how}")
+    said += [
+        f"messages {lost.start} to {lost.end - 1} of {lost.topic[:40]} are gone or differ from what was read"
+        for lost in terms.lacking
+    ]
+    return "; ".join(said) or "says that nothing was lost"

@@ -130,7 +130,8 @@ class AgencyEntries:
             raise FormatError(f"access@{entry.offset} holds no request")
         request = decode(AccessRequest, terms.request.content)
         # A service that invents an access cannot sign the request for its agency.
-        check_signed(terms.request, request.issuer, history.at(terms.positions.directory_size))  # (4)
+        header = logged.manifest.header
+        check_signed(terms.request, request.issuer, history.at(header.directory_size))  # (4)
         details = None if is_erased else checked_details(logged.details, request, entry.offset)  # (5)
         access = access_of(channel, entry.offset, entry.index, at, terms, request, details)
         return _Proved(name, signed_at, access)

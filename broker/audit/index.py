@@ -21,7 +21,15 @@ from broker.log.protocol import MAX_OFFSET
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.encoding import decode, encode
-from broker.wire.manifest import AccessTerms, Collected, CollectionStatus, ErasureTerms, Header, TermsLeaf
+from broker.wire.manifest import (
+    AccessTerms,
+    Collected,
+    CollectionStatus,
+    ErasureTerms,
+    Header,
+    Positions,
+    TermsLeaf,
+)
 from broker.wire.terms import RecordTerms
 
 __all__ = ["Index", "Listed", "StoredBatch", "StoredEntry"]
@@ -39,7 +47,7 @@ CREATE INDEX listed_place ON listed(topic, offset);
 CREATE TABLE shredded(batch_id BLOB, record INTEGER, access_offset INTEGER);
 CREATE INDEX shredded_batch ON shredded(batch_id);
 CREATE TABLE entry(access_offset INTEGER, record INTEGER, issued_at INTEGER, stream BLOB, digest BLOB,
-    terms BLOB);
+    terms BLOB, positions BLOB);
 CREATE TABLE violation(topic TEXT, offset INTEGER, last INTEGER, kind TEXT, root_topic TEXT,
     root_partition INTEGER, root_offset INTEGER);
 CREATE INDEX violation_place ON violation(topic, last);
@@ -83,9 +91,10 @@ class Listed(NamedTuple):
 
 
 class StoredEntry(NamedTuple):
-    """An access entry: where it stands, when and in which stream it was issued, and its terms.
+    """An access entry: where it stands, when and in which stream it was issued, its terms and positions.
 
-    An entry that came back inside a LATE entry has no stream, since it is read out of its order.
+    An entry that came back inside a LATE entry has no stream, since it is read out of its order. One whose
+    positions cannot be has none: that was reported, and it cannot be decided again.
     """
 
     offset: int
@@ -93,6 +102,7 @@ class StoredEntry(NamedTuple):
     issued_at: int
     stream: bytes | None
     terms: AccessTerms
+    positions: Positions | None
 
 
 class Index:
@@ -214,10 +224,18 @@ class Index:
 
     def enter(self, entry: StoredEntry) -> None:
         """Remember an access entry: it is judged when everything is known."""
-        offset, record, issued_at, stream, terms = entry
+        offset, record, issued_at, stream, terms, positions = entry
         digest = sha256(terms.request.content).digest()
-        row = (offset, record, issued_at, stream, digest, encode(TermsLeaf(terms=terms)))
-        self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", row)
+        row = (
+            offset,
+            record,
+            issued_at,
+            stream,
+            digest,
+            encode(TermsLeaf(terms=terms)),
+            None if positions is None else encode(positions),
+        )
+        self._db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def note(self, violation: Violation) -> None:
         """Remember a violation, so that later violations can name it as their cause."""
@@ -324,11 +342,12 @@ class Index:
 
     def entries(self) -> Iterator[StoredEntry]:
         """Yield every access entry, in the order in which it was read."""
-        sql = "SELECT access_offset, record, issued_at, stream, terms FROM entry ORDER BY rowid"
-        for offset, record, issued_at, stream, content in self._db.execute(sql):
+        sql = "SELECT access_offset, record, issued_at, stream, terms, positions FROM entry ORDER BY rowid"
+        for offset, record, issued_at, stream, content, positions in self._db.execute(sql):
             terms = decode(TermsLeaf, content).terms
             if isinstance(terms, AccessTerms):
-                yield StoredEntry(offset, record, issued_at, stream, terms)
+                judged = None if positions is None else decode(Positions, positions)
+                yield StoredEntry(offset, record, issued_at, stream, terms, judged)
 
     def requests(self) -> int:
         """Count the different requests that have an access entry; a repeated entry counts once."""

@@ -9,6 +9,7 @@ The auditor's keys open metadata and never content. Theory of operation:
     (3) then channel by channel
         each record partition      signatures, entitlement, streams, digests, every body accounted for
         the access partition       the same; what its entries say goes into the channel's index
+        positions                  compared with the roots of the logs, see ``channel_trees``
         collections and batches    compared both ways, see ``takeovers``
         access entries             decided again, see ``access_check``
         stale batches              excused for a while, see ``stale``
@@ -23,9 +24,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from broker.access.bound_positions import BoundPositions
 from broker.audit.access_check import AccessCheck
 from broker.audit.access_log import AccessLog
 from broker.audit.causes import Known, Ledger
+from broker.audit.channel_trees import BoundAt, ChannelTrees, report_forks
 from broker.audit.index import Index
 from broker.audit.partition_check import PartitionCheck, ends_beyond, messages_of_no_channel
 from broker.audit.receipt_check import KeptReceipts
@@ -134,6 +137,7 @@ class _Replay:
         self._counts = Counts()
         self._access_unread: list[str] = []
         self._stale: list[tuple[int, StaleBatch]] = []
+        self._bound: list[BoundAt] = []
         self._total = sum(ends.values())
         self._done = 0
         self._told = 0
@@ -147,9 +151,11 @@ class _Replay:
             channels=channels,
             access_unread=tuple(self._access_unread),
             counts=self._counts,
+            bound=tuple(self._bound),
             receipts=0 if receipts is None else receipts.compared,
             receipts_not_compared=0 if receipts is None else receipts.not_compared,
             messages=self._done,
+            replayed_at=self._participant.clock(),
             directory_size=self._participant.directory.size,
             violations=tuple(ledger.listed),
             violation_count=ledger.total,
@@ -167,8 +173,8 @@ class _Replay:
 
     async def check_beyond(self, ends: Mapping[Partition, int]) -> None:
         """Report what stands in partitions whose numbers are no channel's."""
-        # The statement that opened the channel may be what the directory lost.
-        cause = self._views.fault(self._views.size + 1)
+        # A directory that was altered may lack the statement that opens their channel.
+        cause = self._views.fault(self._participant.follower.history.size + 1)
         for violation in await messages_of_no_channel(
             self._participant.log, ends, self._participant.directory
         ):
@@ -178,11 +184,12 @@ class _Replay:
 
     async def check_channel(self, channel: Channel) -> None:
         """Verify both logs of one channel, and compare them."""
-        with Index(channel.number) as index:
+        history = self._participant.follower.history
+        with Index(channel.number) as index, ChannelTrees(history, self._topics) as trees:
             note = partial(self._note, index)
             # Records come first: entries of the access log are compared with them, and name their violations
             # as roots.
-            await self._check_records(channel, index, note)
+            await self._check_records(channel, index, trees, note)
             entries = AccessLog(
                 partition=channel.number,
                 topics=frozenset(self._topics),
@@ -190,10 +197,12 @@ class _Replay:
                 keys=self._participant.epoch_keys(channel, ACCESS_TOPIC),
                 index=index,
                 report=note,
+                bound=BoundPositions(trees),
             )
-            is_readable = await self._check_access_log(channel, entries, index, note)
+            is_readable = await self._check_access_log(channel, entries, index, trees, note)
             if is_readable:
-                self._compare(index, entries, channel.number, note)
+                self._compare(index, entries, trees, note)
+                self._bound += trees.newest(entries.bound, channel.number)
             else:
                 self._access_unread.append(channel.name)
             for stale in check_stale(index.stale, entries.covering, channel.number, note):
@@ -202,20 +211,25 @@ class _Replay:
                     self._stale.append((channel.number, stale))
 
     async def _check_records(
-        self, channel: Channel, index: Index, note: Callable[[Violation], Place]
+        self, channel: Channel, index: Index, trees: ChannelTrees, note: Callable[[Violation], Place]
     ) -> None:
         def take(batch: VerifiedBatch) -> None:
             _report_twice(index.add(batch), note)
 
         for topic in self._topics:
-            await self._read(self._reader(channel, topic), index, take, note)
+            await self._read(self._reader(channel, topic, trees), index, take, note)
         _report_twice(index.flush(), note)
 
     async def _check_access_log(
-        self, channel: Channel, entries: AccessLog, index: Index, note: Callable[[Violation], Place]
+        self,
+        channel: Channel,
+        entries: AccessLog,
+        index: Index,
+        trees: ChannelTrees,
+        note: Callable[[Violation], Place],
     ) -> bool:
         """Read the access log into the index; returns False where none of its keys is ours."""
-        reader = self._reader(channel, ACCESS_TOPIC)
+        reader = self._reader(channel, ACCESS_TOPIC, trees)
         if self._receipts is not None:
             entries.seen = partial(self._receipts.see, index=index, report=note)
         await self._read(reader, index, entries.take, note)
@@ -225,18 +239,28 @@ class _Replay:
         return holds_a_key or not reader.opaque
 
     def _compare(
-        self, index: Index, entries: AccessLog, number: int, note: Callable[[Violation], Place]
+        self, index: Index, entries: AccessLog, trees: ChannelTrees, note: Callable[[Violation], Place]
     ) -> None:
-        """Compare collections with batches, and decide each access again."""
+        """Compare positions with roots and collections with batches, and decide each access again."""
+        number = index.partition
         ends = {topic: self._ends[Partition(topic, number)] for topic in self._topics}
         history = self._participant.follower.history
-        takeovers = Takeovers(
-            index=index, history=history, partition=number, report=note, recorded=entries.recorded
+        takeovers = Takeovers(index=index, history=history, partition=number, report=note)
+        forks = partial(
+            report_forks,
+            entries.bound,
+            trees,
+            history=history,
+            index=index,
+            report=note,
+            directory_fault=self._views.fault,
         )
         # Losses come before decisions: a false decision may follow from a lost batch, and then names it as
         # its root.
+        forks(is_cut=True)
         for topic, end in ends.items():
             takeovers.check(topic, end)
+        forks(is_cut=False)
         AccessCheck(
             index=index,
             history=history,
@@ -258,9 +282,11 @@ class _Replay:
 
     # a partition
 
-    def _reader(self, channel: Channel, topic: str) -> PartitionReader:
+    def _reader(self, channel: Channel, topic: str, trees: ChannelTrees) -> PartitionReader:
         # The views know more than the follower does: a directory whose end was cut is a fault too.
-        return self._participant.reader(channel, topic, keep_bodies=False, directory_fault=self._views.fault)
+        return self._participant.reader(
+            channel, topic, keep_bodies=False, tree=trees.tree(topic), directory_fault=self._views.fault
+        )
 
     async def _read(
         self,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.audit.causes import Known, Reported
+from broker.audit.channel_trees import BoundAt
 from broker.audit.stale import StaleBatch
 from broker.errors import UsageError
 from broker.log.protocol import Log, Partition, physical
@@ -67,10 +68,14 @@ class ReplayReport:
     access_unread: tuple[str, ...]
     """Channels whose access log is sealed to others: their collections and decisions are not checked."""
     counts: Counts
+    bound: tuple[BoundAt, ...]
+    """For each partition the newest position that binds it, and how many messages stand above."""
     receipts: int
     """Receipts that were compared with the log."""
     receipts_not_compared: int
     messages: int
+    replayed_at: int
+    """When the replay ended, in microseconds."""
     directory_size: int
     violations: tuple[Reported, ...]
     """The first 1,000 of them, roots before what they cause."""
@@ -78,6 +83,20 @@ class ReplayReport:
     by_kind: Mapping[Kind, int]
     stale: tuple[tuple[int, StaleBatch], ...]
     """The first 1,000 stale batches that nobody has published anew, each with its partition."""
+
+    @property
+    def unbound(self) -> int:
+        """How many messages stand above the newest position of their partition: the unbound tail."""
+        return sum(one.messages for one in self.bound)
+
+    @property
+    def position_age_us(self) -> int | None:
+        """The age of the newest position of the channel that was bound longest ago; None without one."""
+        newest: dict[int, int] = {}
+        for one in self.bound:
+            newest[one.partition] = max(one.issued_at, newest.get(one.partition, 0))
+        at = min((issued_at for issued_at in newest.values() if issued_at), default=None)
+        return None if at is None else max(self.replayed_at - at, 0)
 
 
 def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
@@ -104,10 +123,31 @@ def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
         "receipts": report.receipts,
         "receipts_not_compared": report.receipts_not_compared,
         "messages": report.messages,
+        "positions": [_bound_to_json(one, log) for one in report.bound if one.head is not None],
+        "unbound": {
+            "messages": {
+                f"{physical(log, one.topic)}/{one.partition}": one.messages
+                for one in report.bound
+                if one.messages
+            },
+            "age_s": None if report.position_age_us is None else report.position_age_us / 1_000_000,
+        },
         "directory_size": report.directory_size,
         "violations": [violation_to_json(reported, log) for reported in report.violations],
         "violation_count": report.violation_count,
         "violations_by_kind": {str(kind): count for kind, count in sorted(report.by_kind.items())},
+    }
+
+
+def _bound_to_json(one: BoundAt, log: Log) -> dict[str, Any]:
+    head = one.head
+    return {
+        "topic": physical(log, one.topic),
+        "partition": one.partition,
+        "size": 0 if head is None else head.size,
+        "root": "" if head is None else head.root.hex(),
+        "entry": one.entry,
+        "issued_at": one.issued_at,
     }
 
 

@@ -4,7 +4,6 @@
     an entry lists another count than the batch has                  COLLECTION_WRONG at the entry
     COLLECTED, but its issuer was not entitled at the KAS's size     COLLECTION_WRONG at the entry
     STALE and it came in time, or stale and not listed as STALE      COLLECTION_WRONG at the entry
-    the log ends below what an access entry recorded of it           ACCESS_POSITIONS where the log ends
     no entry lists a batch, and later ones of its topic are listed   NOT_COLLECTED at the batch
 
 A batch behind all listed ones is merely not collected yet. Where a batch was cut out and the offsets were
@@ -14,7 +13,7 @@ place again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -31,42 +30,29 @@ __all__ = ["Takeovers"]
 
 @dataclass(slots=True)
 class Takeovers:
-    """The comparison of one channel; ``recorded`` is what AccessLog found out about the ends of topics."""
+    """The comparison of one channel. Where a log lacks messages, ``channel_trees`` has said so before."""
 
     index: Index
     history: History
     partition: int
     report: Callable[[Violation], Place]
-    recorded: Mapping[str, tuple[int, int]]
     uncollected: int = 0
 
     def check(self, topic: str, end: int) -> None:
         """Compare one record topic, whose log ends at ``end``."""
-        is_cut = self._check_listings(topic, end)
-        if not is_cut:
-            recorded, _ = self.recorded.get(topic, (0, 0))
-            self._check_end(topic, end, self.index.root_within(topic, 0, recorded))
+        self._check_listings(topic, end)
         self._check_unlisted(topic)
 
     def _violate(self, kind: Kind, topic: str, offset: int, detail: str, cause: Place | None = None) -> Place:
         place = Place(topic, self.partition, offset)
         return self.report(Violation(kind=kind, place=place, detail=detail, caused_by=cause))
 
-    def _check_end(self, topic: str, end: int, cause: Place | None) -> Place | None:
-        """Report a log that ends below a position that an access entry recorded: its tail was cut."""
-        recorded, offset = self.recorded.get(topic, (0, 0))
-        if recorded <= end:
-            return None
-        detail = f"the log ends at {end}, and access@{offset} saw {recorded} messages of it"
-        return self._violate(Kind.ACCESS_POSITIONS, topic, end, detail, cause)
-
-    def _check_listings(self, topic: str, end: int) -> bool:
-        """Check that each listed batch is where its entry says; returns True where the log's end was cut."""
+    def _check_listings(self, topic: str, end: int) -> None:
+        """Check that each listed batch is where its entry says."""
         in_place = 0
         """The offset behind the last batch that was found in its place."""
         moved: Place | None = None
         """The root of the batches that stand elsewhere, until one is in its place again."""
-        is_cut = False
         for listed in self.index.listings(topic):
             batch = self.index.batch(listed.batch_id)
             if batch is not None and (batch.indexed.topic, batch.indexed.offset) == (topic, listed.offset):
@@ -90,13 +76,11 @@ class Takeovers:
                 # A batch that was cut out shows itself in its stream too, when the next batch of the stream
                 # is read.
                 cause = self.index.gap_behind(topic, listed.offset)
-            if cause is None and listed.offset >= end:
-                cause = self._check_end(topic, end, None)
-                is_cut = True
+            # A log that ends too early may have lost this batch, with the offsets closed up behind it.
+            cause = cause or self.index.root_within(topic, end, end)
             where = "is not there" if batch is None else f"stands at {_place(batch)}"
             detail = f"the batch that access@{listed.access_offset} lists {where}"
             moved = self._violate(Kind.COLLECTION_WRONG, topic, listed.offset, detail, cause)
-        return is_cut
 
     def _check_listing(self, listed: Listed, batch: StoredBatch) -> None:
         what = f"lists {_place(batch)}"

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import IO, Protocol
 
 from broker.crypto.merkle import root_of_leaves
 
@@ -33,7 +33,10 @@ _MAX_ROOTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """A tree at one size: the peaks above its whole chunks, the largest first, and the leaves behind them."""
+    """A tree at one size: its last 1 to 64 leaves, and the peaks above the leaves before them.
+
+    The peaks stand in the order of their leaves, so the largest is the first.
+    """
 
     size: int
     peaks: tuple[bytes, ...] = ()
@@ -42,20 +45,30 @@ class Frontier:
     @property
     def is_whole(self) -> bool:
         """Whether peaks and leaves are as many as the size demands; a stored frontier may be anything."""
-        chunks = self.size >> _CHUNK_BITS
-        counts = (chunks.bit_count(), self.size & (_CHUNK - 1))
+        if self.size < 0:
+            return False
+        chunks, leaves = _divided(self.size)
         hashes = (*self.peaks, *self.leaves)
-        return (
-            self.size >= 0
-            and (len(self.peaks), len(self.leaves)) == counts
-            and all(len(digest) == _HASH for digest in hashes)
+        return (len(self.peaks), len(self.leaves)) == (chunks.bit_count(), leaves) and all(
+            len(digest) == _HASH for digest in hashes
         )
+
+    @property
+    def last(self) -> bytes | None:
+        """The last leaf, None in an empty tree: it tells whether a log still ends as it did."""
+        return self.leaves[-1] if self.leaves else None
 
     @property
     def root(self) -> bytes:
         """The root of the tree at this size."""
         parts = [*self.peaks, root_of_leaves(self.leaves)] if self.leaves else [*self.peaks]
         return _folded(parts)
+
+
+def _divided(size: int) -> tuple[int, int]:
+    """Return how many whole chunks stand before the last one, and how many leaves the last one has."""
+    chunks = max(size - 1, 0) >> _CHUNK_BITS
+    return chunks, size - (chunks << _CHUNK_BITS)
 
 
 def _folded(parts: Sequence[bytes]) -> bytes:
@@ -88,10 +101,13 @@ class _LeafMemory:
 
 
 class LeafFile:
-    """Leaf hashes in a temporary file without a name, which disappears when it is closed."""
+    """Leaf hashes in a temporary file without a name, which disappears when it is closed.
+
+    The file is made when the first 2,048 leaves are there: most partitions are smaller.
+    """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="ftf-tree-")  # noqa: SIM115 - closed by its owner
+        self._file: IO[bytes] | None = None
         self._written = 0
         self._buffer = bytearray()
 
@@ -99,6 +115,8 @@ class LeafFile:
         """Add hashes behind the last one."""
         self._buffer += hashes
         if len(self._buffer) >= _FILE_BUFFER:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="ftf-tree-")  # noqa: SIM115 - closed in close()
             self._file.seek(self._written)
             self._file.write(self._buffer)
             self._written += len(self._buffer)
@@ -108,7 +126,7 @@ class LeafFile:
         """Return the hashes ``first`` up to, but without, ``last``."""
         start, end = first * _HASH, last * _HASH
         held = b""
-        if start < self._written:
+        if self._file is not None and start < self._written:
             self._file.seek(start)
             held = self._file.read(min(end, self._written) - start)
         begin = max(start, self._written) - self._written
@@ -116,7 +134,8 @@ class LeafFile:
 
     def close(self) -> None:
         """Forget the hashes."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class LogTree:
@@ -132,7 +151,8 @@ class LogTree:
             raise ValueError(f"no frontier of a tree of {start.size} leaves")
         self.size = start.size
         self._leaves = leaves or _LeafMemory()
-        self._first = start.size >> _CHUNK_BITS << _CHUNK_BITS
+        chunks, count = _divided(start.size)
+        self._first = chunks << _CHUNK_BITS
         """The number of the first leaf that is kept."""
         self._levels: list[bytearray] = []
         """The nodes above whole chunks, level by level; ``_starts`` has the number of the first of each."""
@@ -141,8 +161,10 @@ class LogTree:
         self._known_to: int | None = None
         """Behind this size no root can be told; None while all can."""
         self._roots: dict[int, bytes] = {}
-        self._take_peaks(self._first >> _CHUNK_BITS, start.peaks)
+        self._take_peaks(chunks, start.peaks)
         self._leaves.append(b"".join(start.leaves))
+        if count == _CHUNK:
+            self._add_node(0, root_of_leaves(start.leaves))
 
     def _take_peaks(self, chunks: int, peaks: Sequence[bytes]) -> None:
         waiting = list(reversed(peaks))
@@ -155,12 +177,24 @@ class LogTree:
                 self._starts[level] -= 1
             level += 1
 
-    def copy(self) -> LogTree:
-        """Return a tree that begins at this size and grows by itself."""
-        frontier = self.frontier_at(self.size)
-        if frontier is None:
+    def copy(self, since: int | None = None) -> LogTree:
+        """Return the same tree, which grows by itself and knows roots from ``since`` on alone.
+
+        By default it knows its root of now, and nothing before.
+        """
+        start = self.size if since is None else since
+        frontier = self.frontier_at(start)
+        if frontier is None or self._known_to is not None:
             raise ValueError("a tree without a root cannot be copied")
-        return LogTree(frontier)
+        other = LogTree(frontier)
+        held = self._leaves.read(start - self._first, self.size - self._first)
+        other.extend(held[at : at + _HASH] for at in range(0, len(held), _HASH))
+        return other
+
+    @property
+    def kept(self) -> int:
+        """How many leaves are kept."""
+        return self.size - self._first
 
     # growing
 
@@ -231,13 +265,20 @@ class LogTree:
         last = self.size if self._known_to is None else self._known_to
         if not self._base <= size <= last:
             return None
-        chunks = size >> _CHUNK_BITS
+        chunks, count = _divided(size)
         peaks = tuple(
             self._node(level, (chunks >> level) - 1)
             for level in range(chunks.bit_length() - 1, -1, -1)
             if chunks >> level & 1
         )
-        return Frontier(size, peaks, tuple(self._chunk_leaves(chunks, size & (_CHUNK - 1))))
+        return Frontier(size, peaks, tuple(self._chunk_leaves(chunks, count)))
+
+    @property
+    def last(self) -> bytes | None:
+        """The last leaf; None in an empty tree, and where it is not known any more."""
+        if self.size == 0 or self._known_to is not None:
+            return None
+        return self._leaves.read(self.size - 1 - self._first, self.size - self._first)
 
     def _node(self, level: int, place: int) -> bytes:
         at = (place - self._starts[level]) * _HASH

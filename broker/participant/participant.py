@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from broker.avro.schema import SchemaStore, default_store
 from broker.clock import Clock, system_clock
+from broker.crypto.log_tree import LogTree
 from broker.directory import Channel, Directory, EpochKey, Use
 from broker.errors import UsageError
 from broker.log.protocol import Log, Partition
@@ -70,12 +71,14 @@ class Participant:
         *,
         state: ReaderState | None = None,
         keep_bodies: bool = True,
+        tree: LogTree | None = None,
         directory_fault: Callable[[int], Place | None] | None = None,
     ) -> PartitionReader:
         """Return a reader of the channel's partition of one topic, with our keys and our directory.
 
         Every reader of a log is made here, so that each knows where the directory was altered. Without that
         an honest issuer would be accused because it had seen the directory as it was before.
+        ``tree`` is the tree of the partition up to where the reader begins, for a caller that wants roots.
         ``directory_fault`` replaces the follower's own answer where the caller knows more, as a replay does.
         """
         return PartitionReader(
@@ -85,6 +88,7 @@ class Participant:
             keys=self.epoch_keys(channel, topic),
             keep_bodies=keep_bodies,
             state=state,
+            tree=tree,
             directory_fault=directory_fault or self.follower.fault,
         )
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
+from hashlib import sha256
 
+from broker.errors import LogForked
 from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DirectoryFollower
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader
+from broker.wire.log_leaf import message_leaf
 
-__all__ = ["feed_read", "read_events"]
+__all__ = ["check_last", "feed_read", "last_read", "leaf_of", "read_events"]
 
 
 async def read_events(
@@ -24,11 +27,22 @@ async def read_events(
 
     With ``end`` the caller flushes the reader afterwards, and an error of the log is raised. Without it, an
     event that the reader holds back is yielded with a later message, and an outage of the log is waited for.
+
+    A reader with a tree first looks at the last message that it read. Raises LogForked where another one
+    stands there: somebody replaced or restored the log.
     """
     outage = Outage(topic=reader.topic, partition=reader.partition) if end is None else None
     read_behind = 0
-    messages = log.read(Partition(reader.topic, reader.partition), reader.next_offset, follow=end is None)
+    last = last_read(reader)
+    start = reader.next_offset if last is None else reader.next_offset - 1
+    messages = log.read(Partition(reader.topic, reader.partition), start, follow=end is None)
     async for message in messages:
+        if last is not None:
+            check_last(reader, message, last)
+            is_last = message.offset < reader.next_offset
+            last = None
+            if is_last:
+                continue
         # The log may have grown since the caller asked for its end.
         if end is not None and message.offset >= end:
             break
@@ -36,6 +50,27 @@ async def read_events(
         events, read_behind = await outlasting(outage, feed)
         for event in events:
             yield event
+
+
+def last_read(reader: PartitionReader) -> bytes | None:
+    """Return the leaf of the last message that the reader took; None where it keeps none."""
+    return None if reader.tree is None else reader.tree.last
+
+
+def check_last(reader: PartitionReader, message: StoredMessage, last: bytes) -> None:
+    """Raise LogForked unless this is the last message that the reader took, at its place."""
+    offset = reader.next_offset - 1
+    if message.offset != offset or leaf_of(message) != last:
+        raise LogForked(
+            f"{reader.topic}/{reader.partition} holds another message {offset} than the one that was read",
+            hint="somebody replaced, restored or altered the log: ask its operator, and see operations.md",
+        )
+
+
+def leaf_of(message: StoredMessage) -> bytes:
+    """Return the leaf hash of a message."""
+    digest = None if message.value is None else sha256(message.value).digest()
+    return message_leaf(message.appended_at, message.key, digest)
 
 
 async def feed_read(

@@ -116,6 +116,7 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
 KINDS: Mapping[Kind, str] = MappingProxyType(
     {
         Kind.DIRECTORY_STATEMENT: "a statement of the directory is not valid, so it does not count",
+        Kind.LOG_FORKED: "the log differs from what the key access service had read; nobody is accused",
         Kind.DIRECTORY_ROLLBACK: "the directory is shorter than, or differs from, the one seen before",
         Kind.OFFSET_MISSING: "messages are missing from the log",
         Kind.UNACCOUNTED: "a message belongs to no valid manifest",

@@ -169,6 +169,8 @@ def _terms(terms: m.Terms) -> tuple[str, Facts]:
         case m.LateTerms():
             text = f"restores {len(terms.messages)} messages that were lost from {terms.offset} on"
             return text, {"entry": "LATE", "offset": terms.offset}
+        case m.PositionTerms():
+            return "how far the key access service has read", {"entry": "POSITIONS"}
         case m.ErasureTerms():
             return f"{len(terms.targets)} records erased", {"entry": "ERASURE", "count": len(terms.targets)}
 

@@ -24,7 +24,7 @@ from broker.participant.settle import backoff_s
 from broker.subscribe.delivery import Release
 from broker.verify.partition import VerifiedBatch
 from broker.wire.access import AccessDetails
-from broker.wire.manifest import Operation, Reason, RecordItem
+from broker.wire.manifest import Operation, Reason, RecordItem, TopicHead
 from broker.wire.terms import Purpose
 
 __all__ = ["MAX_ITEMS", "Asker", "Ground", "RightAnswer", "Selection", "WrongAnswer"]
@@ -158,9 +158,16 @@ class Asker:
     timeout_s: float
 
     async def ask(
-        self, selections: Sequence[Selection], outage: Outage | None = None
+        self,
+        selections: Sequence[Selection],
+        outage: Outage | None = None,
+        *,
+        seen: Sequence[TopicHead] = (),
     ) -> RightAnswer | WrongAnswer:
         """Ask for records of at most 16 batches of one issuer, and open the answer.
+
+        ``seen`` is how far the topics of the batches were read, with the root there: the service refuses
+        where it reads another log than we do.
 
         While the service cannot be reached it is asked again, with a new request each time. Raises
         KasUnavailable after ``timeout_s``, KasStopped at once, since only the service's operator can help,
@@ -169,7 +176,7 @@ class Asker:
         A subscriber that follows gives the ``outage`` by which it waits for the log. The question is then
         repeated until the subscriber is cancelled, because a service does not answer while the log is away.
         """
-        prepared, sealed = await self._send(selections, outage)
+        prepared, sealed = await self._send(selections, outage, seen)
         try:
             answer = await self._open(prepared, sealed, outage)
         except PeerError as error:
@@ -177,7 +184,7 @@ class Asker:
         return RightAnswer(prepared=prepared, answer=answer, releases=_releases(selections, answer))
 
     async def _send(
-        self, selections: Sequence[Selection], outage: Outage | None
+        self, selections: Sequence[Selection], outage: Outage | None, seen: Sequence[TopicHead]
     ) -> tuple[PreparedRequest, bytes]:
         """Send requests until the service answers one; return that request and the sealed answer."""
         loop = asyncio.get_running_loop()
@@ -186,7 +193,7 @@ class Asker:
         while True:
             asked_at = self.participant.clock()
             # A new request each time: the service refuses a request whose time is too long ago.
-            prepared = self._prepare(selections)
+            prepared = self._prepare(selections, seen)
             try:
                 return prepared, await self.kas.access(prepared.request_bytes, prepared.details_bytes)
             except KasStopped:
@@ -212,7 +219,7 @@ class Asker:
                     )
             await asyncio.sleep(pause)
 
-    def _prepare(self, selections: Sequence[Selection]) -> PreparedRequest:
+    def _prepare(self, selections: Sequence[Selection], seen: Sequence[TopicHead]) -> PreparedRequest:
         participant = self.participant
         ground = self.ground
         items = [
@@ -235,6 +242,7 @@ class Asker:
             details=ground.details(),
             now=participant.clock(),
             mandate_ref=ground.mandate_ref,
+            seen=seen,
         )
 
     async def _open(self, prepared: PreparedRequest, sealed: bytes, outage: Outage | None) -> Answer:

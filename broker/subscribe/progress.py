@@ -105,6 +105,12 @@ class Progress:
             partition: self._positions.setdefault(partition, _BEGINNING).reader for partition in partitions
         }
 
+    def begin_anew(self, partition: Partition, delivered_to: int) -> ReaderState:
+        """Read a partition again from its beginning, and deliver what stands from this offset on."""
+        self._positions[partition] = Position(reader=_BEGINNING.reader, offset=delivered_to)
+        self._unsaved += 1
+        return _BEGINNING.reader
+
     def remaining(self, partition: Partition, batch: VerifiedBatch) -> tuple[int, ...]:
         """Return the indexes of the batch's records that are not done."""
         position = self._positions[partition]

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from broker.crypto.log_tree import LogTree
 from broker.directory import Channel
 from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Partition, StoredMessage
@@ -26,6 +27,7 @@ from broker.participant.reading import feed_read
 from broker.participant.tasks import Tasks
 from broker.subscribe.read_ahead import ReadAhead
 from broker.verify.partition import Event, PartitionReader, ReaderState, VerifiedBatch
+from broker.wire.manifest import TopicHead
 
 __all__ = ["MAX_WINDOW", "ReaderSet", "Window"]
 
@@ -34,6 +36,8 @@ MAX_WINDOW = 16
 
 _MAX_EVENTS = 1024
 """Events in a window: without this bound, a flood of violations without a batch would fill the memory."""
+_MAX_LEAVES = 8192
+"""Leaves of a partition's tree that are kept, at most, between two windows."""
 _TURNS = 3
 """Turns of the event loop without a message, after which a window is given out while following."""
 
@@ -48,6 +52,8 @@ class Window:
     events: list[tuple[Partition, Event]] = field(default_factory=list)
     behind: dict[Partition, ReaderState] = field(default_factory=dict)
     """Where reading goes on once everything in the window is done; only partitions that moved are named."""
+    seen: dict[str, TopicHead] = field(default_factory=dict)
+    """How far each topic of its batches was read, with the root there, when the window was given out."""
     batches: int = 0
 
     @property
@@ -63,6 +69,12 @@ class _Source:
     is_flushed: bool = False
     read_behind: int = 0
     """See ``broker.participant.reading.feed_read``."""
+
+    def forget_leaves(self) -> None:
+        """Drop what no position and no receipt to come can ask for, so that memory stays flat."""
+        tree = self.reader.tree
+        if tree is not None and tree.kept > _MAX_LEAVES and tree.last is not None:
+            self.reader.tree = tree.copy(self.reader.settled_offset)
 
 
 class ReaderSet:
@@ -87,7 +99,9 @@ class ReaderSet:
         self._is_following = ends is None
         self._outage = outage
         for partition, state in states.items():
-            reader = participant.reader(channel, partition.topic, state=state)
+            # A position without a frontier is the beginning.
+            tree = LogTree(state.frontier)
+            reader = participant.reader(channel, partition.topic, state=state, tree=tree)
             end = None if ends is None else ends[partition]
             ahead = ReadAhead(participant.log, partition, reader.next_offset, end, self._ring)
             self._sources.append(_Source(reader, ahead))
@@ -114,7 +128,26 @@ class ReaderSet:
         Cancelled, the messages that were taken are lost to this set; another set that starts from an
         earlier window's ``behind`` reads them again.
         """
-        return await (self._follow() if self._is_following else self._read_in_turn())
+        for source in self._sources:
+            source.forget_leaves()
+        window = await (self._follow() if self._is_following else self._read_in_turn())
+        if window is not None:
+            topics = {event.topic for _, event in window.events if isinstance(event, VerifiedBatch)}
+            for partition, tree in self.trees.items():
+                root = tree.root if partition.topic in topics else None
+                if root is not None:
+                    head = TopicHead(topic=partition.topic, size=tree.size, root=root)
+                    window.seen[partition.topic] = head
+        return window
+
+    @property
+    def trees(self) -> dict[Partition, LogTree]:
+        """The tree of each partition, up to the last message that was taken."""
+        found: dict[Partition, LogTree] = {}
+        for source in self._sources:
+            if source.reader.tree is not None:
+                found[source.ahead.partition] = source.reader.tree
+        return found
 
     async def _read_in_turn(self) -> Window | None:
         window = Window()

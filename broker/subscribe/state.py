@@ -1,8 +1,9 @@
 """The state file of a subscriber: how far it has read, and the least that it may ever accept again.
 
-The file is JSON, so that an operator can read it; bytes are hexadecimal. It holds the position and the
-stream heads of each partition, the directory's high-water mark, and a value of the consumer's own. They are
-replaced together and atomically (``broker.files``), since a position without its heads could not be trusted.
+The file is JSON, so that an operator can read it; bytes are hexadecimal. It holds the position, the stream
+heads and the frontier of the tree of each partition, the directory's high-water mark, and a value of the
+consumer's own. They are replaced together and atomically (``broker.files``), since a position without its
+heads and its frontier could not be trusted.
 
 One process at a time uses a state file: it holds a lock on ``<file>.lock`` beside it.
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from broker.crypto.log_tree import Frontier
 from broker.directory import HighWater
 from broker.errors import UsageError
 from broker.files import open_lock, write_atomically
@@ -111,6 +113,7 @@ def _position_to_json(partition: Partition, position: Position) -> dict[str, Any
             for key, sequence, digest, offset in reader.heads
         ],
         "closed": [_stream_to_json(key) for key in reader.closed],
+        "tree": _frontier_to_json(reader.frontier),
     }
 
 
@@ -119,14 +122,38 @@ def _position_from_json(value: object) -> tuple[Partition, Position]:
     delivered = _object(fields["delivered_to"])
     if not isinstance(fields["topic"], str):
         raise ValueError("topic is not a text")
+    next_offset = _int(fields["next_offset"])
     reader = ReaderState(
-        next_offset=_int(fields["next_offset"]),
+        next_offset=next_offset,
         mark=_int(fields["mark"]),
         heads=tuple(_head_from_json(head) for head in _list(fields["heads"])),
         closed=tuple(_stream_from_json(_object(key)) for key in _list(fields["closed"])),
+        frontier=_frontier_from_json(fields["tree"], next_offset),
     )
     position = Position(reader=reader, offset=_int(delivered["offset"]), index=_int(delivered["index"]))
     return Partition(fields["topic"], _int(fields["partition"])), position
+
+
+def _frontier_to_json(frontier: Frontier | None) -> dict[str, Any] | None:
+    if frontier is None:
+        return None
+    return {
+        "peaks": [peak.hex() for peak in frontier.peaks],
+        "leaves": [leaf.hex() for leaf in frontier.leaves],
+    }
+
+
+def _frontier_from_json(value: object, size: int) -> Frontier | None:
+    if value is None:
+        return None
+    fields = _object(value)
+    peaks, leaves = (
+        tuple(_bytes(digest, 32) for digest in _list(fields[name])) for name in ("peaks", "leaves")
+    )
+    frontier = Frontier(size, peaks, leaves)
+    if not frontier.is_whole:
+        raise ValueError("the tree is not one of this size")
+    return frontier
 
 
 def _head_from_json(value: object) -> tuple[StreamKey, int, bytes, int]:

@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Self
 
 from broker.access.client import KeyAccess
+from broker.crypto.log_tree import Frontier
 from broker.directory import Channel
 from broker.errors import UsageError
 from broker.log.outage import Outage, outlasting
@@ -41,6 +42,7 @@ from broker.participant.participant import Participant
 from broker.participant.tasks import Tasks
 from broker.subscribe.asking import Asker, Ground
 from broker.subscribe.delivery import Delivered, Delivery, NotDelivered, Opener
+from broker.subscribe.log_watch import SignedHeads, common_size, is_as_it_was
 from broker.subscribe.progress import Progress
 from broker.subscribe.reader_set import ReaderSet
 from broker.subscribe.state import Json
@@ -168,15 +170,22 @@ class Subscriber:
         partitions = [Partition(topic, channel.number) for topic in topics]
         states = self._progress.readers(partitions)
         ends = await outlasting(outage, partial(participant.log.ends, partitions))
-        # A log that ends before our position was cut: reading on would wait for messages that we have seen.
+        # A log that was cut, restored or replaced: reading on would skip what is new in it, in silence.
         for partition, state in states.items():
-            if ends[partition] < state.next_offset:
-                yield _cut(partition, ends[partition], state.next_offset)
+            frontier = state.frontier or Frontier(0)
+            if not await outlasting(
+                outage, partial(is_as_it_was, participant.log, partition, frontier, ends[partition])
+            ):
+                kept = await outlasting(outage, partial(common_size, participant.log, partition, frontier))
+                states[partition] = self._progress.begin_anew(partition, kept)
+                yield _replaced(partition, kept, state.next_offset)
+        heads = SignedHeads(participant.follower.history.root_at)
         delivery = WindowDelivery(
             participant=participant,
             asker=self._asker,
             opener=self._opener,
             progress=self._progress,
+            heads=heads,
             record_types=types,
             outage=outage,
         )
@@ -193,6 +202,8 @@ class Subscriber:
                 # that nothing before them is needed any more.
                 self._progress.finish_window(window.behind)
                 self._progress.save_if_due()
+                for violation in heads.check(readers.trees):
+                    yield violation
         finally:
             self._readers.remove(readers)
             await readers.aclose()
@@ -222,7 +233,10 @@ class Subscriber:
         return frozenset(self._record_types)
 
 
-def _cut(partition: Partition, end: int, read: int) -> Violation:
-    detail = f"the log ends here, and was read up to {read} before"
-    place = Place(partition.topic, partition.number, end)
-    return Violation(kind=Kind.OFFSET_MISSING, place=place, detail=detail, count=read - end)
+def _replaced(partition: Partition, kept: int, read: int) -> Violation:
+    detail = (
+        f"the log was read up to {read} before, and from {kept} on it is another one now; "
+        "what stands there is delivered, and some of it may be delivered a second time"
+    )
+    place = Place(partition.topic, partition.number, kept)
+    return Violation(kind=Kind.LOG_FORKED, place=place, detail=detail, count=max(read - kept, 1))

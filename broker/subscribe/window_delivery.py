@@ -22,6 +22,7 @@ from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.subscribe.asking import Asker, RightAnswer, Selection, WrongAnswer
 from broker.subscribe.delivery import READER_TOO_OLD, Delivery, Opener, Release, not_delivered
+from broker.subscribe.log_watch import SignedHeads
 from broker.subscribe.progress import Progress
 from broker.subscribe.reader_set import Window
 from broker.verify.partition import VerifiedBatch
@@ -49,6 +50,7 @@ class WindowDelivery:
     asker: Asker
     opener: Opener
     progress: Progress
+    heads: SignedHeads
     record_types: frozenset[str]
     outage: Outage | None
 
@@ -67,7 +69,9 @@ class WindowDelivery:
         releases: dict[int, Release] = {}
         for positions in _by_issuer(wanted):
             selections = [wanted[position] for position in positions]
-            answer = await self.asker.ask(selections, self.outage)  # (2)
+            topics = {selection.batch.topic for selection in selections}
+            seen = [head for topic, head in window.seen.items() if topic in topics]
+            answer = await self.asker.ask(selections, self.outage, seen=seen)  # (2)
             if isinstance(answer, WrongAnswer):
                 yield self._accusation(answer, selections[0])
                 raise KasUnavailable(
@@ -75,6 +79,8 @@ class WindowDelivery:
                     hint="nothing was delivered; report the violation, and ask again later",
                 )
             self._keep(answer)  # (3)
+            for violation in self._take_positions(answer):
+                yield violation
             releases |= zip(positions, answer.releases, strict=True)
         # The directory is taken after the answers: checking an answer may have read it on, and its newest
         # keys are needed now.
@@ -132,6 +138,12 @@ class WindowDelivery:
             entry_offset=None if entry is None else entry.offset,
         )
         self.progress.keep(answer.prepared.signed, answer.answer.signed)
+
+    def _take_positions(self, answer: RightAnswer) -> Iterator[Violation]:
+        positions = answer.answer.receipt.positions
+        entry = answer.answer.entry
+        if positions is not None and entry is not None:
+            yield from self.heads.take(positions, entry.partition, self.participant.directory.size)
 
     def _accusation(self, answer: WrongAnswer, first: Selection) -> Violation:
         batch = first.batch

@@ -10,7 +10,7 @@ from broker.crypto.sign import verify
 from broker.directory import Channel, Directory
 from broker.errors import NotEntitled, SignatureInvalid
 from broker.wire.envelope import OpenedManifest
-from broker.wire.manifest import Signed
+from broker.wire.manifest import ACCESS_TOPIC, Signed
 from broker.wire.statements import KeyUse
 
 __all__ = [
@@ -22,8 +22,6 @@ __all__ = [
     "verify_manifest",
     "verify_signature",
 ]
-
-ACCESS_TOPIC = "access"
 
 
 def listed_key(directory: Directory, issuer: str, key_id: bytes) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.crypto.log_tree import Frontier
 from broker.verify.standing import Lapse
 from broker.verify.streams import StreamKey
 from broker.verify.violations import Violation
@@ -75,9 +76,11 @@ class ReaderState:
     ``next_offset`` is where it reads on and ``mark`` the largest directory size of the valid statements.
     ``heads`` are (stream, sequence, digest, offset) of the newest statement of each open stream. A
     subscriber stores all of it in its state file: the order of heads and closed streams is part of it.
+    ``frontier`` is that of the partition's tree at ``next_offset``, where the reader has a tree.
     """
 
     next_offset: int
     mark: int
     heads: tuple[tuple[StreamKey, int, bytes, int], ...] = ()
     closed: tuple[StreamKey, ...] = ()
+    frontier: Frontier | None = None

@@ -34,15 +34,18 @@ In doubt either the manifest is a stranger before these bodies, or the body behi
 The next message tells.
 
 Ownership. ``_state`` is written by ``_run``, and by ``_delivered`` when a batch is whole. ``next_offset``
-is written by ``feed`` and ``feed_bodies``. The progress of a pending batch is written by ``Pending.take``
-and ``take_rest`` alone. The mark, the tags and the streams belong to the judge; violations on their way
-out, and what is remembered of causes, belong to ``Blame``. Nothing here reaches into either.
+and the tree are written by ``_grow`` and ``feed_bodies``. The progress of a pending batch is written by
+``Pending.take`` and ``take_rest`` alone. The mark, the tags and the streams belong to the judge; violations
+on their way out, and what is remembered of causes, belong to ``Blame``. Nothing here reaches into either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import sha256
 
+from broker.crypto.log_tree import LogTree
 from broker.directory import EpochKey, History
 from broker.log.protocol import StoredMessage
 from broker.verify import faults
@@ -63,6 +66,7 @@ from broker.verify.transitions import (
 )
 from broker.verify.verdict import Accepted, DirectoryBehind, NewestManifest, Rejected, Repeat, Verdict
 from broker.verify.violations import Place
+from broker.wire.log_leaf import HOLE, message_leaf, message_leaves
 
 __all__ = ["DirectoryBehind", "Event", "PartitionReader", "ReaderState", "Stale", "VerifiedBatch"]
 
@@ -85,12 +89,15 @@ class PartitionReader:
         keys: Callable[[int], EpochKey | None],
         keep_bodies: bool = True,
         state: ReaderState | None = None,
+        tree: LogTree | None = None,
         directory_fault: Callable[[int], Place | None] | None = None,
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.opaque = 0
         self.next_offset = 0
+        self.tree = tree
+        """The tree of the partition up to ``next_offset``, where the caller wants its roots."""
         self._keep_bodies = keep_bodies
         self._state: State = BETWEEN
         self._blame = Blame(topic, partition)
@@ -111,15 +118,16 @@ class PartitionReader:
         """
         # Action.TAKE_BODY is carried out here, without the table: nearly every message is the next body.
         offset, key, value, _ = message
+        digest = None if value is None else sha256(value).digest()
         state = self._state
-        if isinstance(state, Pending) and offset == self.next_offset and state.take(key, value):
-            self.next_offset = offset + 1
+        if isinstance(state, Pending) and offset == self.next_offset and state.take(key, value, digest):
+            self._grow(message, digest)
             return self._delivered(state) if state.seen == state.count else ()
         verdict = self._judge.judge(message, directory_read)  # may raise; nothing may change before it
         if offset != self.next_offset:
             self._run(Arrival.HOLE, message, verdict)
         self._run(arrival_of(self._state, message, verdict), message, verdict)
-        self.next_offset = offset + 1
+        self._grow(message, digest)
         return self._blame.take()
 
     def feed_bodies(self, messages: Sequence[StoredMessage]) -> Sequence[Event] | None:
@@ -133,10 +141,22 @@ class PartitionReader:
         end = self.next_offset + len(messages)
         if messages[0].offset != self.next_offset or messages[-1].offset != end - 1:
             return None
+        digests = state.missing_digests
         if not state.take_rest(messages):
             return None
+        if self.tree is not None:
+            _, keys, _, times = zip(*messages, strict=True)
+            self.tree.extend(message_leaves(times, keys, digests))
         self.next_offset = end
         return self._delivered(state)
+
+    def _grow(self, message: StoredMessage, digest: bytes | None) -> None:
+        """Move on behind a message that was taken; the tree grows by it, and by a hole before it."""
+        if self.tree is not None:
+            if message.offset > self.next_offset:
+                self.tree.skip(HOLE, message.offset - self.next_offset)
+            self.tree.add(message_leaf(message.appended_at, message.key, digest))
+        self.next_offset = message.offset + 1
 
     def flush(self, *, at_end: bool = False) -> Sequence[Event]:
         """Return what is not reported yet; ``at_end`` says that the log ends here for good."""
@@ -183,7 +203,10 @@ class PartitionReader:
         state = self._state
         pending = state.pending if isinstance(state, Doubt) else state
         undo = pending.undo if isinstance(pending, Pending) else None
-        return self._judge.snapshot(self.settled_offset, undo)
+        stored = self._judge.snapshot(self.settled_offset, undo)
+        if self.tree is None:
+            return stored
+        return replace(stored, frontier=self.tree.frontier_at(stored.next_offset))
 
     # carrying out the table
 

@@ -133,20 +133,16 @@ class Pending:
         """The SHA-256 of each body that is still to come, one behind the other."""
         return self.digests[self.seen * 32 :]
 
-    def take(self, key: bytes | None, value: bytes | None) -> bool:
+    def take(self, key: bytes | None, value: bytes | None, digest: bytes | None) -> bool:
         """Take the next body; returns False, and nothing changes, if this is not the body expected.
 
         It has the next key and the next digest, and the batch has room for it. This runs for nearly every
         message of a log, which is why the test and the change stand in one method and compute the next
-        key and digest by themselves.
+        key and digest by themselves. ``digest`` is the SHA-256 of the value.
         """
         i = self.seen
         at = i * 32
-        if (
-            key != self.manifest_id + _U32[i]
-            or value is None
-            or sha256(value).digest() != self.digests[at : at + 32]
-        ):
+        if key != self.manifest_id + _U32[i] or value is None or digest != self.digests[at : at + 32]:
             return False
         room = self.room - len(value)
         if room < 0:

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     # the directory
     DIRECTORY_STATEMENT = "directory-statement"
     DIRECTORY_ROLLBACK = "directory-rollback"
+    # the logs as the key access service had read them
+    LOG_FORKED = "log-forked"
     # framing of a partition
     OFFSET_MISSING = "offset-missing"
     UNACCOUNTED = "unaccounted"

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.wire.manifest import Collected, LogItem, Operation, Reason, RecordItem, Signed, Verdict
+from broker.wire.manifest import (
+    Collected,
+    LogItem,
+    Operation,
+    Positions,
+    Reason,
+    RecordItem,
+    Signed,
+    TopicHead,
+    Verdict,
+)
 from broker.wire.terms import Purpose
 
 __all__ = [
@@ -58,6 +68,8 @@ class AccessRequest:
     issued_at: int
     directory_size: int
     directory_root: bytes
+    seen: tuple[TopicHead, ...]
+    """The partitions that it asks about, as far as the requester had read them."""
     nonce: bytes
     operation: Operation
     channel: str
@@ -97,6 +109,8 @@ class Receipt:
     issued_at: int
     request_digest: bytes
     entry: EntryRef | None
+    positions: Positions | None
+    """What the service had read when it answered; there where an entry is."""
     outcomes: tuple[ReceiptOutcome, ...]
 
 

@@ -31,7 +31,7 @@ from broker.wire.limits import (
     MAX_TARGETS,
     MESSAGE_OVERHEAD,
 )
-from broker.wire.manifest import Entries, Header, RecordManifest, Sealed, Terms
+from broker.wire.manifest import Entries, Header, Positions, RecordManifest, Sealed, Terms
 
 __all__ = [
     "Batch",
@@ -119,13 +119,14 @@ def build_batch(
     intake: Intake | None,
     draw: Secrets,
     instead_of: bytes | None = None,
+    positions: Positions | None = None,
 ) -> Batch:
     """Lock, sign and seal a batch.
 
     ``members`` are (key_id, public) of the epoch's content key, or of each agency that releasable_to
-    names. On the access log there is no ``intake``: its release secret is derived and sealed to nobody.
-    ``instead_of`` names the stale batch that this one replaces. ``draw`` must be new for each call. Raises
-    UsageError for a batch that is too large or malformed.
+    names. On the access log there is no ``intake``, since its release secret is derived and sealed to
+    nobody, and there are ``positions``. ``instead_of`` names the stale batch that this one replaces.
+    ``draw`` must be new for each call. Raises UsageError for a batch that is too large or malformed.
     """
     # (1) Refuse what no reader would take.
     terms, term_of = _checked_terms(items, members)
@@ -154,6 +155,7 @@ def build_batch(
         count=len(items),
         entries_root=root_of_leaves(leaf_hashes(entries)),
         instead_of=instead_of,
+        positions=positions,
     )
     signed = sign_content(key, "manifest", genesis, encode(manifest))
     # (5) Seal the manifest and its entries.

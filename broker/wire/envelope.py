@@ -23,7 +23,7 @@ from broker.errors import FormatError
 from broker.wire.encoding import decode, encode
 from broker.wire.entry import check_entries, leaf_hashes
 from broker.wire.limits import MAX_BATCH_BYTES, MAX_MEMBER_SEALS, MAX_RECORDS
-from broker.wire.manifest import Entries, ManifestPlaintext, RecordManifest, Signed
+from broker.wire.manifest import ACCESS_TOPIC, Entries, ManifestPlaintext, RecordManifest, Signed
 
 __all__ = [
     "MANIFEST_BLOCK",
@@ -149,8 +149,10 @@ def open_manifest(
         raise FormatError("header names another place")
     if manifest.manifest_id != envelope.manifest_id:
         raise FormatError("manifest_id differs from the message's key")
-    if topic == "access" and manifest.instead_of is not None:
+    if topic == ACCESS_TOPIC and manifest.instead_of is not None:
         raise FormatError("a batch of the access log replaces no other")
+    if (manifest.positions is not None) != (topic == ACCESS_TOPIC):
+        raise FormatError("positions belong to manifests of the access log, and to each of them")
     # (6)
     _check_counts(manifest)
     check_entries(plain.entries, manifest.count)

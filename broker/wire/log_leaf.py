@@ -12,9 +12,10 @@ could make a key null, and later readers would void the statement at an equal ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 
-__all__ = ["HOLE", "MAX_APPENDED_MS", "leaf_bytes", "message_leaf"]
+__all__ = ["HOLE", "MAX_APPENDED_MS", "leaf_bytes", "message_leaf", "message_leaves"]
 
 MAX_APPENDED_MS = 2**53
 """The latest append time that counts, in milliseconds. A later or a negative one counts as 0."""
@@ -36,6 +37,26 @@ def leaf_bytes(appended_at: int, key: bytes | None, digest: bytes | None) -> byt
     named = _NULL if key is None else _PRESENT + len(key).to_bytes(4, "big") + key
     held = _NULL if digest is None else _PRESENT + digest
     return b"".join((_MESSAGE, milliseconds.to_bytes(8, "big"), named, held))
+
+
+def message_leaves(times: Sequence[int], keys: Sequence[bytes], digests: bytes) -> list[bytes]:
+    """Return the leaf hashes of the bodies of a batch; ``digests`` are those of their values, joined.
+
+    The bodies of a batch were appended at once, and their keys have one length. So what stands before the
+    key is made once for all of them.
+    """
+    first = times[0]
+    if times.count(first) != len(times):
+        return [
+            message_leaf(time, key, digests[at : at + 32])
+            for time, key, at in zip(times, keys, range(0, len(digests), 32), strict=True)
+        ]
+    head = b"\x00" + leaf_bytes(first, keys[0], None)[: -len(keys[0]) - 1]
+    hashed = sha256
+    return [
+        hashed(b"".join((head, key, _PRESENT, digests[at : at + 32]))).digest()
+        for key, at in zip(keys, range(0, len(digests), 32), strict=True)
+    ]
 
 
 def message_leaf(appended_at: int, key: bytes | None, digest: bytes | None) -> bytes:

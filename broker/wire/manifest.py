@@ -6,12 +6,14 @@ bytes: neither may change. Times are microseconds since 1970-01-01, UTC.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from broker.wire.terms import RecordTerms, Target
 
 __all__ = [
+    "ACCESS_TOPIC",
     "AccessTerms",
     "Collected",
     "CollectionStatus",
@@ -24,8 +26,10 @@ __all__ = [
     "LateTerms",
     "LogItem",
     "LostMessage",
+    "LostRange",
     "ManifestPlaintext",
     "Operation",
+    "PositionTerms",
     "Positions",
     "Reason",
     "RecordItem",
@@ -35,9 +39,13 @@ __all__ = [
     "Signed",
     "Terms",
     "TermsLeaf",
-    "TopicEnd",
+    "TopicHead",
     "Verdict",
 ]
+
+
+ACCESS_TOPIC = "access"
+"""The logical topic of the access log."""
 
 
 class Operation(StrEnum):
@@ -181,12 +189,29 @@ class LostMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LostRange:
+    """Messages that the service had read and that the log no longer holds as they were.
+
+    ``root`` is that of the tree up to ``end``, as it was read. ``start`` is the largest size that still fits.
+    """
+
+    topic: str
+    start: int
+    end: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LateTerms:
-    """Messages of the access log that were cut off after they were durable."""
+    """What the log had lost: a batch of the access log, and ranges that differ from what was read.
+
+    Without messages ``offset`` is -1 and ``batch_id`` zeros.
+    """
 
     offset: int
     batch_id: bytes
     messages: tuple[LostMessage, ...]
+    lacking: tuple[LostRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,33 +251,49 @@ class RecordOutcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopicEnd:
-    """How far the service had applied the channel's partition of one record topic."""
+class TopicHead:
+    """How far a partition of a topic was read, and the root of its tree there."""
 
     topic: str
-    end: int
+    size: int
+    root: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Positions:
-    """How far the service had read each log when it decided; ``ends`` has every record topic."""
+    """How far the service had read each log, and the root there; ``topics`` has every record topic.
+
+    The manifest that carries them is a signed tree head of each partition: what lies below can be neither
+    altered, cut, inserted, exchanged nor dated anew without contradicting its signature.
+    """
 
     directory_size: int
     directory_root: bytes
-    ends: tuple[TopicEnd, ...]
-    access_end: int
+    access_size: int
+    access_root: bytes
+    topics: tuple[TopicHead, ...]
+
+    @property
+    def heads(self) -> Iterator[TopicHead]:
+        """The head of each partition of the channel, that of the access log first."""
+        yield TopicHead(topic=ACCESS_TOPIC, size=self.access_size, root=self.access_root)
+        yield from self.topics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessTerms:
-    """An access: the whole signed request, the decisions, and the positions at which they were made."""
+    """An access: the whole signed request, and the decisions, made at the positions of the manifest."""
 
     request: Signed
     outcomes: tuple[RecordOutcome, ...]
-    positions: Positions
 
 
-Terms = RecordTerms | AccessTerms | CollectionTerms | DenialTerms | LateTerms | ErasureTerms
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionTerms:
+    """Nothing but the positions of the manifest: an entry that binds what was read since the one before."""
+
+
+Terms = RecordTerms | AccessTerms | CollectionTerms | DenialTerms | LateTerms | ErasureTerms | PositionTerms
 """What an entry may say. The order is that of the schema's union: it is part of the bytes."""
 
 
@@ -269,8 +310,10 @@ class RecordManifest:
     release_seal: bytes
     count: int
     entries_root: bytes
-    instead_of: bytes | None
+    instead_of: bytes | None = None
     """The id of the stale batch that this one replaces; null in the access log."""
+    positions: Positions | None = None
+    """What its issuer had read: on the access log only, and always there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ RECEIPT = Receipt(
     issued_at=COALITION.now,
     request_digest=ASKED.digest,
     entry=ENTRY,
+    positions=None,
     outcomes=OUTCOMES,
 )
 

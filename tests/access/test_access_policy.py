@@ -70,6 +70,7 @@ def asks(
         issued_at=0,
         directory_size=0,
         directory_root=bytes(32),
+        seen=(),
         nonce=bytes(16),
         operation=operation,
         channel=channel,

@@ -48,6 +48,7 @@ def request(**changes: Any) -> AccessRequest:
         issued_at=NOW,
         directory_size=COALITION.directory.size,
         directory_root=COALITION.directory.root,
+        seen=(),
         nonce=bytes(16),
         operation=Operation.CONSULTATION,
         channel="repatriation",

@@ -125,7 +125,7 @@ def test_a_log_cut_below_a_subscribers_position(world: Simulator, tmp_path: Path
     place = world.cut_tail(world["order"].place)
     first = world.read(state=state)[0]
     assert isinstance(first, Violation)
-    assert (first.kind, first.place, first.count) == (Kind.OFFSET_MISSING, place, 4)
+    assert (first.kind, first.place, first.count) == (Kind.LOG_FORKED, place, 4)
 
 
 def test_a_batch_replayed_to_a_subscriber_that_restarts(world: Simulator, tmp_path: Path) -> None:

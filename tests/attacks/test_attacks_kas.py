@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from broker.avro.schema import default_store
 from broker.errors import BrokerError
 from broker.subscribe.subscriber import Delivered, Violation
 from broker.verify.violations import Kind, Place
@@ -25,12 +24,12 @@ from broker.wire.manifest import (
     Positions,
     Reason,
     RecordOutcome,
-    TopicEnd,
     Verdict,
 )
 from broker.wire.terms import Purpose, Target
 from support.asking import hostile_request
 from support.coalition import BORDER, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, signing_key
+from support.forgery import positions_of
 from support.hostile_kas import HostileKas
 from support.simulator import Simulator
 from support.world import World
@@ -47,30 +46,24 @@ def access(
     indexes: tuple[int, ...] = (0,),
     outcomes: tuple[RecordOutcome, ...] | None = None,
     verdict: tuple[Verdict, Reason | None] = ALLOWED,
-    positions: dict[str, Any] | None = None,
-    ends: dict[str, int] | None = None,
     request: dict[str, Any] | None = None,
 ) -> AccessTerms:
     """An access entry that is right except for the fields that are given."""
     item = world[target].item(*indexes)
-    at = {topic: world.end(topic, 0).offset for topic in sorted(default_store().topics)} | (ends or {})
-    access_end = world.end("access", 0).offset
 
     async def make(w: World) -> AccessTerms:
         prepared = hostile_request(w, name, [item], **(request or {}))
-        directory = w.coalition.directory
-        made = Positions(
-            directory_size=directory.size,
-            directory_root=directory.root,
-            ends=tuple(TopicEnd(topic=topic, end=end) for topic, end in at.items()),
-            access_end=access_end,
-        )
         default = (RecordOutcome(item=0, indexes=bytes(indexes), verdict=verdict[0], reason=verdict[1]),)
-        return AccessTerms(
-            request=prepared.signed,
-            outcomes=outcomes or default,
-            positions=replace(made, **(positions or {})),
-        )
+        return AccessTerms(request=prepared.signed, outcomes=outcomes or default)
+
+    return world.run(make)
+
+
+def positions_at(world: Simulator, **sizes: int) -> Positions:
+    """Where the logs stand, or stood at these sizes, with the roots there."""
+
+    async def make(w: World) -> Positions:
+        return await positions_of(w, **sizes)
 
     return world.run(make)
 
@@ -185,31 +178,48 @@ def test_outcomes_that_do_not_fit(world: Simulator, outcomes: tuple[RecordOutcom
 
 
 @pytest.mark.parametrize(
-    ("positions", "ends"),
+    ("positions", "sizes"),
     [
-        ({"directory_size": 999}, {}),
-        ({"directory_size": HUGE}, {}),
         ({"directory_size": -1}, {}),
-        ({"directory_root": bytes(32)}, {}),
-        ({"access_end": HUGE}, {}),
-        ({"access_end": -1}, {}),
-        ({"ends": ()}, {}),
-        ({}, {"keys": 5}),
+        ({"access_size": -1}, {}),
+        ({"topics": ()}, {}),
         ({}, {"returns": 7}),
         ({}, {"returns": -1}),
     ],
 )
-def test_positions_that_are_none(world: Simulator, positions: dict[str, Any], ends: dict[str, int]) -> None:
-    """5, 23b: An entry is reported when it records impossible positions or another directory."""
-    place = world.enter(access(world, positions=positions, ends=ends))
+def test_positions_that_are_none(world: Simulator, positions: dict[str, Any], sizes: dict[str, int]) -> None:
+    """5, 23b: An entry is reported when it records positions that no service can have read."""
+    made = replace(positions_at(world, **sizes), **positions)
+    place = world.enter(access(world), positions=made)
     world.must_report(Kind.ACCESS_POSITIONS, place)
+
+
+@pytest.mark.parametrize(
+    ("topic", "positions"),
+    [
+        ("directory", {"directory_size": 999}),
+        ("directory", {"directory_size": HUGE}),
+        ("directory", {"directory_root": bytes(32)}),
+        ("access", {"access_size": HUGE}),
+        ("access", {"access_root": bytes(32)}),
+    ],
+)
+def test_positions_in_another_log(world: Simulator, topic: str, positions: dict[str, Any]) -> None:
+    """5: Positions in another directory or access log prove a fork of it, and accuse nobody."""
+    place = world.enter(access(world), positions=replace(positions_at(world), **positions))
+    report = world.replay()
+    found = report.violations[0].violation
+    assert (found.kind, found.place.topic) == (Kind.LOG_FORKED, topic)
+    assert f"access@{place.offset}" in found.detail
 
 
 @pytest.mark.parametrize("end", [27, HUGE])
 def test_positions_beyond_the_end(world: Simulator, end: int) -> None:
-    """5: A recorded position beyond a topic's end is reported at that end: the log may have been cut."""
-    world.enter(access(world, ends={"returns": end}))
-    world.must_report(Kind.ACCESS_POSITIONS, world.end("returns", 0), delivers=False)
+    """5: A signed position beyond a topic's end proves that its log is another one, or was cut."""
+    before = positions_at(world)
+    world.enter(access(world), positions=positions_at(world, returns=end))
+    fits = next(head.size for head in before.topics if head.topic == "returns")
+    world.must_report(Kind.LOG_FORKED, Place("returns", 0, fits), delivers=False)
 
 
 def test_decided_on_an_old_state(world: Simulator) -> None:
@@ -217,7 +227,7 @@ def test_decided_on_an_old_state(world: Simulator) -> None:
 
     Before there are checkpoints, nothing proves that the positions were old; the entry shows them openly.
     """
-    world.enter(access(world, target="family 0", indexes=(2,), ends={"returns": 22}))
+    world.enter(access(world, target="family 0", indexes=(2,)), positions=positions_at(world, returns=22))
     assert world.replay().verified
 
 

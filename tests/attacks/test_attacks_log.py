@@ -71,28 +71,28 @@ def test_drop_a_body_closing_up(world: Simulator) -> None:
     """8: The operator drops a body and closes up the offsets, so that another body stands in its place."""
     place = world.drop(at("returns", 0, 8), close_up=True)
     world.must_report(Kind.BODY_MISPLACED, place, delivers=False)
-    world.must_stop_until_acknowledged("was cut")
+    world.must_stop_until_acknowledged("are gone or differ")
 
 
 def test_drop_the_last_body_closing_up(world: Simulator) -> None:
     """8: The operator drops a batch's last body, so that a manifest stands in its place."""
     place = world.drop(at("returns", 0, 9), close_up=True)
     world.must_report(Kind.BODY_MISSING, place, delivers=False)
-    world.must_stop_until_acknowledged("was cut")
+    world.must_stop_until_acknowledged("are gone or differ")
 
 
 def test_drop_a_manifest(world: Simulator) -> None:
     """8: The operator drops a manifest, and no manifest accounts for its bodies."""
     place = world.drop(world["family 1"].place, close_up=True)
     world.must_report(Kind.UNACCOUNTED, place, delivers=False)
-    world.must_stop_until_acknowledged("was cut")
+    world.must_stop_until_acknowledged("are gone or differ")
 
 
 def test_drop_a_batch_of_the_middle(world: Simulator) -> None:
     """8: The operator drops a whole batch, and the next batch of its stream shows the gap."""
     world.drop_batch("family 1", close_up=True)
     world.must_report(Kind.STREAM_GAP, at("returns", 0, 8), delivers=False)
-    world.must_stop_until_acknowledged("was cut")
+    world.must_stop_until_acknowledged("are gone or differ")
 
 
 def test_drop_a_batch_leaving_a_hole(world: Simulator) -> None:
@@ -105,28 +105,28 @@ def test_drop_a_whole_stream(world: Simulator) -> None:
     """8: The operator drops a stream's only batch, which the service's COLLECTION entry still lists."""
     place = world.drop_batch("releasable", close_up=True)
     world.must_report(Kind.COLLECTION_WRONG, place, delivers=False)
-    world.must_stop_until_acknowledged("was cut")
+    world.must_stop_until_acknowledged("are gone or differ")
 
 
 def test_drop_everything_of_a_topic(world: Simulator) -> None:
-    """8: The operator empties a topic in which an access entry recorded a position."""
+    """8: The operator empties a topic in which a signed position stands."""
     place = world.cut_tail(at("justice", 0, 0))
-    world.must_report(Kind.ACCESS_POSITIONS, place, delivers=False)
-    world.must_stop_until_acknowledged("was cut")
+    world.must_report(Kind.LOG_FORKED, place, delivers=False)
+    world.must_stop_until_acknowledged("are gone or differ")
 
 
 def test_cut_below_a_recorded_position(world: Simulator) -> None:
     """8: A log cut below a position of an access entry is reported at the place where it now ends."""
     place = world.cut_tail(world["order"].place)
-    world.must_report(Kind.ACCESS_POSITIONS, place, delivers=False)
-    world.must_stop(world.read, "was cut")
+    world.must_report(Kind.LOG_FORKED, place, delivers=False)
+    world.must_stop(world.read, "are gone or differ")
 
 
 def test_cut_within_a_batch(world: Simulator) -> None:
     """8: The operator cuts off the log's last body, and the unfinished batch is reported."""
     place = world.cut_tail(at("returns", 0, 25))
     world.must_report(Kind.BATCH_UNFINISHED, place, delivers=False)
-    world.must_stop_until_acknowledged("was cut")
+    world.must_stop_until_acknowledged("are gone or differ")
 
 
 def test_swap_two_bodies(world: Simulator) -> None:
@@ -298,10 +298,13 @@ def test_restore_a_backup_of_the_access_log(world: Simulator) -> None:
 
 
 def test_late_entries_after_a_cut(world: Simulator) -> None:
-    """7: The service puts back the entry that was cut, and the replay names only the LATE entry."""
-    place = world.cut_tail(at("access", 0, world.end("access", 0).offset - 2))
+    """7: The service puts back the entries that were cut, and the replay names only LATE entries."""
+    world.cut_tail(at("access", 0, 12))
     world.must_stop(world.read, "the access log was cut")
-    world.must_report(Kind.LATE_ENTRY, place)
+    report = world.replay()
+    assert not report.verified
+    assert report.by_kind.keys() == {Kind.LATE_ENTRY}
+    assert world.read_all()
 
 
 def test_drop_a_collection(world: Simulator) -> None:
@@ -328,5 +331,5 @@ def test_a_batch_of_an_exercise(world: Simulator) -> None:
 def test_restore_a_backup(world: Simulator) -> None:
     """4: The operator restores a partition from a backup, and the access entries show what is missing."""
     place = world.cut_tail(world["single 2"].place)
-    world.must_report(Kind.ACCESS_POSITIONS, place, delivers=False)
-    world.must_stop(world.read, "was cut")
+    world.must_report(Kind.LOG_FORKED, place, delivers=False)
+    world.must_stop(world.read, "are gone or differ")

@@ -355,7 +355,7 @@ def test_every_answer_to_a_stranger_is_the_same(world: Simulator) -> None:
 
 
 def test_a_member_asks_without_end(world: Simulator) -> None:
-    """21: Thirty denied requests give one entry, and one entry that counts the others."""
+    """21: Thirty denied requests give one entry, one that counts the others, and one that binds them."""
 
     async def ask(w: World) -> None:
         for _ in range(30):
@@ -363,7 +363,7 @@ def test_a_member_asks_without_end(world: Simulator) -> None:
 
     before = world.end("access", 0).offset
     world.run(ask)
-    assert world.end("access", 0).offset == before + 4
+    assert world.end("access", 0).offset == before + 6
     report = world.replay()
     assert (report.verified, report.counts.denials) == (True, 1)
 

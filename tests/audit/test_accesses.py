@@ -31,6 +31,7 @@ from broker.wire.terms import Action, Purpose
 from support.asking import ask, deliver, prepare
 from support.audit_log import replayed_file
 from support.coalition import AUDITOR, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, receiving_key, signing_key
+from support.forgery import positions_of
 from support.looking import access_terms
 from support.placing import place, place_order
 from support.words import details
@@ -395,7 +396,11 @@ async def test_an_entry_dated_back_by_a_stolen_key_is_not_told(tmp_path: Path) -
                 month_key = world.keystore().access_key(month_of(world.now), 0)
                 thief = AccessWriter(world.log, KAS, signing_key(KAS), 0)
                 item = (terms, details())
-                forged = await thief.write(before, key, month_key, [item], now=world.clock(), end=0)
+                positions = await positions_of(world)
+                now = world.clock()
+                forged = await thief.write(
+                    before, key, month_key, [item], positions=positions, now=now, end=0
+                )
                 just_there = LogItem(start=forged.offset, end=forged.offset + 2)
                 answer = await ask(world, kas, POLICE_A, [just_there], purpose=Purpose.LAWFULNESS)
                 assert answer.entries == ()
@@ -418,6 +423,8 @@ async def test_an_access_that_nobody_asked_for_is_not_believed(tmp_path: Path) -
             month_key = world.keystore().access_key(month_of(world.now), 0)
             lie = replace(terms, request=request)
             now = world.clock()
-            await writer.write(world.directory, key, month_key, [(lie, details())], now=now, end=0)
+            positions = await positions_of(world)
+            items = [(lie, details())]
+            await writer.write(world.directory, key, month_key, items, positions=positions, now=now, end=0)
             with pytest.raises(PeerError, match="signature"):
                 await _asked(world, kas, name=POLICE_A, channels=["repatriation"])

@@ -29,7 +29,6 @@ from broker.wire.manifest import (
     AccessTerms,
     ErasureTerms,
     LogItem,
-    Positions,
     Reason,
     RecordItem,
     RecordOutcome,
@@ -41,7 +40,8 @@ from broker.wire.terms import Purpose, Target
 from support.asking import deliver, prepare
 from support.audit_log import auditor
 from support.coalition import AUDITOR, KAS, POLICE_A, POLICE_B, signing_key
-from support.looking import access_terms, cut
+from support.forgery import positions_of
+from support.looking import cut
 from support.placing import place
 from support.world import World
 
@@ -120,7 +120,7 @@ async def test_an_entry_that_is_put_back_late_satisfies_its_receipt(tmp_path: Pa
         async with world.service() as kas:
             await kas.collect()
         report = await replayed(world, kept)
-        assert [kind for kind, _ in roots(report)] == [Kind.LATE_ENTRY]
+        assert {kind for kind, _ in roots(report)} == {Kind.LATE_ENTRY}
         assert report.receipts == 1
 
 
@@ -237,9 +237,15 @@ def test_what_a_receipt_may_say_of_its_entry(outcomes: tuple[ReceiptOutcome, ...
         RecordOutcome(item=0, indexes=b"\0", verdict=ALLOWED, reason=None),
         RecordOutcome(item=0, indexes=b"\1", verdict=DENIED, reason=Reason.EXPIRED),
     )
-    positions = Positions(directory_size=0, directory_root=bytes(32), ends=(), access_end=0)
-    terms = AccessTerms(request=request, outcomes=logged, positions=positions)
-    receipt = Receipt(issuer=KAS, issued_at=0, request_digest=_digest(b"r"), entry=None, outcomes=outcomes)
+    terms = AccessTerms(request=request, outcomes=logged)
+    receipt = Receipt(
+        issuer=KAS,
+        issued_at=0,
+        request_digest=_digest(b"r"),
+        entry=None,
+        positions=None,
+        outcomes=outcomes,
+    )
     assert difference(receipt, terms) == wrong
     other = replace(receipt, request_digest=_digest(b"other"))
     assert difference(other, terms) == "its entry is about another request"
@@ -257,21 +263,22 @@ async def test_released_behind_an_erasure(tmp_path: Path) -> None:
             await kas.collect()
             before, answer = await ask(world, kas, [batch.item(2)])
         assert answer.entry is not None
-        (logged,) = [one for one in await access_terms(world) if isinstance(one, AccessTerms)]
+        before_it = await positions_of(world)
         writer = AccessWriter(world.log, KAS, signing_key(KAS), 0)
         key = world.coalition.epoch_keys("repatriation", 0, KAS)["access"]
 
         async def write(terms: Terms) -> WrittenEntry:
+            now = world.clock()
             items = [(terms, None)]
-            return await writer.write(world.directory, key, b"m" * 32, items, now=world.clock(), end=0)
+            return await writer.write(
+                world.directory, key, b"m" * 32, items, positions=before_it, now=now, end=0
+            )
 
         target = Target(batch_id=batch.batch_id, index=0)
-        end = answer.entry.offset + 2
         await write(ErasureTerms(targets=(target,), order=None))
         request = prepare(world, POLICE_B, [batch.item(0, 1)])
         outcome = RecordOutcome(item=0, indexes=b"\0\1", verdict=ALLOWED, reason=None)
-        positions = replace(logged.positions, access_end=end)
-        entry = await write(AccessTerms(request=request.signed, outcomes=(outcome,), positions=positions))
+        entry = await write(AccessTerms(request=request.signed, outcomes=(outcome,)))
         ref = EntryRef(batch_id=entry.batch.batch_id, partition=0, offset=entry.offset, index=0)
         kept = changed(world, (request.signed, before[1]), entry=ref, request_digest=request.digest)
         withheld = changed(

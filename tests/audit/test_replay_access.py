@@ -11,7 +11,6 @@ import pytest
 
 from broker.access.requests import PreparedRequest
 from broker.audit.replay import ReplayReport
-from broker.avro.schema import default_store
 from broker.directory import drafts
 from broker.log.protocol import Partition
 from broker.services.kas.entries import AccessWriter
@@ -32,14 +31,13 @@ from broker.wire.manifest import (
     RecordOutcome,
     Signed,
     Terms,
-    TopicEnd,
     Verdict,
 )
 from broker.wire.terms import Action, Purpose
 from support.asking import ask, prepare
 from support.audit_log import replayed_file
 from support.coalition import BORDER, DAY_US, KAS, POLICE_A, POLICE_B, REHAB, signing_key
-from support.forgery import Forged, publish
+from support.forgery import Forged, positions_of, publish
 from support.placing import Placed, place, place_order, record_terms
 from support.world import World
 
@@ -54,25 +52,20 @@ class Liar:
     world: World
     writer: AccessWriter
 
-    async def write(self, *terms: Terms) -> int:
+    async def write(self, *terms: Terms, positions: Positions | None = None) -> int:
         """Append an entry; returns its offset."""
         key = self.world.coalition.epoch_keys("repatriation", 0, KAS)["access"]
         items = [(one, None) for one in terms]
         now = self.world.clock()
-        written = await self.writer.write(self.world.directory, key, b"m" * 32, items, now=now, end=0)
+        made = positions or await self.positions()
+        written = await self.writer.write(
+            self.world.directory, key, b"m" * 32, items, positions=made, now=now, end=0
+        )
         return written.offset
 
-    async def positions(self) -> Positions:
-        """Where the logs stand now."""
-        topics = sorted(default_store().topics)
-        partitions = [Partition(topic, 0) for topic in (*topics, "access")]
-        ends = await self.world.log.ends(partitions)
-        return Positions(
-            directory_size=self.world.directory.size,
-            directory_root=self.world.directory.root,
-            ends=tuple(TopicEnd(topic=topic, end=ends[Partition(topic, 0)]) for topic in topics),
-            access_end=ends[Partition("access", 0)],
-        )
+    async def positions(self, **sizes: int) -> Positions:
+        """Where the logs stand now, or stood at these sizes."""
+        return await positions_of(self.world, **sizes)
 
     async def collect(self, *batches: Placed, status: CollectionStatus = CollectionStatus.COLLECTED) -> int:
         """List batches as they are."""
@@ -86,13 +79,8 @@ class Liar:
         positions: Positions | None = None,
     ) -> int:
         """Log an access with these outcomes."""
-        return await self.write(
-            AccessTerms(
-                request=signed or prepared.signed,
-                outcomes=outcomes,
-                positions=positions or await self.positions(),
-            )
-        )
+        terms = AccessTerms(request=signed or prepared.signed, outcomes=outcomes)
+        return await self.write(terms, positions=positions)
 
     async def found(self) -> list[Violation]:
         """What the auditor finds."""
@@ -275,20 +263,17 @@ async def test_records_that_are_not_there(tmp_path: Path) -> None:
         assert _facts(await kas.found()) == kinds
 
 
-@pytest.mark.parametrize("wrong", ["head", "access_end", "within", "topics", "negative"])
+@pytest.mark.parametrize("wrong", ["within", "topics", "negative"])
 async def test_positions_that_cannot_be(wrong: str, tmp_path: Path) -> None:
-    """Another directory, an end within a batch or behind the entry itself, a topic left out."""
+    """An end within a batch or behind the entry itself, a topic left out."""
     async with liar(tmp_path) as kas:
         batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
         right = await kas.positions()
-        ends = {one.topic: one.end for one in right.ends}
         positions = {
-            "head": replace(right, directory_root=bytes(32)),
-            "access_end": replace(right, access_end=right.access_end + 1),
-            "within": replace(right, ends=_ends(ends | {"returns": 2})),
-            "topics": replace(right, ends=right.ends[1:]),
-            "negative": replace(right, ends=_ends(ends | {"justice": -1})),
+            "within": await kas.positions(returns=2),
+            "topics": replace(right, topics=right.topics[1:]),
+            "negative": await kas.positions(justice=-1),
         }[wrong]
         prepared = prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)])
         offset = await kas.give(prepared, _outcome(), positions=positions)
@@ -312,8 +297,8 @@ async def test_positions_that_fall_within_a_stream(topic: str, tmp_path: Path) -
         await kas.give(prepare(kas.world, POLICE_B, [batch.item(0)]), _outcome(b"\0"))
         now = await kas.positions()
         positions = {
-            "returns": replace(now, ends=before.ends),
-            "access": replace(now, access_end=0),
+            "returns": replace(now, topics=before.topics),
+            "access": await kas.positions(access=0),
             "directory": replace(
                 now, directory_size=before.directory_size, directory_root=before.directory_root
             ),
@@ -344,21 +329,16 @@ async def test_a_decision_on_less_of_the_directory_than_its_request_had_seen(tmp
         assert "its request had seen" in found.detail
 
 
-def _ends(ends: dict[str, int]) -> tuple[TopicEnd, ...]:
-    return tuple(TopicEnd(topic=topic, end=end) for topic, end in ends.items())
-
-
 async def test_positions_beyond_the_log_s_end(tmp_path: Path) -> None:
-    """A position that was recorded and is no longer there is reported where the log ends."""
+    """A position that was signed and is no longer there proves that the log was cut, or is another one."""
     async with liar(tmp_path) as kas:
         batch = await place(kas.world, POLICE_A, 3)
         await kas.collect(batch)
-        right = await kas.positions()
-        positions = replace(right, ends=_ends({one.topic: one.end + 4 for one in right.ends}))
+        positions = await kas.positions(returns=8)
         await kas.give(prepare(kas.world, POLICE_B, [batch.item(0, 1, 2)]), _outcome(), positions=positions)
-        found = await kas.found()
-        assert {one.kind for one in found} == {Kind.ACCESS_POSITIONS}
-        assert Place("returns", 0, 4) in {one.place for one in found}
+        (found,) = await kas.found()
+        assert (found.kind, found.place) == (Kind.LOG_FORKED, Place("returns", 0, 4))
+        assert found.detail == "the log ends at 4, and access@2 saw 8 messages of it"
 
 
 async def test_collections_that_are_wrong(tmp_path: Path) -> None:

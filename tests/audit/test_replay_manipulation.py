@@ -174,15 +174,16 @@ async def test_a_batch_cut_out(partition: list[Row], tmp_path: Path) -> None:
         roots = {one.place for one in listed if one.caused_by is None}
         assert len(roots) == 1, (row, listed)
         assert listed[0].place in roots
-        assert listed[0].place.offset >= row.offset
+        assert listed[0].place.offset + listed[0].count > row.offset
 
 
 async def test_a_log_cut_below_a_recorded_position(tmp_path: Path) -> None:
-    """What an access entry saw of a log must still be there: the root is where the log ends now."""
+    """What the service saw of a log must still be there: the root is behind what still fits."""
     last = _partition("ftf.returns")[-2]
     found = await _forged(tmp_path, _drop(last, close_up=False, count=2))
     listed = [one.violation for one in found.violations]
-    assert (listed[0].kind, listed[0].place) == (Kind.ACCESS_POSITIONS, _place(last))
+    assert (listed[0].kind, listed[0].place.topic) == (Kind.LOG_FORKED, "returns")
+    assert listed[0].place.offset <= last.offset < listed[0].place.offset + listed[0].count
     assert {one.kind for one in listed[1:]} >= {Kind.COLLECTION_WRONG}
     assert all(one.caused_by == listed[0].place for one in listed[1:])
 

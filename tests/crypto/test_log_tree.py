@@ -56,12 +56,14 @@ def test_a_tree_resumes_from_any_frontier(start: int, steps: list[int], asked: i
     assert frontier is not None
     assert frontier.is_whole
     assert frontier.root == root_of_leaves(LEAVES[:start])
+    assert frontier.last == (LEAVES[start - 1] if start else None)
     resumed = LogTree(frontier)
     for step in steps:
         resumed.extend(LEAVES[resumed.size : resumed.size + step])
     known = start <= asked <= resumed.size
     assert resumed.root_at(asked) == (root_of_leaves(LEAVES[:asked]) if known else None)
     assert resumed.root == root_of_leaves(LEAVES[: resumed.size])
+    assert resumed.last == (LEAVES[resumed.size - 1] if resumed.size else None)
 
 
 @given(st.integers(0, 200), st.integers(0, 400), st.integers(0, 100))
@@ -72,6 +74,19 @@ def test_a_run_of_equal_leaves(before: int, count: int, behind: int) -> None:
     tree.skip(hole, count)
     tree.extend(LEAVES[:behind])
     assert tree.root == root_of_leaves(LEAVES[:before] + [hole] * count + LEAVES[:behind])
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 200))
+def test_a_copy_knows_what_it_was_asked_to_know(since: int, more: int, later: int) -> None:
+    tree = LogTree()
+    tree.extend(LEAVES[: since + more])
+    other = tree.copy(since)
+    other.extend(LEAVES[since + more : since + more + later])
+    assert tree.root == root_of_leaves(LEAVES[: since + more])
+    for size in (since, since + more, since + more + later):
+        assert other.root_at(size) == root_of_leaves(LEAVES[:size])
+    assert other.root_at(since - 1) is None
+    assert other.kept <= more + later + 64
 
 
 def test_behind_a_hole_without_end_no_root_is_told() -> None:
@@ -87,7 +102,14 @@ def test_behind_a_hole_without_end_no_root_is_told() -> None:
 
 @pytest.mark.parametrize(
     "frontier",
-    [Frontier(-1), Frontier(1), Frontier(64), Frontier(1, (), (b"short",)), Frontier(0, (bytes(32),))],
+    [
+        Frontier(-1),
+        Frontier(1),
+        Frontier(64),
+        Frontier(65, (), (bytes(32),)),
+        Frontier(1, (), (b"short",)),
+        Frontier(0, (bytes(32),)),
+    ],
 )
 def test_a_frontier_that_is_none_is_refused(frontier: Frontier) -> None:
     assert not frontier.is_whole

@@ -457,6 +457,8 @@ def open_manifest(
         fail("manifest-id")
     if topic == "access" and content["instead_of"] is not None:
         fail("instead-of")
+    if (content["positions"] is None) == (topic == "access"):
+        fail("positions")
     entries = tuple(_entries(content, columns))
     if tree_hash(entries) != content["entries_root"]:
         fail("entries-root")

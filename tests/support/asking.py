@@ -50,6 +50,7 @@ def hostile_request(
         issued_at=system_clock(),
         directory_size=directory.size,
         directory_root=directory.root,
+        seen=(),
         nonce=secrets.token_bytes(16),
         operation=Operation.CONSULTATION,
         channel=CHANNEL,

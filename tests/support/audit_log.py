@@ -94,7 +94,7 @@ async def _play(folder: Path) -> Played:
             genesis=world.coalition.genesis,
             high_water=follower.high_water,
             records=15,
-            manifests=22,
+            manifests=25,
             accesses=8,
         )
 

@@ -21,6 +21,7 @@ from broker.crypto.seal import receiving_key_id, release_info, seal, statement_i
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory
 from broker.log.protocol import Message, Partition
+from broker.participant.reading import leaf_of
 from broker.records.record import encode_body
 from broker.services.kas.entries import ACCESS_RECORD_TYPE, ACCESS_SCHEMA_ID, access_release_secret
 from broker.verify.manifest_terms import seal_recipients
@@ -30,12 +31,20 @@ from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
 from broker.wire.encoding import encode, sign_content
 from broker.wire.entry import leaf_hashes
 from broker.wire.envelope import EpochAccess, OpenedManifest, manifest_tag, open_manifest, parse_envelope
-from broker.wire.manifest import Header, ManifestPlaintext, RecordItem, RecordManifest, Terms
+from broker.wire.manifest import (
+    Header,
+    ManifestPlaintext,
+    Positions,
+    RecordItem,
+    RecordManifest,
+    Terms,
+    TopicHead,
+)
 from broker.wire.terms import Target
 from support.coalition import CARE, KAS, signing_key
 from support.world import World
 
-__all__ = ["Forged", "Placed", "enter", "forge", "opened_by_kas", "publish", "remade"]
+__all__ = ["Forged", "Placed", "enter", "forge", "opened_by_kas", "positions_of", "publish", "remade"]
 
 Messages = Sequence[tuple[bytes, bytes]]
 
@@ -279,12 +288,33 @@ async def publish(world: World, how: Forged, *, at: Partition | None = None) -> 
     return Placed(Place(*partition, offset), batch, draw)
 
 
+async def positions_of(world: World, channel: int = 0, **sizes: int) -> Positions:
+    """Where the logs of a channel stand now, with their roots; ``sizes`` are other ones, by topic."""
+    topics = ("access", *sorted(default_store().topics))
+    partitions = [Partition(topic, channel) for topic in topics]
+    ends = await world.log.ends(partitions)
+    heads = []
+    for partition in partitions:
+        size = sizes.get(partition.topic, ends[partition])
+        leaves = [leaf_of(one) async for one in world.log.read(partition, 0) if one.offset < size]
+        heads.append(TopicHead(topic=partition.topic, size=size, root=root_of_leaves(leaves)))
+    access, *records = heads
+    return Positions(
+        directory_size=world.directory.size,
+        directory_root=world.directory.root,
+        access_size=access.size,
+        access_root=access.root,
+        topics=tuple(records),
+    )
+
+
 async def enter(
     world: World,
     *terms: Terms,
     channel: int = 0,
     key: SigningKey | None = None,
     details: AccessDetails | None = None,
+    positions: Positions | None = None,
     **header: Any,
 ) -> Place:
     """Append a batch of entries to the access log with the service's keys, journalled nowhere."""
@@ -321,6 +351,7 @@ async def enter(
         members=[(receiving_key_id(access.key.public), access.key.public)],
         intake=None,
         draw=replace(draw, release_secret=access_release_secret(bytes(32), context)),
+        positions=positions or await positions_of(world, channel),
     )
     partition = Partition("access", channel)
     offset = await world.log.append(partition, [Message(*one) for one in batch.messages])

@@ -12,12 +12,13 @@ from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.events import Event
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Violation
-from broker.wire.manifest import Terms
+from broker.wire.manifest import Positions, Terms
 from support.coalition import KAS, POLICE_B
 from support.world import CHANNEL, World
 
 __all__ = [
     "access_batches",
+    "access_positions",
     "access_terms",
     "access_violations",
     "cut",
@@ -63,6 +64,12 @@ async def access_batches(world: World, channel: str | int = CHANNEL) -> list[Ver
 async def access_terms(world: World, channel: str | int = CHANNEL) -> list[Terms]:
     """What the entries of the channel's access log say, in order."""
     return [terms for batch in await access_batches(world, channel) for terms in batch.opened.entries.terms]
+
+
+async def access_positions(world: World, channel: str | int = CHANNEL) -> list[Positions]:
+    """What the manifests of the channel's access log bind, in order."""
+    found = [batch.opened.manifest.positions for batch in await access_batches(world, channel)]
+    return [positions for positions in found if positions is not None]
 
 
 async def access_violations(world: World, channel: str | int = CHANNEL) -> list[Violation]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from broker.avro.schema_file import protocol_schema, schema_id
+from broker.crypto.log_tree import EMPTY_ROOT
 from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import epoch_key, seal, statement_info
 from broker.wire.access import AccessBody, AccessRequest
@@ -25,7 +26,7 @@ from broker.wire.manifest import (
     RecordOutcome,
     Sealed,
     Signed,
-    TopicEnd,
+    TopicHead,
     Verdict,
 )
 from broker.wire.terms import Purpose, RecordTerms, Target
@@ -115,6 +116,15 @@ def _pad(avro: bytes) -> bytes:
     return len(avro).to_bytes(4, "big") + avro + bytes(-(4 + len(avro)) % 256)
 
 
+POSITIONS = Positions(
+    directory_size=1,
+    directory_root=GENESIS_ROOT,
+    access_size=0,
+    access_root=EMPTY_ROOT,
+    topics=(TopicHead(topic=TOPIC, size=4, root=b"\x73" * 32),),
+)
+
+
 def _forged(
     *,
     entries: Entries = _OPENED.entries,
@@ -149,6 +159,7 @@ def _access_entry() -> Case:
         issued_at=1_767_312_000_000_000,
         directory_size=1,
         directory_root=GENESIS_ROOT,
+        seen=(),
         nonce=b"\x71" * 16,
         operation=Operation.CONSULTATION,
         channel="xaa-xbb",
@@ -161,12 +172,6 @@ def _access_entry() -> Case:
     terms = AccessTerms(
         request=sign_content(POLICE, "access-request", GENESIS, encode(request)),
         outcomes=(RecordOutcome(item=0, indexes=b"\0\1", verdict=Verdict.ALLOWED, reason=None),),
-        positions=Positions(
-            directory_size=1,
-            directory_root=GENESIS_ROOT,
-            ends=(TopicEnd(topic=TOPIC, end=4),),
-            access_end=0,
-        ),
     )
     batch = build_batch(
         genesis=GENESIS,
@@ -179,6 +184,7 @@ def _access_entry() -> Case:
         members=[(ACCESS.key_id, ACCESS.public)],
         intake=None,
         draw=_SECRETS,
+        positions=POSITIONS,
     )
     key, value = batch.messages[0]
     given = _given(key, value, topic="access", seed=ACCESS_SEED, signer=KAS.public)
@@ -274,6 +280,8 @@ def _inside() -> list[Case]:
              _forged(change=lambda m: replace(m, header=header(epoch=-1)))),
         _bad("manifest-id", "a manifest_id that is not the message's key", "manifest-id",
              _forged(change=lambda m: replace(m, manifest_id=b"\x99" * 16))),
+        _bad("positions", "positions in a record topic", "positions",
+             _forged(change=lambda m: replace(m, positions=POSITIONS))),
         _bad("signature-changed", "a bit of the signature changed", "signature",
              _with_signed(replace(signed, signatures=(wrong,))), "SignatureInvalid"),
         _bad("signature-other-coalition", "signed for another coalition", "signature",

@@ -30,6 +30,10 @@ def _pending(
     return Pending.behind(message, newest, Copy(), undo=None, keep_bodies=keep_bodies)
 
 
+def _digest(value: bytes | None) -> bytes | None:
+    return None if value is None else sha256(value).digest()
+
+
 def _messages(bodies: Sequence[bytes] = BODIES) -> list[StoredMessage]:
     return [StoredMessage(8 + i, _key(i), body, 1000) for i, body in enumerate(bodies)]
 
@@ -40,8 +44,8 @@ def test_bodies_are_taken_in_order() -> None:
     slim = _pending(keep_bodies=False)
     for i, body in enumerate(BODIES):
         assert (kept.next_key, kept.next_digest) == (_key(i), sha256(body).digest())
-        assert kept.take(_key(i), body)
-        assert slim.take(_key(i), body)
+        assert kept.take(_key(i), body, _digest(body))
+        assert slim.take(_key(i), body, _digest(body))
         assert (kept.seen, slim.seen) == (i + 1, i + 1)
     assert (kept.bodies, slim.bodies) == (BODIES, None)
     assert kept.missing_digests == b""
@@ -64,7 +68,7 @@ def test_bodies_are_taken_in_order() -> None:
 def test_nothing_but_the_next_body_is_taken(key: bytes | None, value: bytes | None) -> None:
     """A message with another key, other bytes or none is refused, and nothing changes."""
     pending = _pending()
-    assert not pending.take(key, value)
+    assert not pending.take(key, value, _digest(value))
     assert pending == _pending()
     rest = [StoredMessage(8, key, value, 1000), *_messages()[1:]]
     assert not pending.take_rest(rest)
@@ -75,11 +79,11 @@ def test_a_body_beyond_the_room_is_refused() -> None:
     """A batch has room for what one append can hold, to the byte."""
     room = sum(map(len, BODIES))
     fits = _pending(manifest=bytes(MAX_BATCH_BYTES - room))
-    assert all(fits.take(_key(i), body) for i, body in enumerate(BODIES))
+    assert all(fits.take(_key(i), body, _digest(body)) for i, body in enumerate(BODIES))
     assert fits.room == 0
     tight = _pending(manifest=bytes(MAX_BATCH_BYTES - room + 1))
     assert not tight.take_rest(_messages())
-    assert [tight.take(_key(i), body) for i, body in enumerate(BODIES)] == [True, True, False]
+    assert [tight.take(_key(i), body, _digest(body)) for i, body in enumerate(BODIES)] == [True, True, False]
     assert (tight.seen, tight.bodies) == (2, BODIES[:2])
 
 
@@ -89,10 +93,10 @@ def test_the_rest_taken_at_once_is_the_rest_taken_one_by_one(seen: int) -> None:
     at_once = _pending()
     one_by_one = _pending()
     for message in _messages()[:seen]:
-        at_once.take(message.key, message.value)
+        at_once.take(message.key, message.value, _digest(message.value))
     assert at_once.take_rest(_messages()[seen:])
     for message in _messages():
-        one_by_one.take(message.key, message.value)
+        one_by_one.take(message.key, message.value, _digest(message.value))
     assert at_once == one_by_one
 
 

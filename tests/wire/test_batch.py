@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import body_key, check_release_share, context_of, release_shares, unlock
+from broker.crypto.log_tree import EMPTY_ROOT
 from broker.crypto.merkle import inclusion_path, verify_inclusion
 from broker.crypto.seal import member_share_info, open_sealed, release_info
 from broker.crypto.sign import verify
@@ -22,7 +23,7 @@ from broker.wire.encoding import encode
 from broker.wire.entry import entry_bytes, leaf_hashes
 from broker.wire.envelope import manifest_tag
 from broker.wire.limits import MAX_BATCH_BYTES, MESSAGE_OVERHEAD
-from broker.wire.manifest import DenialTerms, TermsLeaf
+from broker.wire.manifest import DenialTerms, Positions, TermsLeaf, TopicHead
 from broker.wire.terms import Action, Target
 from support.wire_batches import DRAW, ITEM, batch_of, context, envelope_of, items_of, opened, read
 from vectors.coalition import (
@@ -102,6 +103,15 @@ def test_secrets_are_drawn_anew() -> None:
     assert repr(first.member_share) not in repr(first)
 
 
+POSITIONS = Positions(
+    directory_size=1,
+    directory_root=bytes(32),
+    access_size=0,
+    access_root=EMPTY_ROOT,
+    topics=(TopicHead(topic=TOPIC, size=2, root=bytes(32)),),
+)
+
+
 class TestPerspectives:
     """Each holder of keys sees its own part, and nobody reads alone."""
 
@@ -169,8 +179,10 @@ class TestPerspectives:
             members=[(ACCESS.key_id, ACCESS.public)],
             intake=None,
             draw=replace(DRAW, release_secret=secret),
+            positions=POSITIONS,
         )
         found = opened(envelope_of(batch), topic="access", key=ACCESS)
+        assert found.manifest.positions == POSITIONS
         assert (found.manifest.release_seal, found.manifest.intake_key_id) == (b"", bytes(32))
         assert found.entries.terms == (terms,)
         member = open_sealed(ACCESS, found.manifest.member_seals[0].sealed, member_share_info(bound))

@@ -20,24 +20,27 @@ from typing import NoReturn
 
 from broker.clock import day_of
 from broker.directory import Channel, Directory
-from broker.errors import KasStopped, KasUnavailable, KeyFileError
+from broker.errors import KasStopped, KasUnavailable, LogForked
 from broker.log.protocol import Partition
 from broker.logger import get_logger
 from broker.services.kas.channel_state import MAX_PENDING, ChannelState, WentBack, channel_partitions
-from broker.services.kas.custody import KeyMissing, TakenOver, take_over
+from broker.services.kas.custody import take_over_all
 from broker.services.kas.denials import Denials
 from broker.services.kas.entries import AccessWriter, WrittenEntry, month_of
 from broker.services.kas.journal import Alarm, is_in_log
-from broker.services.kas.repair import late_parts, lost_entries
+from broker.services.kas.repair import late_entries, lost_entries, lost_words
 from broker.services.kas.resources import Resources
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessDetails
-from broker.wire.manifest import CollectionTerms, Terms
+from broker.wire.manifest import CollectionTerms, LostRange, Positions, PositionTerms, Terms
 
-__all__ = ["COLLECTION_PAUSE_US", "LOOK_AGAIN_S", "ChannelService"]
+__all__ = ["BIND_AFTER_US", "COLLECTION_PAUSE_US", "LOOK_AGAIN_S", "ChannelService"]
 
 COLLECTION_PAUSE_US = 1_000_000
 """While following live, a channel gets at most one COLLECTION entry in this time, in microseconds."""
+
+BIND_AFTER_US = 60 * 1_000_000
+"""Something new in a channel is bound by a position at the latest after this time, in microseconds."""
 
 LOOK_AGAIN_S = (0.1, 0.4, 1.5, 3.0)
 """Pauses between looks at a log that seems to be cut, in seconds. A broker that stood still, while another
@@ -77,6 +80,8 @@ class ChannelService:
         """When the ends were taken to which everything was last applied, by our own clock."""
         self._left_out: set[bytes] = set()
         """The intake keys of batches that could not be taken over, because the key store failed."""
+        self._news_since: int | None = None
+        """When news was first seen that no position binds, in microseconds; None while all is bound."""
         self._ends: Mapping[Partition, int] = {}
         """The ends to which the state was last read."""
 
@@ -117,21 +122,32 @@ class ChannelService:
             raise _SeemsCut("the access log was cut")
         try:
             state.check_ends(ends, directory_size)
-        except WentBack as error:
-            raise _SeemsCut(error.message) from None
-        await state.apply_to(ends, lambda: self._collect_once(state))
-        if state.lacks(ends):
-            # Another process may have seen what was appended while our ends were taken: take them again.
-            ends = dict(await log.ends(channel_partitions(self.number)))
             await state.apply_to(ends, lambda: self._collect_once(state))
-        if (lacking := state.lacks(ends)) and not resources.journal.is_acknowledged(self.number, lacking):
-            raise _SeemsCut(lacking)
+            if self._lacking(state):
+                # Another process may have seen what was appended while our ends were taken: take them again.
+                ends = dict(await log.ends(channel_partitions(self.number)))
+                await state.apply_to(ends, lambda: self._collect_once(state))
+        except (WentBack, LogForked) as error:
+            raise _SeemsCut(error.message) from None
+        if lacking := self._lacking(state):
+            raise _SeemsCut(lost_words(lacking, self.number))
+        if contradicted := state.contradicted(self._resources.own_key):
+            resources.sound_alarm(self.number, f"another replica: {lost_words(contradicted, self.number)}")
         self._ends = ends
         self._applied_at = taken_at
         resources.journal.saw_directory(resources.participant.follower.high_water)
         # Behind the reading, which may have read the revocation of our own key.
         resources.check_own_key(resources.directory)
         return state
+
+    def _lacking(self, state: ChannelState) -> tuple[LostRange, ...]:
+        """Return what the logs lack of what this service signed or journalled."""
+        return state.lacking(self._resources.own_key, self._resources.journal.bound(self.number))
+
+    def _is_open(self, directory: Directory) -> bool:
+        """Whether an entry can be written: in a closed channel none can."""
+        channel = directory.channel_at(self.number)
+        return channel is not None and channel.is_open
 
     async def apply_if_moved(self, ends: Mapping[Partition, int], taken_at: int) -> ChannelState:
         """Return the state as it is when no log moved, and read on otherwise.
@@ -202,21 +218,26 @@ class ChannelService:
         return self._state
 
     def _new_state(self) -> ChannelState:
-        channel = self._resources.directory.channel_at(self.number)
-        if channel is None:
-            raise KasUnavailable(f"no channel has number {self.number}")
         return ChannelState(
             self._resources.participant,
-            channel,
+            self._resources.directory.channels[self.name],
             on_entry=lambda batch: self._writer.saw_stream(batch.header.stream),
         )
 
     # writing
 
     async def write(
-        self, directory: Directory, items: Sequence[tuple[Terms, AccessDetails | None]], *, now: int
+        self,
+        directory: Directory,
+        items: Sequence[tuple[Terms, AccessDetails | None]],
+        *,
+        now: int,
+        positions: Positions | None = None,
     ) -> WrittenEntry:
-        """Append one batch of entries and journal it; on return it is durable in both."""
+        """Append one batch of entries and journal it; on return it is durable in both.
+
+        It binds ``positions``, by default everything that was read.
+        """
         resources = self._resources
         state = self._state
         resources.check_own_key(directory)
@@ -227,7 +248,13 @@ class ChannelService:
             raise KasUnavailable(f"channel '{self.name}' has no epoch that the service can write under")
         month_key = resources.keystore.access_key(month_of(now), self.number)
         written = await self._writer.write(
-            directory, epoch_key, month_key, items, now=now, end=state.access.next_offset
+            directory,
+            epoch_key,
+            month_key,
+            items,
+            positions=positions or state.positions(directory),
+            now=now,
+            end=state.access.next_offset,
         )
         # Journalled before anything is released: an operator who cuts the entry off would otherwise leave
         # no proof of the release.
@@ -237,8 +264,29 @@ class ChannelService:
             written.offset,
             written.batch.batch_id,
             written.batch.messages,
+            positions=written.batch.manifest.positions,
+            issued_at=now,
         )
         return written
+
+    async def bind_news(self, *, at_once: bool = False) -> None:
+        """Write an entry of positions where news is a minute old, or ``at_once``, and none binds it yet."""
+        state = self._state
+        if state is None or not self._is_open(self._resources.directory):
+            return
+        state.bound.settle()
+        if not state.has_news:
+            self._news_since = None
+            return
+        now = self._resources.participant.clock()
+        self._news_since = now if self._news_since is None else self._news_since
+        if at_once or not 0 <= now - self._news_since < BIND_AFTER_US:
+            await self.read_own(await self._write_now(PositionTerms()))
+            self._news_since = None
+
+    async def _write_now(self, terms: Terms) -> WrittenEntry:
+        resources = self._resources
+        return await self.write(resources.directory, [(terms, None)], now=resources.participant.clock())
 
     # taking over
 
@@ -249,8 +297,10 @@ class ChannelService:
 
     async def collect_if_due(self, state: ChannelState) -> None:
         """Take over batches that wait, at most once a second."""
-        since = self._resources.participant.clock() - self._collected_at
-        if state.pending and not 0 <= since < COLLECTION_PAUSE_US:
+        if (
+            state.pending
+            and not 0 <= self._resources.participant.clock() - self._collected_at < COLLECTION_PAUSE_US
+        ):
             await self._collect_once(state)
 
     async def _collect_once(self, state: ChannelState) -> None:
@@ -258,11 +308,16 @@ class ChannelService:
         resources = self._resources
         directory = resources.directory
         now = resources.participant.clock()
-        channel = directory.channel_at(self.number)
-        if channel is None or not channel.is_open:
+        if not self._is_open(directory):
             state.pending.clear()  # nothing can be written there any more, and nothing new comes
             return
-        taken = self._take_over_pending(state, directory)
+        waiting = list(islice(state.pending.values(), MAX_PENDING))
+        taken, failed = take_over_all(waiting, directory, resources.keystore)
+        for batch, error in failed:
+            # Our fault, so nobody is blamed: it is tried again when the channel is opened anew.
+            del state.pending[batch.batch_id]
+            self._left_out.add(batch.opened.manifest.intake_key_id)
+            resources.sound_alarm(self.number, error)
         if any(batch.is_too_late for batch in taken):
             await state.apply_access(await resources.participant.end_of(Partition(ACCESS_TOPIC, self.number)))
             taken = [batch for batch in taken if batch.listed.batch_id in state.pending]
@@ -278,27 +333,11 @@ class ChannelService:
         self._collected_at = now
         _log.info("batches collected", channel=self.name, count=len(taken), entry=written.offset)
 
-    def _take_over_pending(self, state: ChannelState, directory: Directory) -> list[TakenOver]:
-        taken: list[TakenOver] = []
-        for batch in list(islice(state.pending.values(), MAX_PENDING)):
-            try:
-                taken.append(take_over(batch, directory, self._resources.keystore))
-            except (KeyMissing, KeyFileError) as error:
-                # Our fault, so nobody is blamed: it is tried again when the channel is opened anew.
-                del state.pending[batch.batch_id]
-                self._left_out.add(batch.opened.manifest.intake_key_id)
-                self._resources.sound_alarm(self.number, str(error))
-        return taken
-
     # denials
 
     async def logs_denial_whole(self, directory: Directory, agency: str, now: int) -> bool:
-        """Whether a denial gets an entry of its own. Otherwise it is counted, unless the channel is closed.
-
-        In a closed channel no entry can be written at all.
-        """
-        channel = directory.channel_at(self.number)
-        if channel is None or not channel.is_open:
+        """Whether a denial gets an entry of its own. Otherwise it is counted, if the channel is open."""
+        if not self._is_open(directory):
             return False
         if self.denials.is_first(agency, now):
             return True
@@ -312,10 +351,9 @@ class ChannelService:
         for terms in self.denials.due(clock(), all=all):
             if self._state is None:
                 return
-            now = clock()
-            written = await self.write(self._resources.directory, [(terms, None)], now=now)
+            written = await self._write_now(terms)
             # Before the entry is read back, which may fail: it is durable, and must not be counted twice.
-            self.denials.settled(terms, now)
+            self.denials.settled(terms, written.batch.manifest.header.issued_at)
             await self.read_own(written)
         self.denials.forget_quiet(clock())
 
@@ -347,18 +385,13 @@ class ChannelService:
         )
 
     async def _put_back(self) -> None:
-        """Append again, inside LATE entries, what the journal has and the log lacks."""
-        participant = self._resources.participant
-        journal = self._resources.journal
-        lost = await lost_entries(journal, participant.log, self.number)
-        if not lost:
-            return
-        self._state = self._new_state()
-        await self._state.apply_to(await participant.log.ends(channel_partitions(self.number)))
-        for entry in lost:
-            for terms in late_parts(entry):
-                await self.write(self._resources.directory, [(terms, None)], now=participant.clock())
-            # Only once all its parts are durable: a crash before puts the entry back a second time, which
-            # counts once.
-            journal.mark_late(entry)
+        """Append again what the journal has and the log lacks, and name the ranges that differ."""
+        log, journal = self._resources.participant.log, self._resources.journal
+        lost = await lost_entries(journal, log, self.number)
+        state = self._state = self._new_state()
+        await state.apply_to(await log.ends(channel_partitions(self.number)))
+        for entry, terms in late_entries(lost, self._lacking(state)):
+            await self._write_now(terms)
+            if entry is not None:
+                journal.mark_late(entry)
         self._state = None

@@ -2,7 +2,8 @@
 
 ``apply_to(ends)`` reads on to given ends: the directory first, since it says whose signatures count; then
 the access log, since it says which batches are listed already; then the record topics. A batch that no
-access entry lists yet waits in ``pending``. A ``ChannelState`` belongs to one task at a time: the task that
+access entry lists yet waits in ``pending``. What the entries' positions bind is compared with what was read
+of each log (``access.bound_positions``). A ``ChannelState`` belongs to one task at a time: the task that
 holds the ``turn`` of its channel.
 """
 
@@ -12,9 +13,11 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+from broker.access.bound_positions import BoundPositions
 from broker.access.late_entries import LostBatch, lost_batches
 from broker.access.record_states import ChannelRecords
 from broker.avro.schema import default_store
+from broker.crypto.log_tree import LogTree
 from broker.directory import Channel, Directory
 from broker.errors import KasUnavailable
 from broker.log.protocol import Partition
@@ -26,14 +29,16 @@ from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.partition import PartitionReader, Stale, VerifiedBatch
 from broker.verify.violations import Violation
 from broker.wire.access import BatchRef
+from broker.wire.envelope import OpenedManifest
 from broker.wire.manifest import (
-    AccessTerms,
     CollectionTerms,
     ErasureTerms,
     LateTerms,
+    LostRange,
     Positions,
+    PositionTerms,
     Terms,
-    TopicEnd,
+    TopicHead,
 )
 
 __all__ = ["MAX_PENDING", "ChannelState", "WentBack", "channel_partitions"]
@@ -79,17 +84,20 @@ class ChannelState:
         """By topic and offset what is wrong there; the oldest are forgotten."""
         self.violations: Counter[str] = Counter()
         """How many violations of each kind were read."""
-        self._seen: dict[str, tuple[int, int]] = {}
-        """By record topic: the largest end that an access entry recorded, and the entry's offset."""
+        self.bound = BoundPositions(self)
+        """The positions in the access log, compared with what was read."""
+        self._news_end = 0
+        """The end of the access log's last batch that says more than positions."""
         self._marks: list[tuple[int, int]] = []
         """(offset, mark) wherever the access log's largest directory size grew, by offset."""
         self._participant = participant
         self._on_entry = on_entry
         self.access_key = participant.epoch_keys(channel, ACCESS_TOPIC)
         """A function from an epoch to our access key for it."""
-        self.access = participant.reader(channel, ACCESS_TOPIC, keep_bodies=False)
+        self.access = participant.reader(channel, ACCESS_TOPIC, keep_bodies=False, tree=LogTree())
         self.topics = {
-            topic: participant.reader(channel, topic, keep_bodies=False) for topic in default_store().topics
+            topic: participant.reader(channel, topic, keep_bodies=False, tree=LogTree())
+            for topic in default_store().topics
         }
 
     # applying
@@ -108,18 +116,47 @@ class ChannelState:
                 where = f"{partition.topic}/{partition.number}"
                 raise WentBack(f"{where} ends at {ends[partition]}, and {applied} messages were read before")
 
-    def lacks(self, ends: Mapping[Partition, int]) -> str | None:
-        """Return a text that says which log ends below what an access entry saw of it, or None.
+    def size(self, topic: str) -> int:
+        """Return how many offsets of a log were read."""
+        return self._participant.follower.history.size if topic == DIRECTORY.topic else self._reader(topic)[0]
 
-        Access entries record the ends that the service saw, so a log that was cut while the service was
-        down is noticed too. The journal compares this text with the alarms that an operator acknowledged:
-        if its wording changes, acknowledged alarms are raised again.
+    def root_at(self, topic: str, size: int) -> bytes | None:
+        """Return the root of a log's tree at this size; None where it is not known."""
+        if topic == DIRECTORY.topic:
+            return self._participant.follower.history.root_at(size)
+        tree = self._reader(topic)[1]
+        return None if tree is None else tree.root_at(size)
+
+    def _reader(self, topic: str) -> tuple[int, LogTree | None]:
+        reader = self.access if topic == ACCESS_TOPIC else self.topics.get(topic)
+        return (0, None) if reader is None else (reader.next_offset, reader.tree)
+
+    def lacking(self, key_id: bytes, journalled: tuple[Positions, int, int] | None) -> tuple[LostRange, ...]:
+        """Return what the logs lack of what was signed with this key, or ``journalled`` (``Journal.bound``).
+
+        Access entries bind what the service had read, so a log that was changed while the service was down
+        is noticed too. What a LATE entry in the log explains is not lacking any more.
         """
-        for topic, (seen, at) in sorted(self._seen.items()):
-            partition = Partition(topic, self.number)
-            if ends.get(partition, seen) < seen:
-                return f"{topic}/{self.number} was cut: access@{at} saw {seen} messages of it"
-        return None
+        if journalled is not None:
+            positions, offset, issued_at = journalled
+            self.bound.take(positions, offset=offset, issued_at=issued_at, key_id=key_id)
+        self.bound.settle()
+        return tuple(fork.lost for fork in self.bound.forks(lambda one: one.key_id == key_id, at_end=True))
+
+    def contradicted(self, key_id: bytes) -> tuple[LostRange, ...]:
+        """Return what the logs lack of what another replica signed, which is an alarm and no more."""
+        return tuple(fork.lost for fork in self.bound.forks(lambda one: one.key_id != key_id, at_end=True))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something was read that no position binds yet. Positions by themselves are no news."""
+        if self._news_end > self._bound_size(ACCESS_TOPIC):
+            return True
+        return any(reader.settled_offset > self._bound_size(topic) for topic, reader in self.topics.items())
+
+    def _bound_size(self, topic: str) -> int:
+        newest = self.bound.newest(topic)
+        return 0 if newest is None else newest.head.size
 
     async def apply_to(
         self, ends: Mapping[Partition, int], when_full: Callable[[], Awaitable[None]] | None = None
@@ -154,16 +191,25 @@ class ChannelState:
                 self._marks.append((batch.offset, self.access.mark))
             if self._on_entry is not None:
                 self._on_entry(batch)
+            self._bind(batch.opened, batch.offset)
+            if any(not isinstance(terms, PositionTerms) for terms in batch.opened.entries.terms):
+                self._news_end = batch.offset + 1 + batch.opened.manifest.count
             for terms in batch.opened.entries.terms:
                 self._take_entry(terms, batch.offset, batch.header.issued_at)
         return found
 
+    def _bind(self, opened: OpenedManifest, offset: int) -> None:
+        positions = opened.manifest.positions
+        if positions is not None:
+            self.bound.take(
+                positions,
+                offset=offset,
+                issued_at=opened.manifest.header.issued_at,
+                key_id=opened.signed.signatures[0].key_id,
+            )
+
     def _take_entry(self, terms: Terms, offset: int, issued_at: int) -> None:
         match terms:
-            case AccessTerms():
-                for seen in terms.positions.ends:
-                    if seen.end > self._seen.get(seen.topic, (0, 0))[0]:
-                        self._seen[seen.topic] = (seen.end, offset)
             case CollectionTerms():
                 self.records.list(terms.batches, issued_at)
                 for collected in terms.batches:
@@ -175,6 +221,7 @@ class ChannelState:
 
     def _take_late(self, late: LateTerms, offset: int) -> None:
         """Apply the entries that were cut off and put back, as if they had never been cut."""
+        self.bound.take_late(late.lacking, offset)
         for lost in lost_batches(
             late.messages,
             history=self._participant.follower.history,
@@ -182,9 +229,12 @@ class ChannelState:
             keys=self.access_key,
         ):
             if isinstance(lost, LostBatch):
+                self._bind(lost.opened, offset - 1)
                 for terms in lost.opened.entries.terms:
                     # A LATE entry that was lost itself is followed by the batches within it.
-                    if not isinstance(terms, LateTerms):
+                    if isinstance(terms, LateTerms):
+                        self.bound.take_late(terms.lacking, offset)
+                    else:
                         self._take_entry(terms, offset, lost.opened.manifest.header.issued_at)
 
     def access_mark(self, offset: int) -> int:
@@ -227,14 +277,27 @@ class ChannelState:
         return f"it counts at {known.topic}@{known.offset}, where it stands first"
 
     def positions(self, directory: Directory) -> Positions:
-        """Return how far everything was read, as an access entry records it: never within a batch."""
+        """Return how far everything was read, as an access entry binds it: never within a batch.
+
+        Raises KasUnavailable where a log has so large a hole that its root cannot be told.
+        """
         topics = sorted(self.topics.items())
         return Positions(
             directory_size=directory.size,
             directory_root=directory.root,
-            ends=tuple(TopicEnd(topic=topic, end=reader.settled_offset) for topic, reader in topics),
-            access_end=self.access.settled_offset,
+            access_size=self.access.settled_offset,
+            access_root=self._root(self.access),
+            topics=tuple(
+                TopicHead(topic=topic, size=reader.settled_offset, root=self._root(reader))
+                for topic, reader in topics
+            ),
         )
+
+    def _root(self, reader: PartitionReader) -> bytes:
+        root = None if reader.tree is None else reader.tree.root_at(reader.settled_offset)
+        if root is None:
+            raise KasUnavailable(f"too much of {reader.topic}/{self.number} is missing to bind what was read")
+        return root
 
     def _report(self, violation: Violation) -> None:
         self.violations[violation.kind] += violation.count

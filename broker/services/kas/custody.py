@@ -34,7 +34,7 @@ from broker.clock import DAY_US
 from broker.crypto.lock import context_of, release_shares, wrong_release_shares
 from broker.crypto.seal import open_sealed, release_info
 from broker.directory import Directory
-from broker.errors import FormatError, NotEntitled, OpenError
+from broker.errors import FormatError, KeyFileError, NotEntitled, OpenError
 from broker.log.protocol import Log, Message, Partition
 from broker.participant.settle import append_settled
 from broker.services.kas.keystore import KeyStore, StorageKey
@@ -54,6 +54,7 @@ __all__ = [
     "open_held",
     "seal_held",
     "take_over",
+    "take_over_all",
     "without_erased",
 ]
 
@@ -113,6 +114,20 @@ def take_over(batch: VerifiedBatch | Stale, directory: Directory, store: KeyStor
         refused = _listing(batch, CollectionStatus.REFUSED, error.message)
         return TakenOver(listed=refused, secret=None, is_too_late=isinstance(error, _TooLate))
     return TakenOver(listed=_listing(batch, CollectionStatus.COLLECTED, ""), secret=secret)
+
+
+def take_over_all(
+    batches: Iterable[VerifiedBatch | Stale], directory: Directory, store: KeyStore
+) -> tuple[list[TakenOver], list[tuple[VerifiedBatch | Stale, str]]]:
+    """Take these batches over; returns those that were judged, and those that our keys failed, with why."""
+    taken: list[TakenOver] = []
+    failed: list[tuple[VerifiedBatch | Stale, str]] = []
+    for batch in batches:
+        try:
+            taken.append(take_over(batch, directory, store))
+        except (KeyMissing, KeyFileError) as error:
+            failed.append((batch, str(error)))
+    return taken, failed
 
 
 def _listing(batch: VerifiedBatch | Stale, status: CollectionStatus, detail: str) -> Collected:

@@ -28,7 +28,7 @@ from broker.wire.access import AccessBody, AccessDetails
 from broker.wire.batch import Batch, Item, Secrets, build_batch
 from broker.wire.encoding import encode
 from broker.wire.envelope import EpochAccess
-from broker.wire.manifest import Header, Terms
+from broker.wire.manifest import Header, Positions, Terms
 
 __all__ = [
     "ACCESS_RECORD_TYPE",
@@ -136,10 +136,11 @@ class AccessWriter:
         month_key: bytes,
         items: Sequence[tuple[Terms, AccessDetails | None]],
         *,
+        positions: Positions,
         now: int,
         end: int,
     ) -> WrittenEntry:
-        """Append one batch of entries; it is durable on return.
+        """Append one batch of entries, which binds these positions; it is durable on return.
 
         The batch cannot stand below ``end``: when the outcome of the append is unknown, the log is read
         from there to settle it. Raises LogUnavailable or OutcomeUnknown when the batch may be missing.
@@ -157,7 +158,7 @@ class AccessWriter:
             sequence=stream.sequence,
             previous=stream.previous,
         )
-        batch = _build(directory.genesis, header, epoch_key, month_key, items, self._key)
+        batch = _build(directory.genesis, header, epoch_key, month_key, items, positions, self._key)
         messages = [Message(key, value) for key, value in batch.messages]
         # Forgotten until this append is settled, so that an error or a cancellation leaves the stream.
         self._stream = None
@@ -187,6 +188,7 @@ def _build(
     epoch_key: EpochKey,
     month_key: bytes,
     items: Sequence[tuple[Terms, AccessDetails | None]],
+    positions: Positions,
     key: SigningKey,
 ) -> Batch:
     manifest_id = secrets.token_bytes(16)
@@ -215,4 +217,5 @@ def _build(
         members=[(receiving_key_id(public), public)],
         intake=None,
         draw=draw,
+        positions=positions,
     )

@@ -23,7 +23,7 @@ from broker.files import sync_folder
 from broker.log.protocol import Log, Message, Partition
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.encoding import decode, encode
-from broker.wire.manifest import LateTerms, LostMessage
+from broker.wire.manifest import LateTerms, LostMessage, Positions
 
 __all__ = ["Alarm", "Journal", "Journalled", "is_in_log"]
 
@@ -35,6 +35,9 @@ CREATE INDEX IF NOT EXISTS entry_place ON entry (partition, late, offset);
 CREATE TABLE IF NOT EXISTS alarm (
     id INTEGER PRIMARY KEY, partition INTEGER NOT NULL, detail TEXT NOT NULL, raised_at INTEGER NOT NULL,
     acknowledged INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS bound (
+    partition INTEGER PRIMARY KEY, offset INTEGER NOT NULL, issued_at INTEGER NOT NULL,
+    positions BLOB NOT NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS alarm_open ON alarm (partition) WHERE acknowledged = 0;
 CREATE TABLE IF NOT EXISTS directory (
     id INTEGER PRIMARY KEY CHECK (id = 0), size INTEGER NOT NULL, root BLOB NOT NULL);
@@ -107,9 +110,16 @@ class Journal:
     # entries
 
     def record(
-        self, partition: int, offset: int, batch_id: bytes, messages: Sequence[tuple[bytes, bytes]]
+        self,
+        partition: int,
+        offset: int,
+        batch_id: bytes,
+        messages: Sequence[tuple[bytes, bytes]],
+        *,
+        positions: Positions | None = None,
+        issued_at: int = 0,
     ) -> None:
-        """Keep a batch that the log acknowledged; it is durable on return."""
+        """Keep a batch that the log acknowledged, and what it binds; it is durable on return."""
         terms = LateTerms(
             offset=offset,
             batch_id=batch_id,
@@ -118,6 +128,24 @@ class Journal:
         self._run(
             "INSERT INTO entry (partition, offset, terms) VALUES (?, ?, ?)", partition, offset, encode(terms)
         )
+        if positions is not None:
+            sql = "INSERT OR REPLACE INTO bound VALUES (?, ?, ?, ?)"
+            self._run(sql, partition, offset, issued_at, encode(positions))
+
+    def bound(self, partition: int) -> tuple[Positions, int, int] | None:
+        """Return the positions of the batch that was kept last, with its offset and time, or None.
+
+        The logs must still be what they say, also where the batch itself was cut from the log.
+        """
+        sql = "SELECT positions, offset, issued_at FROM bound WHERE partition = ?"
+        rows = self._run(sql, partition)
+        if not rows:
+            return None
+        try:
+            positions = decode(Positions, _bytes(rows[0][0]))
+        except FormatError as error:
+            raise OperatorError(f"the journal was altered: {error.message}") from None
+        return positions, _whole(rows[0][1]), _whole(rows[0][2])
 
     def last(self, partition: int) -> Journalled | None:
         """Return the batch with the highest offset of those that must be in the log."""
@@ -183,11 +211,6 @@ class Journal:
         must be read again.
         """
         return _whole(self._run("SELECT count(*) FROM alarm WHERE partition = ?", partition)[0][0])
-
-    def is_acknowledged(self, partition: int, detail: str) -> bool:
-        """Whether an operator acknowledged an alarm of this channel with this very text."""
-        sql = "SELECT 1 FROM alarm WHERE partition = ? AND detail = ? AND acknowledged = 1 LIMIT 1"
-        return bool(self._run(sql, partition, detail))
 
     def acknowledge(self, partition: int) -> None:
         """Note that an operator has looked into the alarms of a channel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from broker.access.answers import Outcome, RecordRef, encode_answer, receipt_outcomes, requested_refs
 from broker.access.policy import Decision
@@ -18,9 +19,10 @@ from broker.services.kas.resources import Resources
 from broker.services.kas.view import View, take_view
 from broker.wire.access import CollectionAnswer, EntryRef, LogEntry, Receipt
 from broker.wire.encoding import encode, sign_content
-from broker.wire.manifest import Collected, LogItem, Reason, RecordItem, Signed, Verdict
+from broker.wire.manifest import Collected, LogItem, Positions, Reason, RecordItem, Signed, Verdict
 
 __all__ = [
+    "Logged",
     "Release",
     "gather_release",
     "nothing_released",
@@ -136,8 +138,19 @@ async def _held_shares(
     return {}
 
 
+class Logged(NamedTuple):
+    """The access entry of an answer, and what the service had read of each log when it answered.
+
+    The positions reach beyond the entry. So a receipt whose entry is missing convicts the service only
+    where its positions fit the log, and a log that was replaced accuses nobody.
+    """
+
+    entry: EntryRef
+    positions: Positions
+
+
 def seal_answer(
-    resources: Resources, checked: CheckedRequest, entry: EntryRef | None, release: Release
+    resources: Resources, checked: CheckedRequest, logged: Logged | None, release: Release
 ) -> bytes:
     """Sign the receipt, and seal the answer to the newest receiving key of the requester.
 
@@ -149,7 +162,8 @@ def seal_answer(
         issuer=resources.participant.name,
         issued_at=resources.participant.clock(),
         request_digest=checked.digest,
-        entry=entry,
+        entry=None if logged is None else logged.entry,
+        positions=None if logged is None else logged.positions,
         outcomes=receipt_outcomes(release.outcomes),
     )
     answer = encode_answer(_sign(resources, "receipt", encode(receipt)), release.shares, release.entries)
@@ -164,7 +178,7 @@ def seal_answer(
         channel=request.channel,
         asked=len(release.outcomes),
         released=sum(outcome.released for outcome in release.outcomes.values()),
-        entry=None if entry is None else entry.offset,
+        entry=None if logged is None else logged.entry.offset,
     )
     return seal(public, answer, answer_info(checked.digest))
 

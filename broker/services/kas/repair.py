@@ -2,16 +2,19 @@
 
 Whoever runs the log can cut the newest entries of the access log, and with them the proof that something
 was released or erased. The journal still has them. Each is appended again, whole, inside LATE entries:
-these are a violation by themselves, which tells every auditor that the log was cut, and where.
+these are a violation by themselves, which tells every auditor that the log was cut, and where. What a record
+topic lacks nobody can put back: a LATE entry names the range, and so explains the positions that bind it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from broker.log.protocol import Log
 from broker.services.kas.journal import Journal, Journalled, is_in_log
-from broker.wire.manifest import LateTerms
+from broker.wire.manifest import LateTerms, LostRange
 
-__all__ = ["late_parts", "lost_entries"]
+__all__ = ["late_entries", "lost_entries", "lost_words"]
 
 _MAX_LATE_BYTES = 600_000
 """Bytes of messages in one LATE entry, so that it fits into a batch with all that is added to it."""
@@ -27,7 +30,33 @@ async def lost_entries(journal: Journal, log: Log, partition: int) -> list[Journ
     return lost
 
 
-def late_parts(entry: Journalled) -> list[LateTerms]:
+def lost_words(lacking: Sequence[LostRange], number: int) -> str:
+    """Say exactly what is lacking: an operator who acknowledges it acknowledges no more."""
+    return "; ".join(
+        f"{lost.topic}/{number}: messages {lost.start} to {lost.end - 1} are gone or differ"
+        f" (root {lost.root.hex()[:16]})"
+        for lost in lacking
+    )
+
+
+def late_entries(
+    lost: Sequence[Journalled], lacking: tuple[LostRange, ...]
+) -> Iterator[tuple[Journalled | None, LateTerms]]:
+    """Yield the LATE entries that put lost entries back, and then one that names the ranges that differ.
+
+    With the last part of a lost entry comes the entry itself: once that part is durable, it is put back. A
+    crash before puts it back a second time, which counts once. The ranges stand last, because they explain
+    only what was signed before them, which is what the lost entries bind.
+    """
+    for entry in lost:
+        *parts, last = _late_parts(entry)
+        yield from ((None, part) for part in parts)
+        yield entry, last
+    if lacking:
+        yield None, LateTerms(offset=-1, batch_id=bytes(32), messages=(), lacking=lacking)
+
+
+def _late_parts(entry: Journalled) -> list[LateTerms]:
     """Return a lost entry in parts that each fit into a batch of the access log."""
     parts: list[list[int]] = [[]]
     size = 0

@@ -67,6 +67,11 @@ class Resources:
         """The SHA-256 of the coalition's genesis."""
         return self.directory.genesis
 
+    @property
+    def own_key(self) -> bytes:
+        """The id of the key with which we sign."""
+        return self.participant.keyring.signing.key_id
+
     def today(self) -> int:
         """Return today's UTC day, counted from 1970-01-01."""
         return day_of(self.participant.clock())

@@ -83,14 +83,18 @@ class KeyAccessService:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Log the denials that were only counted. If that fails they are lost; nothing else is pending."""
+        """Log the denials that were only counted, and bind what no position binds yet.
+
+        If that fails the denials are lost, and a later entry binds the rest.
+        """
         try:
             async with asyncio.timeout(_FLUSH_TIMEOUT_S):
                 for channel in self._channels.values():
                     async with channel.turn:
                         await channel.log_denials(all=True)
+                        await channel.bind_news(at_once=True)
         except (OperatorError, KeyFileError, TimeoutError) as failure:
-            _log.error("denials not logged", error=str(failure))
+            _log.error("not everything was logged at the end", error=str(failure))
 
     @property
     def _resources(self) -> Resources:
@@ -206,6 +210,7 @@ class KeyAccessService:
                 async with channel.turn:
                     await channel.collect_if_due(await channel.apply_if_moved(ends, taken_at))
                     await channel.log_denials()
+                    await channel.bind_news()
             except (OperatorError, KeyFileError) as error:
                 _log.error("following a channel failed", channel=channel.name, error=error.message)
         self._destroy_intake_keys(channels, started_at)

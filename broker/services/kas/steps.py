@@ -34,7 +34,7 @@ from broker.access.decisions import record_outcomes
 from broker.access.request_checks import CheckedRequest, check_issuer, parse_request
 from broker.errors import RequestRefused
 from broker.services.kas.channel_service import ChannelService
-from broker.services.kas.release import gather_release, nothing_released, seal_answer
+from broker.services.kas.release import Logged, gather_release, nothing_released, seal_answer
 from broker.services.kas.resources import Resources
 from broker.services.kas.view import View, take_view
 from broker.wire.access import EntryRef
@@ -74,15 +74,16 @@ async def answer_request(
         return seal_answer(resources, checked, None, nothing_released(view.decisions))
     entry = await _log_access(channel, checked, view)  # (4)
     release = await gather_release(resources, channel, checked, view)  # (5)
-    return seal_answer(resources, checked, entry, release)
+    logged = Logged(entry, view.state.positions(resources.directory))
+    return seal_answer(resources, checked, logged, release)
 
 
 async def _log_access(channel: ChannelService, checked: CheckedRequest, view: View) -> EntryRef:
     """Step 4: append the access entry, and read the access log up to it."""
-    terms = AccessTerms(
-        request=checked.signed, outcomes=record_outcomes(view.decisions), positions=view.positions
+    terms = AccessTerms(request=checked.signed, outcomes=record_outcomes(view.decisions))
+    written = await channel.write(
+        view.directory, [(terms, checked.details)], now=view.taken_at, positions=view.positions
     )
-    written = await channel.write(view.directory, [(terms, checked.details)], now=view.taken_at)
     # Commit point: the entry is durable, in the log and in our journal. A crash before it released nothing;
     # a crash from here on leaves an entry for something that was not released.
     if view.is_denied:

@@ -17,9 +17,11 @@ from broker.access.decisions import check_one_issuer, decide_request, is_partici
 from broker.access.policy import Decision
 from broker.access.request_checks import CheckedRequest, check_signed, check_time
 from broker.directory import Directory
+from broker.errors import RequestRefused
 from broker.services.kas.channel_service import ChannelService
 from broker.services.kas.channel_state import ChannelState
 from broker.services.kas.resources import Resources
+from broker.wire.access import AccessRequest
 from broker.wire.manifest import Positions, RecordItem
 
 __all__ = ["DECISION_HOLDS_US", "View", "take_view"]
@@ -77,6 +79,20 @@ class View:
         )
 
 
+def _check_seen(state: ChannelState, request: AccessRequest) -> None:
+    """Raise RequestRefused where the requester has read another log than the service.
+
+    An operator who shows two participants two logs is noticed by whoever asks.
+    """
+    for head in request.seen:
+        read = state.size(head.topic)
+        if head.size > read or state.root_at(head.topic, head.size) != head.root:
+            raise RequestRefused(
+                f"you have read another {head.topic}/{state.number}, up to {head.size}, than the service has",
+                hint="somebody shows the two of you different logs: tell the log's operator and your auditor",
+            )
+
+
 async def take_view(resources: Resources, channel: ChannelService, checked: CheckedRequest) -> View:
     """Read everything to ends taken now, take over what the request names, and decide.
 
@@ -86,6 +102,7 @@ async def take_view(resources: Resources, channel: ChannelService, checked: Chec
     state = await channel.apply()
     # A batch that is not yet taken over cannot be released, and its reader should not have to ask twice.
     await channel.collect(state, {item.batch_id for item in request.items if isinstance(item, RecordItem)})
+    _check_seen(state, request)
     now = resources.participant.clock()
     directory = resources.directory
     # Both again, by the clock and the directory of the decision: an operator may have delayed an old request

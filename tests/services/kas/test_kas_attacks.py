@@ -15,6 +15,7 @@ from broker.errors import KasStopped, KasUnavailable, NotEntitled, OpenError
 from broker.log.protocol import Message, Partition, StoredMessage
 from broker.services.kas.custody import open_held
 from broker.services.kas.service import KeyAccessService
+from broker.verify.violations import Kind
 from broker.wire.batch import Secrets
 from broker.wire.manifest import (
     AccessTerms,
@@ -22,6 +23,7 @@ from broker.wire.manifest import (
     CollectionTerms,
     ErasureTerms,
     LateTerms,
+    PositionTerms,
     Reason,
     Terms,
     Verdict,
@@ -31,7 +33,7 @@ from support.asking import ask, deliver, prepare
 from support.coalition import CARE, JUSTICE, KAS, POLICE_A, POLICE_B
 from support.fault_log import Fault, FaultLog
 from support.forgery import opened_by_kas
-from support.looking import access_terms, access_violations, cut, held_value, put_back
+from support.looking import access_positions, access_terms, access_violations, cut, held_value, put_back
 from support.placing import Placed, place, place_order
 from support.world import World
 
@@ -266,7 +268,6 @@ async def test_a_cut_tail_stops_the_service(
         batch = await place(world, POLICE_A)
         async with world.service() as kas:
             await ask(world, kas, POLICE_B, [batch.item(0)])
-            before = await access_terms(world)
             gone = cut(world, "access", 0, offset)
             assert gone
             if replaced:
@@ -279,7 +280,7 @@ async def test_a_cut_tail_stops_the_service(
             await stopped(world, kas, batch)
             after = await access_terms(world)
             assert lost(after) == gone
-            assert len(after) == len(before)
+            assert {type(one) for one in after} <= {CollectionTerms, LateTerms, PositionTerms}
             kas.acknowledge_alarm(0)
             assert only(await ask(world, kas, POLICE_B, [batch.item(0)])) == RELEASED
         async with world.service() as kas:
@@ -288,7 +289,8 @@ async def test_a_cut_tail_stops_the_service(
             assert lost(await access_terms(world)) == gone  # put back once
             listings = [entry for entry in await access_terms(world) if isinstance(entry, CollectionTerms)]
             assert len(listings) == (0 if offset == 0 else 1)  # the one that was put back counts
-        violations = await access_violations(world)
+        # What the service wrote at its end, behind what it did not know to be cut, is a gap in its stream.
+        violations = [one for one in await access_violations(world) if one.kind is not Kind.STREAM_GAP]
         assert len(violations) == (1 if replaced else 0)
 
 
@@ -525,9 +527,8 @@ async def test_old_ends_stand_in_the_entry(tmp_path: Path) -> None:
             log.old_ends[Partition("justice", 0)] = 0
             await place_order(world, Action.ERASE, batch.target(0), topic="justice")
             await ask(world, kas, POLICE_B, [batch.item(0)])
-            last = (await access_terms(world))[-1]
-            assert isinstance(last, AccessTerms)
-            assert {end.topic: end.end for end in last.positions.ends}["justice"] == 0
+            last = (await access_positions(world))[-1]
+            assert {head.topic: head.size for head in last.topics}["justice"] == 0
 
 
 async def test_every_service_name_is_the_directorys(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ from broker.wire.terms import Action, Purpose
 from support.asking import ask, deliver, prepare
 from support.coalition import AUDITOR, CARE, JUSTICE, KAS, POLICE_A, POLICE_B, REHAB, signing_key
 from support.fault_log import Fault, FaultLog
-from support.looking import access_terms, access_violations, cut
+from support.forgery import positions_of
+from support.looking import access_positions, access_terms, access_violations, cut
 from support.placing import place, place_order
 from support.world import World
 
@@ -73,8 +74,10 @@ async def test_a_release_stands_behind_a_durable_entry(tmp_path: Path) -> None:
             share_of(answer, 0, 1)
         (entry,) = await accesses(world)
         assert entry.request == prepared.signed
-        assert entry.positions.directory_size == world.directory.size
-        assert {end.topic: end.end for end in entry.positions.ends}["returns"] == 4
+        positions = (await access_positions(world))[-1]
+        assert positions.directory_size == world.directory.size
+        assert {head.topic: head.size for head in positions.topics}["returns"] == 4
+        assert positions == await positions_of(world, access=positions.access_size)
         assert answer.entry is not None
         assert (answer.entry.partition, answer.entry.offset) == (0, 2)
         assert await access_violations(world) == []
@@ -277,8 +280,11 @@ async def test_an_unfinished_batch_at_the_end_is_not_waited_for(tmp_path: Path) 
         for key, value in rest:
             await world.log.append(Partition("justice", 0), [Message(key, value)])
         assert only(await ask(world, kas, POLICE_B, [late.item(0)])) == RELEASED
-        ends = [{end.topic: end.end for end in entry.positions.ends} for entry in await accesses(world)]
-        assert [end["justice"] for end in ends] == [0, 0, 4]
+        sizes = [
+            {head.topic: head.size for head in positions.topics}
+            for positions in await access_positions(world)
+        ]
+        assert sorted({size["justice"] for size in sizes}) == [0, 4]
 
 
 async def test_a_request_that_waited_too_long_is_refused(tmp_path: Path) -> None:
