@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from broker.audit.log_check import Finding, What, look_over
 from broker.avro.schema import default_store
 from broker.cli.context import asynchronous, chosen_profile, json_option
 from broker.cli.found.init import ensure_topics
@@ -31,6 +30,7 @@ from broker.log.kafka.acl import (
 )
 from broker.log.protocol import physical
 from broker.show.text import counted, printable, time_text
+from broker.upkeep.log_check import Finding, What, look_over
 
 __all__ = ["group"]
 

@@ -6,7 +6,6 @@ import asyncio
 
 import click
 
-from broker.audit.copying import copy_log
 from broker.avro.schema import default_store
 from broker.cli.context import asynchronous, json_option
 from broker.cli.log_inspect import group
@@ -16,6 +15,7 @@ from broker.errors import UsageError
 from broker.log import open_copyable
 from broker.log.protocol import physical
 from broker.show.text import counted
+from broker.upkeep.copying import copy_log
 
 __all__ = ["SYSTEM_TOPICS", "group"]
 

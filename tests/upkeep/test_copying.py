@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.audit.copying import Copied, copy_log
 from broker.errors import LogUnavailable, UsageError
 from broker.log import CopyableLog, Message, Partition, SqliteLog, StoredMessage, TopicShape
+from broker.upkeep.copying import Copied, copy_log
 from support.played import played
 
 TOPICS = ("returns", "relocation", "rehabilitation", "emergence", "justice", "access", "directory", "keys")
@@ -163,7 +163,7 @@ async def test_killed_anywhere_the_same_copy_goes_on(
     original: Path, tmp_path: Path, is_kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before or behind any of its changes, a copy opens for nothing else, and goes on to its end."""
-    monkeypatch.setattr("broker.audit.copying._BATCH_MESSAGES", 3)
+    monkeypatch.setattr("broker.upkeep.copying._BATCH_MESSAGES", 3)
     for left in range(1, 10_000):
         target = tmp_path / f"copy-{left}.db"
         async with await opened(original) as source, await opened(target) as copy:
@@ -232,7 +232,7 @@ async def test_an_original_that_grows_is_said(
     original: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was appended to the original meanwhile is missed; the copy stays unfinished, and can go on."""
-    monkeypatch.setattr("broker.audit.copying._MOVED_EVERY", 1)
+    monkeypatch.setattr("broker.upkeep.copying._MOVED_EVERY", 1)
     insert = "INSERT INTO message VALUES ('ftf.returns', 0, 1000, x'00', x'00', 1)"
     sql(original, "DELETE FROM message WHERE topic = 'ftf.returns' AND partition = 0")
     with pytest.raises(UsageError, match="grew while it was copied") as caught:
