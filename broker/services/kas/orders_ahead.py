@@ -45,7 +45,8 @@ class OrdersInFile:
 
 def _opened() -> sqlite3.Connection:
     # A database without a name: SQLite writes to a file that it has deleted already, once the cache is full.
-    db = sqlite3.connect("", isolation_level=None)
+    # One task at a time uses it, but the garbage collector may close it in any thread.
+    db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     pragmas = (
         "journal_mode = OFF",
         "synchronous = OFF",

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from threading import Thread
 
 import pytest
 
@@ -87,6 +88,16 @@ def test_orders_ahead_count_when_their_record_comes() -> None:
     records.put(batch)
     states = [records.state(batch, index) for index in range(256)]
     assert all(state.restricted and not state.erased for state in states)
+
+
+def test_the_file_is_closed_in_whatever_thread() -> None:
+    """The garbage collector may run in another thread than the one that kept the orders."""
+    ahead = [OrdersInFile()]
+    ahead[0].put(bytes(32), b"order")
+    thread = Thread(target=ahead.clear)
+    thread.start()
+    thread.join()
+    assert ahead == []
 
 
 def test_the_same_order_without_end_on_one_record() -> None:
