@@ -17,7 +17,7 @@ from broker.verify.entitlement import ACCESS_TOPIC, verify_manifest
 from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
 from broker.wire.manifest import LateTerms, LostMessage
 
-__all__ = ["MAX_NESTED", "LostBatch", "lost_batches"]
+__all__ = ["MAX_NESTED", "LostBatch", "SealedLost", "lost_batches"]
 
 MAX_NESTED = 32
 """How many LATE entries may lie within each other, so that few bytes cost little memory."""
@@ -37,13 +37,19 @@ class LostBatch(NamedTuple):
     within: tuple[tuple[LostBatch, int], ...]
 
 
+class SealedLost(NamedTuple):
+    """A lost message of an epoch whose key we do not hold, so that we cannot say what it was."""
+
+    epoch: int
+
+
 def lost_batches(
     messages: Sequence[LostMessage],
     *,
     history: History,
     partition: int,
     keys: _Keys,
-) -> Iterator[LostBatch | str]:
+) -> Iterator[LostBatch | SealedLost | str]:
     """Yield each batch among the messages of a LATE entry, or a text that says what is wrong.
 
     Where a log is cut a second time, the LATE entries of the first cut are cut off too, and put back. So a
@@ -58,7 +64,7 @@ def lost_batches(
             stack.pop()
             continue
         yield found
-        if isinstance(found, str):
+        if not isinstance(found, LostBatch):
             continue
         for index, term in enumerate(found.opened.entries.term_of):
             terms = found.opened.entries.terms[term]
@@ -77,11 +83,11 @@ def _batches_of(
     history: History,
     partition: int,
     keys: _Keys,
-) -> Iterator[LostBatch | str]:
+) -> Iterator[LostBatch | SealedLost | str]:
     at = 0
     while at < len(messages):
         opened = _open_lost(messages[at], history, partition, keys)
-        if isinstance(opened, str):
+        if not isinstance(opened, OpenedManifest):
             yield opened
             return
         count = opened.manifest.count
@@ -93,11 +99,17 @@ def _batches_of(
         at += 1 + count
 
 
-def _open_lost(message: LostMessage, history: History, partition: int, keys: _Keys) -> OpenedManifest | str:
+def _open_lost(
+    message: LostMessage, history: History, partition: int, keys: _Keys
+) -> OpenedManifest | SealedLost | str:
     envelope = parse_envelope(message.key, message.value)
-    key = None if envelope is None else keys(envelope.epoch)
-    if envelope is None or key is None:
+    channel = history.latest.channel_at(partition)
+    epoch = None if envelope is None or channel is None else channel.epochs.get(envelope.epoch)
+    if envelope is None or epoch is None or epoch.confirmed_at is None:
         return "no manifest that opens"
+    key = keys(envelope.epoch)
+    if key is None:
+        return SealedLost(envelope.epoch)
     try:
         opened = open_manifest(
             envelope,

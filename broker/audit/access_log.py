@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from broker.access.bound_positions import BoundPositions
-from broker.access.late_entries import LostBatch, lost_batches
+from broker.access.late_entries import LostBatch, SealedLost, lost_batches
 from broker.access.record_states import LISTED
 from broker.audit.index import Index, StoredEntry
 from broker.audit.stale import Covering
@@ -58,6 +58,8 @@ class AccessLog:
     denials: int = 0
     erasures: int = 0
     late: int = 0
+    not_judged: int = 0
+    """Messages that came back in LATE entries, of epochs whose keys we do not hold."""
     seen: Callable[[OpenedManifest, int, bool], None] | None = None
     """Called with each batch of entries, its offset, and whether it was lost and came back as LATE."""
 
@@ -175,6 +177,9 @@ class AccessLog:
         for found in lost:
             if isinstance(found, LostBatch):
                 self._take(found.opened, offset, lost=True)
+            elif isinstance(found, SealedLost):
+                self.not_judged += 1
+                self.index.skip(ACCESS_TOPIC, offset)
             else:
                 self._violate(Kind.TERMS_INVALID, offset, f"late: {found}")
 

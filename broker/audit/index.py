@@ -370,10 +370,14 @@ class Index:
         row = self._db.execute(sql, values).fetchone()
         return None if row is None else Place(*row)
 
+    def is_skipped(self, topic: str, offset: int) -> bool:
+        """Tell whether the message at this offset is of an epoch for which we hold no key."""
+        return offset <= MAX_OFFSET and self.skipped_within(topic, offset, offset)
+
     def skipped_within(self, topic: str, first: int, last: int) -> bool:
         """Tell whether one of these messages is of an epoch for which we hold no key."""
         sql = "SELECT 1 FROM skipped WHERE topic = ? AND offset BETWEEN ? AND ? LIMIT 1"
-        return self._db.execute(sql, (topic, first, last)).fetchone() is not None
+        return self._db.execute(sql, (topic, first, min(last, MAX_OFFSET))).fetchone() is not None
 
 
 def _listed(row: Sequence[Any]) -> Listed:

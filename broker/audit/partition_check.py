@@ -114,7 +114,7 @@ class PartitionCheck:
 
     def _feed_each(self) -> None:
         for message in self._run:
-            opaque_before = self.reader.opaque
+            unjudged_before = self.reader.unjudged
             try:
                 events = self.reader.feed(message)
             except DirectoryBehind:
@@ -122,7 +122,7 @@ class PartitionCheck:
                 # So a manifest that claims to have seen more of it lies.
                 events = self.reader.feed(message, directory_read=True)
             self._use(events)
-            if self.reader.opaque != opaque_before:
+            if self.reader.unjudged != unjudged_before:
                 self.index.skip(self.reader.topic, message.offset)
 
     def _use(self, events: Iterable[Event]) -> None:

@@ -261,19 +261,21 @@ class _Replay:
         for topic, end in ends.items():
             takeovers.check(topic, end)
         forks(is_cut=False)
-        AccessCheck(
+        check = AccessCheck(
             index=index,
             history=history,
             partition=number,
             ends=ends,
             report=note,
             directory_fault=self._views.fault,
-        ).check()
+        )
+        check.check()
         self._counts.access_entries += index.requests()
         self._counts.collections += entries.collections
         self._counts.denials += entries.denials
         self._counts.erasures += entries.erasures
         self._counts.uncollected += takeovers.uncollected
+        self._counts.not_judged += takeovers.not_judged + check.not_judged + entries.not_judged
 
     def _note(self, index: Index, violation: Violation) -> Place:
         index.note(violation)

@@ -57,6 +57,8 @@ class Counts:
     """Stale batches of records that their publishers have not published anew."""
     opaque: int = 0
     """Messages of epochs whose keys the auditor does not hold."""
+    not_judged: int = 0
+    """Entries and batches that may be about such messages, and so are neither right nor wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,7 @@ def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
         "erasures": report.counts.erasures,
         "uncollected": report.counts.uncollected,
         "opaque": report.counts.opaque,
+        "not_judged": report.counts.not_judged,
         "stale": {
             "count": report.counts.unreplaced,
             "batches": [stale_to_json(batch, partition, log) for partition, batch in report.stale],

@@ -37,6 +37,8 @@ class Takeovers:
     partition: int
     report: Callable[[Violation], Place]
     uncollected: int = 0
+    not_judged: int = 0
+    """Listings and batches that may be about messages for which we hold no key."""
 
     def check(self, topic: str, end: int) -> None:
         """Compare one record topic, whose log ends at ``end``."""
@@ -66,11 +68,12 @@ class Takeovers:
                 moved = None
                 self._check_stale_listing(listed, stale)
                 continue
+            if batch is None and self.index.is_skipped(topic, listed.offset):
+                # We hold no key for the manifest there, so we cannot say that the batch is missing.
+                self.not_judged += 1
+                continue
             # The count comes from an entry, so it may be any number.
             last = listed.offset + max(listed.records, 0)
-            if batch is None and self.index.skipped_within(topic, listed.offset, min(last, end)):
-                # We hold no key for the messages there, so we cannot say that the batch is missing.
-                continue
             cause = moved or self.index.root_within(topic, in_place, last)
             if cause is None and batch is None:
                 # A batch that was cut out shows itself in its stream too, when the next batch of the stream
@@ -87,7 +90,9 @@ class Takeovers:
         if listed.records != batch.indexed.count:
             detail = f"{what} with {listed.records} records, it has {batch.indexed.count}"
             self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
-        if listed.status is CollectionStatus.STALE:
+        if listed.status is CollectionStatus.STALE and self._may_be_stale(batch):
+            self.not_judged += 1
+        elif listed.status is CollectionStatus.STALE:
             detail = f"{what} as STALE, and it came in time"
             self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
         # The reader has judged the issuer by the directory of size ``judged_at``. The result can be another
@@ -108,6 +113,10 @@ class Takeovers:
         except NotEntitled as error:
             detail = f"{what} as COLLECTED: {error.message}"
             self._violate(Kind.COLLECTION_WRONG, ACCESS_TOPIC, listed.access_offset, detail)
+
+    def _may_be_stale(self, batch: StoredBatch) -> bool:
+        """Tell whether a message before it, which we cannot open, may have named a larger view."""
+        return self.index.skipped_within(batch.indexed.topic, 0, batch.indexed.offset)
 
     def _check_stale_listing(self, listed: Listed, stale: StaleBatch) -> None:
         what = f"lists {stale.topic}@{stale.offset}"
@@ -131,7 +140,7 @@ class Takeovers:
             first, last = sorted((before.access_offset if before else 0, behind.access_offset))
             # The entry that lists the batch may be one for which we hold no key.
             if self.index.skipped_within(ACCESS_TOPIC, first, last):
-                self.uncollected += 1
+                self.not_judged += 1
                 continue
             cause = self.index.root_within(ACCESS_TOPIC, first, last)
             detail = f"no access entry lists this batch, and access@{behind.access_offset} lists a later one"

@@ -188,6 +188,8 @@ def _print(report: ReplayReport, log: Log) -> None:
         )
     if found.opaque:
         counts.append(("not verified", f"{counted(found.opaque, 'message')} under keys that you do not hold"))
+    if found.not_judged:
+        counts.append(("not judged", f"{counted(found.not_judged, 'finding')} about such messages"))
     print_pairs("replay", counts)
     if report.violations:
         print_table(

@@ -207,7 +207,8 @@ class Judge:
             return Rejected(Kind.MANIFEST_COPIED, "copy of an earlier manifest")
         epoch_key = self._keys(envelope.epoch)  # (4)
         if epoch_key is None:
-            return Opaque()
+            marked = self._history.upto(self._mark).channel_at(self.partition)
+            return Opaque(may_count=marked is None or envelope.epoch >= marked.oldest_accepted)
         tag = manifest_tag(
             epoch_key.admit, self.topic, self.partition, envelope.epoch, envelope.manifest_id, envelope.sealed
         )

@@ -64,7 +64,7 @@ from broker.verify.transitions import (
     arrival_of,
     name_of,
 )
-from broker.verify.verdict import Accepted, DirectoryBehind, NewestManifest, Rejected, Repeat, Verdict
+from broker.verify.verdict import Accepted, DirectoryBehind, NewestManifest, Opaque, Rejected, Repeat, Verdict
 from broker.verify.violations import Place
 from broker.wire.log_leaf import HOLE, message_leaf, message_leaves
 
@@ -95,6 +95,9 @@ class PartitionReader:
         self.topic = topic
         self.partition = partition
         self.opaque = 0
+        """Messages of epochs whose keys we do not hold."""
+        self.unjudged = 0
+        """Those of them of which other readers may have made a batch."""
         self.next_offset = 0
         self.tree = tree
         """The tree of the partition up to ``next_offset``, where the caller wants its roots."""
@@ -271,12 +274,12 @@ class PartitionReader:
                 self._blame.reject(message, verdict)
                 return BETWEEN
             case Action.SKIP_BODY, _:
-                self.opaque += 1
+                self._skip(isinstance(state, Skipped) and state.may_count)
                 return state
-            case Action.SKIP, _:
+            case Action.SKIP, Opaque():
                 self._blame.flush()
-                self.opaque += 1
-                return Skipped(message.key or b"", message.offset)
+                self._skip(verdict.may_count)
+                return Skipped(message.key or b"", message.offset, verdict.may_count)
             case Action.AWAIT_COPY, Repeat():
                 self._blame.flush()
                 return self._pending(message, verdict.newest, Copy())
@@ -284,6 +287,10 @@ class PartitionReader:
                 faults.report_hole(self._blame, self.next_offset, message.offset - self.next_offset)
                 return state
         raise _wrong_row(action, state)
+
+    def _skip(self, may_count: bool) -> None:
+        self.opaque += 1
+        self.unjudged += may_count
 
     def _accept(self, message: StoredMessage, accepted: Accepted, suspected: Place | None) -> State:
         # The run of rejected messages before this one is reported first: events come in the log's order.

@@ -71,6 +71,7 @@ class Skipped:
 
     manifest_id: bytes
     offset: int
+    may_count: bool = True
 
 
 State = Between | Skipped | Pending | Doubt

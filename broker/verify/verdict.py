@@ -86,7 +86,13 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A manifest of an epoch whose key we do not hold."""
+    """A manifest of an epoch whose key we do not hold.
+
+    ``may_count`` is False where its epoch was superseded twice at the mark: then no reader delivers it, so
+    that whoever holds no key of an old epoch need not wonder what it says.
+    """
+
+    may_count: bool = True
 
 
 Verdict = Accepted | Rejected | Repeat | Opaque

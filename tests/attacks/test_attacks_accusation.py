@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 
 import pytest
 
 from broker.access.answers import open_collection_answer
 from broker.access.requests import make_query
-from broker.clock import DAY_US, HOUR_US, system_clock
+from broker.audit.replay import ReplayReport, replay
+from broker.clock import DAY_US, HOUR_US, MINUTE_US, system_clock
 from broker.crypto.sign import SigningKey
-from broker.directory import Directory, drafts, header_for
+from broker.directory import Directory, confirm_channel_keys, drafts, header_for, make_channel_keys
+from broker.log.sqlite.sqlite_log import SqliteLog
+from broker.participant.follower import DirectoryFollower
+from broker.participant.keyring import Keyring
+from broker.participant.participant import Participant
 from broker.publish.publisher import Published
 from broker.subscribe.subscriber import Delivered, Violation
 from broker.verify.violations import Kind
 from broker.wire.access import BatchRef
-from broker.wire.manifest import Collected, CollectionStatus
+from broker.wire.manifest import (
+    AccessTerms,
+    Collected,
+    CollectionStatus,
+    CollectionTerms,
+    PositionTerms,
+    RecordItem,
+    RecordOutcome,
+    Verdict,
+)
 from broker.wire.statements import AgencySuspended, KeyUse
 from broker.wire.terms import Action, Target
-from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B, REHAB, signing_key
+from support.asking import hostile_request
+from support.coalition import (
+    AUDITOR,
+    BORDER,
+    CARE,
+    JUSTICE,
+    KAS,
+    POLICE_A,
+    POLICE_B,
+    REHAB,
+    receiving_key,
+    signing_key,
+)
 from support.forgery import Forged, Placed, publish
+from support.played import played
 from support.simulator import Simulator
 from support.world import CHANNEL, World
 
@@ -156,6 +184,23 @@ def test_what_nobody_publishes_anew_is_told_after_a_day(world: Simulator) -> Non
     world.must_report(Kind.STALE_BATCH, placed.place, delivers=False)
 
 
+def test_late_without_end(world: Simulator) -> None:
+    """w: Five minutes after a change is known in the access log, nothing is excused by it any more."""
+    before = world.directory()
+    world.suspend(CARE)
+    world.forge(issuer=BORDER)
+    known_at = system_clock()
+    in_time = world.publish(issuer=CARE, view=before)
+    world.enter(PositionTerms(), issued_at=known_at)
+    in_grace = world.publish(issuer=CARE, view=before)
+    world.enter(PositionTerms(), issued_at=known_at + 5 * MINUTE_US)
+    too_late = world.publish(issuer=CARE, view=before)
+    report = world.replay()
+    assert [batch.offset for _, batch in report.stale] == [in_time.offset, in_grace.offset]
+    found = [(one.violation.kind, one.violation.place) for one in report.violations]
+    assert found == [(Kind.NOT_ENTITLED, too_late)]
+
+
 def test_a_publisher_publishes_anew_what_came_too_late(world: Simulator) -> None:
     """w: The record arrives once, in a batch that names the stale one; nothing is reported."""
 
@@ -198,3 +243,129 @@ def test_a_batch_that_every_reader_voids(world: Simulator) -> None:
     assert (void.status, good.status) == (CollectionStatus.VOID, CollectionStatus.COLLECTED)
     assert "saw another directory" in void.detail
     assert ahead.status is CollectionStatus.UNKNOWN
+
+
+# late auditors
+
+
+def replay_as(world: Simulator, name: str) -> ReplayReport:
+    """What an auditor of this name finds."""
+
+    async def run() -> ReplayReport:
+        async with await SqliteLog.open(world.path) as log:
+            follower = await DirectoryFollower.start(log, played().genesis)
+            keyring = Keyring.of(name, signing_key(name), [receiving_key(name)])
+            return await replay(Participant(log=log, follower=follower, keyring=keyring))
+
+    return asyncio.run(run())
+
+
+def appoint(world: Simulator, name: str = "auditor-two") -> str:
+    """A second auditor, who holds no key of what was written before."""
+
+    async def run(w: World) -> None:
+        statement = drafts.appoint_auditor(
+            w.directory,
+            auditor=name,
+            title="second",
+            signing_key=signing_key(name).public,
+            receiving_key=receiving_key(name).public,
+            channels=[CHANNEL],
+            issued_at=w.coalition.now,
+        )
+        await w.coalition.add_to(w.log, statement, *w.coalition.authority_keys, signing_key(name))
+        await w.next_epoch(CHANNEL, POLICE_A)
+
+    world.write(run)
+    return name
+
+
+def test_an_auditor_who_came_late_accuses_nobody(world: Simulator) -> None:
+    """e3: An access to a record that it cannot open is not judged, and neither is its listing."""
+    late = appoint(world)
+    assert replay_as(world, late).verified
+    world.ask(POLICE_B, world["single 0"].item(0))
+    world.ask(POLICE_B, world["family 0"].item(2))
+    report = replay_as(world, late)
+    assert report.verified, report.violations
+    assert report.counts.not_judged == 2
+    first = replay_as(world, AUDITOR)
+    assert first.verified, first.violations
+    assert first.counts.not_judged == 0
+
+
+def test_a_late_auditor_still_finds_what_it_can_see(world: Simulator) -> None:
+    """e3: A record that never was is reported, and so is a decision that hangs on no sealed message."""
+    late = appoint(world)
+    published = world.run(lambda w: w.publish(1, first=700, name=BORDER))[0]
+    item = RecordItem(
+        topic=published.topic, offset=published.offset, batch_id=published.batch_id, indexes=b"\0"
+    )
+    world.ask(POLICE_B, item)
+    report = replay_as(world, late)
+    assert report.verified, report.violations
+    missing = replace(item, batch_id=bytes(32))
+
+    async def invented(w: World) -> AccessTerms:
+        prepared = hostile_request(w, POLICE_B, [missing])
+        outcome = RecordOutcome(item=0, indexes=b"\0", verdict=Verdict.ALLOWED, reason=None)
+        return AccessTerms(request=prepared.signed, outcomes=(outcome,))
+
+    place = world.enter(world.run(invented))
+    found = [(one.violation.kind, one.violation.place) for one in replay_as(world, late).violations]
+    assert found == [(Kind.ACCESS_RECORD, place)]
+
+
+def test_junk_that_was_sealed_to_the_auditor_alone(world: Simulator) -> None:
+    """e7: What the auditor cannot open is not judged, and accuses no honest service."""
+    world.suspend(REHAB)
+
+    async def junk(w: World) -> None:
+        made = make_channel_keys(w.directory, CHANNEL, POLICE_A, w.coalition.now)
+        seeds = tuple(
+            replace(seed, sealed=b"j" * len(seed.sealed)) if seed.recipient == AUDITOR else seed
+            for seed in made.metadata_seeds
+        )
+        await w.say(replace(made, metadata_seeds=seeds), POLICE_A)
+        await w.say(confirm_channel_keys(w.directory, CHANNEL, KAS, w.coalition.now), KAS)
+
+    world.write(junk)
+    published = world.run(lambda w: w.publish(1, first=601, name=BORDER))[0]
+    item = RecordItem(
+        topic=published.topic, offset=published.offset, batch_id=published.batch_id, indexes=b"\0"
+    )
+    answer = world.ask(POLICE_B, item)
+    assert [outcome.released for outcome in answer.outcomes.values()] == [True]
+    report = world.replay()
+    assert report.verified, report.violations
+    assert report.counts.not_judged >= 1
+    assert report.counts.opaque >= 2
+
+
+def test_random_bytes_of_an_old_epoch_excuse_nothing(world: Simulator) -> None:
+    """e7: Behind a manifest that shows a second newer epoch nobody need wonder what they say."""
+    late = appoint(world)
+    world.suspend(REHAB)
+    world.next_epoch()
+    world.forge(issuer=BORDER)
+    before = replay_as(world, late)
+    bytes_ = b"\x01\x00\x00\x00\x00" + b"r" * 3000
+    place = world.append("returns", 0, (b"k" * 16, bytes_))
+    reader_only = replay_as(world, late)
+    assert reader_only.counts.opaque == before.counts.opaque + 1
+    item = RecordItem(topic="returns", offset=place.offset, batch_id=bytes(32), indexes=b"\0")
+    world.enter(CollectionTerms(batches=(listing(item),)))
+    found = [one.violation.kind for one in replay_as(world, late).violations]
+    assert found == [Kind.COLLECTION_WRONG]
+
+
+def listing(item: RecordItem) -> Collected:
+    """What an entry says of a batch that it took over."""
+    return Collected(
+        topic=item.topic,
+        offset=item.offset,
+        batch_id=item.batch_id,
+        count=1,
+        status=CollectionStatus.COLLECTED,
+        detail="",
+    )

@@ -267,7 +267,7 @@ class ChannelState:
         reader = self.topics.get(batch.topic)
         if reader is None:
             return "the topic holds no records"
-        if reader.settled_offset <= batch.offset or reader.opaque or batch.batch_id in self.pending:
+        if reader.settled_offset <= batch.offset or reader.unjudged or batch.batch_id in self.pending:
             return None
         known = self.records.batch(batch.batch_id)
         if known is None:
