@@ -354,6 +354,11 @@ class Index:
         (count,) = self._db.execute("SELECT count(DISTINCT digest) FROM entry").fetchone()
         return int(count)
 
+    def repeated_requests(self) -> int:
+        """Count the access entries of requests that have an earlier entry."""
+        (count,) = self._db.execute("SELECT count(*) FROM entry").fetchone()
+        return int(count) - self.requests()
+
     def root_within(self, topic: str, first: int, last: int) -> Place | None:
         """Return the root of the first violation that touches these offsets."""
         # The offset may come from an entry, which can claim any number. A larger one fits no column of

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from broker.audit.index import Index
-from broker.audit.report import Counts
+from broker.audit.report import MAX_REPEATED, Counts
 from broker.directory import Directory
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.participant.follower import DIRECTORY
@@ -95,11 +95,13 @@ class PartitionCheck:
         # A run that is larger than any batch cannot be a batch. It is fed now, so that memory stays bounded.
         if len(self._run) < self._wanted and self._run_bytes <= MAX_BATCH_BYTES:
             return False
+        repeats_before = self.reader.repeats
         events = self.reader.feed_bodies(self._run)
         if events is None:
             self._feed_each()
         else:
             self._use(events)
+            self._note_repeat(repeats_before)
         self._run.clear()
         self._run_bytes = 0
         self._wanted = self.reader.awaited or 1
@@ -115,6 +117,7 @@ class PartitionCheck:
     def _feed_each(self) -> None:
         for message in self._run:
             unjudged_before = self.reader.unjudged
+            repeats_before = self.reader.repeats
             try:
                 events = self.reader.feed(message)
             except DirectoryBehind:
@@ -124,6 +127,16 @@ class PartitionCheck:
             self._use(events)
             if self.reader.unjudged != unjudged_before:
                 self.index.skip(self.reader.topic, message.offset)
+            self._note_repeat(repeats_before)
+
+    def _note_repeat(self, before: int) -> None:
+        """Count a batch that was repeated, if the last messages completed one."""
+        if self.reader.repeats == before:
+            return
+        self.counts.repeats += 1
+        if len(self.counts.repeated) < MAX_REPEATED:
+            place = Place(self.reader.topic, self.reader.partition, self.reader.repeated_at)
+            self.counts.repeated.append(place)
 
     def _use(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -271,6 +271,7 @@ class _Replay:
         )
         check.check()
         self._counts.access_entries += index.requests()
+        self._counts.repeated_requests += index.repeated_requests()
         self._counts.collections += entries.collections
         self._counts.denials += entries.denials
         self._counts.erasures += entries.erasures

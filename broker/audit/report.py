@@ -6,7 +6,7 @@ An operator who has dealt with violations gives an earlier report back: ``known_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from broker.audit.causes import Known, Reported
@@ -17,6 +17,7 @@ from broker.log.protocol import Log, Partition, physical
 from broker.verify.violations import Kind, Place
 
 __all__ = [
+    "MAX_REPEATED",
     "Counts",
     "Progress",
     "ReplayReport",
@@ -25,6 +26,10 @@ __all__ = [
     "to_json",
     "violation_to_json",
 ]
+
+
+MAX_REPEATED = 1000
+"""The most repeats whose places are kept; all are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,12 @@ class Counts:
     """Batches that came too late, those of the access log included."""
     unreplaced: int = 0
     """Stale batches of records that their publishers have not published anew."""
+    repeats: int = 0
+    """Batches that stand once more behind themselves, as a repeated append leaves them; each counts once."""
+    repeated: list[Place] = field(default_factory=list)
+    """Where the first 1,000 repeats stand."""
+    repeated_requests: int = 0
+    """Access entries for a request that has one already."""
     opaque: int = 0
     """Messages of epochs whose keys the auditor does not hold."""
     not_judged: int = 0
@@ -119,6 +130,11 @@ def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:
         "uncollected": report.counts.uncollected,
         "opaque": report.counts.opaque,
         "not_judged": report.counts.not_judged,
+        "repeats": {
+            "count": report.counts.repeats,
+            "batches": [place_to_json(place, log) for place in report.counts.repeated],
+            "requests": report.counts.repeated_requests,
+        },
         "stale": {
             "count": report.counts.unreplaced,
             "batches": [stale_to_json(batch, partition, log) for partition, batch in report.stale],

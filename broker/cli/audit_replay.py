@@ -182,6 +182,11 @@ def _print(report: ReplayReport, log: Log) -> None:
         counts.append(("receipts", compared + (more if report.receipts_not_compared else "")))
     if found.uncollected:
         counts.append(("not yet taken over", counted(found.uncollected, "batch", "batches")))
+    if found.repeats or found.repeated_requests:
+        requests = counted(found.repeated_requests, "access entry", "access entries")
+        counts.append(
+            ("repeated", f"{counted(found.repeats, 'batch', 'batches')}, {requests}; each counts once")
+        )
     if found.unreplaced:
         counts.append(
             ("came too late", f"{counted(found.unreplaced, 'batch', 'batches')} not published anew")

@@ -96,6 +96,10 @@ class PartitionReader:
         self.partition = partition
         self.opaque = 0
         """Messages of epochs whose keys we do not hold."""
+        self.repeats = 0
+        """How often the newest batch of a stream stood there once more, which counts once."""
+        self.repeated_at = -1
+        """The offset of the last such repeat."""
         self.unjudged = 0
         """Those of them of which other readers may have made a batch."""
         self.next_offset = 0
@@ -319,6 +323,9 @@ class PartitionReader:
         """Leave a batch whose last body has come; returns it if it is to be delivered, or is stale."""
         self._state = BETWEEN
         outcome = pending.outcome
+        if isinstance(outcome, Copy):
+            self.repeats += 1
+            self.repeated_at = pending.offset
         if not isinstance(outcome, Whole):
             return ()
         if outcome.accepted.lapse is not None:

@@ -170,3 +170,25 @@ def test_a_lie_about_what_was_put_back(world: Simulator) -> None:
         assert stored[0].key != bare.stands.manifest.manifest_id
 
     world.run(act)
+
+
+# repeats
+
+
+def test_repeats_count_once_and_are_shown(world: Simulator) -> None:
+    """r13: A request that is sent three times is one access; a repeat of the newest batch is shown."""
+    before = world.replay().counts
+
+    async def thrice(w: World) -> None:
+        prepared = hostile_request(w, JUSTICE, [world["single 0"].item(0)])
+        for _ in range(3):
+            await post(w, JUSTICE, prepared)
+
+    world.run(thrice)
+    copy = world.copy_to("last", "returns", 0)
+    report = world.replay()
+    assert report.verified, report.violations
+    assert report.counts.access_entries == before.access_entries + 1
+    assert report.counts.repeated_requests == before.repeated_requests + 2
+    assert (report.counts.repeats, report.counts.repeated) == (before.repeats + 1, [copy])
+    assert report.counts.records == before.records

@@ -150,10 +150,19 @@ def _good() -> list[Case]:
         opened = _opened(key, value)
         output = {"batch_id": opened.batch_id, "count": count, "entries_root": opened.manifest.entries_root}
         cases.append(valid(name, f"a manifest of {count} records", _given(key, value), output))
+    replacing = _forged(change=lambda m: replace(m, instead_of=b"\x74" * 32))
+    opened = _opened(_KEY, replacing)
+    output = {
+        "batch_id": opened.batch_id,
+        "count": opened.manifest.count,
+        "entries_root": opened.manifest.entries_root,
+    }
+    what = "a manifest whose batch replaces a stale one"
+    cases.append(valid("instead-of", what, _given(_KEY, replacing), output))
     return [*cases, _access_entry()]
 
 
-def _access_entry() -> Case:
+def _access_entry(instead_of: bytes | None = None) -> Case:
     request = AccessRequest(
         issuer="XAA:police",
         issued_at=1_767_312_000_000_000,
@@ -185,9 +194,13 @@ def _access_entry() -> Case:
         intake=None,
         draw=_SECRETS,
         positions=POSITIONS,
+        instead_of=instead_of,
     )
     key, value = batch.messages[0]
     given = _given(key, value, topic="access", seed=ACCESS_SEED, signer=KAS.public)
+    if instead_of is not None:
+        what = "an access entry that claims to replace another"
+        return fails("instead-of-access", what, given, "instead-of", "FormatError")
     output = {"batch_id": batch.batch_id, "count": 1, "entries_root": batch.manifest.entries_root}
     return valid(
         "access-entry", "an access entry: the signed request, whole, and the decision", given, output
@@ -282,6 +295,7 @@ def _inside() -> list[Case]:
              _forged(change=lambda m: replace(m, manifest_id=b"\x99" * 16))),
         _bad("positions", "positions in a record topic", "positions",
              _forged(change=lambda m: replace(m, positions=POSITIONS))),
+        _access_entry(instead_of=b"\x74" * 32),
         _bad("signature-changed", "a bit of the signature changed", "signature",
              _with_signed(replace(signed, signatures=(wrong,))), "SignatureInvalid"),
         _bad("signature-other-coalition", "signed for another coalition", "signature",
