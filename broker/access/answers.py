@@ -108,8 +108,9 @@ def open_answer(
     (1) The seal opens for this request, (2) the Avro is strict, (3) the service signed the receipt,
     (4) the receipt answers this request, (5) its outcomes cover each index of each item once, (6) the
     shares are exactly those of the released records, (7) nothing is released without an access entry,
-    which stands in the channel's own partition, (8) log entries come only if they were requested.
-    Raises OpenError, FormatError, SignatureInvalid or NotEntitled, which says what is wrong.
+    which stands in the channel's own partition and comes with the positions that bind it, (8) log entries
+    come only if they were requested. Raises OpenError, FormatError, SignatureInvalid or NotEntitled, which
+    says what is wrong.
     """
     if len(sealed) > MAX_ANSWER_BYTES:
         raise FormatError(f"answer of {len(sealed)} bytes, at most {MAX_ANSWER_BYTES}")
@@ -126,6 +127,8 @@ def open_answer(
     channel = directory.channel(request.channel)
     if receipt.entry is not None and (channel is None or receipt.entry.partition != channel.number):
         raise FormatError(f"the access entry stands in partition {receipt.entry.partition}")
+    if (receipt.entry is None) != (receipt.positions is None):
+        raise FormatError("positions belong to a receipt that names an entry, and to each of them")
     if answer.entries and not any(isinstance(item, LogItem) for item in request.items):  # (8)
         raise FormatError("entries of the access log where none were asked for")
     return Answer(

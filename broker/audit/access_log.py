@@ -53,6 +53,8 @@ class AccessLog:
     report: Callable[[Violation], Place]
     bound: BoundPositions
     """Takes the positions of each manifest."""
+    news_end: int = 0
+    """The end of the last batch that says more than positions."""
     covering: Covering = field(default_factory=Covering)
     collections: int = 0
     denials: int = 0
@@ -74,6 +76,8 @@ class AccessLog:
         positions = opened.manifest.positions
         if positions is None:
             raise TypeError("a manifest of the access log without positions is not verified")
+        if not lost and any(not isinstance(terms, PositionTerms) for terms in opened.entries.terms):
+            self.news_end = offset + 1 + opened.manifest.count
         fault = self._positions_fault(positions)
         if fault is None:
             # What came back was signed before the LATE entry that brought it.

@@ -30,8 +30,8 @@ _DIRECTORY = "directory"
 class BoundAt(NamedTuple):
     """The newest position that binds a partition: ``entry`` is the offset of the entry that names it.
 
-    ``messages`` of the partition stand above it, bound by nobody yet. ``head`` is None where no position
-    binds anything of it.
+    ``messages`` of the partition stand above it, bound by nobody yet, and ``news`` of them say more than
+    positions. ``head`` is None where no position binds anything of it.
     """
 
     topic: str
@@ -40,6 +40,7 @@ class BoundAt(NamedTuple):
     entry: int
     issued_at: int
     messages: int
+    news: int
 
 
 class ChannelTrees:
@@ -78,16 +79,20 @@ class ChannelTrees:
             return self._history.root_at(size)
         return self._trees[topic].root_at(size) if topic in self._trees else None
 
-    def newest(self, bound: BoundPositions, number: int) -> list[BoundAt]:
-        """Return for each partition of the channel the newest position that binds it."""
+    def newest(self, bound: BoundPositions, number: int, news_end: int) -> list[BoundAt]:
+        """Return for each partition of the channel the newest position that binds it.
+
+        ``news_end`` is where the last batch of the access log ends that says more than positions.
+        """
         found = []
         for topic, tree in sorted(self._trees.items()):
             newest = bound.newest(topic)
-            if newest is None:
-                found.append(BoundAt(topic, number, None, -1, 0, tree.size))
-            else:
-                unbound = tree.size - newest.head.size
-                found.append(BoundAt(topic, number, newest.head, newest.offset, newest.issued_at, unbound))
+            head, entry, issued_at = (
+                (None, -1, 0) if newest is None else (newest.head, newest.offset, newest.issued_at)
+            )
+            size = 0 if head is None else head.size
+            end = min(news_end, tree.size) if topic == ACCESS_TOPIC else tree.size
+            found.append(BoundAt(topic, number, head, entry, issued_at, tree.size - size, max(end - size, 0)))
         return found
 
 

@@ -1,5 +1,6 @@
 """Receipts that agencies kept, compared with the access log: each names an entry that must stand there.
 
+    its positions do not fit the log                           LOG_FORKED, and nobody is accused
     no entry of that name stands there, or in a LATE entry     RECEIPT_WITHOUT_ENTRY at the place claimed
     something was released, and no entry is named              RECEIPT_WITHOUT_ENTRY where the log ends
     the entry stands elsewhere, is about another request, or
@@ -22,6 +23,8 @@ from types import TracebackType
 from typing import Self
 
 from broker.access.answers import RecordRef, open_receipt
+from broker.access.bound_positions import BoundPositions
+from broker.audit.channel_trees import ChannelTrees
 from broker.audit.index import Index
 from broker.directory import History, KeyState
 from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid, UsageError
@@ -39,7 +42,7 @@ MAX_LINE_BYTES = 1_000_000
 """The longest line in a file of receipts, in bytes; the largest request and its receipt need 60,000."""
 _SCHEMA = """
 CREATE TABLE receipt(id INTEGER PRIMARY KEY, partition INTEGER, offset INTEGER, batch_id BLOB, place TEXT,
-    content BLOB, is_found INTEGER);
+    content BLOB, is_found INTEGER, wrong TEXT);
 CREATE INDEX receipt_batch ON receipt(partition, batch_id);
 """
 
@@ -157,22 +160,15 @@ class KeptReceipts:
 
     # comparing them with the log
 
-    def see(
-        self,
-        opened: OpenedManifest,
-        offset: int,
-        lost: bool,
-        index: Index,
-        report: Callable[[Violation], Place],
-    ) -> None:
-        """Compare the receipts that name a batch of entries.
+    def see(self, opened: OpenedManifest, offset: int, lost: bool, index: Index) -> None:
+        """Compare the receipts that name a batch of entries, and keep what is wrong for ``conclude``.
 
         The batch stands at ``offset``, or it was ``lost`` and came back in a LATE entry. The index knows
-        the violations and the erasures before it.
+        the erasures before it.
         """
-        sql = "SELECT id, offset, place, content FROM receipt WHERE partition = ? AND batch_id = ?"
+        sql = "SELECT id, offset, content FROM receipt WHERE partition = ? AND batch_id = ?"
         rows = self._db.execute(sql, (index.partition, opened.batch_id)).fetchall()
-        for row, claimed, where, content in rows:
+        for row, claimed, content in rows:
             receipt = decode(Receipt, content)
             entry = receipt.entry
             if entry is None or not 0 <= entry.index < len(opened.entries.term_of):
@@ -181,32 +177,52 @@ class KeptReceipts:
             terms = opened.entries.terms[opened.entries.term_of[entry.index]]
             if not isinstance(terms, AccessTerms):
                 continue
-            self._db.execute("UPDATE receipt SET is_found = 1 WHERE id = ?", (row,))
             wrong = None if lost or claimed == offset else f"its entry stands at {offset}"
             wrong = wrong or difference(receipt, terms)
             wrong = wrong or _behind_erasure(receipt, terms, index, claimed)
-            if wrong is not None:
-                self._violate(Kind.RECEIPT_INVALID, claimed, f"{where}: {wrong}", index, report)
+            sql = "UPDATE receipt SET is_found = 1, wrong = ? WHERE id = ?"
+            self._db.execute(sql, (wrong, row))
 
-    def conclude(self, end: int, index: Index, report: Callable[[Violation], Place]) -> None:
-        """Report the receipts of a channel for which no entry was seen in its access log up to ``end``."""
-        sql = "SELECT offset, place, content, is_found FROM receipt WHERE partition = ? ORDER BY offset, id"
-        for claimed, where, content, is_found in self._db.execute(sql, (index.partition,)).fetchall():
+    def conclude(
+        self, index: Index, trees: ChannelTrees, bound: BoundPositions, report: Callable[[Violation], Place]
+    ) -> None:
+        """Report what is wrong with the receipts of a channel, once its access log was read.
+
+        A receipt convicts the service only where its positions fit the log that we read. Where they do not,
+        the log is another one, which ``bound`` will say of them.
+        """
+        sql = (
+            "SELECT offset, place, content, is_found, wrong FROM receipt WHERE partition = ?"
+            " ORDER BY offset, id"
+        )
+        for claimed, where, content, is_found, wrong in self._db.execute(sql, (index.partition,)).fetchall():
             receipt = decode(Receipt, content)
-            if is_found:
-                self.compared += 1
-                continue
             # We hold no key for the message there, so we can neither confirm nor accuse.
-            if index.skipped_within(ACCESS_TOPIC, claimed, claimed):
+            if not is_found and index.skipped_within(ACCESS_TOPIC, claimed, claimed):
                 continue
             self.compared += 1
+            if not self._fits(receipt, claimed, trees, bound):
+                continue
             entry = receipt.entry
-            if entry is None:
-                detail = "says released, and names no entry"
-                claimed = end
+            if is_found and wrong is not None:
+                self._violate(Kind.RECEIPT_INVALID, claimed, f"{where}: {wrong}", index, report)
+            elif is_found:
+                continue
+            elif entry is None:
+                detail = f"{where}: says released, and names no entry"
+                self._violate(Kind.RECEIPT_WITHOUT_ENTRY, trees.size(ACCESS_TOPIC), detail, index, report)
             else:
-                detail = f"its entry, record {entry.index} of batch {entry.batch_id.hex()}, is not in the log"
-            self._violate(Kind.RECEIPT_WITHOUT_ENTRY, claimed, f"{where}: {detail}", index, report)
+                what = f"its entry, record {entry.index} of batch {entry.batch_id.hex()}, is not in the log"
+                self._violate(Kind.RECEIPT_WITHOUT_ENTRY, claimed, f"{where}: {what}", index, report)
+
+    def _fits(self, receipt: Receipt, claimed: int, trees: ChannelTrees, bound: BoundPositions) -> bool:
+        """Whether the log that we read is the one that the receipt was signed over."""
+        positions = receipt.positions
+        if positions is None or receipt.entry is None:
+            return True
+        key = b""  # a receipt under a revoked key was not taken
+        bound.take(positions, offset=claimed, issued_at=receipt.issued_at, key_id=key)
+        return all(trees.root_at(head.topic, head.size) == head.root for head in positions.heads)
 
     def _violate(
         self, kind: Kind, offset: int, detail: str, index: Index, report: Callable[[Violation], Place]

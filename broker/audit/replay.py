@@ -200,9 +200,25 @@ class _Replay:
                 bound=BoundPositions(trees),
             )
             is_readable = await self._check_access_log(channel, entries, index, trees, note)
+            forks = partial(
+                report_forks,
+                entries.bound,
+                trees,
+                history=history,
+                index=index,
+                report=note,
+                directory_fault=self._views.fault,
+            )
+            # A log that ends too early is the root of much that follows. One that differs follows from what
+            # the checks of its batches find.
+            forks(is_cut=True)
             if is_readable:
-                self._compare(index, entries, trees, note)
-                self._bound += trees.newest(entries.bound, channel.number)
+                self._check_takeovers(index, note)
+            # Receipts bind the logs too, where the access log itself is sealed to others.
+            forks(is_cut=False)
+            if is_readable:
+                self._check_accesses(index, entries, note)
+                self._bound += trees.newest(entries.bound, channel.number, entries.news_end)
             else:
                 self._access_unread.append(channel.name)
             for stale in check_stale(index.stale, entries.covering, channel.number, note):
@@ -231,41 +247,30 @@ class _Replay:
         """Read the access log into the index; returns False where none of its keys is ours."""
         reader = self._reader(channel, ACCESS_TOPIC, trees)
         if self._receipts is not None:
-            entries.seen = partial(self._receipts.see, index=index, report=note)
+            entries.seen = partial(self._receipts.see, index=index)
         await self._read(reader, index, entries.take, note)
         if self._receipts is not None:
-            self._receipts.conclude(self._ends[Partition(ACCESS_TOPIC, channel.number)], index, note)
+            self._receipts.conclude(index, trees, entries.bound, note)
         holds_a_key = any(entries.keys(epoch) is not None for epoch in channel.epochs)
         return holds_a_key or not reader.opaque
 
-    def _compare(
-        self, index: Index, entries: AccessLog, trees: ChannelTrees, note: Callable[[Violation], Place]
-    ) -> None:
-        """Compare positions with roots and collections with batches, and decide each access again."""
-        number = index.partition
-        ends = {topic: self._ends[Partition(topic, number)] for topic in self._topics}
-        history = self._participant.follower.history
-        takeovers = Takeovers(index=index, history=history, partition=number, report=note)
-        forks = partial(
-            report_forks,
-            entries.bound,
-            trees,
-            history=history,
-            index=index,
-            report=note,
-            directory_fault=self._views.fault,
+    def _check_takeovers(self, index: Index, note: Callable[[Violation], Place]) -> None:
+        """Compare collections with batches, both ways."""
+        takeovers = Takeovers(
+            index=index, history=self._participant.follower.history, partition=index.partition, report=note
         )
-        # Losses come before decisions: a false decision may follow from a lost batch, and then names it as
-        # its root.
-        forks(is_cut=True)
-        for topic, end in ends.items():
+        for topic, end in self._record_ends(index).items():
             takeovers.check(topic, end)
-        forks(is_cut=False)
+        self._counts.uncollected += takeovers.uncollected
+        self._counts.not_judged += takeovers.not_judged
+
+    def _check_accesses(self, index: Index, entries: AccessLog, note: Callable[[Violation], Place]) -> None:
+        """Decide each access again. A false decision may follow from a lost batch, so losses come before."""
         check = AccessCheck(
             index=index,
-            history=history,
-            partition=number,
-            ends=ends,
+            history=self._participant.follower.history,
+            partition=index.partition,
+            ends=self._record_ends(index),
             report=note,
             directory_fault=self._views.fault,
         )
@@ -275,8 +280,10 @@ class _Replay:
         self._counts.collections += entries.collections
         self._counts.denials += entries.denials
         self._counts.erasures += entries.erasures
-        self._counts.uncollected += takeovers.uncollected
-        self._counts.not_judged += takeovers.not_judged + check.not_judged + entries.not_judged
+        self._counts.not_judged += check.not_judged + entries.not_judged
+
+    def _record_ends(self, index: Index) -> dict[str, int]:
+        return {topic: self._ends[Partition(topic, index.partition)] for topic in self._topics}
 
     def _note(self, index: Index, violation: Violation) -> Place:
         index.note(violation)

@@ -105,11 +105,22 @@ class ReplayReport:
     @property
     def position_age_us(self) -> int | None:
         """The age of the newest position of the channel that was bound longest ago; None without one."""
-        newest: dict[int, int] = {}
-        for one in self.bound:
-            newest[one.partition] = max(one.issued_at, newest.get(one.partition, 0))
-        at = min((issued_at for issued_at in newest.values() if issued_at), default=None)
-        return None if at is None else max(self.replayed_at - at, 0)
+        ages = [age for age in map(self._age_of, {one.partition for one in self.bound}) if age is not None]
+        return max(ages, default=None)
+
+    def unbound_channels(self, limit_us: int) -> tuple[int, ...]:
+        """Return the channels, by number, of which something is bound by nobody for longer than this.
+
+        Entries that hold positions alone are no news, so they need no position behind them.
+        """
+        news = {one.partition for one in self.bound if one.news}
+        return tuple(
+            number for number in sorted(news) if (age := self._age_of(number)) is None or age > limit_us
+        )
+
+    def _age_of(self, number: int) -> int | None:
+        newest = max((one.issued_at for one in self.bound if one.partition == number), default=0)
+        return max(self.replayed_at - newest, 0) if newest else None
 
 
 def to_json(report: ReplayReport, log: Log) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from broker.avro.schema import default_store
 from broker.cli.context import asynchronous, json_option, profile_option
 from broker.cli.output import note, out, print_json, print_pairs, print_table
 from broker.cli.progress_bar import progress
+from broker.clock import MINUTE_US
 from broker.errors import UsageError
 from broker.log import Log, open_log
 from broker.log.protocol import physical
@@ -37,7 +38,7 @@ Row: TypeAlias = tuple[str, str, str, str]
 _SHOWN_OF_A_KIND = 3
 """The number of consequences of one root and kind that people are shown; programs get all."""
 _MAX_KNOWN_BYTES = 64_000_000
-_DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK})
+_DIRECTORY_KINDS = frozenset({Kind.DIRECTORY_STATEMENT, Kind.DIRECTORY_ROLLBACK, Kind.LOG_FORKED})
 
 
 @click.command("replay")
@@ -98,6 +99,7 @@ async def command(
             print_json(to_json(report, session.log))
         else:
             _print(report, session.log)
+        _warn_of_unbound(report, session)
     return 0 if report.verified else 1
 
 
@@ -176,6 +178,8 @@ def _print(report: ReplayReport, log: Log) -> None:
         what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
         counts[-2:] = [("not checked", f"{what}: the access log is sealed to auditors")]
     counts.append(("messages", f"{report.messages:,}"))
+    if report.bound:
+        counts.append(("unbound", _unbound_words(report)))
     if report.receipts or report.receipts_not_compared:
         more = f", {report.receipts_not_compared:,} not: no key of yours opens their entries"
         compared = f"{report.receipts:,} compared with the access log"
@@ -206,6 +210,35 @@ def _print(report: ReplayReport, log: Log) -> None:
         )
         _explain(report)
     _conclude(report)
+
+
+def _unbound_words(report: ReplayReport) -> str:
+    above = f"{counted(report.unbound, 'message')} above the newest positions of the key access service"
+    age = report.position_age_us
+    return above if age is None else f"{above}, which are up to {_age_words(age)} old"
+
+
+def _age_words(age_us: int) -> str:
+    minutes, seconds = divmod(age_us // 1_000_000, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    for count, unit in ((days, "day"), (hours, "hour"), (minutes, "minute")):
+        if count:
+            return counted(count, unit)
+    return counted(seconds, "second")
+
+
+def _warn_of_unbound(report: ReplayReport, session: Session) -> None:
+    """Warn of channels in which something is bound by no position for longer than the profile allows."""
+    minutes = session.profile.max_unbound_minutes
+    for number in report.unbound_channels(minutes * MINUTE_US):
+        name = session.directory.numbers.get(number, str(number))
+        note(
+            f"warning: in channel '{name}' no position of the key access service binds the newest messages, "
+            f"for more than {counted(minutes, 'minute')}: nobody would notice if they were cut off",
+            style="yellow",
+        )
+        note("hint: the service binds them when it runs next: ftf-broker kas run", style="dim")
 
 
 def _rows(violations: Sequence[Reported], log: Log) -> list[Row]:

@@ -8,6 +8,7 @@
     state = "state"
     genesis = "8f…"                      # SHA-256 of the coalition's genesis statement, 64 hex digits
     passphrase_file = "passphrase"       # optional; without it the passphrase is asked for
+    max_unbound_minutes = 60             # optional; replay warns of what no position binds for longer
 
 Relative paths are relative to the folder of the file, so that the folder can be moved. ``genesis`` pins the
 coalition: a log whose directory begins otherwise is refused, whatever it says.
@@ -46,8 +47,9 @@ __all__ = [
 MAX_PROFILE_BYTES = 64 * 1024
 _T = TypeVar("_T")
 _REQUIRED = ("name", "role", "log", "keys", "state", "genesis")
-_OPTIONAL = ("kas", "passphrase_file")
+_OPTIONAL = ("kas", "passphrase_file", "max_unbound_minutes")
 _LOCAL = "local:"
+_UNBOUND_MINUTES = 60
 
 
 class Role(StrEnum):
@@ -73,6 +75,8 @@ class Profile:
     kas: Path | None = None
     """The profile of the key access service, if it runs inside this process."""
     passphrase_file: Path | None = None
+    max_unbound_minutes: int = _UNBOUND_MINUTES
+    """A replay warns where something in a channel is bound by no position for longer than this."""
 
     @property
     def consultations(self) -> Path:
@@ -107,6 +111,7 @@ class Profile:
             passphrase_file=None
             if passphrase_file is None
             else folder / _text(where, fields, "passphrase_file"),
+            max_unbound_minutes=_minutes(where, fields, "max_unbound_minutes"),
         )
 
     def save(self) -> None:
@@ -151,6 +156,16 @@ def _read(path: Path) -> dict[str, object]:
         return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"profile '{path}' is not valid TOML: {error}") from None
+
+
+def _minutes(where: str, fields: Mapping[str, object], name: str) -> int:
+    value = fields.get(name, _UNBOUND_MINUTES)
+    # ``type`` and not ``isinstance``: to Python true is an integer too.
+    if type(value) is not int or value < 1:
+        raise UsageError(
+            f"{where}: field '{name}' is {value!r}, expected a whole number of minutes from 1 on"
+        )
+    return value
 
 
 def _text(where: str, fields: Mapping[str, object], name: str) -> str:

@@ -32,6 +32,7 @@ from broker.wire.manifest import (
     CollectionStatus,
     LogItem,
     Operation,
+    Positions,
     Reason,
     RecordItem,
     Signed,
@@ -73,12 +74,19 @@ OUTCOMES = (
     ReceiptOutcome(item=1, indexes=b"\7", verdict=DENIED, reason=Reason.HANDLING, released=False),
 )
 SHARES = (ItemShares(item=0, indexes=b"\0\5", release_shares=b"a" * 32 + b"b" * 32),)
+POSITIONS = Positions(
+    directory_size=COALITION.directory.size,
+    directory_root=COALITION.directory.root,
+    access_size=6,
+    access_root=bytes(32),
+    topics=(),
+)
 RECEIPT = Receipt(
     issuer=KAS,
     issued_at=COALITION.now,
     request_digest=ASKED.digest,
     entry=ENTRY,
-    positions=None,
+    positions=POSITIONS,
     outcomes=OUTCOMES,
 )
 
@@ -129,7 +137,7 @@ def test_a_wholly_denied_answer_needs_no_entry() -> None:
         ReceiptOutcome(item=i, indexes=x, verdict=DENIED, reason=Reason.NOT_MEMBER, released=False)
         for i, x in ((0, b"\0\3\5"), (1, b"\7"))
     )
-    wholly = replace(RECEIPT, entry=None, outcomes=denied)
+    wholly = replace(RECEIPT, entry=None, positions=None, outcomes=denied)
     found = open_answer(ASKED, sealed(answer(receipt=sign(wholly), shares=())), KEYS, COALITION.directory)
     assert found.entry is None
     assert not found.shares
@@ -161,7 +169,7 @@ WRONG: list[tuple[AccessAnswer, type[PeerError], str]] = [
     (outcomes(FIRST, WITHHELD, replace(LAST, released=True)), FormatError, "denied and released"),
     (outcomes(FIRST, replace(WITHHELD, reason=None), LAST), FormatError, "with reason None"),
     (outcomes(replace(FIRST, reason=Reason.ERASED), WITHHELD, LAST), FormatError, "with reason ERASED"),
-    (receipt(entry=None), FormatError, "without an access entry"),
+    (receipt(entry=None, positions=None), FormatError, "without an access entry"),
     (receipt(entry=replace(ENTRY, partition=1)), FormatError, "partition 1"),
     (answer(shares=()), FormatError, "not exactly"),
     (answer(shares=(*SHARES, *SHARES)), FormatError, "two shares"),

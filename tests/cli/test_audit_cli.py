@@ -107,7 +107,7 @@ def test_a_violation_in_json_has_the_fields_of_the_contract(place: CliCoalition)
 
 
 def test_receipts_find_what_was_cut_from_the_access_log(place: CliCoalition) -> None:
-    """A subscriber's receipts are compared; behind a cut tail the log alone is whole, and they convict."""
+    """A subscriber's receipts are compared; behind a cut tail the log alone is whole, and they bind it."""
     (receipts,) = place.profile(BORDER).parent.glob("state/subscriptions/*.receipts")
     whole = place.run("auditor", *REPLAY, "--receipts", receipts)
     assert whole.code == 0
@@ -117,7 +117,7 @@ def test_receipts_find_what_was_cut_from_the_access_log(place: CliCoalition) -> 
     cut = place.run("auditor", *REPLAY, "--receipts", receipts, "--json")
     assert cut.code == 1
     found = [(one["kind"], one["topic"], one["offset"]) for one in cut.json["violations"]]
-    assert found == [("receipt-without-entry", "ftf.access", 4)]
+    assert found == [("log-forked", "ftf.access", 4)]
     assert cut.json["receipts"] == 1
 
 

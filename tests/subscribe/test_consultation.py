@@ -147,7 +147,7 @@ async def test_a_denial_has_its_receipt(world: World) -> None:
 
 
 async def test_an_entry_that_is_cut_from_the_log_later_is_missed(world: World) -> None:
-    """The log alone looks whole after the cut; the receipt of the consultation convicts."""
+    """The log alone looks whole after the cut; the receipt of the consultation binds what is missing."""
     await world.publish(1)
     found = await consulted(world, offset=0)
     assert isinstance(found, Consultation)
@@ -165,7 +165,7 @@ async def test_an_entry_that_is_cut_from_the_log_later_is_missed(world: World) -
     report = await replayed(world, receipts_of(world))
     roots = [noted.violation for noted in report.violations if noted.violation.caused_by is None]
     assert [(root.kind, root.place) for root in roots] == [
-        (Kind.RECEIPT_WITHOUT_ENTRY, Place("access", entry.partition, entry.offset))
+        (Kind.LOG_FORKED, Place("access", entry.partition, entry.offset))
     ]
 
 
