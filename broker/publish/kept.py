@@ -85,6 +85,8 @@ class KeptBatches:
             if sender is None:
                 sender = Sender(self._participant, self._admission, partition, _IDLE_US)
                 self._senders[partition] = sender
+            # The batch came too late because our view was old. The sender reads the directory once a second.
+            await self._participant.follower.refresh()
             sent = await sender.send(parcel.batch, instead_of=stale.batch_id)
             parcel.replaced = sent
             del self._parcels[stale.batch_id]

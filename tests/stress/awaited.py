@@ -8,18 +8,10 @@ from __future__ import annotations
 
 __all__ = ["AWAITED"]
 
-_STALE = "a statement that came too late is stale, and its publisher publishes it anew"
 _COMPLAINT = "a complaint forces a new epoch, and voids nothing that was published without seeing it"
 
 AWAITED = {
     "error in publish": _COMPLAINT,
     "undelivered, NOT_COLLECTED, REFUSED": _COMPLAINT,
-    "undelivered, never shown, UNKNOWN": _STALE,
-    "epoch-superseded in replay": _STALE,
-    "epoch-superseded seen by a reader": _STALE,
-    "not-entitled in replay": _STALE,
-    "not-entitled seen by a reader": _STALE,
-    "unaccounted in replay": _STALE,
-    "unaccounted seen by a reader": _STALE,
 }
 """Each kind, and what TRUST.md says must come true instead."""

@@ -19,7 +19,7 @@ from broker.access.client import KeyAccess
 from broker.clock import Clock, system_clock
 from broker.directory import complaint, drafts
 from broker.errors import BrokerError, KasStopped, KasUnavailable
-from broker.publish.publisher import Published, Publisher
+from broker.publish.publisher import Published, Publisher, Ticket
 from broker.records.record import Record
 from broker.services.kas.service import KeyAccessService
 from broker.subscribe.subscriber import Delivered, Delivery
@@ -86,6 +86,8 @@ class Exercise:
     _closing: dict[str, AsyncExitStack] = field(default_factory=dict)
     _directory: asyncio.Lock = field(default_factory=asyncio.Lock)
     _states: dict[tuple[str, str], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _tickets: dict[bytes, Ticket] = field(default_factory=dict)
+    """The tickets of records whose publishers still run, by record id."""
     _given: set[tuple[str, bytes, int]] = field(default_factory=set)
     """Who was given which record by a subscriber that keeps its state."""
 
@@ -119,7 +121,16 @@ class Exercise:
         self.services[number : number + 1] = [service]
 
     async def restart_publisher(self, name: str) -> None:
-        """Start the publisher of an agency, and end the one that stood there before."""
+        """Start the publisher of an agency, and end the one that stood there before, once it has asked."""
+        if name in self.publishers:
+            if self._is_suspended(name):
+                return  # It could not publish anew what came too late.
+            await self._noted("ask fate", self.ask_fate(name))
+            self._tickets = {
+                record_id: ticket
+                for record_id, ticket in self._tickets.items()
+                if self.sent[record_id].issuer != name
+            }
         await self._close(name)
         stack = self._closing[name] = AsyncExitStack()
         opened = self.world.publisher(name, clock=self.clocks[name])
@@ -169,6 +180,18 @@ class Exercise:
         await publisher.flush()
         for record, ticket in tickets:
             self.sent[record.record_id] = Sent(name, channel, record, await ticket)
+            self._tickets[record.record_id] = ticket
+
+    async def ask_fate(self, name: str) -> None:
+        """A publisher asks what became of its batches, and publishes anew what came too late."""
+        own = [
+            one for one in self.sent.values() if one.issuer == name and one.record.record_id in self._tickets
+        ]
+        if own:
+            await self.publishers[name].collected([one.published for one in own], self.services[0])
+        for one in own:
+            record_id = one.record.record_id
+            self.sent[record_id] = replace(one, published=await self._tickets[record_id])
 
     def _record(self, rng: random.Random, name: str, channel: str) -> Record:
         changes: dict[str, object] = {}
@@ -188,9 +211,13 @@ class Exercise:
         """A member asks for some records, right or not; a request that is not answered is repeated."""
         channel = rng.choice(list(MEMBERS))
         name = rng.choice(MEMBERS[channel])
-        known = [one.published for one in self.sent.values() if one.channel == channel]
-        if not known:
+        if all(one.channel != channel for one in self.sent.values()):
             return
+        # A request names batches of one issuer.
+        issuer = rng.choice([one.issuer for one in self.sent.values() if one.channel == channel])
+        known = [
+            one.published for one in self.sent.values() if (one.issuer, one.channel) == (issuer, channel)
+        ]
         chosen = {one.batch_id: one for one in rng.sample(known, min(len(known), rng.choice((1, 1, 3))))}
         items = [
             RecordItem(topic=one.topic, offset=one.offset, batch_id=one.batch_id, indexes=bytes([one.index]))
@@ -303,6 +330,8 @@ class Exercise:
             if self._is_suspended(name):
                 await self.reinstate(name)
         await self._renew(rng)
+        for name in AGENCIES:
+            await self._noted("ask fate", self.ask_fate(name))
         for service in self.services:
             await self._noted("collect", service.collect())
 
