@@ -2,8 +2,9 @@
 
 An auditor trusts no decision of the service. Each access entry is judged by five checks:
 
-    (1) its positions are at the ends of batches, and never below those of an earlier entry of its stream;
-        whether they fit the logs at all was judged before (``access_log``, ``channel_trees``)
+    (1) its positions are at the ends of batches, never below those of an earlier entry of its stream, nor of
+        any entry that was issued ten minutes before; whether they fit the logs at all was judged before
+        (``access_log``, ``channel_trees``)
     (2) its request is signed by the agency that it names, at a directory that we know and that is no
         newer than the one at those positions, its time is the entry's, and its batches have one issuer
     (3) its outcomes cover each record that was asked for, once
@@ -13,7 +14,7 @@ An auditor trusts no decision of the service. Each access entry is judged by fiv
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from broker.access.policy import Decision
 from broker.access.record_states import ChannelRecords
 from broker.access.request_checks import MAX_CLOCK_DIFFERENCE_US, check_form, check_signed
 from broker.audit.index import Index, Listed, StoredBatch, StoredEntry
+from broker.clock import MINUTE_US
 from broker.directory import Directory, History
 from broker.errors import FormatError, RequestRefused
 from broker.verify.entitlement import ACCESS_TOPIC
@@ -51,6 +53,11 @@ _BY_OTHER_MESSAGES = frozenset(
     {None, Reason.NOT_COLLECTED, Reason.RESTRICTED, Reason.WITHDRAWN, Reason.ERASED, Reason.EXPIRED}
 )
 """The reasons that other messages than the record's batch decide; None stands for ALLOWED."""
+
+_REPLICAS_DIFFER_US = 10 * MINUTE_US
+"""How far two replicas may be behind each other: two clocks may differ by five minutes each way."""
+
+_MAX_RECENT = 65_536
 
 _Reached = dict[str, int]
 """An end for each topic; the directory and the access log are among them."""
@@ -123,6 +130,10 @@ class AccessCheck:
     """Entries whose decisions may hang on messages for which we hold no key."""
     _reached: OrderedDict[bytes, _Reached] = field(default_factory=OrderedDict)
     """The furthest positions of the streams that wrote last. Only ``_fallen_back`` writes them."""
+    _recent: deque[tuple[int, _Reached]] = field(default_factory=deque)
+    """The positions of the last ten minutes, with their times. Only ``_left_behind`` writes these two."""
+    _known: _Reached = field(default_factory=dict)
+    """The furthest positions from before that."""
 
     def check(self) -> None:
         """Judge every entry of the channel, in the order of the log."""
@@ -152,6 +163,13 @@ class AccessCheck:
                 # revocation stands in the part that the requester had already seen.
                 seen = request.directory_size
                 detail = f"decided on {directory.size} statements, its request had seen {seen}"
+                self._violate(Kind.ACCESS_POSITIONS, entry, detail)
+                return
+            sizes = {head.topic: head.size for head in positions.heads}
+            unseen = next((one for one in request.seen if one.size > sizes.get(one.topic, 0)), None)
+            if unseen is not None:
+                detail = f"decided on {sizes.get(unseen.topic, 0)} messages of {unseen.topic[:40]}"
+                detail = f"{detail}, its request had seen {unseen.size}"
                 self._violate(Kind.ACCESS_POSITIONS, entry, detail)
                 return
             records = self._records(positions, request)
@@ -184,9 +202,11 @@ class AccessCheck:
             if across is not None:
                 detail = f"recorded {seen.size} in {seen.topic}, within the batch at {across.indexed.offset}"
                 return detail, self.index.root_within(seen.topic, 0, seen.size)
-        return self._fallen_back(entry, positions)
+        now = {seen.topic: seen.size for seen in positions.heads}
+        now["directory"] = positions.directory_size
+        return self._fallen_back(entry, now) or self._left_behind(entry, now)
 
-    def _fallen_back(self, entry: StoredEntry, positions: Positions) -> _Fault | None:
+    def _fallen_back(self, entry: StoredEntry, now: _Reached) -> _Fault | None:
         """Find a service that decided on an older state than before.
 
         The operator of a service may hold a topic back, so that the service allows what the newest state
@@ -194,8 +214,6 @@ class AccessCheck:
         """
         if entry.stream is None:
             return None
-        now = {seen.topic: seen.size for seen in positions.topics}
-        now |= {"directory": positions.directory_size, ACCESS_TOPIC: positions.access_size}
         # Taking the stream out and putting it back keeps the table in the order of last use, so the stream
         # that was silent longest is dropped first.
         before = self._reached.pop(entry.stream, {})
@@ -206,6 +224,26 @@ class AccessCheck:
         if fallen is None:
             return None
         return f"recorded {now[fallen]} in {fallen}, its stream had reached {before[fallen]} before", None
+
+    def _left_behind(self, entry: StoredEntry, now: _Reached) -> _Fault | None:
+        """Find a service that began a new stream to decide on an older state.
+
+        Replicas read at the same time, so that their positions need not rise. But a service reads to the ends
+        of now before it decides: it has seen whatever another one bound ten minutes before.
+        """
+        known = self._known
+        while self._recent and self._recent[0][0] <= entry.issued_at - _REPLICAS_DIFFER_US:
+            _, older = self._recent.popleft()
+            known |= {topic: max(end, known.get(topic, 0)) for topic, end in older.items()}
+        if entry.stream is not None and len(self._recent) < _MAX_RECENT:
+            self._recent.append((entry.issued_at, now))
+        behind = next((topic for topic, end in now.items() if end < known.get(topic, 0)), None)
+        if behind is None:
+            return None
+        return (
+            f"recorded {now[behind]} in {behind}, where an entry ten minutes before saw {known[behind]}",
+            None,
+        )
 
     # (2) the request, (4) and (5) the decision
 
