@@ -9,15 +9,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
+from hashlib import sha256, shake_256
 from pathlib import Path
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from broker.avro.schema import default_store
 from broker.clock import day_of, system_clock
-from broker.crypto.seal import ReceivingKey, epoch_key
+from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
 from broker.directory import (
     Channel,
@@ -60,7 +62,10 @@ def _signing(name: str) -> SigningKey:
 
 @cache
 def _receiving(name: str) -> ReceivingKey:
-    return epoch_key(sha256(f"receiving {name}".encode()).digest())
+    private = shake_256(f"receiving {name}".encode()).digest(96)
+    return ReceivingKey.of(
+        MLKEM768PrivateKey.from_seed_bytes(private[:64]), X25519PrivateKey.from_private_bytes(private[64:])
+    )
 
 
 def channel_of(directory: Directory, number: int = 0) -> Channel:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.coalition import WRITER, Coalition, channel_of
+from bench.coalition import READER, WRITER, Coalition, channel_of
 from bench.filling import items_of
 from bench.records import MEASURED, body_of, records
 from bench.timing import Comparison, compare, plain
@@ -35,7 +35,7 @@ async def measure_crypto(folder: Path, *, sizes: Sequence[int], repeat: int) -> 
         directory = follower.history.latest
     keyring, channel = coalition.keyring(WRITER), channel_of(directory)
     schema = default_store().current(MEASURED)
-    content_key = channel.epochs[0].content_key
+    _, receiving_key = directory.receiving_key(READER)
     found: list[Comparison] = []
     for size in sizes:
         batches = _BATCHES.get(size, 8)
@@ -68,7 +68,7 @@ async def measure_crypto(folder: Path, *, sizes: Sequence[int], repeat: int) -> 
         def each(bodies: Sequence[bytes] = bodies) -> None:
             for body in bodies:
                 keyring.signing.sign("manifest", directory.genesis, body)
-                seal(content_key, body, b"ftf-broker/v1/bench\n")
+                seal(receiving_key, body, b"ftf-broker/v1/bench\n")
 
         def each_encoded() -> None:
             each([body_of(one) for one in records(_BASELINE_RECORDS)])

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.coalition import CHANNELS, PLAIN, READER, WRITER, Coalition, channel_of
+from bench.coalition import CHANNELS, PLAIN, READER, WRITER, Coalition
 from bench.codec import FastAvro
 from bench.filling import fill
 from bench.kafka_broker import Broker
@@ -48,7 +48,7 @@ async def measure_kafka_publish(
     found: list[Comparison] = []
     async with coalition.participant(WRITER) as participant, producer(broker.address) as plain:
         directory, keyring = participant.directory, participant.keyring
-        content_key = channel_of(directory).epochs[0].content_key
+        _, receiving_key = directory.receiving_key(READER)
 
         def with_fastavro(one: Record) -> bytes:
             return fast.encode(one.body)
@@ -56,7 +56,7 @@ async def measure_kafka_publish(
         def sealed(one: Record) -> bytes:
             body = body_of(one)
             signature: bytes = keyring.signing.sign("manifest", directory.genesis, body)
-            return signature + seal(content_key, body, b"ftf-broker/v1/bench\n")
+            return signature + seal(receiving_key, body, b"ftf-broker/v1/bench\n")
 
         for size in sizes:
             made = records(_scaled(_PUBLISHED, size, scale))

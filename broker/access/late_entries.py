@@ -113,11 +113,12 @@ def _open_lost(
     try:
         opened = open_manifest(
             envelope,
-            genesis=history.latest.genesis,
             topic=ACCESS_TOPIC,
             partition=partition,
-            key=key.key,
+            keys=key.keys,
         )
+        if opened is None:
+            return "no manifest that opens"
         # Judged by the directory that it claims. It was judged by its place too, while it stood there.
         verify_manifest(history.latest, history.at(opened.manifest.header.directory_size), opened)
     except (OpenError, FormatError, UsageError, NotEntitled, SignatureInvalid) as error:

@@ -170,6 +170,16 @@ class _Replay:
             end = self._ends[Partition(ACCESS_TOPIC, channel.number)]
             keys = self._participant.epoch_keys(channel, ACCESS_TOPIC)
             await self._views.check_end(self._participant.log, channel.number, end, keys)
+            self._check_halves(channel)
+
+    def _check_halves(self, channel: Channel) -> None:
+        """Report what was sealed to us of the channel's epochs and is junk, against who sealed it."""
+        directory = self._participant.directory
+        for half in self._participant.keyring.junk_of(directory, channel):
+            place = Place("directory", 0, directory.applied[half.statement])
+            which = f"the {half.use} half of epoch {half.epoch} of '{channel.name}'"
+            detail = f"'{half.sealer}': {which}: {half.detail}"
+            self._ledger.report(Violation(kind=Kind.JUNK_HALF, place=place, detail=detail))
 
     async def check_beyond(self, ends: Mapping[Partition, int]) -> None:
         """Report what stands in partitions whose numbers are no channel's."""

@@ -106,6 +106,8 @@ class Takeovers:
                 topic=known.topic,
                 partition=known.partition,
                 epoch=known.epoch,
+                # The reader has judged complaints by the view of the issuer. That is the same for everybody.
+                seen=0,
                 issuer=known.issuer,
                 record_type=known.record_type,
                 key_id=batch.key_id,

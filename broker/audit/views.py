@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.audit.causes import Ledger
-from broker.crypto.seal import ReceivingKey
 from broker.directory import EpochKey, HighWater, check_high_water
 from broker.errors import NotEntitled, PeerError
 from broker.log.protocol import Log, Partition, StoredMessage
@@ -97,12 +96,11 @@ class Views:
         epoch_key = None if envelope is None else keys(envelope.epoch)
         if envelope is None or epoch_key is None:
             return None
-        key: ReceivingKey = epoch_key.key
         latest = self._follower.history.latest
         try:
-            opened = open_manifest(
-                envelope, genesis=latest.genesis, topic=ACCESS_TOPIC, partition=partition, key=key
-            )
+            opened = open_manifest(envelope, topic=ACCESS_TOPIC, partition=partition, keys=epoch_key.keys)
+            if opened is None:
+                return None
             # Anybody may write to the topic and claim a larger view, so only a manifest of the service is
             # evidence.
             verify_manifest(latest, latest, opened)

@@ -17,7 +17,7 @@ alone. Three choices need their reasons:
 - ``context`` stands in both derivations. Without it a member could carry another batch's manifest_id into a
   batch of its own, and the service would log the wrong record.
 - The nonce is zero. That is safe because a key locks one body, once: a batch that is built anew draws its
-  manifest_id and both secrets anew.
+  release secret anew, and its manifest_id, which stands in the context, depends on all its bodies too.
 - There is a commitment and a check value. AES-GCM does not bind a ciphertext to one key, so an issuer could
   show two texts to two readers; the commitment prevents that. The check value tells a wrong release share
   from a wrong body, so that everybody can see whether the service or the issuer is to blame.
@@ -50,6 +50,7 @@ __all__ = [
     "context_of",
     "lock_bodies",
     "locked_size",
+    "padded_body",
     "release_share",
     "release_shares",
     "unlock",
@@ -154,7 +155,8 @@ def wrong_release_shares(
     )
 
 
-def _pad(body: bytes) -> bytes:
+def padded_body(body: bytes) -> bytes:
+    """Return the plaintext that a body's message locks: its length, the body and zeros."""
     size = 4 + len(body)
     return len(body).to_bytes(4, "big") + body + bytes(-size % BODY_BLOCK)
 
@@ -216,7 +218,7 @@ def lock_bodies(
     locked: list[LockedBody] = []
     add = locked.append
     for number, body in zip(_U32, bodies, strict=False):
-        # This is Expand.block for the release share, Expand.block for the key, and _pad, without the calls.
+        # This is Expand.block for the release share and for the key, and padded_body, without the calls.
         inner = share_inner()
         outer = share_outer()
         inner.update(release_label + number + b"\x01")

@@ -6,7 +6,6 @@ where it belongs, and a seal that somebody moved or copied to another place does
     info = "ftf-broker/v1/" | use | "\\n" | fields
 
     use           fields
-    statement     genesis, H(topic), u32(partition), u32(epoch)
     member-share  context
     release       context, intake key_id
     seed          genesis, H(channel name), u32(epoch), H("metadata" | "content" | "access"), recipient key_id
@@ -20,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import sha256, shake_256
+from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -39,18 +38,15 @@ from broker.errors import FormatError, OpenError
 __all__ = [
     "PUBLIC_BYTES",
     "SEALED_OVERHEAD",
-    "SEED_BYTES",
     "ReceivingKey",
     "answer_info",
     "check_receiving_public",
-    "epoch_key",
     "member_share_info",
     "open_sealed",
     "receiving_key_id",
     "release_info",
     "seal",
     "seed_info",
-    "statement_info",
     "storage_info",
 ]
 
@@ -58,8 +54,6 @@ PUBLIC_BYTES = 1184 + 32
 """The length of a hybrid public key: its ML-KEM-768 half, then its X25519 half."""
 SEALED_OVERHEAD = 1120 + 16
 """The bytes that sealing adds: enc, then the tag of AES-GCM."""
-SEED_BYTES = 32
-"""The length of an epoch seed."""
 
 _SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _PREFIX = b"ftf-broker/v1/"
@@ -69,13 +63,6 @@ def _u32(number: int) -> bytes:
     if not 0 <= number < 2**32:  # a statement signed by an adversary may say -1
         raise FormatError(f"{number} is not within 0 to 4294967295")
     return number.to_bytes(4, "big")
-
-
-def statement_info(genesis: bytes, topic: str, partition: int, epoch: int) -> bytes:
-    """The info that binds a sealed manifest to its coalition, topic, partition and epoch."""
-    return b"".join(
-        (_PREFIX, b"statement\n", genesis, sha256(topic.encode()).digest(), _u32(partition), _u32(epoch))
-    )
 
 
 def member_share_info(context: bytes) -> bytes:
@@ -89,7 +76,7 @@ def release_info(context: bytes, intake_key_id: bytes) -> bytes:
 
 
 def seed_info(genesis: bytes, channel: str, epoch: int, use: str, recipient_key_id: bytes) -> bytes:
-    """The info that binds an epoch seed to its channel, epoch, use and recipient.
+    """The info that binds halves of an epoch's seed to their channel, epoch, use and recipient.
 
     The use is ``metadata``, ``content`` or ``access``.
     """
@@ -184,16 +171,3 @@ def open_sealed(key: ReceivingKey, sealed: bytes, info: bytes) -> bytes:
         return _SUITE.decrypt(sealed, key.hybrid, info=info)
     except (InvalidTag, ValueError):
         raise OpenError("seal does not open with this key for this place") from None
-
-
-def epoch_key(seed: bytes) -> ReceivingKey:
-    """Derive the key pair of an epoch from its 32-byte seed. Raises OpenError for another length.
-
-    SHAKE256(seed, 96) gives 64 bytes of ML-KEM seed (d, z), then 32 bytes of X25519 key, as in X-Wing.
-    """
-    if len(seed) != SEED_BYTES:
-        raise OpenError(f"epoch seed of {len(seed)} bytes, expected {SEED_BYTES}")
-    expanded = shake_256(seed).digest(96)
-    return ReceivingKey.of(
-        MLKEM768PrivateKey.from_seed_bytes(expanded[:64]), X25519PrivateKey.from_private_bytes(expanded[64:])
-    )

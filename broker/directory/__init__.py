@@ -8,13 +8,21 @@ and from nothing else, so every participant that reads the same messages gets th
     case, changes, rules/       what a statement must fulfil to count, and what it changes
     fold                        ``fold`` takes a message of the log, ``apply`` a signed statement
     history                     ``history.at(size)`` answers who was entitled at an earlier time
-    drafts, issuance            new statements: their content, then headers, seeds and signatures
+    drafts, issuance            new statements: their content, then headers, halves and signatures
     epochs                      the keys of an epoch, as a recipient opens them
 """
 
-from broker.directory.channel import Channel, Epoch, Use
+from broker.directory.channel import Channel, Epoch, EpochSeed, Offer, Use
 from broker.directory.directory import Authority, Directory
-from broker.directory.epochs import EpochKey, complaint, epoch_key_of, epoch_keys, open_seed
+from broker.directory.epochs import (
+    EpochKey,
+    JunkHalf,
+    OpenedSeed,
+    check_half,
+    complaint,
+    epoch_keys,
+    open_seed,
+)
 from broker.directory.fold import DirectoryMessage, apply, fold
 from broker.directory.history import HighWater, History, check_high_water
 from broker.directory.issuance import (
@@ -49,11 +57,15 @@ __all__ = [
     "DirectoryMessage",
     "Epoch",
     "EpochKey",
+    "EpochSeed",
     "HighWater",
     "History",
     "IntakeKey",
+    "JunkHalf",
     "Key",
     "KeyState",
+    "Offer",
+    "OpenedSeed",
     "Party",
     "PartyKind",
     "PendingKey",
@@ -61,12 +73,12 @@ __all__ = [
     "Use",
     "apply",
     "authority_header",
+    "check_half",
     "check_high_water",
     "complaint",
     "confirm_channel_keys",
     "countersign",
     "directory_message",
-    "epoch_key_of",
     "epoch_keys",
     "fold",
     "grant_epoch",

@@ -13,10 +13,21 @@ from typing import Literal
 
 from immutables import Map
 
-from broker.wire.statements import ChannelKind, JoiningRule, Mandate, SealedSeed
+from broker.wire.statements import ChannelKind, JoiningRule, Mandate, SealedHalves
 from broker.wire.terms import Purpose
 
-__all__ = ["CHANNEL_NAME", "MAX_CHANNELS", "MAX_MEMBERS", "Channel", "Epoch", "Use", "newest_usable"]
+__all__ = [
+    "CHANNEL_NAME",
+    "MAX_CHANNELS",
+    "MAX_MEMBERS",
+    "Channel",
+    "Epoch",
+    "EpochSeed",
+    "Offer",
+    "Part",
+    "Use",
+    "newest_usable",
+]
 
 CHANNEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 """Names of channels; the whole name must match."""
@@ -28,53 +39,74 @@ MAX_MEMBERS = 128
 """Most members of a channel."""
 
 Use = Literal["metadata", "content", "access"]
-"""The use of an epoch's key: for manifests, for bodies, or for entries of the access log."""
+"""The use of an epoch's seed: for manifests, for bodies, or for entries of the access log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one party sealed to a recipient: its own half of a seed, or in a grant all halves."""
+
+    sealer: str
+    statement: bytes
+    """The digest of the statement that holds it."""
+    sealed: SealedHalves
+
+
+Offer = tuple[Part, ...]
+"""The parts from which one recipient can have a seed: the member's half and the service's, or one grant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochSeed:
+    """What the directory holds of one seed of an epoch."""
+
+    commitments: tuple[bytes, ...]
+    """One for each half: the member's, then the service's. The access seed has the service's half alone."""
+    offers: Map[str, tuple[Offer, ...]]
+    """What was sealed to each recipient; grants stand behind what it was sealed at first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """The three keys of a channel from one publication to the next, and the seeds sealed for them."""
+    """The seeds of a channel from one publication to the next, as commitments and as sealed halves."""
 
     number: int
     publisher: str
-    metadata_key: bytes
-    content_key: bytes
-    access_key: bytes | None
-    """None until the KAS confirms the epoch, because the KAS makes this key."""
-    metadata_seeds: Map[str, tuple[SealedSeed, ...]]
-    """Seeds by recipient; those granted later stand behind the first one."""
-    content_seeds: Map[str, tuple[SealedSeed, ...]]
-    access_seeds: Map[str, tuple[SealedSeed, ...]]
+    metadata: EpochSeed
+    content: EpochSeed
+    access: EpochSeed | None
+    """None until the KAS confirms the epoch, because the KAS draws this seed."""
     confirmed_at: int | None
     """Size of the directory from which on the epoch may be used; None until it is confirmed."""
     complained: bool
-    """True when a recipient could not open its seeds. The epoch is then void."""
-    grants: Map[tuple[str, Use, str, bytes], int]
-    """Place in the directory of each grant, by granter, use, recipient and the recipient's key id."""
+    """True when a recipient could not open its halves. Publishers then use another epoch, if there is one."""
+    void_from: int | None
+    """Size of the directory from which on there was a complaint and another epoch to publish under.
 
-    def public(self, use: Use) -> bytes | None:
-        """Return the epoch's public key for this use; None for the access key of an unconfirmed epoch."""
+    A batch whose publisher had seen that much is void. None while the epoch may be used.
+    """
+    grants: Map[tuple[str, Use, str, bytes], bytes]
+    """The digest of each grant's statement, by granter, use, recipient and the recipient's key id."""
+
+    def seed(self, use: Use) -> EpochSeed | None:
+        """Return the seed of this use; None for the access seed of an unconfirmed epoch."""
         match use:
             case "metadata":
-                return self.metadata_key
+                return self.metadata
             case "content":
-                return self.content_key
+                return self.content
             case "access":
-                return self.access_key
+                return self.access
 
-    def seeds(self, use: Use) -> Map[str, tuple[SealedSeed, ...]]:
-        """Return the sealed seeds of this use, by recipient."""
-        match use:
-            case "metadata":
-                return self.metadata_seeds
-            case "content":
-                return self.content_seeds
-            case "access":
-                return self.access_seeds
+    def offers(self, use: Use, name: str) -> tuple[Offer, ...]:
+        """Return what was sealed to this recipient of the seed of this use."""
+        seed = self.seed(use)
+        return () if seed is None else seed.offers.get(name, ())
 
     def is_recipient(self, name: str) -> bool:
-        """Tell whether any seed of this epoch was sealed to this name."""
-        return name in self.metadata_seeds or name in self.content_seeds or name in self.access_seeds
+        """Tell whether a half of any seed of this epoch was sealed to this name."""
+        seeds = (self.metadata, self.content, self.access)
+        return any(seed is not None and name in seed.offers for seed in seeds)
 
 
 def newest_usable(epochs: Map[int, Epoch], newest: int) -> int:
@@ -107,7 +139,11 @@ class Channel:
     newest_published: int
     """-1 before the first epoch."""
     newest_confirmed: int
-    """The epoch to publish under: the newest one that is confirmed and not complained of; -1 before it."""
+    """The epoch to publish under; -1 before the first.
+
+    It is the newest one that is confirmed and not complained of. Where every confirmed one was complained
+    of, it is the newest of them.
+    """
     needs_new_epoch: bool
     """True when the recipients or their keys changed since the newest epoch, or when it was complained of."""
     published_size: int
@@ -127,7 +163,8 @@ class Channel:
     def oldest_accepted(self) -> int:
         """The oldest epoch that a batch may still name: the usable one before the epoch to publish under.
 
-        A batch may have been on its way when the newest epoch was confirmed. An epoch that was complained
-        of, or never confirmed, is passed over, because nobody published under it. -1 when there is none.
+        A batch may have been on its way when the newest epoch was confirmed. An epoch that was never
+        confirmed is passed over, because nobody published under it; so is one that was complained of, because
+        then the one before it was used for longer. -1 when there is none.
         """
         return newest_usable(self.epochs, self.newest_confirmed - 1)

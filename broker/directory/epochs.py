@@ -1,27 +1,34 @@
 """The keys of an epoch, as a recipient opens them from the directory.
 
-From the seed that was sealed to it a recipient derives the epoch's private key. A seed counts only if the
-public key that belongs to it is the one in the directory. A seed that gives another key, or does not open, is
-junk. Its recipient then complains, the epoch is void, and another member publishes the next one.
+A recipient is sealed the halves of a seed, by the member that published the epoch and by the key access
+service, or all at once by whoever grants it the epoch later. A half counts only if it fits the commitment
+in the directory. One that does not fit, or does not open, is junk, and whoever sealed it is to blame: its
+recipient reports it, and complains, so that another member publishes the next epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from broker.crypto.seal import ReceivingKey, epoch_key, open_sealed, seed_info
-from broker.directory.channel import Epoch, Use
+from broker.crypto.epoch import HALF_BYTES, EpochKeys, epoch_seed, half_commitment
+from broker.crypto.seal import ReceivingKey, open_sealed, seed_info
+from broker.directory.channel import Epoch, EpochSeed, Offer, Part, Use
 from broker.directory.directory import Directory
 from broker.directory.issuance import header_for
 from broker.errors import NotEntitled, OpenError
-from broker.wire.statements import ChannelKeysComplained, SealedSeed
+from broker.wire.statements import ChannelKeysComplained
 
-__all__ = ["EpochKey", "admit_key", "complaint", "epoch_key_of", "epoch_keys", "open_seed"]
+__all__ = [
+    "EpochKey",
+    "JunkHalf",
+    "OpenedSeed",
+    "check_half",
+    "complaint",
+    "epoch_keys",
+    "open_seed",
+]
 
 ReceivingKeys = Mapping[bytes, ReceivingKey]
 """The receiving keys that a party holds, retired ones too, by key id."""
@@ -29,89 +36,124 @@ ReceivingKeys = Mapping[bytes, ReceivingKey]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochKey:
-    """A key of an epoch, with the secrets that only its holders can compute.
+    """The keys of one use of an epoch, which only its recipients can compute.
 
-    It is kept in memory alone, never on disk or in a log.
+    They are kept in memory alone, never on disk or in a log.
     """
 
     channel: str
     epoch: int
     use: Use
-    key: ReceivingKey
-    admit: bytes
-    """The key of the HMAC tag of a manifest message."""
-    seed: bytes
-    """The epoch's seed, 32 bytes, with which its holder can grant the epoch to others."""
+    keys: EpochKeys
+    halves: bytes
+    """All halves of the seed, joined, with which its holder can grant the epoch to others."""
 
     def __repr__(self) -> str:
         # Without the secrets: a repr ends up in tracebacks and logs.
         return f"EpochKey({self.channel!r}, {self.epoch}, {self.use!r})"
 
 
-def admit_key(seed: bytes, genesis: bytes) -> bytes:
-    """Return the admit key of an epoch: HKDF-SHA-256 (RFC 5869) of its seed, with the genesis as salt."""
-    return HKDF(SHA256(), 32, salt=genesis, info=b"ftf-broker/v1/admit").derive(seed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JunkHalf:
+    """What somebody sealed to us, and does not open or does not fit its commitment."""
+
+    channel: str
+    epoch: int
+    use: Use
+    sealer: str
+    """Who signed the statement that holds it."""
+    statement: bytes
+    """The digest of this statement."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedSeed:
+    """What became of the offers of a seed: its keys, if one offer is right, and the junk among the others."""
+
+    key: EpochKey | None
+    junk: tuple[JunkHalf, ...]
 
 
 def open_seed(
     directory: Directory, channel: str, epoch: int, use: Use, name: str, receiving_keys: ReceivingKeys
-) -> bytes | None:
+) -> OpenedSeed:
     """Open the seed of this use that was sealed to ``name``, and check it against the directory.
 
-    Returns None when ``name`` is not a recipient, or holds none of the keys to which seeds were sealed.
-    Raises OpenError when every seed that it holds a key for is junk, and NotEntitled when there is no such
-    channel or epoch.
+    Every offer is looked at until one is right, so that junk never hides a good one behind it. Without an
+    offer, or without the receiving keys that they are sealed to, there is neither a key nor junk. Raises
+    NotEntitled when there is no such channel or epoch.
     """
     found = _find_epoch(directory, channel, epoch)
-    public = found.public(use)
-    junk: OpenError | None = None
-    # There may be several seeds, by granters and for new receiving keys. A junk seed must not hide a good one
-    # behind it.
-    for sealed in found.seeds(use).get(name, ()):
-        key = receiving_keys.get(sealed.key_id)
-        if key is None:
-            continue
-        try:
-            return _open(directory, found, channel, use, sealed, key, public)
-        except OpenError as error:
-            junk = error
-    if junk is not None:
-        raise junk
-    return None
-
-
-def _open(
-    directory: Directory,
-    epoch: Epoch,
-    channel: str,
-    use: Use,
-    sealed: SealedSeed,
-    key: ReceivingKey,
-    public: bytes | None,
-) -> bytes:
-    info = seed_info(directory.genesis, channel, epoch.number, use, sealed.key_id)
-    seed = open_sealed(key, sealed.sealed, info)
-    # Stands against a member that seals different seeds to different recipients, or the seed of another use.
-    if epoch_key(seed).public != public:
-        raise OpenError(f"the {use} seed of epoch {epoch.number} of '{channel}' gives another public key")
-    return seed
-
-
-def epoch_key_of(
-    directory: Directory, channel: str, epoch: int, use: Use, name: str, receiving_keys: ReceivingKeys
-) -> EpochKey | None:
-    """Open the key for one use of this epoch. Returns None, and raises errors, as ``open_seed`` does."""
-    seed = open_seed(directory, channel, epoch, use, name, receiving_keys)
+    seed = found.seed(use)
+    junk: list[JunkHalf] = []
     if seed is None:
-        return None
-    return EpochKey(
-        channel=channel,
-        epoch=epoch,
-        use=use,
-        key=epoch_key(seed),
-        admit=admit_key(seed, directory.genesis),
-        seed=seed,
-    )
+        return OpenedSeed(key=None, junk=())
+    opener = _Opener(directory, channel, found, use, receiving_keys)
+    for offer in seed.offers.get(name, ()):
+        halves = opener.halves(seed, offer, junk)
+        if halves is not None:
+            value = epoch_seed(directory.genesis, channel, epoch, use, halves)
+            keys = EpochKeys.of(value, directory.genesis)
+            key = EpochKey(channel=channel, epoch=epoch, use=use, keys=keys, halves=b"".join(halves))
+            return OpenedSeed(key=key, junk=tuple(junk))
+    return OpenedSeed(key=None, junk=tuple(junk))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opener:
+    """Opens what was sealed of one use of an epoch."""
+
+    directory: Directory
+    channel: str
+    epoch: Epoch
+    use: Use
+    receiving_keys: ReceivingKeys
+
+    def halves(self, seed: EpochSeed, offer: Offer, junk: list[JunkHalf]) -> list[bytes] | None:
+        """Return all halves that this offer gives; None where one is missing, is not for us or is junk."""
+        halves: list[bytes] = []
+        for part in offer:
+            opened = self.part(part, seed.commitments[len(halves) :], junk)
+            if opened is None:
+                return None
+            halves += opened
+        # Before the service has confirmed the epoch there is one half of each seed, and no seed.
+        is_whole = self.epoch.confirmed_at is not None and len(halves) == len(seed.commitments)
+        return halves if is_whole else None
+
+    def part(self, part: Part, commitments: Sequence[bytes], junk: list[JunkHalf]) -> list[bytes] | None:
+        """Return the halves in this part; None where it is not for us or is junk."""
+        sealed = part.sealed
+        key = self.receiving_keys.get(sealed.key_id)
+        if key is None:
+            return None
+        genesis = self.directory.genesis
+        info = seed_info(genesis, self.channel, self.epoch.number, self.use, sealed.key_id)
+        try:
+            plain = open_sealed(key, sealed.sealed, info)
+            halves = [plain[at : at + HALF_BYTES] for at in range(0, len(plain), HALF_BYTES)]
+            # Stands against a member that seals different halves to different recipients, and against one
+            # that grants another seed.
+            if any(
+                half_commitment(genesis, half) != commitment
+                for half, commitment in zip(halves, commitments, strict=False)
+            ):
+                raise OpenError("does not fit the commitment in the directory")
+        except OpenError as error:
+            junk.append(self._junk(part, error.message))
+            return None
+        return halves
+
+    def _junk(self, part: Part, detail: str) -> JunkHalf:
+        return JunkHalf(
+            channel=self.channel,
+            epoch=self.epoch.number,
+            use=self.use,
+            sealer=part.sealer,
+            statement=part.statement,
+            detail=detail,
+        )
 
 
 def epoch_keys(
@@ -119,17 +161,41 @@ def epoch_keys(
 ) -> dict[Use, EpochKey]:
     """Open all keys of this epoch that were sealed to ``name``, by use.
 
-    Raises OpenError when a seed is junk, which is a reason to make a ``complaint``.
+    Raises OpenError when a seed that was sealed to it is junk, which is a reason to make a ``complaint``.
     """
     uses: tuple[Use, ...] = get_args(Use)
-    keys = {use: epoch_key_of(directory, channel, epoch, use, name, receiving_keys) for use in uses}
-    return {use: key for use, key in keys.items() if key is not None}
+    keys: dict[Use, EpochKey] = {}
+    for use in uses:
+        opened = open_seed(directory, channel, epoch, use, name, receiving_keys)
+        if opened.key is not None:
+            keys[use] = opened.key
+        elif opened.junk:
+            junk = opened.junk[0]
+            raise OpenError(f"the {use} half of epoch {epoch} that '{junk.sealer}' sealed: {junk.detail}")
+    return keys
+
+
+def check_half(
+    directory: Directory, channel: str, epoch: int, use: Use, name: str, receiving_keys: ReceivingKeys
+) -> None:
+    """Check the half of an epoch that was sealed to ``name`` before the epoch is confirmed.
+
+    Raises OpenError when it is junk, or when there is none that ``name`` could open.
+    """
+    found = _find_epoch(directory, channel, epoch)
+    seed = found.seed(use)
+    junk: list[JunkHalf] = []
+    opener = _Opener(directory, channel, found, use, receiving_keys)
+    for offer in found.offers(use, name):
+        if seed is not None and opener.part(offer[0], seed.commitments, junk) is not None:
+            return
+    raise OpenError(junk[0].detail if junk else "no half is sealed to a key that we hold")
 
 
 def complaint(
     directory: Directory, channel: str, epoch: int, issuer: str, *, detail: str, issued_at: int
 ) -> ChannelKeysComplained:
-    """Draft a recipient's complaint that its seed is junk. With the recipient's signature it voids the epoch.
+    """Draft a recipient's complaint that what it was sealed is junk. It forces a new epoch.
 
     Only the first 200 characters of ``detail`` are kept.
     """

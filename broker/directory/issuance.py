@@ -1,4 +1,4 @@
-"""Issuance of statements: their headers, their signatures, and the seeds of an epoch.
+"""Issuance of statements: their headers, their signatures, and the halves of an epoch's seeds.
 
 Statements about channel keys are made here, because they need fresh secrets. All other statements are
 drafted in ``drafts``. The holders of the keys then sign them here:
@@ -13,11 +13,12 @@ Nothing here checks whether the statement would count: ``fold.apply`` tells.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from broker.crypto.seal import SEED_BYTES, epoch_key, seal, seed_info
+from broker.crypto.epoch import HALF_BYTES, half_commitment
+from broker.crypto.seal import seal, seed_info
 from broker.crypto.sign import NO_GENESIS, SigningKey
-from broker.directory.channel import Use
+from broker.directory.channel import EpochSeed, Use
 from broker.directory.directory import NO_DIGEST, Directory
 from broker.directory.party import AUTHORITY, Recipient
 from broker.errors import UsageError
@@ -28,7 +29,7 @@ from broker.wire.statements import (
     ChannelKeysPublished,
     EpochGranted,
     Genesis,
-    SealedSeed,
+    SealedHalves,
 )
 
 __all__ = [
@@ -39,7 +40,7 @@ __all__ = [
     "grant_epoch",
     "header_for",
     "make_channel_keys",
-    "seal_seed",
+    "seal_halves",
     "sign_statement",
 ]
 
@@ -89,33 +90,41 @@ def authority_header(directory: Directory, issued_at: int) -> Header:
     return header_for(directory, AUTHORITY, issued_at=issued_at, previous=directory.authority.last)
 
 
-def seal_seed(
-    directory: Directory, channel: str, epoch: int, use: Use, seed: bytes, recipients: Sequence[Recipient]
-) -> tuple[SealedSeed, ...]:
-    """Seal a seed to each of these recipients."""
-    sealed_seeds = []
+def seal_halves(
+    directory: Directory, channel: str, epoch: int, use: Use, halves: bytes, recipients: Iterable[Recipient]
+) -> tuple[SealedHalves, ...]:
+    """Seal one half of a seed, or all halves of it, to each of these recipients."""
+    made = []
     for recipient in recipients:
-        # The info binds the seed to its place: sealed for one epoch or use, it does not open as another.
+        # The info binds them to their place: sealed for one epoch or use, they do not open as another.
         info = seed_info(directory.genesis, channel, epoch, use, recipient.key_id)
-        sealed = seal(recipient.public, seed, info)
-        sealed_seeds.append(SealedSeed(recipient=recipient.name, key_id=recipient.key_id, sealed=sealed))
-    return tuple(sealed_seeds)
+        sealed = seal(recipient.public, halves, info)
+        made.append(SealedHalves(recipient=recipient.name, key_id=recipient.key_id, sealed=sealed))
+    return tuple(made)
 
 
-def _fresh_seeds(
-    directory: Directory, channel: str, epoch: int, use: Use
-) -> tuple[bytes, tuple[SealedSeed, ...]]:
-    """Draw a seed, and return its public key and the seed sealed to all current recipients of this use."""
-    # The maker forgets the seed here. It opens its own sealed seed later, like every other recipient.
-    seed = secrets.token_bytes(SEED_BYTES)
-    sealed = seal_seed(directory, channel, epoch, use, seed, directory.recipients(channel, use))
-    return epoch_key(seed).public, sealed
+def _fresh_half(
+    directory: Directory, channel: str, epoch: int, use: Use, first: EpochSeed | None = None
+) -> tuple[bytes, tuple[SealedHalves, ...]]:
+    """Draw a half, and return its commitment and the half sealed to all current recipients of this use.
+
+    A second half is sealed to those of them who have the ``first`` one.
+    """
+    # The maker forgets the half here. It opens its own sealed half later, like every other recipient.
+    half = secrets.token_bytes(HALF_BYTES)
+    recipients = [
+        recipient
+        for recipient in directory.recipients(channel, use)
+        if first is None or recipient.name in first.offers
+    ]
+    sealed = seal_halves(directory, channel, epoch, use, half, recipients)
+    return half_commitment(directory.genesis, half), sealed
 
 
 def make_channel_keys(
     directory: Directory, channel: str, publisher: str, issued_at: int
 ) -> ChannelKeysPublished:
-    """Draft the next epoch of a channel: fresh keys, sealed to exactly the current recipients.
+    """Draft the next epoch of a channel: fresh halves, sealed to exactly the current recipients.
 
     The publisher, a member, must sign it. Raises UsageError when there is no such channel.
     """
@@ -123,37 +132,46 @@ def make_channel_keys(
     if found is None:
         raise UsageError(f"there is no channel {channel[:80]!r}")
     epoch = found.newest_published + 1
-    metadata_key, metadata_seeds = _fresh_seeds(directory, channel, epoch, "metadata")
-    content_key, content_seeds = _fresh_seeds(directory, channel, epoch, "content")
+    metadata_commitment, metadata_halves = _fresh_half(directory, channel, epoch, "metadata")
+    content_commitment, content_halves = _fresh_half(directory, channel, epoch, "content")
     return ChannelKeysPublished(
         header=header_for(directory, publisher, issued_at=issued_at),
         channel=channel,
         epoch=epoch,
-        metadata_key=metadata_key,
-        content_key=content_key,
-        metadata_seeds=metadata_seeds,
-        content_seeds=content_seeds,
+        metadata_commitment=metadata_commitment,
+        content_commitment=content_commitment,
+        metadata_halves=metadata_halves,
+        content_halves=content_halves,
     )
 
 
 def confirm_channel_keys(
     directory: Directory, channel: str, kas_name: str, issued_at: int
 ) -> ChannelKeysConfirmed:
-    """Draft the confirmation of a channel's newest epoch, with a fresh access key.
+    """Draft the confirmation of a channel's newest epoch, with fresh second halves and an access seed.
 
-    The key access service (KAS) must sign it. Before that the KAS opens its own seed (``epochs.epoch_keys``),
-    and makes a ``complaint`` instead when the seed is junk. Raises UsageError when there is no epoch.
+    The key access service (KAS) must sign it. Before that the KAS checks the metadata half that it was sealed
+    (``epochs.check_half``), and makes a ``complaint`` instead when it is junk. Raises UsageError when there
+    is no epoch.
     """
     found = directory.channel(channel)
     if found is None or found.newest_published < 0:
         raise UsageError(f"channel '{channel}' has no epoch to confirm")
-    access_key, access_seeds = _fresh_seeds(directory, channel, found.newest_published, "access")
+    epoch = found.epochs[found.newest_published]
+    number = epoch.number
+    metadata_commitment, metadata_halves = _fresh_half(directory, channel, number, "metadata", epoch.metadata)
+    content_commitment, content_halves = _fresh_half(directory, channel, number, "content", epoch.content)
+    access_commitment, access_halves = _fresh_half(directory, channel, number, "access")
     return ChannelKeysConfirmed(
         header=header_for(directory, kas_name, issued_at=issued_at),
         channel=channel,
-        epoch=found.newest_published,
-        access_key=access_key,
-        access_seeds=access_seeds,
+        epoch=number,
+        metadata_commitment=metadata_commitment,
+        content_commitment=content_commitment,
+        access_commitment=access_commitment,
+        metadata_halves=metadata_halves,
+        content_halves=content_halves,
+        access_halves=access_halves,
     )
 
 
@@ -164,31 +182,31 @@ def grant_epoch(
     *,
     granter: str,
     recipient: str,
-    metadata_seed: bytes | None,
-    content_seed: bytes | None,
-    access_seed: bytes | None = None,
+    metadata: bytes | None,
+    content: bytes | None,
+    access: bytes | None = None,
     issued_at: int,
 ) -> EpochGranted:
     """Draft a grant of an earlier epoch to a recipient that came later; the granter must sign it.
 
-    A new member gets the metadata and content seeds from another member. A new auditor gets the metadata
-    seed from a member, and the access seed from the key access service. Raises UsageError when the recipient
-    is not a current recipient of a seed that is granted.
+    What is granted of a seed is all its halves, joined: ``EpochKey.halves``. A new member gets metadata and
+    content from another member. A new auditor gets metadata from a member, and access from the key access
+    service. Raises UsageError when the recipient is not a current recipient of a seed that is granted.
     """
 
-    def sealed(use: Use, seed: bytes | None) -> tuple[SealedSeed, ...]:
-        if seed is None:
+    def sealed(use: Use, halves: bytes | None) -> tuple[SealedHalves, ...]:
+        if halves is None:
             return ()
         found = [party for party in directory.recipients(channel, use) if party.name == recipient]
         if not found:
             raise UsageError(f"{recipient[:80]!r} is not a recipient of {use} seeds of {channel[:80]!r}")
-        return seal_seed(directory, channel, epoch, use, seed, found)
+        return seal_halves(directory, channel, epoch, use, halves, found)
 
     return EpochGranted(
         header=header_for(directory, granter, issued_at=issued_at),
         channel=channel,
         epoch=epoch,
-        metadata_seeds=sealed("metadata", metadata_seed),
-        content_seeds=sealed("content", content_seed),
-        access_seeds=sealed("access", access_seed),
+        metadata_halves=sealed("metadata", metadata),
+        content_halves=sealed("content", content),
+        access_halves=sealed("access", access),
     )

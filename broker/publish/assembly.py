@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 from broker.avro.schema import RecordSchema
 from broker.clock import day_of
-from broker.crypto.seal import receiving_key_id
-from broker.directory import Channel, Directory, Epoch
+from broker.crypto.epoch import EpochKeys
+from broker.directory import Channel, Directory, Use
 from broker.errors import UsageError
 from broker.participant.keyring import Keyring
 from broker.publish.permission import intake_of
 from broker.verify.manifest_terms import seal_recipients
 from broker.wire.batch import Batch, Item, Secrets, build_batch
-from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header
 
 __all__ = ["StreamPlace", "build_record_batch"]
@@ -51,16 +50,17 @@ def build_record_batch(
 ) -> Batch:
     """Build a batch under the keys of the channel's newest confirmed epoch.
 
-    The member share is sealed to the channel's content key; if ``releasable_to`` names agencies, it is
-    sealed to the newest receiving keys of these and of the issuer instead. ``issued_at`` is in microseconds
-    since 1970-01-01. Raises UsageError when we hold no key of the epoch.
+    The member share follows from the epoch's content seed; if ``releasable_to`` names agencies, it is drawn
+    and sealed to the newest receiving keys of these and of the issuer instead. ``issued_at`` is in
+    microseconds since 1970-01-01. Raises UsageError when we hold no key of the epoch.
 
     A batch that must be appended again is kept, never built again: building draws new secrets, and the log
     would hold two batches at one place of the stream.
     """
     epoch = channel.epoch
-    metadata = keyring.epoch_key(directory, channel.name, epoch.number, "metadata") if epoch else None
-    if epoch is None or metadata is None:
+    metadata = _epoch_keys(directory, keyring, channel, "metadata")
+    content = _epoch_keys(directory, keyring, channel, "content")
+    if epoch is None or metadata is None or content is None:
         raise UsageError(
             f"'{keyring.name}' holds no key of the newest epoch of channel '{channel.name}'",
             hint="have a member publish the channel's next keys: ftf-broker channel rotate",
@@ -86,18 +86,22 @@ def build_record_batch(
         schema=schema.id,
         items=items,
         key=keyring.signing,
-        epoch=EpochAccess(public=epoch.metadata_key, admit=metadata.admit),
-        members=_members(directory, epoch, keyring.name, releasable_to),
+        metadata=metadata,
+        content=content,
+        named=_named(directory, keyring.name, releasable_to),
         intake=intake_of(directory, day_of(issued_at)),
         # These secrets live as long as this call and are kept nowhere.
-        draw=Secrets.draw(),
+        draw=Secrets.draw(content, items),
         instead_of=instead_of,
     )
 
 
-def _members(
-    directory: Directory, epoch: Epoch, issuer: str, releasable_to: tuple[str, ...]
-) -> list[tuple[bytes, bytes]]:
+def _epoch_keys(directory: Directory, keyring: Keyring, channel: Channel, use: Use) -> EpochKeys | None:
+    found = keyring.epoch_key(directory, channel.name, channel.newest_confirmed, use)
+    return None if found is None else found.keys
+
+
+def _named(directory: Directory, issuer: str, releasable_to: tuple[str, ...]) -> list[tuple[bytes, bytes]]:
     if not releasable_to:
-        return [(receiving_key_id(epoch.content_key), epoch.content_key)]
+        return []
     return [directory.receiving_key(name) for name in seal_recipients(issuer, releasable_to)]

@@ -29,6 +29,12 @@ class Lane:
     record_type: str
     releasable_to: tuple[str, ...]
 
+    @property
+    def member_seals(self) -> int:
+        """The most keys to which the member share of a batch is sealed."""
+        # The issuer may be one of those that are named.
+        return len(self.releasable_to) + 1 if self.releasable_to else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -62,7 +68,7 @@ class OpenBatch:
     """
 
     def __post_init__(self) -> None:
-        self._bytes = batch_bytes_bound((), 0, len(self.lane.releasable_to) + 1)
+        self._bytes = batch_bytes_bound((), 0, self.lane.member_seals)
 
     def take(self, item: Item) -> int | None:
         """Add a record and return its index; None, and nothing changed, when it does not fit.

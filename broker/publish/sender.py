@@ -124,7 +124,12 @@ class Sender:
         is_idle = now - self._used_at > self.idle_us
         if self._place is not None and self._epoch == epoch.number and not is_idle:
             return self._place
-        if channel.needs_new_epoch:
+        if epoch.complained:
+            # Publishing goes on all the same: a recipient that lies must not stop a channel.
+            _log.warning(
+                "a recipient complained of the channel's keys", channel=channel.name, epoch=epoch.number
+            )
+        elif channel.needs_new_epoch:
             _log.warning("channel needs new keys", channel=channel.name, epoch=epoch.number)
         # The name is random because the processes of an agency do not know of each other. Two that chose the
         # same name would look like one issuer who forks its stream.

@@ -84,7 +84,7 @@ def channel_json(channel: Channel) -> dict[str, object]:
                 "state": epoch_state(epoch),
                 # Only members have content seeds. Auditors and the service hold metadata seeds, which open no
                 # record.
-                "readers": sorted(epoch.content_seeds),
+                "readers": sorted(epoch.content.offers),
             }
             for epoch in epochs_of(channel)
         ],

@@ -118,6 +118,7 @@ KINDS: Mapping[Kind, str] = MappingProxyType(
         Kind.DIRECTORY_STATEMENT: "a statement of the directory is not valid, so it does not count",
         Kind.LOG_FORKED: "the log differs from what the key access service had read; nobody is accused",
         Kind.DIRECTORY_ROLLBACK: "the directory is shorter than, or differs from, the one seen before",
+        Kind.JUNK_HALF: "what was sealed to you of a channel's keys is junk: who sealed it is to blame",
         Kind.OFFSET_MISSING: "messages are missing from the log",
         Kind.UNACCOUNTED: "a message belongs to no valid manifest",
         Kind.BODY_ALTERED: "a body is not the one that its manifest signed",

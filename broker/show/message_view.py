@@ -6,7 +6,6 @@ sees the size and the append time of each message. Nothing is verified here; tha
 
 from __future__ import annotations
 
-import hmac
 from collections import Counter
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -21,7 +20,7 @@ from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire import manifest as m
 from broker.wire.access import AccessRequest
 from broker.wire.encoding import STATEMENT_KINDS, Statement, decode, decode_content
-from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.envelope import Envelope, OpenedManifest, open_manifest, parse_envelope
 from broker.wire.manifest import Signed
 from broker.wire.terms import RecordTerms
 
@@ -88,25 +87,18 @@ class PartitionView:
         return "access" if self.topic == ACCESS_TOPIC else "metadata"
 
     def _manifest(self, envelope: Envelope) -> tuple[str, Facts]:
-        place = (self.topic, self.channel.number, envelope.epoch)
         epoch_key = self.keyring.epoch_key(self.directory, self.channel.name, envelope.epoch, self._use())
         if epoch_key is None:
             return f"sealed: no {self._use()} key of epoch {envelope.epoch}", {"sealed": True}
-        # Everybody can append. Only a holder of the epoch's key can make the tag, so it keeps strangers out
-        # before anything is opened.
-        tag = manifest_tag(epoch_key.admit, *place, envelope.manifest_id, envelope.sealed)
-        if not hmac.compare_digest(tag, envelope.tag):
-            return "not a manifest: its tag is wrong", {}
         try:
             opened = open_manifest(
-                envelope,
-                genesis=self.directory.genesis,
-                topic=self.topic,
-                partition=self.channel.number,
-                key=epoch_key.key,
+                envelope, topic=self.topic, partition=self.channel.number, keys=epoch_key.keys
             )
         except BrokerError as error:
             return f"not a manifest: {error.message}", {}
+        if opened is None:
+            # Everybody can append, and only a holder of the epoch's key can seal what opens here.
+            return "not a manifest: it does not open here", {}
         self._opened = opened
         manifest = opened.manifest
         text = f"{manifest.header.issuer}: {manifest.count} {manifest.record_type}"

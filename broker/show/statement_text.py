@@ -104,7 +104,7 @@ def _channel_text(statement: Statement) -> str:
         case s.MemberLeft():
             return f"{statement.agency} leaves channel {statement.channel}"
         case s.ChannelKeysPublished():
-            recipients = sorted({seed.recipient for seed in statement.metadata_seeds})
+            recipients = sorted({seed.recipient for seed in statement.metadata_halves})
             return (
                 f"publishes the keys of epoch {statement.epoch} of {statement.channel} "
                 f"for {_listed(recipients)}"
@@ -114,7 +114,7 @@ def _channel_text(statement: Statement) -> str:
         case s.ChannelKeysComplained():
             return f"complains of epoch {statement.epoch} of {statement.channel}: {statement.detail}"
         case s.EpochGranted():
-            seeds = (*statement.metadata_seeds, *statement.content_seeds, *statement.access_seeds)
+            seeds = (*statement.metadata_halves, *statement.content_halves, *statement.access_halves)
             recipients = sorted({seed.recipient for seed in seeds})
             return f"grants epoch {statement.epoch} of {statement.channel} to {_listed(recipients)}"
         case _:

@@ -5,7 +5,8 @@ release share, which the key access service gave us. Opening a batch has seven s
 
     (1) the schema that wrote the batch is known, and is one of this record type and topic
     (2) each release share is the one that the issuer signed for; if not, the service is to blame
-    (3) the member share opens; if not, the issuer is to blame, as in all steps that follow
+    (3) the member share is derived, or opens if it was sealed to named agencies; if it does not open, the
+        issuer is to blame, as in all steps that follow
     (4) each body unlocks, is the body that the issuer committed to, and is padded as it must be
     (5) the body is Avro of the writer's schema
     (6) the record keeps the rules of its record type
@@ -26,7 +27,7 @@ from broker.avro.projection import projection
 from broker.avro.schema import RecordSchema, SchemaStore
 from broker.clock import day_of
 from broker.crypto.lock import body_keys, context_of, unlock, wrong_release_shares
-from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed
+from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import Channel, Directory
 from broker.errors import FormatError, OpenError
 from broker.participant.keyring import Keyring
@@ -201,7 +202,7 @@ class Opener:
         directory: Directory,
         channel: Channel,
     ) -> dict[int, bytes] | Violation:
-        """Derive the keys of these bodies; none if the member share is not sealed to us."""
+        """Derive the keys of these bodies; none if the member share is not for us."""
         try:
             member_share = self._member_share(batch, context, directory, channel)
             if member_share is None:
@@ -214,19 +215,19 @@ class Opener:
     def _member_share(
         self, batch: VerifiedBatch, context: bytes, directory: Directory, channel: Channel
     ) -> bytes | None:
-        """Open the member share; None if it is sealed to no key that we hold.
+        """Return the member share; None if we hold no key that gives it.
 
         Raises OpenError if it is sealed to us and does not open, or has the wrong length.
         """
-        keys: dict[bytes, ReceivingKey] = dict(self.keyring.receiving)
-        content = self.keyring.epoch_key(directory, channel.name, batch.header.epoch, "content")
-        if content is not None:
-            keys[content.key.key_id] = content.key
+        seals = batch.opened.manifest.member_seals
+        if not seals:
+            content = self.keyring.epoch_key(directory, channel.name, batch.header.epoch, "content")
+            return None if content is None else content.keys.member_share(context)
         info = member_share_info(context)
         # The first seal that is ours is opened. An issuer could seal different shares to different readers,
         # which is not compared here: the commitment to each body (4) does not fit a wrong share.
-        for seal in batch.opened.manifest.member_seals:
-            if (key := keys.get(seal.key_id)) is not None:
+        for seal in seals:
+            if (key := self.keyring.receiving.get(seal.key_id)) is not None:
                 share = open_sealed(key, seal.sealed, info)
                 if len(share) != 32:
                     raise OpenError(f"member share of {len(share)} bytes, expected 32")

@@ -66,6 +66,7 @@ def judge_issuer(directory: Directory, opened: OpenedManifest) -> None:
         topic=header.topic,
         partition=header.partition,
         epoch=header.epoch,
+        seen=header.directory_size,
         issuer=header.issuer,
         record_type=opened.manifest.record_type,
         key_id=opened.signed.signatures[0].key_id,
@@ -78,21 +79,25 @@ def judge_claim(
     topic: str,
     partition: int,
     epoch: int,
+    seen: int,
     issuer: str,
     record_type: str,
     key_id: bytes,
 ) -> None:
     """Raise NotEntitled unless the holder of the key ``key_id`` may publish this here.
 
-    (1) The channel is open. (2) Its epoch was confirmed, and no member complained of it. (3) The issuer
+    ``seen`` is the size of the directory that it had seen. (1) The channel is open. (2) Its epoch was
+    confirmed, and the publisher had seen no complaint of it beside another epoch. (3) The issuer
     has its role there. (4) The record type is allowed there. (5) The key is an active key of the issuer.
     """
     channel = judge_channel(directory, partition)  # (1)
     published = channel.epochs.get(epoch)
     if published is None or published.confirmed_at is None:
         raise NotEntitled(f"epoch {epoch} of channel '{channel.name}' is not confirmed")  # (2)
-    if published.complained:
-        raise NotEntitled(f"epoch {epoch} of channel '{channel.name}' is void after a complaint")
+    # A complaint voids nothing that was published before its publisher saw it: else any recipient could undo
+    # what others have published honestly.
+    if published.void_from is not None and seen >= published.void_from:
+        raise NotEntitled(f"epoch {epoch} of channel '{channel.name}' was given up after a complaint")
     if topic == ACCESS_TOPIC:
         if issuer != directory.kas_name:  # (3)
             raise NotEntitled(f"'{issuer}' is not the key access service")

@@ -4,10 +4,10 @@ The checks run in this order, cheap ones before dear ones, and the first that fa
 
     (1) the message has the form of a manifest message
     (2) its epoch exists and is confirmed
-    (3) its tag was not seen lately: a copy costs a look-up and nothing more
+    (3) its message was not seen lately: a copy costs a hash and a look-up
     (4) we hold the key of the epoch; otherwise the manifest and its bodies are opaque to us
-    (5) its tag is right: garbage of an outsider costs a microsecond and no opening
-    (6) it opens, for this place, and has the one right form
+    (5) a holder of the seed sealed it for this place: garbage of an outsider costs one attempt of AES-GCM
+    (6) it has the one right form
     (7) a key that the directory lists for its issuer, in whatever state, made its signature
     (8) its view of the directory is a beginning of ours
     (9) its issuer was entitled in that view, under an epoch that was accepted there; and its key is not
@@ -29,7 +29,7 @@ from publishing under an old view of the directory, one in which it was still en
 stale.
 
 Ownership. Every field below belongs to Judge alone. The mark, the streams and the closed streams are
-stored (``snapshot``) and resumed (``resume``). The tags are not: they only save time and recognise
+stored (``snapshot``) and resumed (``resume``). The fingerprints are not: they only save time and recognise
 copies, and a reader that starts without them judges a copy anew, by its stream.
 """
 
@@ -40,7 +40,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from broker.directory import EpochKey, History
-from broker.errors import FormatError, OpenError, SignatureInvalid, UsageError
+from broker.errors import FormatError, SignatureInvalid, UsageError
 from broker.log.protocol import StoredMessage
 from broker.verify.entitlement import listed_key, verify_signature
 from broker.verify.events import ReaderState
@@ -56,12 +56,12 @@ from broker.verify.verdict import (
     Verdict,
 )
 from broker.verify.violations import Kind, Place
-from broker.wire.envelope import Envelope, OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.envelope import Envelope, OpenedManifest, open_manifest, parse_envelope
 
-__all__ = ["MAX_TAGS", "Judge", "Undo"]
+__all__ = ["MAX_SEEN", "Judge", "Undo"]
 
-MAX_TAGS = 65_536
-"""Tags that are remembered of one partition."""
+MAX_SEEN = 65_536
+"""Manifests that are remembered of one partition, by the fingerprints of their messages."""
 
 _FOR_GOOD = -1
 _UNACCOUNTED = Rejected(Kind.UNACCOUNTED, "no valid manifest accounts for it")
@@ -98,13 +98,13 @@ class Judge:
         self._directory_fault = directory_fault or (lambda _size: None)
         self._mark = 0
         self._streams = Streams()
-        # For each right tag the mark at which its copy is void without looking, or _FOR_GOOD.
-        # The deque holds the same tags, oldest first; only `_remember_tag` writes the two.
-        self._tags: dict[bytes, int] = {}
-        self._tag_order: deque[bytes] = deque()
-        # The same manifests twice, by stream and by tag; only `accept` writes the two.
+        # For each manifest that was met the mark at which its copy is void without looking, or _FOR_GOOD.
+        # The deque holds the same fingerprints, oldest first; only `_remember` writes the two.
+        self._seen: dict[bytes, int] = {}
+        self._seen_order: deque[bytes] = deque()
+        # The same manifests twice, by stream and by fingerprint; only `accept` writes the two.
         self._newest: dict[StreamKey, NewestManifest] = {}
-        self._newest_by_tag: dict[bytes, NewestManifest] = {}
+        self._newest_by_print: dict[bytes, NewestManifest] = {}
 
     @property
     def mark(self) -> int:
@@ -149,7 +149,7 @@ class Judge:
         Returns what the move replaced, or None where the stream does not move.
         """
         newest = accepted.newest
-        self._remember_tag(newest.tag, _FOR_GOOD)
+        self._remember(newest.fingerprint, _FOR_GOOD)
         head = accepted.step.head
         if head is None:
             return None
@@ -159,32 +159,32 @@ class Judge:
         for gone in (stream, closed):
             older = None if gone is None else self._newest.pop(gone, None)
             if older is not None:
-                self._newest_by_tag.pop(older.tag, None)
+                self._newest_by_print.pop(older.fingerprint, None)
         self._newest[stream] = newest
-        self._newest_by_tag[newest.tag] = newest
+        self._newest_by_print[newest.fingerprint] = newest
         self._mark = max(self._mark, accepted.opened.manifest.header.directory_size)
         return undo
 
     def remember_rejected(self, rejected: Rejected) -> None:
-        """Remember the tag of a rejected manifest for as long as a copy would be rejected too.
+        """Remember a rejected manifest for as long as a copy would be rejected too.
 
-        A key that nobody knows now may be listed at a later mark. A reader that starts later has no tags and
-        judges the copy by that key, so every reader must judge it anew: two readers of one log never
+        A key that nobody knows now may be listed at a later mark. A reader that starts later remembers none
+        and judges the copy by that key, so every reader must judge it anew: two readers of one log never
         disagree.
         """
-        if rejected.tag is not None:
-            self._remember_tag(rejected.tag, self._mark if rejected.is_passing else _FOR_GOOD)
+        if rejected.fingerprint is not None:
+            self._remember(rejected.fingerprint, self._mark if rejected.is_passing else _FOR_GOOD)
 
     def note_gap(self, stream: StreamKey, lost: tuple[int, int], place: Place) -> None:
         """Remember which sequences of a stream are lost, and the violation that reported it."""
         self._streams.note_gap(stream, lost, place)
 
-    def _remember_tag(self, tag: bytes, mark: int) -> None:
-        if tag not in self._tags:
-            self._tag_order.append(tag)
-        self._tags[tag] = mark
-        if len(self._tag_order) > MAX_TAGS:
-            del self._tags[self._tag_order.popleft()]
+    def _remember(self, fingerprint: bytes, mark: int) -> None:
+        if fingerprint not in self._seen:
+            self._seen_order.append(fingerprint)
+        self._seen[fingerprint] = mark
+        if len(self._seen_order) > MAX_SEEN:
+            del self._seen[self._seen_order.popleft()]
 
     # judging: from here on nothing is written
 
@@ -200,32 +200,23 @@ class Judge:
         rejected = self._judge_epoch(envelope, directory_read)  # (2)
         if rejected is not None:
             return rejected
-        if self._tags.get(envelope.tag) in (_FOR_GOOD, self._mark):  # (3)
-            newest = self._newest_by_tag.get(envelope.tag)
-            if newest is not None and newest.manifest_id == message.key:
+        fingerprint = envelope.fingerprint
+        if self._seen.get(fingerprint) in (_FOR_GOOD, self._mark):  # (3)
+            newest = self._newest_by_print.get(fingerprint)
+            if newest is not None:
                 return Repeat(newest)
             return Rejected(Kind.MANIFEST_COPIED, "copy of an earlier manifest")
         epoch_key = self._keys(envelope.epoch)  # (4)
         if epoch_key is None:
             marked = self._history.upto(self._mark).channel_at(self.partition)
             return Opaque(may_count=marked is None or envelope.epoch >= marked.oldest_accepted)
-        tag = manifest_tag(
-            epoch_key.admit, self.topic, self.partition, envelope.epoch, envelope.manifest_id, envelope.sealed
-        )
-        # (5) The time of this comparison may be measured: the tag only saves work, the signature decides.
-        if tag != envelope.tag:
-            return _UNACCOUNTED
         try:
-            opened = open_manifest(
-                envelope,
-                genesis=self._history.latest.genesis,
-                topic=self.topic,
-                partition=self.partition,
-                key=epoch_key.key,
-            )  # (6)
-        except (OpenError, FormatError, UsageError) as error:
-            return Rejected(Kind.MANIFEST_MALFORMED, error.message, tag=tag)
-        return self._judge_opened(opened, message.offset, tag, directory_read)
+            opened = open_manifest(envelope, topic=self.topic, partition=self.partition, keys=epoch_key.keys)
+        except (FormatError, UsageError) as error:
+            return Rejected(Kind.MANIFEST_MALFORMED, error.message, fingerprint=fingerprint)  # (6)
+        if opened is None:
+            return _UNACCOUNTED  # (5)
+        return self._judge_opened(opened, message.offset, fingerprint, directory_read)
 
     def _judge_epoch(self, envelope: Envelope, directory_read: bool) -> Rejected | None:
         """Check (2); None where the epoch passes."""
@@ -242,12 +233,12 @@ class Judge:
         return None
 
     def _judge_opened(
-        self, opened: OpenedManifest, offset: int, tag: bytes, directory_read: bool
+        self, opened: OpenedManifest, offset: int, fingerprint: bytes, directory_read: bool
     ) -> Accepted | Rejected:
         """Checks (7) to (12) of a manifest that opened."""
-        rejected = self._judge_signature(opened, tag, directory_read)  # (7)
+        rejected = self._judge_signature(opened, fingerprint, directory_read)  # (7)
         if rejected is None:
-            rejected = self._judge_view(opened, tag, directory_read)  # (8)
+            rejected = self._judge_view(opened, fingerprint, directory_read)  # (8)
         if rejected is not None:
             return rejected
         header = opened.manifest.header
@@ -257,7 +248,7 @@ class Judge:
         if fault is None and has_revoked_key(marked, opened):
             fault = issuer_fault(marked, opened)
         if fault is not None:
-            return Rejected(fault.kind, fault.detail, None, tag)
+            return Rejected(fault.kind, fault.detail, None, fingerprint)
         # A manifest that fails at (10) is accepted all the same: it is genuine and moves its stream, or
         # the next batch of its issuer would look as if one before it were lost. It is not delivered.
         refused = terms_fault(view, opened)  # (10)
@@ -266,11 +257,13 @@ class Judge:
             lapse = find_lapse(self._history, opened, marked.size)  # (11)
         step = self._streams.judge(header, opened.batch_id, offset)  # (12)
         manifest = opened.manifest
-        newest = NewestManifest(tag, manifest.manifest_id, opened.entries.digests, manifest.count)
+        newest = NewestManifest(fingerprint, manifest.manifest_id, opened.entries.digests, manifest.count)
         stream = (header.issuer, header.epoch, header.stream)
         return Accepted(opened, newest, stream, marked.size, step, refused and refused.detail, lapse)
 
-    def _judge_signature(self, opened: OpenedManifest, tag: bytes, directory_read: bool) -> Rejected | None:
+    def _judge_signature(
+        self, opened: OpenedManifest, fingerprint: bytes, directory_read: bool
+    ) -> Rejected | None:
         """Check (7); None where a key of the issuer made the signature."""
         latest = self._history.latest
         issuer = opened.manifest.header.issuer
@@ -282,10 +275,12 @@ class Judge:
         except SignatureInvalid as error:
             # An altered directory may hide the key. An unknown key may also be listed later.
             cause = None if is_listed else self._directory_fault(opened.manifest.header.directory_size)
-            return Rejected(Kind.UNACCOUNTED, error.message, cause, tag, is_passing=not is_listed)
+            return Rejected(Kind.UNACCOUNTED, error.message, cause, fingerprint, is_passing=not is_listed)
         return None
 
-    def _judge_view(self, opened: OpenedManifest, tag: bytes, directory_read: bool) -> Rejected | None:
+    def _judge_view(
+        self, opened: OpenedManifest, fingerprint: bytes, directory_read: bool
+    ) -> Rejected | None:
         """Check (8); None where the issuer saw a beginning of our directory."""
         header = opened.manifest.header
         history = self._history
@@ -298,4 +293,4 @@ class Judge:
             detail = f"'{header.issuer}' saw another directory of {size} statements"
         else:
             return None
-        return Rejected(Kind.VIEW_UNKNOWN, detail, self._directory_fault(size), tag)
+        return Rejected(Kind.VIEW_UNKNOWN, detail, self._directory_fault(size), fingerprint)

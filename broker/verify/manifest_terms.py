@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from broker.clock import day_of
-from broker.crypto.seal import receiving_key_id
 from broker.directory import Channel, Directory
 from broker.errors import NotEntitled
 from broker.records.term_rules import MAX_TARGETS, TermRule, broken_rules
@@ -24,7 +23,8 @@ def check_record_terms(directory: Directory, channel: Channel, opened: OpenedMan
     Raises NotEntitled for the first of these checks that fails: (1) every entry has the terms of a record,
     (2) each entry's terms keep the rules of `broker.records.term_rules` on the day of issue, (3) the batch
     has at most 256 targets, (4) the batch has one releasable_to list, (5) the member share is sealed to the
-    agencies that this list names, (6) the intake key was announced in the directory.
+    agencies that this list names, and to nobody when it names none, (6) the intake key was announced in the
+    directory.
     """
     manifest = opened.manifest
     issued_day = day_of(manifest.header.issued_at)
@@ -43,7 +43,7 @@ def check_record_terms(directory: Directory, channel: Channel, opened: OpenedMan
     if len(lists) != 1:
         raise NotEntitled("records with different releasable_to in one batch")  # (4)
     (releasable_to,) = lists
-    _check_seals(directory, channel, opened, releasable_to)  # (5)
+    _check_seals(directory, opened, releasable_to)  # (5)
     # Any announced key will do, whatever its day: a publisher may have bridged a day without a key. A key
     # that was never announced may be the publisher's own. Whoever holds it could read without a log entry.
     if manifest.intake_key_id not in directory.intake_keys:
@@ -74,16 +74,13 @@ def _too_many_targets(targets: int) -> str:
     return f"{targets} targets in a batch, at most {MAX_TARGETS}"
 
 
-def _check_seals(
-    directory: Directory, channel: Channel, opened: OpenedManifest, releasable_to: tuple[str, ...]
-) -> None:
+def _check_seals(directory: Directory, opened: OpenedManifest, releasable_to: tuple[str, ...]) -> None:
     # A member share that is sealed to one agency more, or to one less, would change who can read the
     # records without changing what the terms say.
     sealed_to = [seal.key_id for seal in opened.manifest.member_seals]
     if not releasable_to:
-        epoch = channel.epochs[opened.manifest.header.epoch]
-        if sealed_to != [receiving_key_id(epoch.content_key)]:
-            raise NotEntitled("the member share is not sealed to the channel's content key")
+        if sealed_to:
+            raise NotEntitled("the member share is sealed, and releasable_to names nobody")
         return
     names = seal_recipients(opened.manifest.header.issuer, releasable_to)
     owned = [{key.key_id for key in directory.receiving_keys(name)} for name in names]

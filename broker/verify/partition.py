@@ -35,8 +35,9 @@ The next message tells.
 
 Ownership. ``_state`` is written by ``_run``, and by ``_delivered`` when a batch is whole. ``next_offset``
 and the tree are written by ``_grow`` and ``feed_bodies``. The progress of a pending batch is written by
-``Pending.take`` and ``take_rest`` alone. The mark, the tags and the streams belong to the judge; violations
-on their way out, and what is remembered of causes, belong to ``Blame``. Nothing here reaches into either.
+``Pending.take`` and ``take_rest`` alone. The mark, the fingerprints and the streams belong to the judge;
+violations on their way out, and what is remembered of causes, belong to ``Blame``. Nothing here reaches into
+either.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class DirectoryBehind(Exception):
 class NewestManifest:
     """The newest manifest of a stream, reduced to what is needed to recognise a copy and its bodies."""
 
-    tag: bytes
+    fingerprint: bytes
     manifest_id: bytes
     digests: bytes
     count: int
@@ -57,7 +57,7 @@ class Accepted:
     def is_repeat(self) -> bool:
         """Whether it is the newest statement of its stream, met again by a reader that resumed behind it.
 
-        A reader that never stopped knows the tag and gets a Repeat instead; both do the same.
+        A reader that never stopped remembers it and gets a Repeat instead; both do the same.
         """
         return self.step.head is None and self.step.kind is None
 
@@ -66,14 +66,14 @@ class Accepted:
 class Rejected:
     """A message that is no valid manifest: a body, or a message that nothing accounts for.
 
-    ``tag`` is set where the tag of a manifest was right, so that the next copy of it costs nothing.
-    ``is_passing`` says that the copy may be valid at a later mark.
+    ``fingerprint`` is set where a holder of the seed sealed the message, so that the next copy of it costs
+    nothing more. ``is_passing`` says that the copy may be valid at a later mark.
     """
 
     kind: Kind
     detail: str
     cause: Place | None = None
-    tag: bytes | None = None
+    fingerprint: bytes | None = None
     is_passing: bool = False
 
 

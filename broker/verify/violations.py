@@ -22,6 +22,7 @@ class Kind(StrEnum):
     # the directory
     DIRECTORY_STATEMENT = "directory-statement"
     DIRECTORY_ROLLBACK = "directory-rollback"
+    JUNK_HALF = "junk-half"
     # the logs as the key access service had read them
     LOG_FORKED = "log-forked"
     # framing of a partition

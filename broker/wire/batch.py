@@ -6,6 +6,9 @@
 A batch is built in one order: lock the bodies, put the entries into columns, sign the manifest over their
 root, seal it. The functions are pure, except that ``Secrets.draw`` and the salts of ``build_batch`` are
 random. A retry appends the same bytes; whoever builds a batch anew draws new secrets.
+
+The member share follows from the epoch's content seed, so that every member has it. A batch for named
+agencies draws its member share, and seals it to their receiving keys.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
 
-from broker.crypto.lock import LockedBody, context_of, lock_bodies, locked_size
+from broker.crypto.epoch import FRESH_BYTES, EpochKeys
+from broker.crypto.lock import LockedBody, context_of, lock_bodies, locked_size, padded_body
 from broker.crypto.merkle import root_of_leaves
 from broker.crypto.seal import SEALED_OVERHEAD, member_share_info, release_info, seal
 from broker.crypto.sign import SigningKey
 from broker.errors import UsageError
 from broker.wire.encoding import encode, sign_content
 from broker.wire.entry import ENTRY_FIXED_BYTES, count_targets, distinct_terms, leaf_hashes
-from broker.wire.envelope import MANIFEST_BLOCK, EpochAccess, seal_manifest
+from broker.wire.envelope import MANIFEST_BLOCK, seal_manifest
 from broker.wire.limits import (
     MAX_BATCH_BYTES,
     MAX_MEMBER_SEALS,
@@ -67,13 +71,20 @@ class Secrets:
 
     manifest_id: bytes
     member_share: bytes
+    """Of a batch for named agencies. That of any other batch follows from the epoch's content seed."""
     release_secret: bytes
 
     @classmethod
-    def draw(cls) -> Secrets:
-        """Draw new values. Each batch that is built needs its own: the lock's nonce is constant."""
+    def draw(cls, content: EpochKeys, items: Sequence[Item]) -> Secrets:
+        """Draw the values of a batch with these items; each batch that is built needs its own.
+
+        ``content`` are the keys of the epoch's content seed; in topic ``access`` of its access seed. The
+        manifest's id depends on the bodies, so that two batches with different bodies never have one
+        context, even when a virtual machine that was resumed twice draws the same bytes twice.
+        """
+        fresh = secrets.token_bytes(FRESH_BYTES)
         return cls(
-            manifest_id=secrets.token_bytes(16),
+            manifest_id=content.manifest_id(fresh, [padded_body(item.body) for item in items]),
             member_share=secrets.token_bytes(32),
             release_secret=secrets.token_bytes(32),
         )
@@ -100,7 +111,7 @@ def batch_bytes_bound(body_sizes: Sequence[int], terms_bytes: int, member_seals:
     """
     count = len(body_sizes)
     # 1024 bytes hold the longest header, record type and signature, with room to spare.
-    manifest = 1024 + member_seals * (SEALED_OVERHEAD + 96) + 2 * SEALED_OVERHEAD
+    manifest = 1024 + member_seals * (SEALED_OVERHEAD + 96) + SEALED_OVERHEAD
     manifest += count * (ENTRY_FIXED_BYTES + 1) + terms_bytes + MANIFEST_BLOCK
     overhead = (count + 1) * (MESSAGE_OVERHEAD + 20)
     return manifest + overhead + sum(locked_size(size) for size in body_sizes)
@@ -114,8 +125,9 @@ def build_batch(
     schema: bytes,
     items: Sequence[Item],
     key: SigningKey,
-    epoch: EpochAccess,
-    members: Sequence[tuple[bytes, bytes]],
+    metadata: EpochKeys,
+    content: EpochKeys,
+    named: Sequence[tuple[bytes, bytes]],
     intake: Intake | None,
     draw: Secrets,
     instead_of: bytes | None = None,
@@ -123,18 +135,20 @@ def build_batch(
 ) -> Batch:
     """Lock, sign and seal a batch.
 
-    ``members`` are (key_id, public) of the epoch's content key, or of each agency that releasable_to
-    names. On the access log there is no ``intake``, since its release secret is derived and sealed to
+    ``metadata`` and ``content`` are keys of the epoch; in topic ``access`` both are those of its access seed.
+    ``named`` are (key_id, public) of the receiving key of each agency that may read, where releasable_to
+    names some. On the access log there is no ``intake``, since its release secret is derived and sealed to
     nobody, and there are ``positions``. ``instead_of`` names the stale batch that this one replaces.
     ``draw`` must be new for each call. Raises UsageError for a batch that is too large or malformed.
     """
     # (1) Refuse what no reader would take.
-    terms, term_of = _checked_terms(items, members)
+    terms, term_of = _checked_terms(items, named)
     # (2) Lock the bodies. The context comes from the header that is signed, so every reader derives the same.
     context = context_of(
         genesis, header.topic, header.partition, header.epoch, header.issuer, draw.manifest_id
     )
-    locked = lock_bodies(context, draw.member_share, draw.release_secret, [item.body for item in items])
+    member_share = draw.member_share if named else content.member_share(context)
+    locked = lock_bodies(context, member_share, draw.release_secret, [item.body for item in items])
     # (3) Put the entries into columns.
     entries = _entries_of(items, locked, terms, term_of)
     # (4) Seal the two shares, and sign the manifest over everything so far.
@@ -148,10 +162,11 @@ def build_batch(
         record_type=record_type,
         schema=schema,
         member_seals=tuple(
-            Sealed(key_id=key_id, sealed=seal(public, draw.member_share, info)) for key_id, public in members
+            Sealed(key_id=key_id, sealed=seal(public, member_share, info)) for key_id, public in named
         ),
         intake_key_id=intake.key_id if intake else bytes(32),
         release_seal=release_seal,
+        release_root=None,
         count=len(items),
         entries_root=root_of_leaves(leaf_hashes(entries)),
         instead_of=instead_of,
@@ -159,7 +174,7 @@ def build_batch(
     )
     signed = sign_content(key, "manifest", genesis, encode(manifest))
     # (5) Seal the manifest and its entries.
-    value = seal_manifest(manifest, signed, entries, genesis=genesis, epoch=epoch)
+    value = seal_manifest(manifest, signed, entries, keys=metadata)
     body_keys = [body_message_key(draw.manifest_id, i) for i in range(len(items))]
     messages = ((draw.manifest_id, value), *zip(body_keys, [body.value for body in locked], strict=True))
     _check_size(messages)
@@ -167,12 +182,12 @@ def build_batch(
 
 
 def _checked_terms(
-    items: Sequence[Item], members: Sequence[tuple[bytes, bytes]]
+    items: Sequence[Item], named: Sequence[tuple[bytes, bytes]]
 ) -> tuple[tuple[Terms, ...], bytes]:
     if not 1 <= len(items) <= MAX_RECORDS:
         raise UsageError(f"batch of {len(items)} records, expected 1 to {MAX_RECORDS}")
-    if not 1 <= len(members) <= MAX_MEMBER_SEALS:
-        raise UsageError(f"batch sealed to {len(members)} keys, expected 1 to {MAX_MEMBER_SEALS}")
+    if len(named) > MAX_MEMBER_SEALS:
+        raise UsageError(f"batch sealed to {len(named)} keys, at most {MAX_MEMBER_SEALS}")
     if {len(item.record_id) for item in items} != {16}:
         raise UsageError("a record id is 16 bytes")
     terms, term_of = distinct_terms([item.terms for item in items])

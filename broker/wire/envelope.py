@@ -1,24 +1,23 @@
-"""The envelope: the manifest of a batch as a message, tagged, sealed and padded.
+"""The envelope: the manifest of a batch as a message, sealed and padded.
 
     key         manifest_id
-    value       0x01 | u32(epoch) | tag (16) | sealed
+    value       0x01 | u32(epoch) | nonce (12) | ciphertext
     plaintext   u32(length) | Avro{Signed, Entries} | zeros to a multiple of 256
-    tag         first 16 bytes of HMAC-SHA-256(admit, H(topic) | u32(partition) | u32(epoch)
-                | manifest_id | sealed)
+    ciphertext  AES-256-GCM under a key of the epoch's seed for this place and manifest_id
+    nonce       follows from the plaintext (``broker.crypto.epoch``)
     batch_id    H(content of the manifest)
 
-A reader goes from cheap to dear: the form of the message, then the tag, then the seal. So an outsider's
-garbage costs it little.
+A reader goes from cheap to dear: the form of the message, then the seal. An outsider's garbage costs it one
+attempt of AES-GCM.
 """
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
 from hashlib import sha256
 
+from broker.crypto.epoch import MANIFEST_OVERHEAD, EpochKeys, ManifestPlace
 from broker.crypto.merkle import root_of_leaves
-from broker.crypto.seal import SEALED_OVERHEAD, ReceivingKey, open_sealed, seal, statement_info
 from broker.errors import FormatError
 from broker.wire.encoding import decode, encode
 from broker.wire.entry import check_entries, leaf_hashes
@@ -28,9 +27,7 @@ from broker.wire.manifest import ACCESS_TOPIC, Entries, ManifestPlaintext, Recor
 __all__ = [
     "MANIFEST_BLOCK",
     "Envelope",
-    "EpochAccess",
     "OpenedManifest",
-    "manifest_tag",
     "open_manifest",
     "parse_envelope",
     "seal_manifest",
@@ -40,16 +37,7 @@ MANIFEST_BLOCK = 256
 """The plaintext is padded to a multiple of this many bytes."""
 
 _KIND = b"\x01"
-_TAG_BYTES = 16
-_HEAD_BYTES = 1 + 4 + _TAG_BYTES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochAccess:
-    """What a publisher knows of an epoch: the public key for manifests, and the key of their tags."""
-
-    public: bytes
-    admit: bytes
+_HEAD_BYTES = 1 + 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +46,14 @@ class Envelope:
 
     manifest_id: bytes
     epoch: int
-    tag: bytes
     sealed: bytes
+    """The nonce and the ciphertext."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The hash of the whole message, which tells its copies from every other message."""
+        head = self.manifest_id + self.epoch.to_bytes(4, "big")
+        return sha256(head + self.sealed).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,31 +66,17 @@ class OpenedManifest:
     entries: Entries
 
 
-def manifest_tag(
-    admit: bytes, topic: str, partition: int, epoch: int, manifest_id: bytes, sealed: bytes
-) -> bytes:
-    """Compute the tag of a manifest message.
+def seal_manifest(manifest: RecordManifest, signed: Signed, entries: Entries, *, keys: EpochKeys) -> bytes:
+    """Pad and seal a signed manifest, and return the value of its message.
 
-    Only members, auditors and the service know ``admit``. So a reader drops an outsider's garbage for the
-    price of one HMAC, and need not open it.
+    ``keys`` are those of the epoch's metadata seed; in topic ``access`` of its access seed.
     """
-    place = sha256(topic.encode()).digest() + partition.to_bytes(4, "big") + epoch.to_bytes(4, "big")
-    return hmac.digest(admit, b"".join((place, manifest_id, sealed)), "sha256")[:_TAG_BYTES]
-
-
-def seal_manifest(
-    manifest: RecordManifest, signed: Signed, entries: Entries, *, genesis: bytes, epoch: EpochAccess
-) -> bytes:
-    """Pad, seal and tag a signed manifest, and return the value of its message."""
     avro = encode(ManifestPlaintext(signed=signed, entries=entries))
     size = 4 + len(avro)
     padded = b"".join((len(avro).to_bytes(4, "big"), avro, bytes(-size % MANIFEST_BLOCK)))
     header = manifest.header
-    place = (header.topic, header.partition, header.epoch)
-    sealed = seal(epoch.public, padded, statement_info(genesis, *place))
-    # The tag is made last, since it covers the sealed bytes: a reader checks it before it opens anything.
-    tag = manifest_tag(epoch.admit, *place, manifest.manifest_id, sealed)
-    return b"".join((_KIND, header.epoch.to_bytes(4, "big"), tag, sealed))
+    place = ManifestPlace(header.topic, header.partition, header.epoch, manifest.manifest_id)
+    return b"".join((_KIND, header.epoch.to_bytes(4, "big"), keys.seal_manifest(place, padded)))
 
 
 def parse_envelope(key: bytes | None, value: bytes | None) -> Envelope | None:
@@ -104,29 +84,31 @@ def parse_envelope(key: bytes | None, value: bytes | None) -> Envelope | None:
     # None is not an error here: anybody whom the log lets write can append anything.
     if key is None or value is None or len(key) != 16 or value[:1] != _KIND:
         return None
-    if not _HEAD_BYTES + SEALED_OVERHEAD + MANIFEST_BLOCK <= len(value) <= MAX_BATCH_BYTES:
+    if not _HEAD_BYTES + MANIFEST_OVERHEAD + MANIFEST_BLOCK <= len(value) <= MAX_BATCH_BYTES:
         return None
     return Envelope(
-        manifest_id=key,
-        epoch=int.from_bytes(value[1:5], "big"),
-        tag=value[5:_HEAD_BYTES],
-        sealed=value[_HEAD_BYTES:],
+        manifest_id=key, epoch=int.from_bytes(value[1:_HEAD_BYTES], "big"), sealed=value[_HEAD_BYTES:]
     )
 
 
 def open_manifest(
-    envelope: Envelope, *, genesis: bytes, topic: str, partition: int, key: ReceivingKey
-) -> OpenedManifest:
-    """Open a manifest whose tag fits, and check its form. The signature is judged later, by ``verify``.
+    envelope: Envelope, *, topic: str, partition: int, keys: EpochKeys
+) -> OpenedManifest | None:
+    """Open a manifest and check its form. The signature is judged later, by ``verify``.
 
-    (1) The seal opens for this place. (2) The padding is the least that fits. (3) The Avro is strict.
-    (4) It is a manifest with one signature. (5) Its header names this place, and its id is the message's
-    key: so a manifest that was moved or copied is found. (6) Counts and columns agree. (7) The entries
-    hash to the root. Raises OpenError or FormatError, which says what failed.
+    (1) The seal opens for this place, under the nonce of its plaintext. (2) The padding is the least that
+    fits. (3) The Avro is strict. (4) It is a manifest with one signature. (5) Its header names this place,
+    and its id is the message's key: so a manifest that was moved or copied is found. (6) Counts and columns
+    agree, and what is reserved is empty. (7) The entries hash to the root.
+
+    None where no holder of the seed sealed it for this place: then it is garbage, or was moved here. Raises
+    FormatError, which says what failed, where a holder did.
     """
     # (1)
-    info = statement_info(genesis, topic, partition, envelope.epoch)
-    padded = open_sealed(key, envelope.sealed, info)
+    place = ManifestPlace(topic, partition, envelope.epoch, envelope.manifest_id)
+    padded = keys.open_manifest(place, envelope.sealed)
+    if padded is None:
+        return None
     # (2) Other padding would be a hidden channel, and a second form of the same manifest.
     length = int.from_bytes(padded[:4], "big")
     size = 4 + length
@@ -171,5 +153,7 @@ def _check_counts(manifest: RecordManifest) -> None:
     if not 1 <= manifest.count <= MAX_RECORDS:
         raise FormatError(f"{manifest.count} records, expected 1 to {MAX_RECORDS}")
     seals = len(manifest.member_seals)
-    if not 1 <= seals <= MAX_MEMBER_SEALS:
-        raise FormatError(f"{seals} member seals, expected 1 to {MAX_MEMBER_SEALS}")
+    if seals > MAX_MEMBER_SEALS:
+        raise FormatError(f"{seals} member seals, at most {MAX_MEMBER_SEALS}")
+    if manifest.release_root is not None:
+        raise FormatError("a root of release secrets is reserved for a later version")

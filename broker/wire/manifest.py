@@ -308,6 +308,8 @@ class RecordManifest:
     member_seals: tuple[Sealed, ...]
     intake_key_id: bytes
     release_seal: bytes
+    release_root: bytes | None
+    """Reserved for a root of the stream's release secrets. A manifest in which it is not None is void."""
     count: int
     entries_root: bytes
     instead_of: bytes | None = None

@@ -37,7 +37,7 @@ __all__ = [
     "Mandate",
     "MemberJoined",
     "MemberLeft",
-    "SealedSeed",
+    "SealedHalves",
     "ServiceKeyAnnounced",
     "ServiceRole",
 ]
@@ -74,8 +74,8 @@ class ServiceRole(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SealedSeed:
-    """An epoch seed, sealed to one recipient."""
+class SealedHalves:
+    """One half of an epoch's seed, or in a grant all halves of it, sealed to one recipient."""
 
     recipient: str
     key_id: bytes
@@ -265,31 +265,35 @@ class DirectoryClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelKeysPublished:
-    """A member publishes the keys of an epoch, and seals their seeds to those who may read."""
+    """A member publishes an epoch: its halves of two seeds, sealed to those who may read."""
 
     header: Header
     channel: str
     epoch: int
-    metadata_key: bytes
-    content_key: bytes
-    metadata_seeds: tuple[SealedSeed, ...]
-    content_seeds: tuple[SealedSeed, ...]
+    metadata_commitment: bytes
+    content_commitment: bytes
+    metadata_halves: tuple[SealedHalves, ...]
+    content_halves: tuple[SealedHalves, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelKeysConfirmed:
-    """The key access service confirms an epoch, and publishes the access key of it."""
+    """The key access service confirms an epoch with its own halves, and with the half of the access seed."""
 
     header: Header
     channel: str
     epoch: int
-    access_key: bytes
-    access_seeds: tuple[SealedSeed, ...]
+    metadata_commitment: bytes
+    content_commitment: bytes
+    access_commitment: bytes
+    metadata_halves: tuple[SealedHalves, ...]
+    content_halves: tuple[SealedHalves, ...]
+    access_halves: tuple[SealedHalves, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelKeysComplained:
-    """A recipient complains that the seeds sealed to it do not give the epoch's public keys."""
+    """A recipient complains that what was sealed to it does not fit the epoch's commitments."""
 
     header: Header
     channel: str
@@ -299,11 +303,11 @@ class ChannelKeysComplained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochGranted:
-    """A later recipient is granted an earlier epoch, by a member or (access seeds) by the service."""
+    """A later recipient is granted all halves of an earlier epoch's seeds, by a member or by the service."""
 
     header: Header
     channel: str
     epoch: int
-    metadata_seeds: tuple[SealedSeed, ...]
-    content_seeds: tuple[SealedSeed, ...]
-    access_seeds: tuple[SealedSeed, ...]
+    metadata_halves: tuple[SealedHalves, ...]
+    content_halves: tuple[SealedHalves, ...]
+    access_halves: tuple[SealedHalves, ...]

@@ -317,16 +317,16 @@ def test_a_late_auditor_still_finds_what_it_can_see(world: Simulator) -> None:
 
 
 def test_junk_that_was_sealed_to_the_auditor_alone(world: Simulator) -> None:
-    """e7: What the auditor cannot open is not judged, and accuses no honest service."""
+    """e7: What the auditor cannot open accuses no honest service; who sealed the junk is reported."""
     world.suspend(REHAB)
 
     async def junk(w: World) -> None:
         made = make_channel_keys(w.directory, CHANNEL, POLICE_A, w.coalition.now)
-        seeds = tuple(
-            replace(seed, sealed=b"j" * len(seed.sealed)) if seed.recipient == AUDITOR else seed
-            for seed in made.metadata_seeds
+        halves = tuple(
+            replace(half, sealed=b"j" * len(half.sealed)) if half.recipient == AUDITOR else half
+            for half in made.metadata_halves
         )
-        await w.say(replace(made, metadata_seeds=seeds), POLICE_A)
+        await w.say(replace(made, metadata_halves=halves), POLICE_A)
         await w.say(confirm_channel_keys(w.directory, CHANNEL, KAS, w.coalition.now), KAS)
 
     world.write(junk)
@@ -337,7 +337,10 @@ def test_junk_that_was_sealed_to_the_auditor_alone(world: Simulator) -> None:
     answer = world.ask(POLICE_B, item)
     assert [outcome.released for outcome in answer.outcomes.values()] == [True]
     report = world.replay()
-    assert report.verified, report.violations
+    (junk_half,) = [one.violation for one in report.violations]
+    assert junk_half.kind is Kind.JUNK_HALF
+    assert junk_half.place.topic == "directory"
+    assert f"'{POLICE_A}': the metadata half of epoch 1" in junk_half.detail
     assert report.counts.not_judged >= 1
     assert report.counts.opaque >= 2
 

@@ -17,6 +17,7 @@ import pytest
 from broker.clock import system_clock
 from broker.crypto.lock import check_release_share, release_share
 from broker.crypto.seal import ReceivingKey
+from broker.directory import EpochKey
 from broker.services.kas.entries import month_of
 from broker.services.kas.keystore import KeyStore
 from broker.subscribe.subscriber import Delivered
@@ -35,13 +36,14 @@ WHY = "because of the Kestrel inquiry"
 SECRET_WORDS = (PERSON, CASE, WHY)
 
 
-def keys_of(coalition: Coalition, name: str) -> list[ReceivingKey]:
-    """Every HPKE key that a party holds: its receiving key, and each epoch key that was sealed to it."""
-    found = [receiving_key(name)]
-    for channel, state in coalition.directory.channels.items():
-        for epoch in state.epochs:
-            found += [key.key for key in coalition.epoch_keys(channel, epoch, name).values()]
-    return found
+def seeds_of(coalition: Coalition, name: str) -> list[EpochKey]:
+    """The keys of every epoch whose halves were sealed to a party."""
+    return [
+        key
+        for channel, state in coalition.directory.channels.items()
+        for epoch in state.epochs
+        for key in coalition.epoch_keys(channel, epoch, name).values()
+    ]
 
 
 def messages(path: Path) -> list[Row]:
@@ -62,13 +64,11 @@ class Seen:
     words: frozenset[bytes]
     record_ids: frozenset[bytes]
 
-    def keys(self, name: str) -> list[ReceivingKey]:
-        """Every HPKE key that the party holds, see ``keys_of``."""
-        return keys_of(self.coalition, name)
-
-    def loot(self, name: str, *more: ReceivingKey, **options: Any) -> Loot:
-        """Everything that opens with the keys of this party and the further keys."""
-        return Loot.of(self.rows, self.coalition.genesis, [*self.keys(name), *more], **options)
+    def loot(self, *names: str, more: Iterable[ReceivingKey] = (), **options: Any) -> Loot:
+        """Everything that opens with the keys of these parties together and the further keys."""
+        keys = [*map(receiving_key, names), *more]
+        seeds = [seed for name in names for seed in seeds_of(self.coalition, name)]
+        return Loot.of(self.rows, self.coalition.genesis, keys, seeds, **options)
 
     def intake(self) -> list[ReceivingKey]:
         """The service's intake keys that it still keeps."""
@@ -141,7 +141,7 @@ def records(loot: Loot) -> set[Place]:
 
 def test_both_together_open_everything(seen: Seen) -> None:
     """A member and the service together open everything, so the attacks below could succeed."""
-    loot = seen.loot(POLICE_B, *seen.keys(KAS), *seen.intake(), months=seen.months())
+    loot = seen.loot(POLICE_B, KAS, more=seen.intake(), months=seen.months())
     assert len(records(loot)) == 19
     assert len(seen.words) > 30
     assert found_in(seen, loot.text) >= {PERSON.encode(), CASE.encode(), WHY.encode()}
@@ -185,7 +185,7 @@ def test_an_auditor(seen: Seen) -> None:
 
 def test_the_service_alone(seen: Seen) -> None:
     """27: The service with its key store has every release share, and still opens no body of a record."""
-    loot = seen.loot(KAS, *seen.intake(), store=seen.store, months=seen.months())
+    loot = seen.loot(KAS, more=seen.intake(), store=seen.store, months=seen.months())
     batches = [place for place in loot.manifests if place.topic != "access"]
     assert set(batches) <= loot.release_secrets.keys()
     for place in batches:
@@ -211,16 +211,15 @@ def test_a_member_alone(seen: Seen) -> None:
 
 def test_all_members_and_the_auditor_together(seen: Seen) -> None:
     """27: All members and the auditor together open no body without the service."""
-    everybody = [key for name in (POLICE_A, POLICE_B, CARE, REHAB) for key in seen.keys(name)]
-    loot = seen.loot(AUDITOR, *everybody)
+    loot = seen.loot(AUDITOR, POLICE_A, POLICE_B, CARE, REHAB)
     assert len(loot.member_shares) == len(loot.manifests)
     assert loot.bodies == {}
 
 
 def test_who_is_not_on_the_list(seen: Seen) -> None:
     """20: A member that releasable_to leaves out cannot open the share, even with the service's keys."""
-    loot = seen.loot(CARE, *seen.keys(KAS), *seen.intake())
-    other = seen.loot(REHAB, *seen.keys(KAS), *seen.intake())
+    loot = seen.loot(CARE, KAS, more=seen.intake())
+    other = seen.loot(REHAB, KAS, more=seen.intake())
     place = played().batches["releasable"].place
     assert place in loot.member_shares, "its issuer may"
     assert place not in other.member_shares
@@ -238,9 +237,10 @@ def test_after_the_services_keys_are_gone(tmp_path: Path) -> None:
         store.destroy_intake_key(day)
     for day in days:
         store.destroy_storage_key(day)
-    keys = [key for name in (POLICE_B, KAS) for key in keys_of(coalition, name)]
+    keys = [receiving_key(name) for name in (POLICE_B, KAS)]
+    seeds = [seed for name in (POLICE_B, KAS) for seed in seeds_of(coalition, name)]
     fresh = KeyStore(world.folder / "kas", coalition.genesis, coalition.keys_of(KAS), PASSPHRASE)
-    loot = Loot.of(rows, coalition.genesis, keys, store=fresh)
+    loot = Loot.of(rows, coalition.genesis, keys, seeds, store=fresh)
     assert loot.member_shares
     assert loot.release_secrets == {}
     assert loot.bodies == {}

@@ -377,19 +377,19 @@ def test_a_header_that_lies(world: Simulator, header: dict[str, Any]) -> None:
     world.must_not_count(place, "")
 
 
-# 16: seeds
+# 16: halves
 
 
 @pytest.mark.parametrize("sealed", [b"", b"j" * 1168])
-def test_junk_seeds(world: Simulator, sealed: bytes) -> None:
-    """16: A recipient whose seed is junk complains, and another member then publishes the next epoch."""
+def test_junk_halves(world: Simulator, sealed: bytes) -> None:
+    """16: A recipient whose half is junk complains, and another member then publishes the next epoch."""
     world.suspend(CARE)  # a new epoch needs a reason, unless an hour has passed
 
     def make(directory: Directory, now: int) -> Statement:
         keys = make_channel_keys(directory, CHANNEL, POLICE_A, now)
-        seeds = list(keys.metadata_seeds)
-        seeds[0] = replace(seeds[0], sealed=sealed)
-        return replace(keys, metadata_seeds=tuple(seeds))
+        halves = list(keys.metadata_halves)
+        halves[0] = replace(halves[0], sealed=sealed)
+        return replace(keys, metadata_halves=tuple(halves))
 
     if not sealed:
         world.must_not_count(world.say_anyway(make, signing_key(POLICE_A)), "")
@@ -397,7 +397,7 @@ def test_junk_seeds(world: Simulator, sealed: bytes) -> None:
     world.say(make, POLICE_A)
     broken = world.run(lambda w: cannot_open(w, 1))
     assert len(broken) == 1
-    detail = "my seed does not open"
+    detail = "my half does not open"
     world.say(lambda d, now: complaint(d, CHANNEL, 1, broken[0], detail=detail, issued_at=now), broken[0])
     world.say(lambda d, now: make_channel_keys(d, CHANNEL, JUSTICE, now), JUSTICE)
     assert world.run(lambda w: cannot_open(w, 2)) == []
@@ -405,10 +405,10 @@ def test_junk_seeds(world: Simulator, sealed: bytes) -> None:
 
 
 async def cannot_open(world: World, epoch: int) -> list[str]:
-    """The recipients whose seed of this epoch does not open."""
+    """The recipients that were sealed junk of this epoch."""
     found = []
     for name in (POLICE_A, POLICE_B, BORDER, JUSTICE, REHAB, AUDITOR, KAS):
         keyring = world.keyring(name)
         keyring.epoch_key(world.coalition.directory, CHANNEL, epoch, "metadata")
-        found += [name] if keyring.broken else []
+        found += [name] if keyring.junk else []
     return found

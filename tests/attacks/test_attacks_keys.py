@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+from typing import get_args
+
 import pytest
 
+from broker.crypto.epoch import EpochKeys, epoch_seed
+from broker.crypto.lock import context_of
 from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
-from broker.directory import History, drafts
+from broker.directory import History, Use, confirm_channel_keys, drafts, make_channel_keys
 from broker.errors import NotEntitled
+from broker.participant.keyring import Keyring
+from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.statements import KeyUse
 from support.coalition import (
     AGENCIES,
+    AUDITOR,
     BORDER,
     CARE,
     DAY_US,
@@ -22,6 +31,7 @@ from support.coalition import (
     receiving_key,
     signing_key,
 )
+from support.partition_log import PartitionLog
 
 PUPPET, SECOND = signing_key("puppet"), signing_key("second")
 GUEST = "XEE:guest"
@@ -131,9 +141,59 @@ def test_a_thief_of_a_signing_key_reads_nothing_new(coalition: Coalition) -> Non
     c.suspend(CARE)  # a new epoch may follow
     add(c, mine.public, c.signing[POLICE_B], use=KeyUse.RECEIVING, party=POLICE_B)
     c.new_epoch("repatriation", POLICE_A)
-    seeds = c.directory.channels["repatriation"].epochs[1].content_seeds[POLICE_B]
-    assert [seed.key_id for seed in seeds] == [c.receiving[POLICE_B].key_id]
+    (offer,) = c.directory.channels["repatriation"].epochs[1].offers("content", POLICE_B)
+    assert {part.sealed.key_id for part in offer} == {c.receiving[POLICE_B].key_id}
     assert [entry.key_id for entry in c.directory.pending] == [mine.key_id]
+
+
+def test_a_thief_of_a_signing_key_publishes_an_epoch_and_reads_nothing(
+    coalition: Coalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """a: The thief knows its halves of the next epoch, and the service's halves are sealed past it."""
+    c = coalition
+    mine = ReceivingKey.generate()
+    c.suspend(CARE)  # a new epoch may follow
+    add(c, mine.public, c.signing[POLICE_B], use=KeyUse.RECEIVING, party=POLICE_B)
+    drawn: list[bytes] = []
+
+    def draw(size: int) -> bytes:
+        drawn.append(os.urandom(size))
+        return drawn[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(secrets, "token_bytes", draw)
+        made = make_channel_keys(c.directory, "repatriation", POLICE_B, c.now)
+    c.add(made, c.signing[POLICE_B])
+    c.add(confirm_channel_keys(c.directory, "repatriation", KAS, c.now), c.signing[KAS])
+    batch = PartitionLog(c).publish(POLICE_A, 1)
+    envelope = parse_envelope(*batch.messages[0])
+    assert envelope is not None
+    assert envelope.epoch == 1
+    keyring = Keyring.of(POLICE_B, c.signing[POLICE_B], [mine])
+    uses: tuple[Use, ...] = get_args(Use)
+    assert [keyring.epoch_key(c.directory, "repatriation", 1, use) for use in uses] == [None] * 3
+    metadata, content = drawn
+    context = context_of(c.genesis, "returns", 0, 1, POLICE_A, envelope.manifest_id)
+    _, right = c.member_keys("repatriation", 1)
+    for guess in ((metadata,), (metadata, bytes(32)), (metadata, metadata), (metadata, content)):
+        seed = epoch_seed(c.genesis, "repatriation", 1, "metadata", guess)
+        keys = EpochKeys.of(seed, c.genesis)
+        assert open_manifest(envelope, topic="returns", partition=0, keys=keys) is None
+        seed = epoch_seed(c.genesis, "repatriation", 1, "content", (content, *guess[1:]))
+        assert EpochKeys.of(seed, c.genesis).member_share(context) != right.member_share(context)
+    # With the service's halves the same attempt succeeds, so the test can fail.
+    halves = c.epoch_keys("repatriation", 1, POLICE_A)["metadata"].halves
+    seed = epoch_seed(c.genesis, "repatriation", 1, "metadata", (metadata, halves[32:]))
+    keys = EpochKeys.of(seed, c.genesis)
+    assert open_manifest(envelope, topic="returns", partition=0, keys=keys) is not None
+
+
+def test_the_service_is_sealed_no_half_of_content(coalition: Coalition) -> None:
+    """a: The service draws one half of the content seed, and is never given the member's."""
+    epoch = coalition.directory.channels["repatriation"].epochs[0]
+    assert KAS not in epoch.content.offers
+    assert AUDITOR not in epoch.content.offers
+    assert KAS in epoch.metadata.offers
 
 
 def test_a_thief_of_a_younger_key_locks_nobody_out(coalition: Coalition) -> None:

@@ -323,9 +323,9 @@ def test_append_to_the_access_log_with_the_keys_of_an_auditor(world: Simulator) 
 
 
 def test_a_batch_of_an_exercise(world: Simulator) -> None:
-    """15: A batch of an exercise with the same keys, topic and channel is void: its genesis differs."""
+    """15: A batch of an exercise with the same halves and place does not open: its genesis differs."""
     place = world.publish(genesis=b"E" * 32)
-    world.must_be_void(Kind.MANIFEST_MALFORMED, place)
+    world.must_be_void(Kind.UNACCOUNTED, place)
 
 
 def test_restore_a_backup(world: Simulator) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from broker.avro.schema import default_store
-from broker.crypto.seal import receiving_key_id
 from broker.directory import Directory, drafts
 from broker.log.protocol import Message, Partition
 from broker.verify.violations import Kind, Place, Violation
@@ -32,7 +31,7 @@ from support.coalition import (
 )
 from support.forgery import remade
 from support.simulator import Simulator
-from support.world import CHANNEL, World
+from support.world import World
 
 STRANGER = signing_key("stranger")
 JUNK = b"j" * 1168
@@ -225,9 +224,12 @@ def test_junk_in_place_of_the_release_seal(world: Simulator) -> None:
 
 
 def test_junk_in_place_of_the_member_share(world: Simulator) -> None:
-    """19: A subscriber reports junk in place of the member share once for the batch."""
-    content = world.directory().channels[CHANNEL].epochs[0].content_key
-    place = world.publish(manifest={"member_seals": (Sealed(key_id=receiving_key_id(content), sealed=JUNK),)})
+    """19: A named subscriber reports junk in place of the member share once for the batch."""
+    key_ids = [receiving_key(name).key_id for name in (POLICE_B, CARE)]
+    place = world.publish(
+        terms={"handling": replace(HANDLING, releasable_to=(POLICE_B,))},
+        manifest={"member_seals": tuple(Sealed(key_id=key_id, sealed=JUNK) for key_id in key_ids)},
+    )
     world.must_blame(Kind.MEMBER_SEAL, place)
 
 
@@ -270,7 +272,9 @@ def test_copied_manifest_id(world: Simulator) -> None:
     victim = world["family 1"]
     key = world.row(victim.place).key
     assert key is not None
-    placed = world.forge(issuer=POLICE_B, draw=replace(Secrets.draw(), manifest_id=key))
+    placed = world.forge(
+        issuer=POLICE_B, draw=Secrets(manifest_id=key, member_share=bytes(32), release_secret=b"\x01" * 32)
+    )
     answer = world.ask(POLICE_B, placed.item(0))
     own = world.ask(POLICE_B, victim.item(0))
     assert set(answer.shares.values()).isdisjoint(own.shares.values())
@@ -295,7 +299,11 @@ def test_erasing_a_namesake(world: Simulator) -> None:
     """2: A member that erases its batch with a copied manifest_id leaves the victim's records untouched."""
     key = world.row(world["family 1"].place).key
     assert key is not None
-    namesake = world.forge(issuer=POLICE_B, count=1, draw=replace(Secrets.draw(), manifest_id=key))
+    namesake = world.forge(
+        issuer=POLICE_B,
+        count=1,
+        draw=Secrets(manifest_id=key, member_share=bytes(32), release_secret=b"\x01" * 32),
+    )
     world.order(POLICE_B, Action.ERASE, namesake.batch.batch_id)
     denied = world.ask(CARE, namesake.item(0))
     assert {outcome.reason for outcome in denied.outcomes.values()} == {Reason.ERASED}
@@ -379,11 +387,9 @@ def test_terms_that_no_channel_allows(world: Simulator, terms: dict[str, Any]) -
 
 
 def test_a_secret_copy_of_the_member_share(world: Simulator) -> None:
-    """20: A batch is void when it seals the member share to a stranger too."""
-
-    content = world.directory().channels[CHANNEL].epochs[0].content_key
-    keys = (content, receiving_key("stranger").public)
-    place = world.publish(members=[(receiving_key_id(key), key) for key in keys])
+    """20: A batch is void when it seals the member share to a stranger."""
+    key = receiving_key("stranger")
+    place = world.publish(members=[(key.key_id, key.public)])
     world.must_be_void(Kind.TERMS_INVALID, place)
 
 
@@ -461,9 +467,9 @@ async def sealed_again(world: World, topic: str, partition: int, place: tuple[st
     name = world.coalition.directory.numbers[partition]
     envelope = parse_envelope(*messages[0])
     assert envelope is not None
-    key = world.coalition.epoch_keys(name, 0, POLICE_B)["metadata"].key
-    genesis = world.coalition.genesis
-    opened = open_manifest(envelope, genesis=genesis, topic=topic, partition=partition, key=key)
+    keys = world.coalition.epoch_keys(name, 0, POLICE_B)["metadata"].keys
+    opened = open_manifest(envelope, topic=topic, partition=partition, keys=keys)
+    assert opened is not None
     plain = encode(ManifestPlaintext(signed=opened.signed, entries=opened.entries))
     batch = Batch(batch_id=opened.batch_id, manifest=opened.manifest, messages=messages)
     again = remade(world, batch, plain=plain, place=place)

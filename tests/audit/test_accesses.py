@@ -132,9 +132,8 @@ async def _record_id(world: World, index: int) -> bytes:
     envelope = parse_envelope(first.key, first.value)
     assert envelope is not None
     key = world.coalition.epoch_keys("repatriation", envelope.epoch, AUDITOR)["metadata"]
-    opened = open_manifest(
-        envelope, genesis=world.coalition.genesis, topic="returns", partition=0, key=key.key
-    )
+    opened = open_manifest(envelope, topic="returns", partition=0, keys=key.keys)
+    assert opened is not None
     return opened.entries.record_id(index)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
 
 import pytest
-from cryptography.hazmat.primitives import hmac
-from cryptography.hazmat.primitives.hashes import SHA256
 
-from broker.crypto.seal import SEALED_OVERHEAD, epoch_key
+from broker.crypto.seal import SEALED_OVERHEAD
 from broker.directory import (
     Epoch,
+    OpenedSeed,
     complaint,
     confirm_channel_keys,
     drafts,
@@ -22,7 +20,7 @@ from broker.directory import (
     make_channel_keys,
     open_seed,
 )
-from broker.directory.issuance import seal_seed
+from broker.directory.issuance import seal_halves
 from broker.errors import NotEntitled, OpenError, PeerError
 from broker.wire.statements import (
     ChannelKeysComplained,
@@ -30,7 +28,7 @@ from broker.wire.statements import (
     ChannelKeysPublished,
     EpochGranted,
     KeyUse,
-    SealedSeed,
+    SealedHalves,
 )
 from support.coalition import (
     AUDITOR,
@@ -76,11 +74,11 @@ def epoch_of(c: Coalition, number: int, channel: str = ALL) -> Epoch:
     return c.directory.channels[channel].epochs[number]
 
 
-def without(seeds: tuple[SealedSeed, ...], name: str) -> tuple[SealedSeed, ...]:
+def without(seeds: tuple[SealedHalves, ...], name: str) -> tuple[SealedHalves, ...]:
     return tuple(seed for seed in seeds if seed.recipient != name)
 
 
-def changed(seeds: tuple[SealedSeed, ...], name: str, **changes: object) -> tuple[SealedSeed, ...]:
+def changed(seeds: tuple[SealedHalves, ...], name: str, **changes: object) -> tuple[SealedHalves, ...]:
     return tuple(
         replace(seed, **changes) if seed.recipient == name else seed  # type: ignore[arg-type]
         for seed in seeds
@@ -88,9 +86,9 @@ def changed(seeds: tuple[SealedSeed, ...], name: str, **changes: object) -> tupl
 
 
 def with_junk(statement: ChannelKeysPublished, name: str) -> ChannelKeysPublished:
-    """The statement with a content seed for ``name`` that nobody can open."""
+    """The statement with a content half for ``name`` that nobody can open."""
     junk = bytes(SEALED_OVERHEAD + 32)
-    return replace(statement, content_seeds=changed(statement.content_seeds, name, sealed=junk))
+    return replace(statement, content_halves=changed(statement.content_halves, name, sealed=junk))
 
 
 Publication = Callable[[Coalition], ChannelKeysPublished]
@@ -102,65 +100,53 @@ NOT_PUBLISHED: dict[str, tuple[Publication, str, str]] = {
     "an epoch again": (lambda c: replace(published(c), epoch=0), POLICE_A, "epoch is 0, expected 1"),
     "an epoch too far": (lambda c: replace(published(c), epoch=2), POLICE_A, "epoch is 2, expected 1"),
     "to a member less": (
-        lambda c: replace(published(c), content_seeds=without(published(c).content_seeds, CARE)),
+        lambda c: replace(published(c), content_halves=without(published(c).content_halves, CARE)),
         POLICE_A,
-        "content seeds do not match the recipients: 'XCC:child-protection' has no seed",
+        "content halves do not match the recipients: 'XCC:child-protection' has no half",
     ),
     "without the KAS": (
-        lambda c: replace(published(c), metadata_seeds=without(published(c).metadata_seeds, KAS)),
+        lambda c: replace(published(c), metadata_halves=without(published(c).metadata_halves, KAS)),
         POLICE_A,
-        "'kas' has no seed",
+        "'kas' has no half",
     ),
     "content to the auditor": (
-        lambda c: replace(published(c), content_seeds=published(c).metadata_seeds),
+        lambda c: replace(published(c), content_halves=published(c).metadata_halves),
         POLICE_A,
         "'auditor' is not a recipient, 'kas' is not a recipient",
     ),
     "to a recipient twice": (
-        lambda c: replace(published(c), content_seeds=published(c).content_seeds * 2),
+        lambda c: replace(published(c), content_halves=published(c).content_halves * 2),
         POLICE_A,
         "listed twice",
     ),
     "to another key": (
         lambda c: replace(
-            published(c), content_seeds=changed(published(c).content_seeds, CARE, key_id=bytes(32))
+            published(c), content_halves=changed(published(c).content_halves, CARE, key_id=bytes(32))
         ),
         POLICE_A,
         "not sealed to its newest receiving key",
     ),
-    "seeds of another length": (
+    "halves of another length": (
         lambda c: replace(
-            published(c), content_seeds=changed(published(c).content_seeds, CARE, sealed=bytes(99))
+            published(c), content_halves=changed(published(c).content_halves, CARE, sealed=bytes(99))
         ),
         POLICE_A,
-        "the sealed seed of 'XCC:child-protection' has 99 bytes",
+        "the sealed content half of 'XCC:child-protection' has 99 bytes",
     ),
-    "equal keys": (
-        lambda c: replace(
-            published(c), content_key=epoch_key(b"s" * 32).public, metadata_key=epoch_key(b"s" * 32).public
-        ),
+    "equal halves": (
+        lambda c: replace(published(c), content_commitment=bytes(32), metadata_commitment=bytes(32)),
         POLICE_A,
         "already registered, by 'repatriation metadata 1'",
     ),
-    "the keys of an epoch before": (
-        lambda c: replace(published(c), content_key=epoch_of(c, 0).content_key),
+    "a half of an epoch before": (
+        lambda c: replace(published(c), content_commitment=epoch_of(c, 0).content.commitments[0]),
         POLICE_A,
         "already registered, by 'repatriation content 0'",
     ),
-    "the keys of another channel": (
-        lambda c: replace(published(c), content_key=epoch_of(c, 0, "xaa-xbb").content_key),
+    "the service's half of another channel": (
+        lambda c: replace(published(c), content_commitment=epoch_of(c, 0, "xaa-xbb").content.commitments[1]),
         POLICE_A,
         "already registered, by 'xaa-xbb content 0'",
-    ),
-    "a member's own key": (
-        lambda c: replace(published(c), content_key=c.receiving[POLICE_A].public),
-        POLICE_A,
-        "already registered, by 'XAA:police'",
-    ),
-    "a key of zeros": (
-        lambda c: replace(published(c), content_key=bytes(1216)),
-        POLICE_A,
-        "hybrid public key",
     ),
 }
 
@@ -258,8 +244,8 @@ def test_change_of_recipients_forces_an_epoch(
     names = {
         name for name in channel.members | channel.auditors | {KAS} if not c.directory.parties[name].suspended
     }
-    assert set(epoch_of(c, 2).metadata_seeds) == names
-    assert set(epoch_of(c, 2).content_seeds) == names & channel.members
+    assert set(epoch_of(c, 2).metadata.offers) == names
+    assert set(epoch_of(c, 2).content.offers) == names & channel.members
 
 
 def test_a_suspended_member_publishes_nothing(coalition: Coalition) -> None:
@@ -288,19 +274,34 @@ NOT_CONFIRMED: dict[str, tuple[Callable[[Coalition], ChannelKeysConfirmed], str,
     "an older epoch": (lambda c: replace(confirmed(c), epoch=0), KAS, "epoch 0 is not the newest"),
     "an epoch to come": (lambda c: replace(confirmed(c), epoch=2), KAS, "epoch 2 is not the newest"),
     "without the auditor": (
-        lambda c: replace(confirmed(c), access_seeds=without(confirmed(c).access_seeds, AUDITOR)),
+        lambda c: replace(confirmed(c), access_halves=without(confirmed(c).access_halves, AUDITOR)),
         KAS,
-        "'auditor' has no seed",
+        "'auditor' has no half",
     ),
     "to a member too": (
         lambda c: replace(
-            confirmed(c), access_seeds=(*confirmed(c).access_seeds, published(c).content_seeds[0])
+            confirmed(c), access_halves=(*confirmed(c).access_halves, published(c).content_halves[0])
         ),
         KAS,
         "'XAA:border' is not a recipient",
     ),
-    "the metadata key": (
-        lambda c: replace(confirmed(c), access_key=epoch_of(c, 1).metadata_key),
+    "no second half for a member": (
+        lambda c: replace(confirmed(c), content_halves=without(confirmed(c).content_halves, CARE)),
+        KAS,
+        "'XCC:child-protection' has no half",
+    ),
+    "content to itself": (
+        lambda c: replace(confirmed(c), content_halves=confirmed(c).metadata_halves),
+        KAS,
+        "'auditor' is not a recipient, 'kas' is not a recipient",
+    ),
+    "the member's half of metadata as its own of content": (
+        lambda c: replace(confirmed(c), content_commitment=epoch_of(c, 1).metadata.commitments[0]),
+        KAS,
+        "already registered, by 'repatriation metadata 1'",
+    ),
+    "the member's half of metadata as the access seed": (
+        lambda c: replace(confirmed(c), access_commitment=epoch_of(c, 1).metadata.commitments[0]),
         KAS,
         "already registered, by 'repatriation metadata 1'",
     ),
@@ -311,7 +312,7 @@ NOT_CONFIRMED: dict[str, tuple[Callable[[Coalition], ChannelKeysConfirmed], str,
 def test_confirmation_does_not_count(
     coalition: Coalition, made: Callable[[Coalition], ChannelKeysConfirmed], signer: str, words: str
 ) -> None:
-    """Only the KAS confirms the newest epoch, with a new key sealed to exactly the auditors and itself."""
+    """Only the KAS confirms the newest epoch, with new halves sealed to exactly the recipients."""
     coalition.new_epoch(ALL, POLICE_A, confirm=False)
     error = coalition.try_add(made(coalition), coalition.signing[signer])
     assert isinstance(error, PeerError)
@@ -320,43 +321,109 @@ def test_confirmation_does_not_count(
 
 
 def test_confirmed_once(coalition: Coalition) -> None:
-    """An epoch is not confirmed a second time with another access key."""
+    """An epoch is not confirmed a second time with other halves."""
     error = coalition.try_add(confirmed(coalition), coalition.signing[KAS])
     assert error is not None
     assert "is confirmed already" in error.message
 
 
 def test_junk_is_complained_of_and_another_member_publishes(coalition: Coalition) -> None:
-    """A complaint of junk voids the epoch, and another member publishes the next one at once."""
+    """A complaint of junk keeps an epoch out of use, and another member publishes the next one at once."""
     c = coalition
     c.add(with_junk(published(c), CARE), c.signing[POLICE_A])
-    with pytest.raises(OpenError):
-        open_seed(c.directory, ALL, 1, "content", CARE, c.keys_of(CARE))
+    assert open_seed(c.directory, ALL, 1, "content", CARE, c.keys_of(CARE)).junk[0].sealer == POLICE_A
     c.add(complained(c, epoch=1), c.signing[CARE])
     assert epoch_of(c, 1).complained
     assert c.directory.channels[ALL].needs_new_epoch
-    assert "is void: a recipient complained of it" in str(c.try_add(confirmed(c), c.signing[KAS]))
+    assert "which has another one" in str(c.try_add(confirmed(c), c.signing[KAS]))
     assert "another member must publish the next one" in str(c.try_add(published(c), c.signing[POLICE_A]))
     c.new_epoch(ALL, JUSTICE)
     assert c.directory.channels[ALL].newest_confirmed == 2
     assert c.epoch_keys(ALL, 2, CARE).keys() == {"metadata", "content"}
 
 
-def test_equal_seeds_for_both_uses_are_junk(coalition: Coalition) -> None:
-    """A member that is sealed the metadata seed as its content seed finds another public key (ATTACKS 16)."""
+def test_who_was_complained_of_may_publish_after_an_hour(coalition: Coalition) -> None:
+    """When no other member publishes, one complaint does not stop a channel for longer than an hour."""
+    c = coalition
+    c.new_epoch(ALL, POLICE_A)
+    c.add(complained(c, epoch=1), c.signing[CARE])
+    c.wait(hours=0.99)
+    assert "less than an hour ago" in str(c.try_add(published(c), c.signing[POLICE_A]))
+    c.wait(hours=0.01)
+    c.new_epoch(ALL, POLICE_A)
+    assert c.directory.channels[ALL].newest_confirmed == 2
+
+
+def test_different_halves_to_different_recipients_are_junk(coalition: Coalition) -> None:
+    """A member that is sealed another half than the others reports the publisher (ATTACKS 16)."""
     c = coalition
     statement = published(c)
-    seed = b"m" * 32
     care = [party for party in c.directory.recipients(ALL, "content") if party.name == CARE]
-    (wrong,) = seal_seed(c.directory, ALL, 1, "content", seed, care)
-    content = changed(statement.content_seeds, CARE, sealed=wrong.sealed)
-    c.add(replace(statement, content_seeds=content), c.signing[POLICE_A])
-    with pytest.raises(OpenError, match="gives another public key"):
+    (wrong,) = seal_halves(c.directory, ALL, 1, "content", b"m" * 32, care)
+    content = changed(statement.content_halves, CARE, sealed=wrong.sealed)
+    c.add(replace(statement, content_halves=content), c.signing[POLICE_A])
+    c.add(confirmed(c), c.signing[KAS])
+    with pytest.raises(OpenError, match="that 'XAA:police' sealed: does not fit the commitment"):
         epoch_keys(c.directory, ALL, 1, CARE, c.keys_of(CARE))
+    assert epoch_keys(c.directory, ALL, 1, BORDER, c.keys_of(BORDER)).keys() == {"metadata", "content"}
+
+
+def test_a_junk_half_of_the_service_is_reported_against_it(coalition: Coalition) -> None:
+    """The half of the service is checked against its own commitment, and the service is named."""
+    c = coalition
+    c.add(published(c), c.signing[POLICE_A])
+    junk = bytes(SEALED_OVERHEAD + 32)
+    statement = confirmed(c)
+    halves = changed(statement.content_halves, CARE, sealed=junk)
+    c.add(replace(statement, content_halves=halves), c.signing[KAS])
+    found = open_seed(c.directory, ALL, 1, "content", CARE, c.keys_of(CARE))
+    assert found.key is None
+    assert [one.sealer for one in found.junk] == [KAS]
+
+
+def test_a_seed_needs_both_halves(coalition: Coalition) -> None:
+    """Before the service confirms an epoch nobody has a seed of it, not even who published it."""
+    c = coalition
+    c.add(published(c), c.signing[POLICE_A])
+    for name in (POLICE_A, CARE, AUDITOR, KAS):
+        assert c.epoch_keys(ALL, 1, name) == {}
+    assert "has no confirmed epoch 1" in str(
+        c.try_add(replace(granted(c, recipient=CARE), epoch=1), c.signing[POLICE_A])
+    )
+    c.add(confirmed(c), c.signing[KAS])
+    assert c.epoch_keys(ALL, 1, POLICE_A).keys() == {"metadata", "content"}
+
+
+def test_who_left_before_the_confirmation_gets_no_seed(coalition: Coalition) -> None:
+    """The second halves go to the recipients of the moment, and to none that joined since."""
+    c = coalition
+    c.add(published(c), c.signing[POLICE_A])
+    _leave(c)
+    _join(c)
+    c.add(confirmed(c), c.signing[KAS])
+    assert c.epoch_keys(ALL, 1, CARE) == {}
+    assert c.epoch_keys(ALL, 1, "XEE:police") == {}
+    assert c.epoch_keys(ALL, 1, BORDER).keys() == {"metadata", "content"}
+
+
+def test_a_complaint_of_the_only_epoch_stops_nothing(coalition: Coalition) -> None:
+    """Where a channel has no other epoch, the one that was complained of is confirmed and used."""
+    c = coalition
+    c.open_channel("four", 3, [POLICE_A, POLICE_B, CARE, REHAB], epoch=False)
+    c.new_epoch("four", POLICE_A, confirm=False)
+    c.add(complaint(c.directory, "four", 0, AUDITOR, detail="no key", issued_at=c.now), c.signing[AUDITOR])
+    c.add(confirmed(c, "four"), c.signing[KAS])
+    channel = c.directory.channels["four"]
+    assert (channel.newest_confirmed, channel.needs_new_epoch) == (0, True)
+    assert channel.epochs[0].void_from is None
+    c.new_epoch("four", POLICE_B)
+    channel = c.directory.channels["four"]
+    assert channel.newest_confirmed == 1
+    assert channel.epochs[0].void_from == channel.epochs[1].confirmed_at
 
 
 def test_complaint_of_a_confirmed_epoch(coalition: Coalition) -> None:
-    """Publishers use the epoch before a void one until the next epoch is confirmed."""
+    """After a complaint publishers use the epoch before until the next one is confirmed."""
     c = coalition
     c.new_epoch(ALL, POLICE_A)
     c.add(complained(c, epoch=1), c.signing[CARE])
@@ -393,7 +460,7 @@ def test_complaint_does_not_count(coalition: Coalition) -> None:
     _leave(c)
     assert "no longer takes part in" in str(c.try_add(complained(c, CARE, 1), c.signing[CARE]))
     c.add(complained(c, AUDITOR, 1), c.signing[AUDITOR])
-    assert "is void already" in str(c.try_add(complained(c, BORDER, 1), c.signing[BORDER]))
+    assert "of 'repatriation' already" in str(c.try_add(complained(c, BORDER, 1), c.signing[BORDER]))
 
 
 def granted(
@@ -406,22 +473,22 @@ def granted(
         0,
         granter=granter,
         recipient=recipient,
-        metadata_seed=keys["metadata"].seed,
-        content_seed=keys["content"].seed if content else None,
+        metadata=keys["metadata"].halves,
+        content=keys["content"].halves if content else None,
         issued_at=c.now,
     )
 
 
 def granted_access(c: Coalition, recipient: str) -> EpochGranted:
-    seed = c.epoch_keys(ALL, 0, KAS)["access"].seed
+    halves = c.epoch_keys(ALL, 0, KAS)["access"].halves
     to = [party for party in c.directory.recipients(ALL, "metadata") if party.name == recipient]
     return EpochGranted(
         header=header_for(c.directory, KAS, issued_at=c.now),
         channel=ALL,
         epoch=0,
-        metadata_seeds=(),
-        content_seeds=(),
-        access_seeds=seal_seed(c.directory, ALL, 0, "access", seed, to),
+        metadata_halves=(),
+        content_halves=(),
+        access_halves=seal_halves(c.directory, ALL, 0, "access", halves, to),
     )
 
 
@@ -437,9 +504,9 @@ def test_the_service_grants_a_new_auditor_the_access_log(coalition: Coalition) -
         0,
         granter=KAS,
         recipient="court",
-        metadata_seed=None,
-        content_seed=None,
-        access_seed=c.epoch_keys(ALL, 0, KAS)["access"].seed,
+        metadata=None,
+        content=None,
+        access=c.epoch_keys(ALL, 0, KAS)["access"].halves,
         issued_at=c.now,
     )
     assert "'kas' has granted 'court' the access seed of epoch 0 already" in str(
@@ -452,12 +519,12 @@ def test_a_grant_of_junk_does_not_bar_another_grant(coalition: Coalition) -> Non
     c = coalition
     _appoint(c)
     junk = granted(c, granter=JUSTICE, recipient="court", content=False)
-    seeds = seal_seed(
-        c.directory, ALL, 0, "metadata", bytes(32),
+    seeds = seal_halves(
+        c.directory, ALL, 0, "metadata", bytes(64),
         [party for party in c.directory.recipients(ALL, "metadata") if party.name == "court"],
     )  # fmt: skip
-    c.add(replace(junk, metadata_seeds=seeds), c.signing[JUSTICE])
-    with pytest.raises(OpenError):
+    c.add(replace(junk, metadata_halves=seeds), c.signing[JUSTICE])
+    with pytest.raises(OpenError, match=JUSTICE):
         c.epoch_keys(ALL, 0, "court")
     c.add(granted(c, recipient="court", content=False), c.signing[POLICE_A])
     assert c.epoch_keys(ALL, 0, "court").keys() == {"metadata"}
@@ -470,7 +537,7 @@ def test_epoch_is_granted_to_who_joined_later(coalition: Coalition) -> None:
     assert c.epoch_keys(ALL, 0, "XEE:police") == {}
     c.add(granted(c), c.signing[POLICE_A])
     keys = c.epoch_keys(ALL, 0, "XEE:police")
-    assert keys["content"].key.public == epoch_of(c, 0).content_key
+    assert keys["content"].halves == c.epoch_keys(ALL, 0, POLICE_A)["content"].halves
     assert "'XEE:police' the metadata seed of epoch 0 already" in str(
         c.try_add(granted(c), c.signing[POLICE_A])
     )
@@ -489,7 +556,7 @@ def test_epoch_is_granted_to_a_new_auditor_and_a_new_key(coalition: Coalition) -
     c.add(granted(c, recipient=CARE), c.signing[POLICE_A])
     only_new = epoch_keys(c.directory, ALL, 0, CARE, {INBOX.key_id: INBOX})
     assert only_new.keys() == {"metadata", "content"}
-    assert len(epoch_of(c, 0).content_seeds[CARE]) == 2
+    assert len(epoch_of(c, 0).offers("content", CARE)) == 2
 
 
 def test_grant_does_not_count(coalition: Coalition) -> None:
@@ -508,19 +575,19 @@ def test_grant_does_not_count(coalition: Coalition) -> None:
         ),
         (granted_access(c, POLICE_B), KAS, "'XBB:police' is not a recipient of access seeds"),
         (good, JUSTICE, "may not sign this"),
-        (replace(good, epoch=9), POLICE_A, "has no epoch 9"),
+        (replace(good, epoch=9), POLICE_A, "has no confirmed epoch 9"),
         (
-            replace(good, metadata_seeds=(), content_seeds=(), access_seeds=()),
+            replace(good, metadata_halves=(), content_halves=(), access_halves=()),
             POLICE_A,
             "the grant holds no seed",
         ),
         (
-            replace(good, content_seeds=changed(good.content_seeds, "XEE:police", recipient=AUDITOR)),
+            replace(good, content_halves=changed(good.content_halves, "XEE:police", recipient=AUDITOR)),
             POLICE_A,
             "'auditor' is not a recipient of content seeds",
         ),
         (
-            replace(good, content_seeds=changed(good.content_seeds, "XEE:police", key_id=bytes(32))),
+            replace(good, content_halves=changed(good.content_halves, "XEE:police", key_id=bytes(32))),
             POLICE_A,
             "not sealed to its newest receiving key",
         ),
@@ -538,32 +605,18 @@ def test_who_opens_what(coalition: Coalition) -> None:
     assert repr(found) == "EpochKey('xbb-xdd', 0, 'metadata')"
 
 
-def test_admit_key_is_hkdf_of_the_seed(coalition: Coalition) -> None:
-    """admit = HKDF-SHA-256(ikm = seed, salt = genesis, info = "ftf-broker/v1/admit", 32), RFC 5869."""
-    found = coalition.epoch_keys(ALL, 0, KAS)["access"]
-
-    def mac(key: bytes, data: bytes) -> bytes:
-        made = hmac.HMAC(key, SHA256())
-        made.update(data)
-        return made.finalize()
-
-    prk = mac(coalition.genesis, found.seed)
-    assert found.admit == mac(prk, b"ftf-broker/v1/admit\x01")
-    assert sha256(found.seed).digest() != found.admit
-
-
-def test_seed_opens_in_its_place_only(coalition: Coalition) -> None:
-    """A seed that was sealed for one epoch does not open in another one."""
+def test_a_half_opens_in_its_place_only(coalition: Coalition) -> None:
+    """A half that was sealed for one epoch does not open in another one."""
     c = coalition
     statement = published(c)
-    old = epoch_of(c, 0).content_seeds[CARE][0]
+    old = epoch_of(c, 0).offers("content", CARE)[0][0].sealed
     c.add(
-        replace(statement, content_seeds=changed(statement.content_seeds, CARE, sealed=old.sealed)),
+        replace(statement, content_halves=changed(statement.content_halves, CARE, sealed=old.sealed)),
         c.signing[POLICE_A],
     )
-    with pytest.raises(OpenError, match="does not open with this key for this place"):
-        open_seed(c.directory, ALL, 1, "content", CARE, c.keys_of(CARE))
-    assert open_seed(c.directory, ALL, 0, "content", CARE, {}) is None
+    (junk,) = open_seed(c.directory, ALL, 1, "content", CARE, c.keys_of(CARE)).junk
+    assert junk.detail == "seal does not open with this key for this place"
+    assert open_seed(c.directory, ALL, 0, "content", CARE, {}) == OpenedSeed(key=None, junk=())
     with pytest.raises(NotEntitled, match="has no epoch 9"):
         open_seed(c.directory, ALL, 9, "content", CARE, {})
     with pytest.raises(NotEntitled, match="no channel 'none'"):

@@ -50,7 +50,7 @@ async def test_records_travel_together_until_the_batch_is_full(world: World) -> 
 
 async def test_a_batch_closes_before_it_is_too_large(world: World) -> None:
     """Large bodies make batches of fewer records, each within the size that the log takes."""
-    published = await world.publish(20, max_bytes=20_000)
+    published = await world.publish(20, max_bytes=15_000)
     assert {record.index for record in published} == set(range(max(record.index for record in published) + 1))
     assert len({record.batch_id for record in published}) > 1
     assert delivered_refs(await world.read()) == list(range(20))

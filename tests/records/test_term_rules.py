@@ -18,6 +18,7 @@ from broker.records.json_terms import as_terms, check_retention, parse_terms, te
 from broker.records.term_rules import MAX_TARGETS, TermRule, broken_rules
 from broker.verify.manifest_terms import check_record_terms, seal_recipients
 from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
+from broker.wire.manifest import Sealed
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from support.coalition import CARE, JUSTICE, KAS, POLICE_A, POLICE_B, Coalition
 from support.partition_log import PartitionLog, record_terms
@@ -144,24 +145,20 @@ def opened() -> OpenedManifest:
     key, value = place.build(header, [b"a body"], [terms()]).messages[0]
     envelope = parse_envelope(key, value)
     assert envelope is not None
-    return open_manifest(
-        envelope,
-        genesis=coalition().genesis,
-        topic="returns",
-        partition=channel().number,
-        key=coalition().epoch_keys(CHANNEL, header.epoch, KAS)["metadata"].key,
-    )
+    keys = coalition().epoch_keys(CHANNEL, header.epoch, KAS)["metadata"].keys
+    found = open_manifest(envelope, topic="returns", partition=channel().number, keys=keys)
+    assert found is not None
+    return found
 
 
 def manifest_with(changed: RecordTerms) -> OpenedManifest:
     """The manifest with these terms, and with its member share sealed to the agencies that they name."""
     manifest = opened().manifest
-    (seal,) = manifest.member_seals
-    seals = [seal]
+    seals: list[Sealed] = []
     if changed.handling.releasable_to:
         names = seal_recipients(POLICE_A, changed.handling.releasable_to)
         keys = [coalition().directory.receiving_key(name) for name in names]
-        seals = [replace(seal, key_id=key_id) for key_id, _ in keys]
+        seals = [Sealed(key_id=key_id, sealed=b"") for key_id, _ in keys]
     return replace(
         opened(),
         manifest=replace(manifest, member_seals=tuple(seals)),

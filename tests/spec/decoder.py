@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256, shake_256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -237,13 +237,6 @@ class Hybrid:
             MLKEM768PrivateKey.from_seed_bytes(mlkem_seed), X25519PrivateKey.from_private_bytes(x25519)
         )
 
-    @classmethod
-    def of_epoch(cls, seed: bytes) -> Hybrid:
-        if len(seed) != 32:
-            fail("seed-length")
-        expanded = shake_256(seed).digest(96)
-        return cls.of(expanded[:64], expanded[64:])
-
     @property
     def public(self) -> bytes:
         return self.mlkem.public_key().public_bytes_raw() + self.x25519.public_key().public_bytes_raw()
@@ -279,9 +272,6 @@ def hybrid_public(public: bytes) -> bytes:
 def seal_info(use: str, fields: Mapping[str, Any]) -> bytes:
     """``"ftf-broker/v1/" | use | "\\n" | fields``."""
     match use:
-        case "statement":
-            place = u32(fields["partition"], "seal") + u32(fields["epoch"], "seal")
-            parts = fields["genesis"] + h(fields["topic"].encode()) + place
         case "member-share":
             parts = fields["context"]
         case "release":
@@ -296,8 +286,30 @@ def seal_info(use: str, fields: Mapping[str, Any]) -> bytes:
     return LABEL + use.encode() + b"\n" + bytes(parts)
 
 
-def admit_key(seed: bytes, genesis: bytes) -> bytes:
-    return hkdf_expand(hkdf_extract(genesis, seed), LABEL + b"admit")
+# Epochs
+
+
+def half_commitment(genesis: bytes, half: bytes) -> bytes:
+    if len(half) != 32:
+        fail("half-length")
+    return h(LABEL + b"half", genesis, half)
+
+
+def epoch_seed(genesis: bytes, channel: str, epoch: int, use: str, halves: Sequence[bytes]) -> bytes:
+    place = h(channel.encode()) + u32(epoch, "seal") + h(use.encode())
+    return hkdf_expand(hkdf_extract(genesis, b"".join(halves)), LABEL + b"seed" + place)
+
+
+def epoch_key(genesis: bytes, seed: bytes, label: str) -> bytes:
+    return hkdf_expand(hkdf_extract(genesis, seed), LABEL + label.encode())
+
+
+def manifest_nonce(genesis: bytes, seed: bytes, plaintext: bytes) -> bytes:
+    return hmac.digest(epoch_key(genesis, seed, "manifest-nonce"), plaintext, "sha256")[:12]
+
+
+def member_share_of(genesis: bytes, seed: bytes, context: bytes) -> bytes:
+    return hkdf_expand(epoch_key(genesis, seed, "member-share"), context)
 
 
 # Lock
@@ -433,15 +445,17 @@ def open_manifest(
     key: bytes, value: bytes, *, genesis: bytes, topic: str, partition: int, seed: bytes, signer: bytes
 ) -> Manifest:
     """The checks of a manifest message, in the order of the specification."""
-    if len(key) != 16 or value[:1] != b"\x01" or not 21 + 1136 + 256 <= len(value) <= MAX_VALUE:
+    if len(key) != 16 or value[:1] != b"\x01" or not 17 + 256 + 16 <= len(value) <= MAX_VALUE:
         fail("form")
-    epoch, tag, sealed = int.from_bytes(value[1:5], "big"), value[5:21], value[21:]
-    place = h(topic.encode()) + u32(partition, "form") + u32(epoch, "form")
-    expected = hmac.digest(admit_key(seed, genesis), place + key + sealed, "sha256")[:16]
-    if not hmac.compare_digest(tag, expected):
-        fail("tag")
-    fields = {"genesis": genesis, "topic": topic, "partition": partition, "epoch": epoch}
-    padded = Hybrid.of_epoch(seed).open(sealed, seal_info("statement", fields))
+    epoch, nonce, ciphertext = int.from_bytes(value[1:5], "big"), value[5:17], value[17:]
+    place = h(topic.encode()) + u32(partition, "form") + u32(epoch, "form") + key
+    try:
+        sealing_key = hkdf_expand(epoch_key(genesis, seed, "manifest"), place)
+        padded = AESGCM(sealing_key).decrypt(nonce, ciphertext, None)
+    except InvalidTag:
+        fail("seal")
+    if nonce != manifest_nonce(genesis, seed, padded):
+        fail("nonce")
     plain = decode(protocol("ManifestPlaintext"), unpad(padded, 256, "padding", MAX_VALUE))
     signed = plain["signed"]
     columns = plain["entries"]
@@ -470,8 +484,10 @@ def _entries(content: Json, columns: Json) -> Iterator[bytes]:
     count = content["count"]
     if not 1 <= count <= 256:
         fail("count")
-    if not 1 <= len(content["member_seals"]) <= 128:
+    if len(content["member_seals"]) > 128:
         fail("member-seals")
+    if content["release_root"] is not None:
+        fail("release-root")
     if any(len(columns[name]) != count * size for name, size in COLUMNS.items()):
         fail("columns")
     leaves = [encode(protocol("TermsLeaf"), {"terms": terms}) for terms in columns["terms"]]
@@ -503,20 +519,23 @@ def read_example(example: Json) -> Json:
         fail("genesis")
     root = partition_root([given_bytes(example["genesis_message"])])
 
-    metadata_seed = bytes.fromhex(keys["metadata_seed"])
-    content_key = Hybrid.of_epoch(bytes.fromhex(keys["content_seed"]))
     intake = Hybrid.of(*map(bytes.fromhex, (keys["intake"]["mlkem_seed"], keys["intake"]["x25519"])))
     receiving = Hybrid.of(*map(bytes.fromhex, keys["issuer_receiving"].values()))
     message_key = bytes.fromhex(example["messages"][0]["key"])
     topic = example["topic"]
     partition = example["partition"]
+    epoch = int.from_bytes(values[0][1:5], "big")
+    seeds = {}
+    for use in ("metadata", "content", "access"):
+        halves = [bytes.fromhex(half) for half in keys[f"{use}_halves"]]
+        seeds[use] = epoch_seed(genesis, example["channel"], epoch, use, halves)
     manifest = open_manifest(
         message_key,
         values[0],
         genesis=genesis,
         topic=topic,
         partition=partition,
-        seed=metadata_seed,
+        seed=seeds["metadata"],
         signer=issuer,
     )
     header = manifest.content["header"]
@@ -527,10 +546,9 @@ def read_example(example: Json) -> Json:
         fail("schema")
 
     context = context_of(genesis, topic, partition, header["epoch"], header["issuer"], message_key)
-    (member_seal,) = manifest.content["member_seals"]
-    if (member_seal["key_id"], manifest.content["intake_key_id"]) != (content_key.key_id, intake.key_id):
+    if (manifest.content["member_seals"], manifest.content["intake_key_id"]) != ([], intake.key_id):
         fail("recipients")
-    member_share = content_key.open(member_seal["sealed"], seal_info("member-share", {"context": context}))
+    member_share = member_share_of(genesis, seeds["content"], context)
     fields = {"context": context, "intake_key_id": intake.key_id}
     secret = intake.open(manifest.content["release_seal"], seal_info("release", fields))
 
@@ -560,16 +578,13 @@ def read_example(example: Json) -> Json:
             "authority_key_ids": [key_id("ed25519", public) for public in authority],
             "issuer_signing_key_id": key_id("ed25519", issuer),
             "issuer_receiving_key_id": receiving.key_id,
-            "metadata_key_id": Hybrid.of_epoch(metadata_seed).key_id,
-            "content_key_id": content_key.key_id,
-            "access_key_id": Hybrid.of_epoch(bytes.fromhex(keys["access_seed"])).key_id,
+            **{f"{use}_seed": seed for use, seed in seeds.items()},
             "intake_key_id": intake.key_id,
             "kas_signing_key_id": key_id("ed25519", kas),
             "directory_root": root,
-            "admit": admit_key(metadata_seed, genesis),
             "schema": manifest.content["schema"],
             "manifest_id": message_key,
-            "tag": values[0][5:21],
+            "nonce": values[0][5:17],
             "context": context,
             "batch_id": manifest.batch_id,
             "entries_root": manifest.content["entries_root"],
@@ -651,9 +666,18 @@ def _judge_signed(case: Json) -> Json:
 def _judge_keys(case: Json) -> Json:
     if "public" in case:
         return {"key_id": key_id("mlkem768-x25519", hybrid_public(case["public"]))}
-    key = Hybrid.of_epoch(case["seed"])
-    admit = admit_key(case["seed"], case["genesis"])
-    return {"public_sha256": h(key.public), "key_id": key.key_id, "admit": admit}
+    genesis, halves = case["genesis"], case["halves"]
+    commitments = [half_commitment(genesis, half) for half in halves]
+    seed = epoch_seed(genesis, case["channel"], case["epoch"], case["use"], halves)
+    mac = hmac.digest(
+        epoch_key(genesis, seed, "manifest-id"), case["fresh"] + b"".join(case["plaintexts"]), "sha256"
+    )
+    return {
+        "commitments": commitments,
+        "seed": seed,
+        "manifest_id": mac[:16],
+        "member_share": member_share_of(genesis, seed, case["context"]),
+    }
 
 
 def _judge_seal(case: Json) -> Json:

@@ -12,8 +12,8 @@ import pytest
 
 from broker.avro.schema import default_store
 from broker.crypto.lock import LockedBody, lock_bodies
-from broker.crypto.seal import receiving_key_id
 from broker.crypto.sign import SigningKey
+from broker.directory import Directory
 from broker.log import Message, Partition
 from broker.publish.assembly import StreamPlace
 from broker.records.record import Record, encode_body
@@ -21,10 +21,9 @@ from broker.subscribe.subscriber import NotDelivered, Violation
 from broker.verify.violations import Kind
 from broker.wire import batch as batch_module
 from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
-from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header
 from broker.wire.terms import RecordTerms
-from support.coalition import CARE, KAS, POLICE_A, REHAB, receiving_key, signing_key
+from support.coalition import CARE, POLICE_A, POLICE_B, REHAB, receiving_key, signing_key
 from support.deliveries import delivered_refs, only
 from support.looking import stored
 from support.world import CHANNEL, PAIR, World
@@ -44,7 +43,8 @@ class Forged:
     key: SigningKey | None = None
     schema: bytes = SCHEMA.id
     record_type: str = "ReturnEvent"
-    sealed_to: bytes | None = None
+    named: Callable[[Directory], Sequence[tuple[bytes, bytes]]] = lambda _: ()
+    """The receiving keys to which the member share is sealed, and their ids."""
     place: StreamPlace | None = None
     release_secret: bytes | None = None
     issuer: str = CARE
@@ -71,23 +71,23 @@ def forge(world: World, how: Forged, records: Sequence[Record]) -> Batch:
     intake = directory.intake_key(world.coalition.day)
     assert intake is not None
     bodies = how.bodies or [encode_body(record, SCHEMA) for record in records]
+    items = [
+        Item(record_id=record.record_id, terms=how.terms(record.terms), body=body)
+        for record, body in zip(records, bodies, strict=True)
+    ]
+    metadata, content = world.coalition.member_keys(CHANNEL, epoch.number)
     return build_batch(
         genesis=directory.genesis,
         header=how.header(header),
         record_type=how.record_type,
         schema=how.schema,
-        items=[
-            Item(record_id=record.record_id, terms=how.terms(record.terms), body=body)
-            for record, body in zip(records, bodies, strict=True)
-        ],
+        items=items,
         key=how.key or signing_key(how.issuer),
-        epoch=EpochAccess(
-            public=epoch.metadata_key,
-            admit=world.coalition.epoch_keys(CHANNEL, epoch.number, KAS)["metadata"].admit,
-        ),
-        members=[(receiving_key_id(epoch.content_key), how.sealed_to or epoch.content_key)],
+        metadata=metadata,
+        content=content,
+        named=how.named(directory),
         intake=Intake(key_id=intake.key_id, public=intake.public),
-        draw=Secrets.draw(),
+        draw=Secrets.draw(content, items),
     )
 
 
@@ -314,8 +314,16 @@ async def test_a_schema_of_another_type_is_the_issuers_fault(world: World) -> No
 
 
 async def test_a_member_share_sealed_to_nobody_is_the_issuers_fault(world: World) -> None:
-    """A seal that names the content key and does not open with it is one violation for all its records."""
-    how = Forged(sealed_to=receiving_key("somebody").public)
+    """A seal that names the reader's key and does not open with it is one violation for all its records."""
+
+    def named(directory: Directory) -> list[tuple[bytes, bytes]]:
+        key_ids = [directory.receiving_key(name)[0] for name in (POLICE_B, CARE)]
+        return [(key_id, receiving_key("somebody").public) for key_id in key_ids]
+
+    def only(terms: RecordTerms) -> RecordTerms:
+        return replace(terms, handling=replace(terms.handling, releasable_to=(POLICE_B,)))
+
+    how = Forged(named=named, terms=only)
     offset, reported, delivered = await around(world, lambda world: put_forged(world, how))
     assert delivered == [0, 1, 2, 3]
     (violation,) = reported

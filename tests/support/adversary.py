@@ -1,6 +1,6 @@
 """Somebody with every byte of the log and some keys, who tries each key on everything.
 
-loot = Loot.of(rows, genesis, keys)         # manifests, member shares and release secrets that open
+loot = Loot.of(rows, genesis, keys, seeds)  # manifests, member shares and release secrets that open
 loot.bodies                                 # what opens with them: nothing, unless both shares are there
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from broker.crypto.lock import body_key, context_of, release_share, unlock
 from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed, release_info
+from broker.directory import EpochKey
 from broker.errors import BrokerError, OpenError
 from broker.services.kas.custody import open_held
 from broker.services.kas.entries import access_release_secret
@@ -33,6 +34,9 @@ class Loot:
     release_secrets: dict[Place, bytes] = field(default_factory=dict)
     bodies: dict[Place, bytes] = field(default_factory=dict)
     """By the place of the body."""
+    _channels: dict[Place, str] = field(default_factory=dict)
+    _guesses: dict[Place, list[bytes]] = field(default_factory=dict)
+    """What each key of any epoch gives as a member share."""
 
     @classmethod
     def of(
@@ -40,33 +44,35 @@ class Loot:
         rows: Sequence[Row],
         genesis: bytes,
         keys: Iterable[ReceivingKey],
+        seeds: Iterable[EpochKey] = (),
         *,
         store: KeyStore | None = None,
         months: Mapping[int, bytes] | None = None,
     ) -> Loot:
-        """Try everything: HPKE keys, what a key store holds, and the channels' access keys of a month."""
-        loot, held = cls(genesis), list(keys)
+        """Try everything: HPKE keys, keys of epochs, what a key store holds, month keys."""
+        loot, held, epochs = cls(genesis), list(keys), list(seeds)
         by_place = {row.place: row for row in rows}
         for row in rows:
-            loot._open_manifest(row, held)
+            loot._open_manifest(row, epochs)
         for place, opened in loot.manifests.items():
-            loot._open_shares(place, opened, held, months or {})
+            loot._open_shares(place, opened, held, epochs, months or {})
         if store is not None:
             loot._open_held(rows, store)
         for place in loot.manifests:
             loot._open_bodies(place, by_place)
         return loot
 
-    def _open_manifest(self, row: Row, keys: Sequence[ReceivingKey]) -> None:
+    def _open_manifest(self, row: Row, epochs: Sequence[EpochKey]) -> None:
         envelope = parse_envelope(row.key, row.value)
-        for key in keys if envelope is not None else ():
+        for keys in epochs if envelope is not None else ():
             assert envelope is not None
             try:
-                self.manifests[row.place] = open_manifest(
-                    envelope, genesis=self.genesis, topic=row.topic, partition=row.partition, key=key
-                )
+                opened = open_manifest(envelope, topic=row.topic, partition=row.partition, keys=keys.keys)
             except BrokerError:
                 continue
+            if opened is not None:
+                self.manifests[row.place] = opened
+                self._channels[row.place] = keys.channel
 
     def context(self, opened: OpenedManifest) -> bytes:
         """What binds the shares of a batch to it."""
@@ -75,9 +81,22 @@ class Loot:
         return context_of(self.genesis, *place, opened.manifest.manifest_id)
 
     def _open_shares(
-        self, place: Place, opened: OpenedManifest, keys: Sequence[ReceivingKey], months: Mapping[int, bytes]
+        self,
+        place: Place,
+        opened: OpenedManifest,
+        keys: Sequence[ReceivingKey],
+        epochs: Sequence[EpochKey],
+        months: Mapping[int, bytes],
     ) -> None:
         context, manifest = self.context(opened), opened.manifest
+        if not manifest.member_seals:
+            use = "access" if place.topic == "access" else "content"
+            right = (self._channels[place], manifest.header.epoch, use)
+            for one in epochs:
+                derived = one.keys.member_share(context)
+                self._guesses.setdefault(place, []).append(derived)
+                if (one.channel, one.epoch, one.use) == right:
+                    self.member_shares[place] = derived
         for key in keys:
             for seal in manifest.member_seals:
                 share = _opened(key, seal.sealed, member_share_info(context))
@@ -103,17 +122,18 @@ class Loot:
     def _open_bodies(self, place: Place, rows: dict[Place, Row]) -> None:
         opened = self.manifests[place]
         context, guesses = self.context(opened), [bytes(32)]
-        members = [self.member_shares[place]] if place in self.member_shares else guesses
+        members = [self.member_shares.get(place, guesses[0]), *self._guesses.get(place, ())]
         secrets = [self.release_secrets[place]] if place in self.release_secrets else guesses
         for i in range(opened.manifest.count):
             body = place._replace(offset=place.offset + 1 + i)
             commitment = opened.entries.commitment(i)
             value = rows[body].value or b""
-            try:
-                key = body_key(context, members[0], i, release_share(context, secrets[0], i))
-                self.bodies[body] = unlock(key, i, value, commitment)
-            except BrokerError:
-                continue
+            for member in members:
+                try:
+                    key = body_key(context, member, i, release_share(context, secrets[0], i))
+                    self.bodies[body] = unlock(key, i, value, commitment)
+                except BrokerError:
+                    continue
 
     @property
     def text(self) -> bytes:

@@ -14,12 +14,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from hashlib import sha256
+from hashlib import sha256, shake_256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from broker.clock import DAY_US, HOUR_US, day_of
-from broker.crypto.seal import ReceivingKey, epoch_key
+from broker.crypto.epoch import EpochKeys, epoch_seed
+from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
 from broker.directory import (
     AUTHORITY,
@@ -86,7 +89,10 @@ def signing_key(label: str) -> SigningKey:
 @cache
 def receiving_key(label: str) -> ReceivingKey:
     """The receiving key of this label, the same in every run."""
-    return epoch_key(sha256(f"receiving {label}".encode()).digest())
+    private = shake_256(f"receiving {label}".encode()).digest(96)
+    return ReceivingKey.of(
+        MLKEM768PrivateKey.from_seed_bytes(private[:64]), X25519PrivateKey.from_private_bytes(private[64:])
+    )
 
 
 @dataclass
@@ -356,6 +362,22 @@ class Coalition:
     def epoch_keys(self, channel: str, epoch: int, name: str) -> dict[Use, EpochKey]:
         """The keys of an epoch that this party can open, by use."""
         return epoch_keys(self.directory, channel, epoch, name, self.keys_of(name))
+
+    def member_keys(
+        self, channel: str, epoch: int, genesis: bytes | None = None
+    ) -> tuple[EpochKeys, EpochKeys]:
+        """The metadata and content keys of an epoch, which every member of its time holds.
+
+        With another genesis, they are those that the same halves give in another coalition.
+        """
+        bound_to = genesis or self.genesis
+        found = self.directory.channels[channel].epochs[epoch]
+        keys = self.epoch_keys(channel, epoch, min(found.content.offers))
+        metadata, content = (
+            EpochKeys.of(epoch_seed(bound_to, channel, epoch, use, (keys[use].halves,)), bound_to)
+            for use in ("metadata", "content")
+        )
+        return metadata, content
 
 
 def _create(days: int, start_us: int) -> Coalition:

@@ -7,6 +7,7 @@ By default everything is right, and a new stream begins.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,10 @@ from typing import Any
 
 from broker.avro.schema import RecordSchema, default_store
 from broker.clock import system_clock
+from broker.crypto.epoch import EpochKeys, ManifestPlace
 from broker.crypto.lock import context_of, release_share
 from broker.crypto.merkle import root_of_leaves
-from broker.crypto.seal import receiving_key_id, release_info, seal, statement_info
+from broker.crypto.seal import release_info, seal
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory
 from broker.log.protocol import Message, Partition
@@ -30,7 +32,7 @@ from broker.wire.access import AccessBody, AccessDetails
 from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
 from broker.wire.encoding import encode, sign_content
 from broker.wire.entry import leaf_hashes
-from broker.wire.envelope import EpochAccess, OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
 from broker.wire.manifest import (
     Header,
     ManifestPlaintext,
@@ -154,30 +156,33 @@ def forge(world: World, how: Forged) -> tuple[Batch, Secrets]:
         issued_at=system_clock(),
         directory_size=directory.size,
         directory_root=directory.root,
-        stream=Secrets.draw().manifest_id,
+        stream=secrets.token_bytes(16),
         sequence=0,
         previous=bytes(32),
     )
     header = replace(header, **how.header)
     intake = directory.intake_key(world.coalition.day if how.intake_day is None else how.intake_day)
     assert intake is not None
-    draw = how.draw or Secrets.draw()
-    members = [(receiving_key_id(epoch.content_key), epoch.content_key)]
-    if how.releasable_to:
+    items = _items(world, how, schema)
+    metadata, content = world.coalition.member_keys(name, epoch.number, how.genesis)
+    draw = how.draw or Secrets.draw(content, items)
+    named = list(how.members or ())
+    if how.releasable_to and not named:
         names = seal_recipients(how.issuer, tuple(how.releasable_to))
-        members = [directory.receiving_key(member) for member in names]
+        named = [directory.receiving_key(member) for member in names]
+    context = context_for(how.genesis or directory.genesis, header, draw.manifest_id)
+    if not named:
+        draw = replace(draw, member_share=content.member_share(context))
     batch = build_batch(
         genesis=how.genesis or directory.genesis,
         header=header,
         record_type=how.named_type or how.record_type,
         schema=how.schema or schema.id,
-        items=_items(world, how, schema),
+        items=items,
         key=how.key or signing_key(how.issuer),
-        epoch=EpochAccess(
-            public=epoch.metadata_key,
-            admit=world.coalition.epoch_keys(name, epoch.number, KAS)["metadata"].admit,
-        ),
-        members=how.members or members,
+        metadata=metadata,
+        content=content,
+        named=named,
         intake=Intake(key_id=intake.key_id, public=intake.public),
         draw=draw,
     )
@@ -197,7 +202,7 @@ def forge(world: World, how: Forged) -> tuple[Batch, Secrets]:
 def _items(world: World, how: Forged, schema: RecordSchema) -> list[Item]:
     if how.record_terms is not None:
         return [
-            Item(record_id=Secrets.draw().manifest_id, terms=terms, body=body)
+            Item(record_id=secrets.token_bytes(16), terms=terms, body=body)
             for terms, body in zip(how.record_terms, how.bodies or (), strict=True)
         ]
     records = [world.record(300 + i, how.record_type, how.changes) for i in range(how.count)]
@@ -229,14 +234,15 @@ def opened_by_kas(world: World, batch: Batch) -> OpenedManifest:
     """The manifest of a batch, as the service reads it."""
     header, envelope = batch.manifest.header, parse_envelope(*batch.messages[0])
     assert envelope is not None
-    name = world.coalition.directory.numbers[header.partition]
-    return open_manifest(
-        envelope,
-        genesis=world.coalition.genesis,
-        topic=header.topic,
-        partition=header.partition,
-        key=world.coalition.epoch_keys(name, header.epoch, KAS)["metadata"].key,
-    )
+    keys = _metadata(world, header.partition, header.epoch)
+    opened = open_manifest(envelope, topic=header.topic, partition=header.partition, keys=keys)
+    assert opened is not None
+    return opened
+
+
+def _metadata(world: World, partition: int, epoch: int) -> EpochKeys:
+    name = world.coalition.directory.numbers[partition]
+    return world.coalition.epoch_keys(name, epoch, KAS)["metadata"].keys
 
 
 def remade(
@@ -264,16 +270,15 @@ def remade(
     if reroot:
         manifest = replace(manifest, entries_root=root_of_leaves(leaf_hashes(columns)))
     place = place or (header.topic, header.partition, header.epoch)
-    name = world.coalition.directory.numbers[place[1]]
-    epoch = world.coalition.epoch_keys(name, place[2], KAS)["metadata"]
     signer, bound_to = key or signing_key(header.issuer), signed_for or genesis
     signed = sign_content(signer, "manifest", bound_to, encode(manifest))
     plain = plain or encode(ManifestPlaintext(signed=signed, entries=columns)) + trailing
     padded = len(plain).to_bytes(4, "big") + plain
     padded += bytes(-len(padded) % 256 + padding)
-    sealed = seal(epoch.key.public, padded, statement_info(genesis, *place))
-    tag = manifest_tag(epoch.admit, *place, batch.manifest.manifest_id, sealed)
-    value = b"\x01" + place[2].to_bytes(4, "big") + tag + sealed
+    sealed = _metadata(world, *place[1:]).seal_manifest(
+        ManifestPlace(*place, batch.manifest.manifest_id), padded
+    )
+    value = b"\x01" + place[2].to_bytes(4, "big") + sealed
     messages = ((batch.manifest.manifest_id, value), *batch.messages[1:])
     return Batch(batch_id=sha256(signed.content).digest(), manifest=manifest, messages=messages)
 
@@ -321,7 +326,7 @@ async def enter(
     directory = world.coalition.directory
     name = directory.numbers[channel]
     epoch = directory.channels[name].newest_confirmed
-    access = world.coalition.epoch_keys(name, epoch, KAS)["access"]
+    access = world.coalition.epoch_keys(name, epoch, KAS)["access"].keys
     made = Header(
         topic="access",
         partition=channel,
@@ -330,25 +335,25 @@ async def enter(
         issued_at=system_clock(),
         directory_size=directory.size,
         directory_root=directory.root,
-        stream=Secrets.draw().manifest_id,
+        stream=secrets.token_bytes(16),
         sequence=0,
         previous=bytes(32),
     )
     made = replace(made, **header)
-    draw = Secrets.draw()
+    body = encode(AccessBody(details=details))
+    items = [Item(record_id=secrets.token_bytes(16), terms=one, body=body) for one in terms]
+    draw = Secrets.draw(access, items)
     context = context_for(directory.genesis, made, draw.manifest_id)
     batch = build_batch(
         genesis=directory.genesis,
         header=made,
         record_type=ACCESS_RECORD_TYPE,
         schema=ACCESS_SCHEMA_ID,
-        items=[
-            Item(record_id=draw.manifest_id, terms=one, body=encode(AccessBody(details=details)))
-            for one in terms
-        ],
+        items=items,
         key=key or signing_key(KAS),
-        epoch=EpochAccess(public=access.key.public, admit=access.admit),
-        members=[(receiving_key_id(access.key.public), access.key.public)],
+        metadata=access,
+        content=access,
+        named=(),
         intake=None,
         draw=replace(draw, release_secret=access_release_secret(bytes(32), context)),
         positions=positions or await positions_of(world, channel),

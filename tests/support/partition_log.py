@@ -12,13 +12,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from broker.avro.schema import default_store
-from broker.crypto.seal import receiving_key_id
 from broker.directory import EpochKey, History, Use
 from broker.log.protocol import StoredMessage
 from broker.verify.partition import DirectoryBehind, Event, PartitionReader, ReaderState, VerifiedBatch
 from broker.verify.violations import Violation
 from broker.wire.batch import Batch, Intake, Item, Secrets, build_batch
-from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header, Terms
 from broker.wire.terms import Action, Handling, HandlingCode, Purpose, RecordTerms, Target, Tlp
 from support.coalition import AUDITOR, POLICE_A, Coalition, signing_key
@@ -85,29 +83,30 @@ class PartitionLog:
         """A batch of these bodies under this header, signed by the key of the issuer's name."""
         directory = self.coalition.directory
         channel = directory.channel_at(self.partition)
-        epoch = channel.epochs[header.epoch] if channel is not None else None
-        if channel is None or epoch is None:
-            raise ValueError("no such epoch")
-        key = self.coalition.epoch_keys(channel.name, header.epoch, "kas")["metadata"]
+        if channel is None:
+            raise ValueError("no such channel")
+        metadata, content = self.coalition.member_keys(channel.name, header.epoch)
         intake = directory.intake_key(self.coalition.day)
         if intake is None:
             raise ValueError("no intake key for today")
         default = record_terms(self.coalition.day)
         record_type = TYPE_OF[self.topic]
+        items = [
+            Item(record_id=sha256(body).digest()[:16], terms=terms[i] if terms else default, body=body)
+            for i, body in enumerate(bodies)
+        ]
         return build_batch(
             genesis=self.coalition.genesis,
             header=header,
             record_type=record_type,
             schema=default_store().current(record_type).id,
-            items=[
-                Item(record_id=sha256(body).digest()[:16], terms=terms[i] if terms else default, body=body)
-                for i, body in enumerate(bodies)
-            ],
+            items=items,
             key=signing_key(header.issuer),
-            epoch=EpochAccess(public=epoch.metadata_key, admit=key.admit),
-            members=[(receiving_key_id(epoch.content_key), epoch.content_key)],
+            metadata=metadata,
+            content=content,
+            named=(),
             intake=Intake(key_id=intake.key_id, public=intake.public),
-            draw=Secrets.draw(),
+            draw=Secrets.draw(content, items),
         )
 
     def publish(

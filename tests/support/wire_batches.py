@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from broker.crypto.epoch import EpochKeys
 from broker.crypto.lock import body_key, check_release_share, context_of, release_shares, unlock
-from broker.crypto.seal import ReceivingKey, member_share_info, open_sealed, release_info
+from broker.crypto.seal import open_sealed, release_info
+from broker.errors import OpenError
 from broker.wire.batch import Batch, Item, Secrets, build_batch
 from broker.wire.envelope import Envelope, OpenedManifest, open_manifest, parse_envelope
 from vectors.coalition import (
@@ -16,7 +18,6 @@ from vectors.coalition import (
     PARTITION,
     POLICE,
     TOPIC,
-    epoch_access,
     header,
     intake_of,
     record_terms,
@@ -45,8 +46,9 @@ def batch_of(
         schema=b"\x34" * 32,
         items=items,
         key=POLICE,
-        epoch=epoch_access(),
-        members=[(CONTENT.key_id, CONTENT.public)],
+        metadata=METADATA,
+        content=CONTENT,
+        named=(),
         intake=intake_of(),
         draw=draw,
     )
@@ -64,11 +66,13 @@ def opened(
     *,
     topic: str = TOPIC,
     partition: int = PARTITION,
-    genesis: bytes = GENESIS,
-    key: ReceivingKey = METADATA,
+    keys: EpochKeys = METADATA,
 ) -> OpenedManifest:
-    """The manifest that a holder of the metadata key sees."""
-    return open_manifest(envelope, genesis=genesis, topic=topic, partition=partition, key=key)
+    """The manifest that a holder of the metadata seed sees; raises OpenError where it does not open."""
+    found = open_manifest(envelope, topic=topic, partition=partition, keys=keys)
+    if found is None:
+        raise OpenError("not sealed for this place")
+    return found
 
 
 def context(batch: Batch) -> bytes:
@@ -82,7 +86,7 @@ def context(batch: Batch) -> bytes:
 def read(batch: Batch, *, secret: bytes | None = None) -> list[bytes]:
     """Every body, as a member reads it with the shares that the key access service derives."""
     found, bound = opened(envelope_of(batch)), context(batch)
-    member = open_sealed(CONTENT, found.manifest.member_seals[0].sealed, member_share_info(bound))
+    member = CONTENT.member_share(bound)
     released = open_sealed(INTAKE, found.manifest.release_seal, release_info(bound, INTAKE.key_id))
     indexes = range(found.manifest.count)
     bodies = []

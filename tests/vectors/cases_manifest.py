@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from broker.avro.schema_file import protocol_schema, schema_id
+from broker.crypto.epoch import ManifestPlace
 from broker.crypto.log_tree import EMPTY_ROOT
 from broker.crypto.merkle import root_of_leaves
-from broker.crypto.seal import epoch_key, seal, statement_info
 from broker.wire.access import AccessBody, AccessRequest
 from broker.wire.batch import Item, Secrets, build_batch
 from broker.wire.encoding import encode, sign_content
 from broker.wire.entry import leaf_hashes
-from broker.wire.envelope import OpenedManifest, manifest_tag, open_manifest, parse_envelope
+from broker.wire.envelope import OpenedManifest, open_manifest, parse_envelope
 from broker.wire.manifest import (
     AccessTerms,
     Entries,
@@ -35,6 +37,7 @@ from vectors.coalition import (
     ACCESS,
     ACCESS_SEED,
     CONTENT,
+    CONTENT_SEED,
     EPOCH,
     GENESIS,
     GENESIS_ROOT,
@@ -45,8 +48,7 @@ from vectors.coalition import (
     POLICE,
     TOPIC,
     ZERO,
-    admit_key,
-    epoch_access,
+    epoch_keys,
     header,
     intake_of,
     record_terms,
@@ -85,8 +87,9 @@ def _batch(count: int, kinds: int = 2) -> tuple[bytes, bytes]:
         schema=_SCHEMA,
         items=_items(count, kinds),
         key=POLICE,
-        epoch=epoch_access(),
-        members=[(CONTENT.key_id, CONTENT.public)],
+        metadata=METADATA,
+        content=CONTENT,
+        named=(),
         intake=intake_of(),
         draw=_SECRETS,
     )
@@ -97,7 +100,10 @@ def _opened(key: bytes, value: bytes) -> OpenedManifest:
     envelope = parse_envelope(key, value)
     if envelope is None:
         raise ValueError("not a manifest message")
-    return open_manifest(envelope, genesis=GENESIS, topic=TOPIC, partition=PARTITION, key=METADATA)
+    opened = open_manifest(envelope, topic=TOPIC, partition=PARTITION, keys=METADATA)
+    if opened is None:
+        raise ValueError("the manifest does not open")
+    return opened
 
 
 _KEY, _VALUE = _batch(3)
@@ -105,11 +111,15 @@ _OPENED = _opened(_KEY, _VALUE)
 
 
 def _message(padded: bytes, *, topic: str = TOPIC, partition: int = PARTITION, epoch: int = EPOCH) -> bytes:
-    """A sealed and admitted manifest message around any plaintext, as a malicious member can make it."""
-    info = statement_info(GENESIS, topic, partition, epoch)
-    sealed = seal(epoch_key(METADATA_SEED).public, padded, info)
-    tag = manifest_tag(admit_key(METADATA_SEED), topic, partition, epoch, _KEY, sealed)
-    return b"\x01" + epoch.to_bytes(4, "big") + tag + sealed
+    """A sealed manifest message around any plaintext, as a malicious member can make it."""
+    sealed = METADATA.seal_manifest(ManifestPlace(topic, partition, epoch, _KEY), padded)
+    return b"\x01" + epoch.to_bytes(4, "big") + sealed
+
+
+def _under_nonce(nonce: bytes, padded: bytes) -> bytes:
+    """The message of a member that chooses its own nonce."""
+    key = METADATA.manifest.block(bytes(ManifestPlace(TOPIC, PARTITION, EPOCH, _KEY)))
+    return b"\x01" + EPOCH.to_bytes(4, "big") + nonce + AESGCM(key).encrypt(nonce, padded, None)
 
 
 def _pad(avro: bytes) -> bytes:
@@ -189,8 +199,9 @@ def _access_entry(instead_of: bytes | None = None) -> Case:
         schema=schema_id(protocol_schema("AccessBody")),
         items=[Item(record_id=bytes(16), terms=terms, body=encode(AccessBody(details=None)))],
         key=KAS,
-        epoch=epoch_access(ACCESS_SEED),
-        members=[(ACCESS.key_id, ACCESS.public)],
+        metadata=ACCESS,
+        content=ACCESS,
+        named=(),
         intake=None,
         draw=_SECRETS,
         positions=POSITIONS,
@@ -215,45 +226,32 @@ def _bad(
 
 def _outside() -> list[Case]:
     """Messages that are refused before anything is opened, or that do not open."""
-    retagged = _retagged
+    outsider = epoch_keys(b"\x99" * 32).seal_manifest(
+        ManifestPlace(TOPIC, PARTITION, EPOCH, _KEY), bytes(256)
+    )
     return [
         _bad("empty", "a value of no bytes", "form", b""),
         _bad("form-kind", "a value that begins with 03", "form", b"\x03" + _VALUE[1:]),
-        _bad("form-short", "a value that cannot hold a seal", "form", _VALUE[:1400]),
+        _bad("form-short", "a value that cannot hold a seal", "form", _VALUE[:288]),
         _bad("form-long", "a value of a million bytes and one", "form", _VALUE[:21], fill_to=1_000_001),
         _bad("form-key", "a key of 15 bytes", "form", _VALUE, key=_KEY[:-1]),
         _bad("form-body-key", "the key of a body", "form", _VALUE, key=_KEY + bytes(4)),
-        _bad("tag-changed", "a bit of the tag changed", "tag", flip(_VALUE, 5)),
-        _bad("tag-sealed-changed", "a bit of the seal changed", "tag", flip(_VALUE)),
-        _bad("tag-outsider", "tagged by who lacks the epoch's seed", "tag", retagged(b"\x99" * 32)),
-        _bad("tag-manifest-id", "appended under another manifest_id", "tag", _VALUE, key=b"\x99" * 16),
-        _bad("tag-topic", "copied to another topic", "tag", _VALUE, topic="relocation"),
-        _bad("tag-partition", "copied to another partition", "tag", _VALUE, partition=8),
-        _bad("tag-epoch", "the epoch in the envelope changed", "tag", b"\x01\0\0\0\x04" + _VALUE[5:]),
-        _bad("tag-genesis", "replayed into another coalition", "tag", _VALUE, genesis=bytes(32)),
-        _bad("seal-topic", "moved to another topic, with the tag made anew", "seal",
-             retagged(topic="relocation"), "OpenError", topic="relocation"),
-        _bad("seal-partition", "moved to another partition, with the tag made anew", "seal",
-             retagged(partition=8), "OpenError", partition=8),
-        _bad("seal-epoch", "moved to another epoch, with the tag made anew", "seal", retagged(epoch=4),
-             "OpenError"),
-        _bad("seal-changed", "a bit of the seal changed, with the tag made anew", "seal",
-             retagged(sealed=flip(_VALUE[21:])), "OpenError"),
-        _bad("seal-truncated", "a byte of the seal cut, with the tag made anew", "seal",
-             retagged(sealed=_VALUE[21:-1]), "OpenError"),
-    ]  # fmt: skip
+        _unsealed("seal-nonce-changed", "a bit of the nonce changed", flip(_VALUE, 5)),
+        _unsealed("seal-changed", "a bit of the ciphertext changed", flip(_VALUE, 17)),
+        _unsealed("seal-tag-changed", "a bit of the authentication tag changed", flip(_VALUE)),
+        _unsealed("seal-truncated", "a byte of the seal cut", _VALUE[:-1]),
+        _unsealed("seal-outsider", "sealed by who lacks the epoch's seed", _VALUE[:5] + outsider),
+        _unsealed("seal-manifest-id", "appended under another manifest_id", _VALUE, key=b"\x99" * 16),
+        _unsealed("seal-topic", "copied to another topic", _VALUE, topic="relocation"),
+        _unsealed("seal-partition", "copied to another partition", _VALUE, partition=8),
+        _unsealed("seal-epoch", "the epoch in the envelope changed", b"\x01\0\0\0\x04" + _VALUE[5:]),
+        _unsealed("seal-genesis", "replayed into another coalition", _VALUE, genesis=bytes(32)),
+        _unsealed("seal-use", "opened with the seed of another use", _VALUE, seed=CONTENT_SEED),
+    ]
 
 
-def _retagged(
-    admit: bytes | None = None,
-    *,
-    topic: str = TOPIC,
-    partition: int = PARTITION,
-    epoch: int = EPOCH,
-    sealed: bytes = _VALUE[21:],
-) -> bytes:
-    tag = manifest_tag(admit or admit_key(METADATA_SEED), topic, partition, epoch, _KEY, sealed)
-    return b"\x01" + epoch.to_bytes(4, "big") + tag + sealed
+def _unsealed(name: str, what: str, value: bytes, **changed: object) -> Case:
+    return _bad(name, what, "seal", value, "OpenError", **changed)
 
 
 def _inside() -> list[Case]:
@@ -269,6 +267,7 @@ def _inside() -> list[Case]:
     elsewhere = sign_content(POLICE, "manifest", bytes(32), content)
     assert not padded[-1], "the padding cases change its last byte"
     return [
+        _bad("nonce", "a nonce that its member has chosen", "nonce", _under_nonce(bytes(12), padded)),
         _bad("padding-not-zero", "a one at the end of the padding", "padding", _message(flip(padded))),
         _bad("padding-too-long", "a block more than is needed", "padding", _message(padded + bytes(256))),
         _bad("padding-no-block", "a byte more than is needed", "padding", _message(padded + b"\0")),
@@ -291,6 +290,8 @@ def _inside() -> list[Case]:
              _message(padded, epoch=4)),
         _bad("header-epoch-negative", "a header whose epoch is -1", "header",
              _forged(change=lambda m: replace(m, header=header(epoch=-1)))),
+        _bad("release-root", "a root of release secrets, which is reserved", "release-root",
+             _forged(change=lambda m: replace(m, release_root=bytes(32)))),
         _bad("manifest-id", "a manifest_id that is not the message's key", "manifest-id",
              _forged(change=lambda m: replace(m, manifest_id=b"\x99" * 16))),
         _bad("positions", "positions in a record topic", "positions",
@@ -333,7 +334,6 @@ def _columns() -> list[Case]:
         counted("count-negative", -1, "count"),
         counted("count-less", 2, "columns"),
         counted("count-more", 4, "columns"),
-        sealed_to("member-seals-none", 0),
         sealed_to("member-seals-129", 129),
         *(
             forged(f"column-{name.replace('_', '-')}", f"a byte cut from {name}", "columns",

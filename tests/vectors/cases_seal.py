@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
-from broker.crypto.lock import release_share
+from broker.crypto.epoch import half_commitment
+from broker.crypto.lock import padded_body, release_share
 from broker.crypto.seal import (
     answer_info,
-    epoch_key,
     member_share_info,
     receiving_key_id,
     release_info,
     seal,
     seed_info,
-    statement_info,
 )
 from vectors.cases import Case, fails, flip, valid
-from vectors.coalition import ACCESS_SEED, GENESIS, INTAKE, METADATA_SEED, POLICE_RECEIVING, admit_key
+from vectors.coalition import (
+    ACCESS_SEED,
+    CHANNEL,
+    CONTENT_SEED,
+    EPOCH,
+    GENESIS,
+    HALVES,
+    INTAKE,
+    METADATA_SEED,
+    POLICE_RECEIVING,
+    epoch_keys,
+)
 
 __all__ = ["key_cases", "release_cases", "seal_cases"]
 
 _CONTEXT, _DIGEST, _SECRET = b"\x11" * 32, b"\x22" * 32, b"\x33" * 32
 _MLKEM, _X25519 = b"\xb2" * 64, b"\xb2" * 32
 _USES: dict[str, dict[str, object]] = {
-    "statement": {"genesis": GENESIS, "topic": "returns", "partition": 7, "epoch": 3},
     "member-share": {"context": _CONTEXT},
     "release": {"context": _CONTEXT, "intake_key_id": INTAKE.key_id},
     "seed": {
@@ -36,23 +43,19 @@ _USES: dict[str, dict[str, object]] = {
     "answer": {"request_digest": _DIGEST},
 }
 _INFO = {
-    "statement": statement_info(GENESIS, "returns", 7, 3),
     "member-share": member_share_info(_CONTEXT),
     "release": release_info(_CONTEXT, INTAKE.key_id),
     "seed": seed_info(GENESIS, "xaa-xbb", 3, "content", POLICE_RECEIVING.key_id),
     "answer": answer_info(_DIGEST),
 }
 _CHANGED: list[tuple[str, str, str, object]] = [
-    ("statement", "genesis", "another coalition", bytes(32)),
-    ("statement", "topic", "another topic", "relocation"),
-    ("statement", "partition", "another partition", 8),
-    ("statement", "epoch", "another epoch", 4),
     ("member-share", "context", "another batch", b"\x12" * 32),
     ("release", "context", "another batch", b"\x12" * 32),
     ("release", "intake_key_id", "another intake key", bytes(32)),
+    ("seed", "genesis", "another coalition", bytes(32)),
     ("seed", "channel", "another channel", "xaa-xcc"),
     ("seed", "epoch", "another epoch", 4),
-    ("seed", "key", "another of the epoch's keys", "metadata"),
+    ("seed", "key", "another of the epoch's seeds", "metadata"),
     ("seed", "recipient_key_id", "another recipient", bytes(32)),
     ("answer", "request_digest", "another request", b"\x23" * 32),
 ]
@@ -95,21 +98,16 @@ def seal_cases() -> list[Case]:
 
 
 def key_cases() -> list[Case]:
-    """Every case of a public key, its id, and an epoch's keys from their seed."""
+    """Every case of a public key, its id, and an epoch's keys from the halves of their seed."""
     public = POLICE_RECEIVING.public
-    cases = [
-        valid(f"epoch-{name}", "an epoch's key pair and admit key from its seed",
-              {"seed": seed, "genesis": GENESIS},
-              {"public_sha256": sha256(epoch_key(seed).public).digest(), "key_id": epoch_key(seed).key_id,
-               "admit": admit_key(seed)})
-        for name, seed in (("metadata", METADATA_SEED), ("access", ACCESS_SEED))
-    ]  # fmt: skip
+    seeds = {"metadata": METADATA_SEED, "content": CONTENT_SEED, "access": ACCESS_SEED}
+    cases = [_epoch_case(use, seed) for use, seed in seeds.items()]
     cases += [
         valid("receiving", "a hybrid public key", {"public": public}, {"key_id": receiving_key_id(public)}),
-        fails("seed-short", "an epoch seed of 31 bytes", {"seed": bytes(31), "genesis": GENESIS},
-              "seed-length", "OpenError"),
-        fails("seed-long", "an epoch seed of 33 bytes", {"seed": bytes(33), "genesis": GENESIS},
-              "seed-length", "OpenError"),
+        fails("half-short", "a half of 31 bytes", _halves("metadata") | {"halves": [bytes(31), bytes(32)]},
+              "half-length", "OpenError"),
+        fails("half-long", "a half of 33 bytes", _halves("metadata") | {"halves": [bytes(32), bytes(33)]},
+              "half-length", "OpenError"),
         fails("public-short", "a hybrid public key of 1215 bytes", {"public": public[:-1]}, "public-key",
               "OpenError"),
         fails("public-long", "a hybrid public key of 1217 bytes", {"public": public + b"\0"}, "public-key",
@@ -123,6 +121,34 @@ def key_cases() -> list[Case]:
         for name, half in (("zero", 0), ("one", 1), ("p-minus-one", 2**255 - 20), ("p", 2**255 - 19))
     ]  # fmt: skip
     return cases
+
+
+_FRESH = b"\x44" * 32
+_PLAINTEXTS = [padded_body(b"first body"), padded_body(b"")]
+
+
+def _halves(use: str) -> dict[str, object]:
+    return {
+        "genesis": GENESIS,
+        "channel": CHANNEL,
+        "epoch": EPOCH,
+        "use": use,
+        "halves": list(HALVES[use]),
+        "fresh": _FRESH,
+        "plaintexts": _PLAINTEXTS,
+        "context": _CONTEXT,
+    }
+
+
+def _epoch_case(use: str, seed: bytes) -> Case:
+    keys = epoch_keys(seed)
+    output = {
+        "commitments": [half_commitment(GENESIS, half) for half in HALVES[use]],
+        "seed": seed,
+        "manifest_id": keys.manifest_id(_FRESH, _PLAINTEXTS),
+        "member_share": keys.member_share(_CONTEXT),
+    }
+    return valid(f"epoch-{use}", "an epoch's seed and what follows from it", _halves(use), output)
 
 
 def release_cases() -> list[Case]:

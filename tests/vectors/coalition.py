@@ -8,12 +8,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from broker.crypto.hkdf import hkdf_sha256
-from broker.crypto.seal import ReceivingKey, epoch_key
+from broker.crypto.epoch import EpochKeys, epoch_seed
+from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import NO_GENESIS, SigningKey
 from broker.wire.batch import Intake
 from broker.wire.encoding import encode
-from broker.wire.envelope import EpochAccess
 from broker.wire.log_leaf import message_leaf
 from broker.wire.manifest import Header, KeySignature, Signed
 from broker.wire.statements import Genesis
@@ -23,6 +22,7 @@ __all__ = [
     "ACCESS",
     "ACCESS_SEED",
     "AUTHORITY",
+    "CHANNEL",
     "CONTENT",
     "CONTENT_SEED",
     "EPOCH",
@@ -30,6 +30,7 @@ __all__ = [
     "GENESIS_APPENDED_AT",
     "GENESIS_ROOT",
     "GENESIS_SIGNED",
+    "HALVES",
     "INTAKE",
     "ISSUER",
     "KAS",
@@ -40,9 +41,8 @@ __all__ = [
     "POLICE_RECEIVING",
     "TOPIC",
     "ZERO",
-    "admit_key",
     "directory_header",
-    "epoch_access",
+    "epoch_keys",
     "header",
     "intake_of",
     "receiving",
@@ -52,6 +52,8 @@ __all__ = [
 
 ZERO = bytes(32)
 TOPIC, PARTITION, EPOCH, ISSUER = "returns", 7, 3, "XAA:police"
+CHANNEL = "xaa-xbb"
+"""The channel whose number is PARTITION."""
 
 
 def signing(byte: int) -> SigningKey:
@@ -69,8 +71,12 @@ def receiving(byte: int) -> ReceivingKey:
 
 AUTHORITY = (signing(0xA1), signing(0xA2), signing(0xA3))
 POLICE, POLICE_RECEIVING = signing(0xB1), receiving(0xB2)
-METADATA_SEED, CONTENT_SEED, ACCESS_SEED = b"\xc1" * 32, b"\xc2" * 32, b"\xc3" * 32
-METADATA, CONTENT, ACCESS = epoch_key(METADATA_SEED), epoch_key(CONTENT_SEED), epoch_key(ACCESS_SEED)
+HALVES = {
+    "metadata": (b"\xc1" * 32, b"\xc2" * 32),
+    "content": (b"\xc3" * 32, b"\xc4" * 32),
+    "access": (b"\xc5" * 32,),
+}
+"""The halves of the epoch's seeds, the member's first; the access seed has the service's alone."""
 INTAKE, KAS = receiving(0xD1), signing(0xD2)
 
 _FOUNDED = Genesis(
@@ -107,6 +113,19 @@ GENESIS_APPENDED_AT = 1_767_225_600_123
 GENESIS_ROOT = message_leaf(GENESIS_APPENDED_AT * 1000, b"", sha256(GENESIS_SIGNED).digest())
 
 
+METADATA_SEED, CONTENT_SEED, ACCESS_SEED = (
+    epoch_seed(GENESIS, CHANNEL, EPOCH, use, halves) for use, halves in HALVES.items()
+)
+
+
+def epoch_keys(seed: bytes, genesis: bytes = GENESIS) -> EpochKeys:
+    """The keys that follow from a seed."""
+    return EpochKeys.of(seed, genesis)
+
+
+METADATA, CONTENT, ACCESS = map(epoch_keys, (METADATA_SEED, CONTENT_SEED, ACCESS_SEED))
+
+
 def directory_header(issuer: str) -> Header:
     """The header of a statement of the directory behind the genesis."""
     return Header(
@@ -121,16 +140,6 @@ def directory_header(issuer: str) -> Header:
         sequence=0,
         previous=ZERO,
     )
-
-
-def admit_key(seed: bytes, genesis: bytes = GENESIS) -> bytes:
-    """The admit key of an epoch seed."""
-    return hkdf_sha256(seed, salt=genesis, info=b"ftf-broker/v1/admit")
-
-
-def epoch_access(seed: bytes = METADATA_SEED, genesis: bytes = GENESIS) -> EpochAccess:
-    """What a publisher knows of an epoch."""
-    return EpochAccess(public=epoch_key(seed).public, admit=admit_key(seed, genesis))
 
 
 def intake_of(key: ReceivingKey = INTAKE) -> Intake:

@@ -5,21 +5,24 @@ from __future__ import annotations
 from broker.avro.schema import RecordSchema, default_store
 from broker.avro.schema_file import canonical
 from broker.crypto.lock import body_key, context_of, release_shares
-from broker.crypto.seal import member_share_info, open_sealed
+from broker.crypto.seal import open_sealed
 from broker.records.record import new_record_id
 from broker.wire.batch import Batch, Item, Secrets, build_batch
 from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.terms import Purpose
 from vectors.cases import Case
 from vectors.coalition import (
-    ACCESS,
+    ACCESS_SEED,
     AUTHORITY,
+    CHANNEL,
     CONTENT,
+    CONTENT_SEED,
     EPOCH,
     GENESIS,
     GENESIS_APPENDED_AT,
     GENESIS_ROOT,
     GENESIS_SIGNED,
+    HALVES,
     INTAKE,
     ISSUER,
     KAS,
@@ -29,8 +32,6 @@ from vectors.coalition import (
     POLICE,
     POLICE_RECEIVING,
     TOPIC,
-    admit_key,
-    epoch_access,
     header,
     intake_of,
     record_terms,
@@ -72,20 +73,22 @@ _BODIES = (
 def _batch(schema: RecordSchema) -> tuple[Batch, tuple[bytes, ...]]:
     encoded = tuple(schema.codec.encode(body) for body in _BODIES)
     purposes = (Purpose.INVESTIGATION, Purpose.CHILD_PROTECTION)
+    items = [
+        Item(record_id=new_record_id(), terms=record_terms(purpose=purpose), body=body)
+        for purpose, body in zip(purposes, encoded, strict=True)
+    ]
     batch = build_batch(
         genesis=GENESIS,
         header=header(),
         record_type=schema.record_type,
         schema=schema.id,
-        items=[
-            Item(record_id=new_record_id(), terms=record_terms(purpose=purpose), body=body)
-            for purpose, body in zip(purposes, encoded, strict=True)
-        ],
+        items=items,
         key=POLICE,
-        epoch=epoch_access(),
-        members=[(CONTENT.key_id, CONTENT.public)],
+        metadata=METADATA,
+        content=CONTENT,
+        named=(),
         intake=intake_of(),
-        draw=Secrets.draw(),
+        draw=Secrets.draw(CONTENT, items),
     )
     return batch, encoded
 
@@ -98,9 +101,11 @@ def example() -> Case:
     envelope = parse_envelope(key, value)
     if envelope is None:
         raise ValueError("the example is no manifest")
-    opened = open_manifest(envelope, genesis=GENESIS, topic=TOPIC, partition=PARTITION, key=METADATA)
+    opened = open_manifest(envelope, topic=TOPIC, partition=PARTITION, keys=METADATA)
+    if opened is None:
+        raise ValueError("the example does not open")
     context = context_of(GENESIS, TOPIC, PARTITION, EPOCH, ISSUER, key)
-    member_share = open_sealed(CONTENT, opened.manifest.member_seals[0].sealed, member_share_info(context))
+    member_share = CONTENT.member_share(context)
     secret = open_sealed(
         INTAKE, opened.manifest.release_seal, b"ftf-broker/v1/release\n" + context + INTAKE.key_id
     )
@@ -111,13 +116,12 @@ def example() -> Case:
             "authority": ["a1" * 32, "a2" * 32, "a3" * 32],
             "issuer_signing": "b1" * 32,
             "issuer_receiving": {"mlkem_seed": "b2" * 64, "x25519": "b2" * 32},
-            "metadata_seed": "c1" * 32,
-            "content_seed": "c2" * 32,
-            "access_seed": "c3" * 32,
+            **{f"{use}_halves": [half.hex() for half in halves] for use, halves in HALVES.items()},
             "intake": {"mlkem_seed": "d1" * 64, "x25519": "d1" * 32},
             "kas_signing": "d2" * 32,
         },
         "genesis_message": {"key": "", "value": GENESIS_SIGNED.hex(), "appended_at": GENESIS_APPENDED_AT},
+        "channel": CHANNEL,
         "topic": TOPIC,
         "partition": PARTITION,
         "schema": canonical(schema.schema).decode(),
@@ -128,16 +132,15 @@ def example() -> Case:
             "authority_key_ids": [key.key_id.hex() for key in AUTHORITY],
             "issuer_signing_key_id": POLICE.key_id.hex(),
             "issuer_receiving_key_id": POLICE_RECEIVING.key_id.hex(),
-            "metadata_key_id": METADATA.key_id.hex(),
-            "content_key_id": CONTENT.key_id.hex(),
-            "access_key_id": ACCESS.key_id.hex(),
+            "metadata_seed": METADATA_SEED.hex(),
+            "content_seed": CONTENT_SEED.hex(),
+            "access_seed": ACCESS_SEED.hex(),
             "intake_key_id": INTAKE.key_id.hex(),
             "kas_signing_key_id": KAS.key_id.hex(),
             "directory_root": GENESIS_ROOT.hex(),
-            "admit": admit_key(METADATA_SEED).hex(),
             "schema": schema.id.hex(),
             "manifest_id": key.hex(),
-            "tag": envelope.tag.hex(),
+            "nonce": envelope.sealed[:12].hex(),
             "context": context.hex(),
             "batch_id": batch.batch_id.hex(),
             "entries_root": opened.manifest.entries_root.hex(),

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from broker.avro.codec import compile_schema
 from broker.avro.schema_file import protocol_schema
-from broker.crypto.hkdf import hkdf_sha256
+from broker.crypto.epoch import EpochKeys, epoch_seed, half_commitment
 from broker.crypto.lock import body_key, check_release_share, context_of, release_share, unlock
 from broker.crypto.log_tree import LogTree
 from broker.crypto.merkle import verify_inclusion
@@ -22,19 +22,17 @@ from broker.crypto.seal import (
     ReceivingKey,
     answer_info,
     check_receiving_public,
-    epoch_key,
     member_share_info,
     open_sealed,
     receiving_key_id,
     release_info,
     seed_info,
-    statement_info,
 )
 from broker.crypto.sign import signing_key_id, verify
 from broker.errors import BrokerError, FormatError, OpenError, SignatureInvalid
 from broker.wire.access import AccessDetails
 from broker.wire.encoding import decode, decode_content
-from broker.wire.envelope import manifest_tag, open_manifest, parse_envelope
+from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.log_leaf import HOLE, message_leaf
 from broker.wire.manifest import Signed
 
@@ -91,17 +89,22 @@ def _keys(given: Given) -> Given:
     case = _bytes(given)
     if "public" in case:
         return {"key_id": receiving_key_id(check_receiving_public(case["public"]))}
-    key = epoch_key(case["seed"])
-    admit = hkdf_sha256(case["seed"], salt=case["genesis"], info=b"ftf-broker/v1/admit")
-    return {"public_sha256": sha256(key.public).digest(), "key_id": key.key_id, "admit": admit}
+    genesis, halves = case["genesis"], case["halves"]
+    commitments = [half_commitment(genesis, half) for half in halves]
+    seed = epoch_seed(genesis, case["channel"], case["epoch"], case["use"], halves)
+    keys = EpochKeys.of(seed, genesis)
+    return {
+        "commitments": [commitment.hex() for commitment in commitments],
+        "seed": seed,
+        "manifest_id": keys.manifest_id(case["fresh"], case["plaintexts"]),
+        "member_share": keys.member_share(case["context"]),
+    }
 
 
 def _info(use: str, fields: Given) -> bytes:
     key = fields.get("key")
     case = _bytes({name: value for name, value in fields.items() if name != "key"})
     match use:
-        case "statement":
-            return statement_info(case["genesis"], case["topic"], case["partition"], case["epoch"])
         case "member-share":
             return member_share_info(case["context"])
         case "release":
@@ -147,15 +150,11 @@ def _manifest(given: Given) -> Given:
     envelope = parse_envelope(case["key"], case["value"].ljust(case.get("fill_to", 0), b"\0"))
     if envelope is None:
         raise FormatError("not a manifest message")
-    admit = hkdf_sha256(case["seed"], salt=genesis, info=b"ftf-broker/v1/admit")
-    if (
-        manifest_tag(admit, topic, partition, envelope.epoch, envelope.manifest_id, envelope.sealed)
-        != envelope.tag
-    ):  # the reader of a partition's rule
-        raise FormatError("not admitted")
     opened = open_manifest(
-        envelope, genesis=genesis, topic=topic, partition=partition, key=epoch_key(case["seed"])
+        envelope, topic=topic, partition=partition, keys=EpochKeys.of(case["seed"], genesis)
     )
+    if opened is None:  # the reader of a partition's rule
+        raise OpenError("not sealed for this place")
     (signature,) = opened.signed.signatures
     if signature.key_id != signing_key_id(case["signer"]):  # the directory's rule
         raise SignatureInvalid("not the issuer's key")

@@ -117,7 +117,7 @@ def test_a_rejected_manifest_is_rejected_as_a_copy_the_next_time() -> None:
 
 
 def test_an_unknown_key_is_judged_anew_at_another_mark() -> None:
-    """A key that nobody lists may be listed by then, and a reader without tags must find the same."""
+    """A key that nobody lists may be listed by then, and a reader without memory must find the same."""
     written = _written()
     judge = _judge()
     stranger = PartitionLog(written.coalition)

@@ -344,8 +344,8 @@ def test_a_batch_larger_than_the_limit_is_void() -> None:
     of_two = sum(len(value) for _, value in written.build(written.header(POLICE_A), [body] * 2).messages)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pending, "MAX_BATCH_BYTES", of_two)
-        three = written.append(written.build(written.header(POLICE_A), [body] * 3))
-        written.heads[POLICE_A, three.manifest.header.stream] = (0, three.batch_id)
+        larger = written.append(written.build(written.header(POLICE_A), [body] * 4))
+        written.heads[POLICE_A, larger.manifest.header.stream] = (0, larger.batch_id)
         written.append(written.build(written.header(POLICE_A), [body] * 2))
         found = scan(coalition, written.messages)
         assert [(v.kind, v.place.offset) for v in violations(found)] == [
@@ -354,10 +354,10 @@ def test_a_batch_larger_than_the_limit_is_void() -> None:
         ]
         assert violations(found)[1].caused_by == violations(found)[0].place
         assert "more than" in violations(found)[0].detail
-        assert [batch.offset for batch in batches(found)] == [4]
+        assert [batch.offset for batch in batches(found)] == [5]
         subject = reader(coalition)
         feed(subject, written.messages[0])
-        assert subject.feed_bodies(written.messages[1:4]) is None
+        assert subject.feed_bodies(written.messages[1:5]) is None
         assert scan(coalition, written.messages[1:], subject) == found
 
 
@@ -377,6 +377,50 @@ def test_a_copy_of_what_was_never_right_stays_void() -> None:
     for at in range(len(messages) + 1):
         found = [event for event in _resumed(written, messages, at) if isinstance(event, VerifiedBatch)]
         assert found == batches(whole), at
+
+
+def test_a_complaint_voids_nothing_published_before_it() -> None:
+    """A batch in whose view there is no complaint counts, also behind others that have seen the complaint."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    coalition.wait(hours=2)
+    coalition.new_epoch("repatriation", POLICE_A)
+    unaware = written.header(BORDER)
+    complained = complaint(
+        coalition.directory, "repatriation", 1, JUSTICE, detail="junk", issued_at=coalition.now
+    )
+    coalition.add(complained, coalition.signing[JUSTICE])
+    written.publish(POLICE_A, 1)
+    assert written.built[-1].manifest.header.epoch == 0, "honest publishers go back"
+    aware = written.header(JUSTICE, epoch=1)
+    coalition.new_epoch("repatriation", BORDER)
+    written.publish(POLICE_A, 1, stream="of epoch 2")
+    written.append(written.build(unaware, [b"on its way"]))
+    written.append(written.build(aware, [b"it knew"]))
+    found = scan(coalition, written.messages)
+    assert [batch.offset for batch in batches(found)] == [0, 2, 4]
+    assert [(v.kind, v.place.offset) for v in violations(found)] == [
+        (Kind.NOT_ENTITLED, 6),
+        (Kind.UNACCOUNTED, 7),
+    ]
+    assert "was given up after a complaint" in violations(found)[0].detail
+
+
+def test_a_complaint_of_the_only_epoch_voids_nothing() -> None:
+    """Where a channel has no other epoch publishing goes on, and counts also when the next one is there."""
+    coalition = Coalition.create()
+    written = PartitionLog(coalition)
+    complained = complaint(
+        coalition.directory, "repatriation", 0, JUSTICE, detail="junk", issued_at=coalition.now
+    )
+    coalition.add(complained, coalition.signing[JUSTICE])
+    written.publish(POLICE_A, 1)
+    aware = written.header(BORDER)
+    coalition.new_epoch("repatriation", BORDER)
+    written.publish(POLICE_A, 1, stream="of epoch 1")
+    written.append(written.build(aware, [b"on its way"]))
+    found = scan(coalition, written.messages)
+    assert (violations(found), [batch.offset for batch in batches(found)]) == ([], [0, 2, 4])
 
 
 def test_an_epoch_complained_of_is_not_the_one_before() -> None:

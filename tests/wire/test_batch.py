@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.crypto.epoch import ManifestPlace
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import body_key, check_release_share, context_of, release_shares, unlock
 from broker.crypto.log_tree import EMPTY_ROOT
 from broker.crypto.merkle import inclusion_path, verify_inclusion
-from broker.crypto.seal import member_share_info, open_sealed, release_info
+from broker.crypto.seal import open_sealed, release_info
 from broker.crypto.sign import verify
 from broker.errors import BrokerError, OpenError, UsageError
 from broker.log.protocol import MAX_APPEND_BYTES, MESSAGE_OVERHEAD_BYTES, Message
@@ -21,29 +23,25 @@ from broker.wire.access import AccessBody
 from broker.wire.batch import Item, Secrets, batch_bytes_bound, body_message_key, build_batch
 from broker.wire.encoding import encode
 from broker.wire.entry import entry_bytes, leaf_hashes
-from broker.wire.envelope import manifest_tag
 from broker.wire.limits import MAX_BATCH_BYTES, MESSAGE_OVERHEAD
 from broker.wire.manifest import DenialTerms, Positions, TermsLeaf, TopicHead
 from broker.wire.terms import Action, Target
 from support.wire_batches import DRAW, ITEM, batch_of, context, envelope_of, items_of, opened, read
 from vectors.coalition import (
     ACCESS,
-    ACCESS_SEED,
     CONTENT,
     EPOCH,
     GENESIS,
     INTAKE,
     KAS,
     METADATA,
-    METADATA_SEED,
     PARTITION,
     POLICE,
+    POLICE_RECEIVING,
     TOPIC,
-    admit_key,
-    epoch_access,
+    epoch_keys,
     header,
     intake_of,
-    receiving,
     record_terms,
 )
 
@@ -95,8 +93,8 @@ def test_salts_are_fresh() -> None:
 
 def test_secrets_are_drawn_anew() -> None:
     """Two batches draw different ids and secrets, and printing them shows nothing."""
-    first = Secrets.draw()
-    other = Secrets.draw()
+    first = Secrets.draw(CONTENT, [ITEM])
+    other = Secrets.draw(CONTENT, [ITEM])
     assert {len(first.manifest_id), len(first.member_share), len(first.release_secret)} == {16, 32}
     assert first.manifest_id != other.manifest_id
     assert len({first.member_share, other.member_share, first.release_secret, other.release_secret}) == 4
@@ -112,22 +110,34 @@ POSITIONS = Positions(
 )
 
 
+def test_two_texts_under_one_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is resumed twice draws the same bytes twice, and no key locks or seals two texts."""
+    monkeypatch.setattr(secrets, "token_bytes", lambda size: b"\x09" * size)
+    texts = [replace(ITEM, body=b"one text"), replace(ITEM, body=b"the other")]
+    one, other = (batch_of([item], draw=Secrets.draw(CONTENT, [item])) for item in texts)
+    assert one.manifest.manifest_id != other.manifest.manifest_id
+    assert context(one) != context(other)
+    assert CONTENT.member_share(context(one)) != CONTENT.member_share(context(other))
+    # The same records at another time: one manifest_id and one key, and therefore another nonce.
+    later = batch_of(
+        [replace(texts[0], terms=record_terms(erase_by=21_916))], draw=Secrets.draw(CONTENT, texts[:1])
+    )
+    assert later.manifest.manifest_id == one.manifest.manifest_id
+    assert later.messages[1:] == one.messages[1:]
+    assert envelope_of(later).sealed[:12] != envelope_of(one).sealed[:12]
+
+
 class TestPerspectives:
     """Each holder of keys sees its own part, and nobody reads alone."""
 
     batch = batch_of([ITEM])
 
     def test_member_has_no_release_share(self) -> None:
-        """A member opens manifest and member share, and not the release secret."""
+        """A member opens the manifest, and its own receiving key does not open the release secret."""
         found = opened(envelope_of(self.batch))
         bound = context(self.batch)
-        assert (
-            open_sealed(CONTENT, found.manifest.member_seals[0].sealed, member_share_info(bound))
-            == DRAW.member_share
-        )
-        for key in (METADATA, CONTENT):
-            with pytest.raises(OpenError):
-                open_sealed(key, found.manifest.release_seal, release_info(bound, INTAKE.key_id))
+        with pytest.raises(OpenError):
+            open_sealed(POLICE_RECEIVING, found.manifest.release_seal, release_info(bound, INTAKE.key_id))
 
     def test_service_has_no_member_share(self) -> None:
         """The key access service opens manifest and release secret, and not the member share."""
@@ -135,33 +145,22 @@ class TestPerspectives:
         bound = context(self.batch)
         sealed = found.manifest.release_seal
         assert open_sealed(INTAKE, sealed, release_info(bound, INTAKE.key_id)) == DRAW.release_secret
-        for key in (METADATA, INTAKE):
-            with pytest.raises(OpenError):
-                open_sealed(key, found.manifest.member_seals[0].sealed, member_share_info(bound))
-
-    def test_auditor_has_neither(self) -> None:
-        """An auditor opens the manifest, and with the metadata and access keys neither share."""
-        found = opened(envelope_of(self.batch))
-        bound = context(self.batch)
-        for key in (METADATA, ACCESS):
-            for sealed, info in (
-                (found.manifest.member_seals[0].sealed, member_share_info(bound)),
-                (found.manifest.release_seal, release_info(bound, INTAKE.key_id)),
-            ):
-                with pytest.raises(OpenError):
-                    open_sealed(key, sealed, info)
+        assert found.manifest.member_seals == ()
+        shares = {keys.member_share(bound) for keys in (METADATA, ACCESS)}
+        assert CONTENT.member_share(bound) not in shares
 
     def test_outsider_opens_nothing(self) -> None:
-        """An outsider, who has no metadata key, opens nothing and makes no tag that is admitted."""
-        with pytest.raises(OpenError):
-            opened(envelope_of(self.batch), key=receiving(0x77))
+        """An outsider, who has no seed, opens nothing and seals nothing that opens."""
+        outsider = epoch_keys(b"\x77" * 32)
         envelope = envelope_of(self.batch)
-        place = (TOPIC, PARTITION, EPOCH, envelope.manifest_id, envelope.sealed)
-        assert manifest_tag(admit_key(METADATA_SEED), *place) == envelope.tag
-        assert manifest_tag(admit_key(b"\x77" * 32), *place) != envelope.tag
+        with pytest.raises(OpenError):
+            opened(envelope, keys=outsider)
+        place = ManifestPlace(TOPIC, PARTITION, EPOCH, envelope.manifest_id)
+        with pytest.raises(OpenError):
+            opened(replace(envelope, sealed=outsider.seal_manifest(place, bytes(256))))
 
     def test_access_log(self) -> None:
-        """On the access log the release secret is sealed to nobody; auditors open the member share."""
+        """On the access log the release secret is sealed to nobody, and auditors derive the member share."""
         head = header(topic="access", issuer="kas")
         bound = context_of(GENESIS, "access", PARTITION, EPOCH, "kas", DRAW.manifest_id)
         month = b"\x44" * 32
@@ -175,17 +174,18 @@ class TestPerspectives:
             schema=bytes(32),
             items=[Item(record_id=bytes(16), terms=terms, body=body)],
             key=KAS,
-            epoch=epoch_access(ACCESS_SEED),
-            members=[(ACCESS.key_id, ACCESS.public)],
+            metadata=ACCESS,
+            content=ACCESS,
+            named=(),
             intake=None,
             draw=replace(DRAW, release_secret=secret),
             positions=POSITIONS,
         )
-        found = opened(envelope_of(batch), topic="access", key=ACCESS)
+        found = opened(envelope_of(batch), topic="access", keys=ACCESS)
         assert found.manifest.positions == POSITIONS
         assert (found.manifest.release_seal, found.manifest.intake_key_id) == (b"", bytes(32))
         assert found.entries.terms == (terms,)
-        member = open_sealed(ACCESS, found.manifest.member_seals[0].sealed, member_share_info(bound))
+        member = ACCESS.member_share(bound)
         (share,) = release_shares(bound, secret, (0,))
         key = body_key(bound, member, 0, share)
         assert unlock(key, 0, batch.messages[1][1], found.entries.commitments) == body
@@ -195,7 +195,7 @@ class TestBlame:
     """When reading fails, the signed manifest tells whose fault it is."""
 
     def test_wrong_member_share(self) -> None:
-        """An issuer that seals another member share is convicted by a body that does not unlock."""
+        """An issuer that locks under another member share is convicted by a body that does not unlock."""
         batch = batch_of([ITEM])
         bound = context(batch)
         found = opened(envelope_of(batch))
@@ -215,7 +215,7 @@ class TestBlame:
         batch = batch_of([ITEM])
         found = opened(envelope_of(batch))
         (share,) = release_shares(context(batch), DRAW.release_secret, (0,))
-        key = body_key(context(batch), DRAW.member_share, 0, share)
+        key = body_key(context(batch), CONTENT.member_share(context(batch)), 0, share)
         with pytest.raises(OpenError, match="committed"):
             unlock(key, 0, batch.messages[1][1], bytes(32))
         assert unlock(key, 0, batch.messages[1][1], found.entries.commitments) == b"body"
@@ -244,7 +244,7 @@ def test_copied_manifest_id_gives_another_context() -> None:
 @given(
     sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=256),
     kinds=st.integers(1, 256),
-    seals=st.integers(1, 5),
+    seals=st.integers(0, 5),
     issuer=st.text("abcdefghij", min_size=1, max_size=48),
     targets=st.integers(0, 1),
 )
@@ -274,8 +274,9 @@ def test_batch_bytes_bound_is_an_upper_bound(
         schema=bytes(32),
         items=items,
         key=POLICE,
-        epoch=epoch_access(),
-        members=[(CONTENT.key_id, CONTENT.public)] * seals,
+        metadata=METADATA,
+        content=CONTENT,
+        named=[(POLICE_RECEIVING.key_id, POLICE_RECEIVING.public)] * seals,
         intake=intake_of(),
         draw=DRAW,
     )
@@ -310,10 +311,9 @@ class TestBuildRefuses:
         with pytest.raises(UsageError, match="258 targets"):
             batch_of([aimed] * 3)
 
-    @pytest.mark.parametrize("members", [0, 129])
-    def test_member_seals(self, members: int) -> None:
-        """A member share is sealed to 1 to 128 keys."""
-        with pytest.raises(UsageError, match=f"sealed to {members} keys"):
+    def test_member_seals(self) -> None:
+        """A member share is sealed to at most 128 keys."""
+        with pytest.raises(UsageError, match="sealed to 129 keys"):
             build_batch(
                 genesis=GENESIS,
                 header=header(),
@@ -321,8 +321,9 @@ class TestBuildRefuses:
                 schema=bytes(32),
                 items=[ITEM],
                 key=POLICE,
-                epoch=epoch_access(),
-                members=[(CONTENT.key_id, CONTENT.public)] * members,
+                metadata=METADATA,
+                content=CONTENT,
+                named=[(POLICE_RECEIVING.key_id, POLICE_RECEIVING.public)] * 129,
                 intake=intake_of(),
                 draw=DRAW,
             )

@@ -191,7 +191,7 @@ async def show(name: str, profile: Profile, as_json: bool) -> None:
     ]
     print_pairs(f"channel {name}", pairs)
     rows = [
-        (str(epoch.number), epoch.publisher, epoch_state(epoch), ", ".join(sorted(epoch.content_seeds)))
+        (str(epoch.number), epoch.publisher, epoch_state(epoch), ", ".join(sorted(epoch.content.offers)))
         for epoch in epochs_of(channel)
     ]
     print_table(

@@ -116,34 +116,31 @@ async def grant(
 
 def _has(channel: Channel, number: int, use: Use, recipient: str) -> bool:
     epoch = channel.epochs[number]
-    # An epoch without an access key was never confirmed. Nothing was logged under it, so there is nothing to
-    # grant.
-    return recipient in epoch.seeds(use) or (use == "access" and epoch.access_key is None)
+    # Nothing was written under an epoch that was never confirmed, so there is nothing to grant.
+    return bool(epoch.offers(use, recipient)) or epoch.confirmed_at is None
 
 
 def _grant(session: Session, channel: Channel, number: int, recipient: str) -> EpochGranted:
     """Return the statement that seals what this participant may grant of an epoch to the recipient."""
     is_service = session.profile.name == session.directory.kas_name
-    metadata = None if is_service else _seed(session, channel, number, "metadata")
-    content = None if is_service else _seed(session, channel, number, "content")
+    is_member = recipient in channel.members
     return grant_epoch(
         session.directory,
         channel.name,
         number,
         granter=session.profile.name,
         recipient=recipient,
-        metadata_seed=metadata,
+        metadata=None if is_service else _halves(session, channel, number, "metadata"),
         # An auditor never gets what opens a record.
-        content_seed=content if recipient in channel.members else None,
-        access_seed=_seed(session, channel, number, "access") if is_service else None,
+        content=_halves(session, channel, number, "content") if is_member and not is_service else None,
+        access=_halves(session, channel, number, "access") if is_service else None,
         issued_at=system_clock(),
     )
 
 
-def _seed(session: Session, channel: Channel, number: int, use: Use) -> bytes:
-    # The keyring opens this participant's own sealed seed: the maker of an epoch does not keep the seed
-    # either.
+def _halves(session: Session, channel: Channel, number: int, use: Use) -> bytes:
+    # The keyring opens what was sealed to this participant: not even the maker of an epoch keeps its half.
     key = session.keyring.epoch_key(session.directory, channel.name, number, use)
     if key is None:
         raise UsageError(f"'{session.profile.name}' has no {use} key of epoch {number} to grant")
-    return key.seed
+    return key.halves

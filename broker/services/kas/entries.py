@@ -1,8 +1,9 @@
 """Access entries, as the key access service writes them to ``ftf.access``, each call one batch.
 
-The access log is built like the other logs. Its manifests are sealed to the auditors and the service, and
-so is the member share of each body. The release secret is derived from a key of the month and channel: so
-nothing has to be stored for a batch, and the bodies of a month are erased by destroying its key.
+The access log is built like the other logs. Its manifests are sealed under the epoch's access seed, which
+the auditors and the service hold, and the member share of each body follows from it. The release secret is
+derived from a key of the month and channel: so nothing has to be stored for a batch, and the bodies of a
+month are erased by destroying its key.
 
     release_secret   HKDF(access key of the month and channel, salt = context, info = "ftf-broker/v1/access")
 """
@@ -12,13 +13,12 @@ from __future__ import annotations
 import datetime
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.avro.schema_file import protocol_schema, schema_id
 from broker.clock import HOUR_US
 from broker.crypto.hkdf import hkdf_sha256
 from broker.crypto.lock import context_of
-from broker.crypto.seal import receiving_key_id
 from broker.crypto.sign import SigningKey
 from broker.directory import Directory, EpochKey
 from broker.log.protocol import Log, Message, Partition
@@ -27,7 +27,6 @@ from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessBody, AccessDetails
 from broker.wire.batch import Batch, Item, Secrets, build_batch
 from broker.wire.encoding import encode
-from broker.wire.envelope import EpochAccess
 from broker.wire.manifest import Header, Positions, Terms
 
 __all__ = [
@@ -191,31 +190,30 @@ def _build(
     positions: Positions,
     key: SigningKey,
 ) -> Batch:
-    manifest_id = secrets.token_bytes(16)
-    context = context_of(genesis, ACCESS_TOPIC, header.partition, header.epoch, header.issuer, manifest_id)
-    draw = Secrets(
-        manifest_id=manifest_id,
-        member_share=secrets.token_bytes(32),
-        release_secret=access_release_secret(month_key, context),
+    keys = epoch_key.keys
+    made = [
+        Item(
+            record_id=new_record_id(header.issued_at),
+            terms=terms,
+            body=encode(AccessBody(details=details)),
+        )
+        for terms, details in items
+    ]
+    draw = Secrets.draw(keys, made)
+    context = context_of(
+        genesis, ACCESS_TOPIC, header.partition, header.epoch, header.issuer, draw.manifest_id
     )
-    public = epoch_key.key.public
     return build_batch(
         genesis=genesis,
         header=header,
         record_type=ACCESS_RECORD_TYPE,
         schema=ACCESS_SCHEMA_ID,
-        items=[
-            Item(
-                record_id=new_record_id(header.issued_at),
-                terms=terms,
-                body=encode(AccessBody(details=details)),
-            )
-            for terms, details in items
-        ],
+        items=made,
         key=key,
-        epoch=EpochAccess(public=public, admit=epoch_key.admit),
-        members=[(receiving_key_id(public), public)],
+        metadata=keys,
+        content=keys,
+        named=(),
         intake=None,
-        draw=draw,
+        draw=replace(draw, release_secret=access_release_secret(month_key, context)),
         positions=positions,
     )

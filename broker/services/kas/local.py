@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from broker.access.client import KeyAccess
 from broker.clock import HOUR_US, day_of, system_clock
 from broker.directory import (
+    check_half,
     complaint,
     confirm_channel_keys,
     drafts,
@@ -20,7 +21,7 @@ from broker.directory import (
     waits_for_clock,
 )
 from broker.directory.clocks import ClockMark
-from broker.errors import UsageError
+from broker.errors import OpenError, UsageError
 from broker.files import make_folder
 from broker.services.kas.custody import INTAKE_DAYS_KEPT
 from broker.services.kas.journal import Journal
@@ -193,20 +194,29 @@ async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
         return confirmed
     for channel in sorted(session.directory.channels.values(), key=lambda channel: channel.number):
         epoch = channel.epochs.get(channel.newest_published)
-        if not channel.is_open or epoch is None or epoch.complained or epoch.confirmed_at is not None:
+        if not channel.is_open or epoch is None or epoch.confirmed_at is not None:
+            continue
+        has_other = channel.epoch is not None and not channel.epoch.complained
+        if epoch.complained and has_other:
             continue
         directory = session.directory
-        if session.keyring.epoch_key(directory, channel.name, epoch.number, "metadata") is None:
-            detail = "the metadata seed does not give the public key"
-            complains = complaint(
-                directory, channel.name, epoch.number, name, detail=detail, issued_at=system_clock()
-            )
-            await append(session, _signed(session, [complains]))
+        try:
+            check_half(directory, channel.name, epoch.number, "metadata", name, session.keyring.receiving)
+        except OpenError as error:
+            if not epoch.complained:
+                await _complain(session, channel.name, epoch.number, error.message)
             continue
         confirms = confirm_channel_keys(directory, channel.name, name, system_clock())
         await append(session, _signed(session, [confirms]))
         confirmed.append((channel.name, epoch.number))
     return confirmed
+
+
+async def _complain(session: Session, channel: str, epoch: int, why: str) -> None:
+    name = session.profile.name
+    detail = f"the metadata half: {why}"
+    complains = complaint(session.directory, channel, epoch, name, detail=detail, issued_at=system_clock())
+    await append(session, _signed(session, [complains]))
 
 
 def _signed(session: Session, statements: Iterable[Statement]) -> list[Signed]:

@@ -16,9 +16,8 @@ from broker.access.record_states import ChannelRecords
 from broker.access.request_checks import CheckedRequest
 from broker.crypto.lock import body_key, context_of, release_share
 from broker.crypto.merkle import inclusion_path
-from broker.crypto.seal import member_share_info, open_sealed
 from broker.directory import EpochKey
-from broker.errors import FormatError, OpenError
+from broker.errors import FormatError
 from broker.services.kas.channel_state import ChannelState
 from broker.services.kas.entries import access_release_secret, month_of
 from broker.services.kas.keystore import KeyStore
@@ -186,9 +185,6 @@ def _body_key(
     epoch_key = keys(header.epoch)
     if month_key is None or epoch_key is None:
         return None
-    try:
-        share = open_sealed(epoch_key.key, manifest.member_seals[0].sealed, member_share_info(context))
-    except OpenError:
-        return None
+    share = epoch_key.keys.member_share(context)
     release = release_share(context, access_release_secret(month_key, context), index)
     return body_key(context, share, index, release)

@@ -25,6 +25,7 @@ from aiokafka.errors import (  # type: ignore[import-untyped]
 
 from broker.avro.schema import default_store
 from broker.crypto.seal import ReceivingKey
+from broker.directory import EpochKey
 from broker.errors import LogUnavailable
 from broker.log import Message, Partition, StoredMessage, open_log, physical
 from broker.log.kafka.acl import Acl, Role, allowances, denials
@@ -115,8 +116,10 @@ def _passphrase(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FTF_PASSPHRASE", "an exercise")
 
 
-async def everything_readable(deployment: Deployment, name: str) -> tuple[list[Row], list[ReceivingKey]]:
-    """Return all messages that a participant may read on the brokers, and every HPKE key that it holds."""
+async def everything_readable(
+    deployment: Deployment, name: str
+) -> tuple[list[Row], list[ReceivingKey], list[EpochKey]]:
+    """Return all messages that a participant may read on the brokers, and every key that it holds."""
     async with open_session(deployment.profile(name)) as session:
         rows: list[Row] = []
         for topic in (*default_store().topics, "directory", "access", "keys", "checkpoints"):
@@ -128,26 +131,27 @@ async def everything_readable(deployment: Deployment, name: str) -> tuple[list[R
                     continue
                 rows += [Row(topic, number, *message) for message in stored]
         keys = list(session.keyring.receiving.values())
+        seeds: list[EpochKey] = []
         for channel in session.directory.channels.values():
             for epoch in channel.epochs:
                 for use in ("metadata", "content", "access"):
                     key = session.keyring.epoch_key(session.directory, channel.name, epoch, use)
-                    keys += [key.key] if key is not None else []
-        return rows, keys
+                    seeds += [key] if key is not None else []
+        return rows, keys, seeds
 
 
 async def test_a_partition_of_another_channel_tells_sizes_and_times(deployment: Deployment) -> None:
     """A member can read the partition of another channel, and opens nothing in it with any key it holds."""
     genesis = deployment.profile(CARE).genesis
-    rows, keys = await everything_readable(deployment, CARE)
+    rows, keys, seeds = await everything_readable(deployment, CARE)
     theirs = [row for row in rows if (row.topic, row.partition) == PARTITION]
     assert len(theirs) == 4
     assert {row.topic for row in rows} == {"justice", "directory"}
     assert SECRET.encode() not in b"".join(row.value or b"" for row in rows)
-    loot = Loot.of(theirs, genesis, keys)
+    loot = Loot.of(theirs, genesis, keys, seeds)
     assert [loot.manifests, loot.member_shares, loot.release_secrets, loot.bodies] == [{}, {}, {}, {}]
     # With the keys of the channel's member the same attempt succeeds, so the test can fail.
-    assert Loot.of(theirs, genesis, (await everything_readable(deployment, BORDER))[1]).member_shares
+    assert Loot.of(theirs, genesis, *(await everything_readable(deployment, BORDER))[1:]).member_shares
     # Bodies are padded to the size of a class, so that their sizes do not tell texts apart.
     assert len({len(row.value or b"") for row in theirs[1:]}) == 1
 
