@@ -1,4 +1,4 @@
-"""Attacks of the log's operator against what the key access service had read: each position binds all below."""
+"""Attacks of the log's operator against what the key access service had read: positions bind all below."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_message_is_dated_anew(world: Simulator, topic: str, by_ms: int) -> No
 
 
 def test_a_suspension_under_a_null_key(world: Simulator) -> None:
-    """38: The key of a suspension's message is made null, so that later readers void it at an equal digest."""
+    """38: The key of a suspension's message is made null, so that later readers void it."""
     world.suspend(BORDER)
     suspension = Place("directory", 0, world.end("directory", 0).offset - 1)
     _readings(world)
