@@ -178,7 +178,7 @@ def _print(report: ReplayReport, log: Log) -> None:
         what = f"who read, and what was taken over, in {', '.join(report.access_unread)}"
         counts[-2:] = [("not checked", f"{what}: the access log is sealed to auditors")]
     counts.append(("messages", f"{report.messages:,}"))
-    if report.bound:
+    if report.unbound or report.position_age_us is not None:
         counts.append(("unbound", _unbound_words(report)))
     if report.receipts or report.receipts_not_compared:
         more = f", {report.receipts_not_compared:,} not: no key of yours opens their entries"
