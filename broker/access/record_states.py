@@ -24,7 +24,7 @@ Only ``add``, ``list`` and ``shred`` change the state, and each makes ``version`
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from sys import intern
@@ -237,6 +237,14 @@ class ChannelRecords:
     def listed(self, batch_id: bytes) -> Collected | None:
         """Return what the access log says became of a batch; None when no entry lists it."""
         return self._listed.get(batch_id)
+
+    def to_be_held(self) -> Iterator[IndexedBatch]:
+        """Yield the batches of which something may still be released: taken over, and not wholly shredded."""
+        for batch_id, batch in self._batches.items():
+            listed = self._listed.get(batch_id)
+            is_left = self.shredded(batch_id).bit_count() < batch.count
+            if is_left and listed is not None and listed.status is CollectionStatus.COLLECTED:
+                yield batch
 
     def shredded(self, batch_id: bytes) -> int:
         """Return a number whose bit i is set where the access log says that record i was shredded."""

@@ -58,6 +58,10 @@ REASONS: Mapping[str, Meaning] = MappingProxyType(
             "the key access service has not taken the record over, or has refused it",
             "try again in a moment; if the service refused it, its originator must publish it anew",
         ),
+        Reason.NOT_HELD: Meaning(
+            "the key access service took the record over, and has lost its share of the key",
+            "its originator must publish it anew",
+        ),
         Reason.EPOCH_NOT_GRANTED: Meaning(
             "the record was shared under earlier channel keys, which your agency does not have",
             "ask a member of the channel to grant the earlier keys: ftf-broker channel grant",

@@ -67,7 +67,10 @@ class Verdict(StrEnum):
 
 
 class Reason(StrEnum):
-    """The reason why access was denied."""
+    """The reason why access was denied, or why nothing was released although it was allowed.
+
+    NOT_HELD stands in receipts only: the record was taken over, and its share is lost since.
+    """
 
     NOT_MEMBER = "NOT_MEMBER"
     SUSPENDED = "SUSPENDED"
@@ -86,6 +89,7 @@ class Reason(StrEnum):
     ERASED = "ERASED"
     EXPIRED = "EXPIRED"
     NOT_AUDITOR = "NOT_AUDITOR"
+    NOT_HELD = "NOT_HELD"
 
 
 class CollectionStatus(StrEnum):

@@ -18,6 +18,11 @@ Holding. The topic ``ftf.keys`` has one value for each batch:
 
 The topic is compacted, and the log's operator can put an old value back. So a value never gives more than
 what the logs say may still be released: the shares of erased records are removed before it is used.
+
+Lost. Whoever runs the log can also delete values, or the topic. No entry tells what was in it, and nobody
+can put it back but the originator, who publishes the record anew. Each batch that was taken over and has no
+value is named in our log when its channel was first read, and when somebody asks for it, which is an alarm
+too. A running service that finds ``ftf.keys`` shorter than it was writes again what it still holds.
 """
 
 from __future__ import annotations
@@ -30,12 +35,14 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from broker.access.record_states import ChannelRecords
 from broker.clock import DAY_US
 from broker.crypto.lock import context_of, release_shares, wrong_release_shares
 from broker.crypto.seal import open_sealed, release_info
 from broker.directory import Directory
 from broker.errors import FormatError, KeyFileError, NotEntitled, OpenError
 from broker.log.protocol import Log, Message, Partition
+from broker.logger import get_logger
 from broker.participant.settle import append_settled
 from broker.services.kas.keystore import KeyStore, StorageKey
 from broker.verify.entitlement import judge_issuer
@@ -47,6 +54,7 @@ from broker.wire.manifest import Collected, CollectionStatus
 __all__ = [
     "INTAKE_DAYS_KEPT",
     "KEYS",
+    "SHARES_GONE",
     "Custody",
     "KeyMissing",
     "TakenOver",
@@ -63,12 +71,20 @@ INTAKE_DAYS_KEPT = 2
 
 KEYS = Partition("keys", 0)
 
+SHARES_GONE = (
+    "ftf.keys has lost the shares of records that were taken over; their originators must publish them anew"
+)
+
 _MAX_DETAIL = 200
+_MAX_NAMED = 20
+_MAX_PUT = 256
 _BATCH_ID_BYTES = 32
 _ID_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _MAX_VALUE_BYTES = 32_768
+
+_log = get_logger("broker.access")
 
 
 class KeyMissing(Exception):
@@ -218,19 +234,61 @@ class Custody:
         """The newest value of each batch, by batch id. ``refresh`` and ``_put`` write it."""
         self._next_offset = 0
         self._reading = asyncio.Lock()
+        self._looked_at: dict[int, ChannelRecords] = {}
+        """By channel: the records whose values were last looked for."""
 
     async def refresh(self) -> None:
-        """Read on to the end of ``ftf.keys``."""
+        """Read on to the end of ``ftf.keys``.
+
+        Where it was cut or made anew since, it is read from its beginning, and what it lacks and we still hold
+        is written again.
+        """
         async with self._reading:
-            async for message in self._log.read(KEYS, self._next_offset):
-                self._next_offset = message.offset + 1
-                if message.key is None or len(message.key) != _BATCH_ID_BYTES:
-                    continue
-                # A null deletes, as the compaction does; an oversized value is none of ours.
-                if message.value is None or len(message.value) > _MAX_VALUE_BYTES:
-                    self._values.pop(message.key, None)
-                else:
-                    self._values[message.key] = message.value
+            end = (await self._log.ends([KEYS]))[KEYS]
+            if end >= self._next_offset:
+                await self._read_on()
+                return
+            _log.error("ftf.keys was cut or made anew", end=end, read_before=self._next_offset)
+            held_before, self._values, self._next_offset = self._values, {}, 0
+            self._looked_at.clear()
+            try:
+                stands = await self._read_on()
+            finally:
+                # Whatever happens, the last copy of a value is not thrown away.
+                self._values = held_before | self._values
+            lost = [item for item in held_before.items() if item[0] not in stands]
+            for first in range(0, len(lost), _MAX_PUT):
+                await self._put(lost[first : first + _MAX_PUT])
+            _log.warning("values of ftf.keys were written again", count=len(lost))
+
+    async def _read_on(self) -> set[bytes]:
+        """Read on, and return the batches of which a message was read."""
+        seen: set[bytes] = set()
+        async for message in self._log.read(KEYS, self._next_offset):
+            self._next_offset = message.offset + 1
+            if message.key is None or len(message.key) != _BATCH_ID_BYTES:
+                continue
+            seen.add(message.key)
+            # A null deletes, as the compaction does; an oversized value is none of ours.
+            if message.value is None or len(message.value) > _MAX_VALUE_BYTES:
+                self._values.pop(message.key, None)
+            else:
+                self._values[message.key] = message.value
+        return seen
+
+    async def look_for(self, channel: int, records: ChannelRecords) -> None:
+        """Name in our log the batches of a channel that were taken over, and of which nothing is held.
+
+        Each ``records`` is looked at once, and again when ``ftf.keys`` was cut.
+        """
+        await self.refresh()
+        if self._looked_at.get(channel) is records:
+            return
+        self._looked_at[channel] = records
+        lost = [batch for batch in records.to_be_held() if batch.batch_id not in self._values]
+        if lost:
+            named = [f"{batch.topic}@{batch.offset} of {batch.issuer}" for batch in lost[:_MAX_NAMED]]
+            _log.error("shares are gone", channel=channel, batches=len(lost), first=named, detail=SHARES_GONE)
 
     async def keep(self, secrets_of: Iterable[tuple[bytes, bytes]], day: int) -> None:
         """Keep the release secrets of batches, as (batch_id, secret); they are durable on return.

@@ -8,18 +8,19 @@ from typing import NamedTuple
 
 from broker.access.answers import Outcome, RecordRef, encode_answer, receipt_outcomes, requested_refs
 from broker.access.policy import Decision
-from broker.access.record_states import ChannelRecords
 from broker.access.request_checks import CheckedRequest
 from broker.crypto.seal import answer_info, seal
 from broker.errors import KasUnavailable, NotEntitled, OpenError, RequestRefused
 from broker.logger import get_logger
 from broker.services.kas.channel_service import ChannelService
+from broker.services.kas.channel_state import ChannelState
+from broker.services.kas.custody import SHARES_GONE
 from broker.services.kas.log_range import requested_entries
 from broker.services.kas.resources import Resources
 from broker.services.kas.view import View, take_view
 from broker.wire.access import CollectionAnswer, EntryRef, LogEntry, Receipt
 from broker.wire.encoding import encode, sign_content
-from broker.wire.manifest import Collected, LogItem, Positions, Reason, RecordItem, Signed, Verdict
+from broker.wire.manifest import Collected, CollectionStatus, LogItem, Positions, Reason, RecordItem, Signed, Verdict
 
 __all__ = [
     "Logged",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _RELEASED = Outcome(Verdict.ALLOWED, None, True)
-_NOT_HELD = Outcome(Verdict.ALLOWED, Reason.NOT_COLLECTED, False)
+_NOT_HELD = Outcome(Verdict.ALLOWED, Reason.NOT_HELD, False)
 _NOT_MEMBER = Outcome(Verdict.DENIED, Reason.NOT_MEMBER, False)
 _MAX_ROUNDS = 5
 """How often a release is gathered, before the reader is told to ask again."""
@@ -99,7 +100,7 @@ async def released_at(resources: Resources, checked: CheckedRequest, logged: Vie
         item, record = ref
         if item != current:
             current = item
-            held = await _held_shares(resources, view.state.records, checked.request.items[item])
+            held = await _held_shares(resources, view.state, checked.request.items[item])
         if decision.verdict is Verdict.DENIED:
             # Also where it would be allowed by now: the entry says that it was denied.
             outcomes[ref] = Outcome(Verdict.DENIED, decision.reason, False)
@@ -117,13 +118,13 @@ async def released_at(resources: Resources, checked: CheckedRequest, logged: Vie
 
 
 async def _held_shares(
-    resources: Resources, records: ChannelRecords, item: RecordItem | LogItem
+    resources: Resources, state: ChannelState, item: RecordItem | LogItem
 ) -> Mapping[int, bytes]:
-    batch = records.find(item) if isinstance(item, RecordItem) else None
+    batch = state.records.find(item) if isinstance(item, RecordItem) else None
     if batch is None:
         return {}
     context = batch.context(resources.genesis)
-    erased = records.shredded(batch.batch_id)
+    erased = state.records.shredded(batch.batch_id)
     for is_refreshed in (False, True):
         try:
             return await resources.custody.shares(
@@ -132,6 +133,9 @@ async def _held_shares(
         except OpenError as error:
             if is_refreshed:
                 _log.error("held release unusable", batch=batch.batch_id.hex(), detail=error.message)
+                listed = state.records.listed(batch.batch_id)
+                if listed is not None and listed.status is CollectionStatus.COLLECTED:
+                    resources.sound_alarm(state.number, SHARES_GONE)
             else:
                 # A replica may have taken the batch over, or have written its value again.
                 await resources.custody.refresh()

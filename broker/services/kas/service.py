@@ -208,9 +208,11 @@ class KeyAccessService:
         for channel in channels:
             try:
                 async with channel.turn:
-                    await channel.collect_if_due(await channel.apply_if_moved(ends, taken_at))
+                    state = await channel.apply_if_moved(ends, taken_at)
+                    await channel.collect_if_due(state)
                     await channel.log_denials()
                     await channel.bind_news()
+                    await resources.custody.look_for(channel.number, state.records)
             except (OperatorError, KeyFileError) as error:
                 _log.error("following a channel failed", channel=channel.name, error=error.message)
         self._destroy_intake_keys(channels, started_at)

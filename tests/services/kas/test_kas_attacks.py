@@ -157,7 +157,7 @@ async def test_values_of_ftf_keys_exchanged_release_nothing(tmp_path: Path) -> N
         async with world.service() as kas:
             await ask(world, kas, POLICE_B, [first.item(0), second.item(0)])
         good = await held_value(world, first.batch_id)
-        withheld = Outcome(Verdict.ALLOWED, Reason.NOT_COLLECTED, False)
+        withheld = Outcome(Verdict.ALLOWED, Reason.NOT_HELD, False)
         for value in (await held_value(world, second.batch_id), b"junk", bytes(200), None):
             await world.log.append(KEYS, [Message(first.batch_id, value)])
             async with world.service() as kas:
