@@ -55,7 +55,7 @@ class Reads:
     async def read(self, place: Place, start: int, end: int | None) -> AsyncIterator[StoredMessage]:
         """Yield the messages from ``start`` up to ``end``, or without an end when that is None."""
         position = start
-        has_read = False  # whether the partition was once known to reach beyond the start
+        has_reached = False  # whether the partition was once known to reach the start
         is_at_end = False
         outage = self._outage if end is None else None
         while end is None or position < end:
@@ -67,7 +67,9 @@ class Reads:
                 is_at_end = False
                 continue
             except _OutOfRange:
-                moved = await self._position_in_range(place, position, outage, has_read=has_read, end=end)
+                moved = await self._position_in_range(
+                    place, position, outage, has_reached=has_reached, end=end
+                )
                 if moved is None:
                     return
                 position = moved
@@ -77,22 +79,22 @@ class Reads:
                 if message.offset >= start and (end is None or message.offset < end):
                     yield message
             self._brokers.check_open()
-            has_read = has_read or chunk.next_offset > start
+            has_reached = has_reached or chunk.next_offset >= start
             is_at_end = end is None and (is_at_end or chunk.next_offset == position)
             position = chunk.next_offset
 
     async def _position_in_range(
-        self, place: Place, position: int, outage: Outage | None, *, has_read: bool, end: int | None
+        self, place: Place, position: int, outage: Outage | None, *, has_reached: bool, end: int | None
     ) -> int | None:
         """Return where to read on when the partition does not hold this offset; None if nowhere.
 
-        Raises LogUnavailable when the partition was read up to this offset before and now ends earlier: it
-        was cut, or deleted and made anew. The reader must not take that for an empty tail.
+        Raises LogUnavailable when the partition reached this offset before and now ends earlier: it was cut,
+        or deleted and made anew. The reader must not take that for an empty tail.
         """
         first = (await outlasting(outage, partial(self._bounds, [place], begins=True)))[place]
         if first > position:
             return first  # the operator deleted the beginning; the reader sees the gap in the offsets
-        if has_read:
+        if has_reached:
             raise _cut(place, position) from None
         if end is not None:
             return None

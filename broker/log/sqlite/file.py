@@ -244,6 +244,8 @@ class LogFile:
     def ends(self, places: Sequence[Place]) -> list[int]:
         """Return the offset behind the last message of each partition, all as of one moment."""
         with self._reading() as db:
+            # Every reader asks for an end: with another file open than the writers, it hears nothing more.
+            self._check_same_file()
             # One read transaction is one snapshot of the file.
             db.execute("BEGIN")
             try:
@@ -294,7 +296,7 @@ class LogFile:
             raise UsageError(f"the log {self.path} is closed")
 
     def _check_same_file(self) -> None:
-        """Raise a LogUnavailable if the file is no longer at its path: an append to it would be lost."""
+        """Raise a LogUnavailable if the file is no longer at its path: whoever uses it is alone with it."""
         try:
             found: tuple[int, int] | None = _identity(self.path)
         except FileNotFoundError:

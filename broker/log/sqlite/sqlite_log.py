@@ -110,6 +110,7 @@ class SqliteLog:
         outage = self._outage if follow else None
         [now] = await outlasting(outage, partial(self._when_free, partial(self._file.ends, [place])))
         end = MAX_OFFSET + 1 if follow else now
+        has_reached = start <= now
         while start < end:
             read = partial(self._file.read, place, start, end)
             chunk = await outlasting(outage, partial(self._when_free, read))
@@ -117,10 +118,12 @@ class SqliteLog:
                 yield message if message.appended_at >= 0 else self._times.counted(message, *place)
             if chunk:
                 start = chunk[-1].offset + 1
+                has_reached = True
                 # Reads run on the loop, so that nothing else in this method lets other tasks run.
                 await asyncio.sleep(0)
             elif follow:
-                await outlasting(outage, partial(self._watch.grown, place, start))
+                grown = partial(self._watch.grown, place, start, has_reached=has_reached)
+                await outlasting(outage, grown)
             else:
                 return
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
-from broker.errors import UsageError
+from broker.errors import LogUnavailable, UsageError
 from broker.log.sqlite.calls import when_free
 from broker.log.sqlite.file import LogFile
 from broker.log.sqlite.rows import Place
@@ -29,18 +29,21 @@ class Watch:
         self._file = file
         self._busy_timeout_s = busy_timeout_s
         # Each follower puts its future in and takes it out again; the task and appended() only complete it.
-        self._waiting: dict[asyncio.Future[None], tuple[Place, int]] = {}
+        self._waiting: dict[asyncio.Future[None], tuple[Place, int, bool]] = {}
         self._look_now = asyncio.Event()
         # Runs while somebody waits. grown() starts it, and it ends by itself.
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def grown(self, place: Place, start: int) -> None:
-        """Return when the partition's end is beyond ``start``; raise the error if its end cannot be read."""
+    async def grown(self, place: Place, start: int, *, has_reached: bool) -> None:
+        """Return when the partition's end is beyond ``start``; raise the error if its end cannot be read.
+
+        Raises LogUnavailable too when it ends before ``start``, which ``has_reached`` says it had reached.
+        """
         if self._closed:
             raise UsageError(f"the log {self._file.path} is closed")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[waiter] = (place, start)
+        self._waiting[waiter] = (place, start, has_reached)
         self._look_now.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look(), name=f"watch {self._file.path}")
@@ -51,9 +54,15 @@ class Watch:
 
     def appended(self, place: Place, end: int) -> None:
         """Wake the followers of a partition that now ends at ``end``."""
-        for waiter, (waits_at, start) in self._waiting.items():
+        for waiter, (waits_at, start, _) in self._waiting.items():
             if waits_at == place and start < end and not waiter.done():
                 waiter.set_result(None)
+
+    def _ended(self, place: Place, end: int) -> None:
+        """Tell the followers of a partition that it ends before the offset that it had reached."""
+        for waiter, (waits_at, start, has_reached) in self._waiting.items():
+            if waits_at == place and end < start and has_reached and not waiter.done():
+                waiter.set_exception(_cut(place, start))
 
     async def aclose(self) -> None:
         """Stop polling; followers that still wait get a UsageError."""
@@ -89,12 +98,21 @@ class Watch:
                 pass
 
     async def _wake(self) -> None:
-        places = list({place for place, _ in self._waiting.values()})
+        places = list({place for place, *_ in self._waiting.values()})
         ends = await when_free(lambda: self._file.ends(places), self._busy_timeout_s)
         for place, end in zip(places, ends, strict=True):
             self.appended(place, end)
+            self._ended(place, end)
 
     def _fail(self, error: Exception) -> None:
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_exception(error)
+
+
+def _cut(place: Place, position: int) -> LogUnavailable:
+    return LogUnavailable(
+        f"partition {place.number} of {place.topic} ends before offset {position}, up to where it was read:"
+        " messages are lost, or it was tampered with",
+        hint="do not go on before the operator of the log has explained it; keep your state file",
+    )

@@ -149,6 +149,19 @@ async def test_a_partition_that_was_cut_is_noticed(log: KafkaLog, admin: AIOKafk
         assert caught.value.hint
 
 
+async def test_a_follower_at_the_end_is_told_of_a_cut(log: KafkaLog, admin: AIOKafkaAdminClient) -> None:
+    """A follower that waits at the end, and has read nothing yet, does not pass over what is new."""
+    await log.append(RETURNS, messages(b"0", b"1", b"2"))
+    reading = log.read(RETURNS, 3, follow=True)
+    async with aclosing(reading):  # type: ignore[type-var]
+        waiting = asyncio.ensure_future(anext(reading))
+        await until_waiting(waiting)
+        await asyncio.sleep(0.5)
+        await admin.delete_topics([physical(log, "returns")])
+        with pytest.raises(LogUnavailable, match=r"no topic|ends before offset 3"):
+            await waiting
+
+
 async def test_a_follower_is_told_at_once_beside_others_that_wait(
     log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

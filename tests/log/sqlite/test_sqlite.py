@@ -272,6 +272,34 @@ async def test_a_time_that_no_clock_gives_counts_as_0(path: Path, log: SqliteLog
 # Rows that somebody else wrote
 
 
+@pytest.mark.parametrize("start", [0, 3])
+async def test_a_partition_that_was_cut_is_noticed(path: Path, log: SqliteLog, start: int) -> None:
+    """A follower whose position is beyond the end gets an error, and does not wait for ever."""
+    await log.append(RETURNS, messages(b"0", b"1", b"2"))
+    following = asyncio.create_task(take(log, RETURNS, start, 4))
+    await until_waiting(following)
+    await asyncio.sleep(0.05)
+    with tampering(path) as db:
+        db.execute("DELETE FROM message WHERE offset > 0")
+    with pytest.raises(LogUnavailable, match="ends before offset 3, up to where it was read") as caught:
+        await following
+    assert caught.value.hint
+
+
+async def test_a_file_that_was_replaced_is_no_log_to_read(path: Path, log: SqliteLog) -> None:
+    """A file that was restored under an open log is another one: whoever reads on is told."""
+    await log.append(RETURNS, messages(b"0"))
+    following = asyncio.create_task(take(log, RETURNS, 0, 2))
+    await until_waiting(following)
+    backup = path.with_name("backup.db")
+    with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(backup)) as to:
+        db.backup(to)
+    backup.replace(path)
+    for asked in (log.ends([RETURNS]), held(log, RETURNS), following):
+        with pytest.raises(LogUnavailable, match="was moved or replaced while it was open"):
+            await asked
+
+
 async def test_gaps_are_read_over(path: Path, log: SqliteLog) -> None:
     """Deleted rows leave gaps in the offsets, for readers and for followers."""
     await log.append(RETURNS, messages(*(b"%d" % i for i in range(2_000))))
