@@ -123,6 +123,15 @@ class BoundPositions:
             if len(ranges) < _MAX_KEPT:
                 ranges.append((lost, offset))
 
+    def lost_by(self, topic: str, message: int, said_at: int) -> int | None:
+        """Return the offset of the LATE entry that names this message of a topic as lost; None without one.
+
+        Only a LATE entry behind the entry at ``said_at``, which speaks of the message, explains it.
+        """
+        found = self._topics.get(topic)
+        lost = () if found is None else found.lost
+        return next((at for one, at in lost if one.start <= message < one.end and said_at < at), None)
+
     def settle(self, *, at_end: bool = False) -> None:
         """Compare what waits with the logs, as far as they were read; ``at_end`` says that they end here."""
         self._waiting = 0

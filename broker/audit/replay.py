@@ -223,7 +223,7 @@ class _Replay:
             # the checks of its batches find.
             forks(is_cut=True)
             if is_readable:
-                self._check_takeovers(index, note)
+                self._check_takeovers(index, entries, note)
             # Receipts bind the logs too, where the access log itself is sealed to others.
             forks(is_cut=False)
             if is_readable:
@@ -264,10 +264,14 @@ class _Replay:
         holds_a_key = any(entries.keys(epoch) is not None for epoch in channel.epochs)
         return holds_a_key or not reader.opaque
 
-    def _check_takeovers(self, index: Index, note: Callable[[Violation], Place]) -> None:
+    def _check_takeovers(self, index: Index, entries: AccessLog, note: Callable[[Violation], Place]) -> None:
         """Compare collections with batches, both ways."""
         takeovers = Takeovers(
-            index=index, history=self._participant.follower.history, partition=index.partition, report=note
+            index=index,
+            history=self._participant.follower.history,
+            partition=index.partition,
+            bound=entries.bound,
+            report=note,
         )
         for topic, end in self._record_ends(index).items():
             takeovers.check(topic, end)

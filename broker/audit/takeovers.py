@@ -8,7 +8,7 @@
 
 A batch behind all listed ones is merely not collected yet. Where a batch was cut out and the offsets were
 closed up, all batches behind it stand elsewhere: they follow from the first one, until a batch is in its
-place again.
+place again. What a later LATE entry names as lost follows from that entry.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
+from broker.access.bound_positions import BoundPositions
 from broker.audit.index import Index, Listed, StoredBatch
 from broker.audit.stale import StaleBatch
 from broker.directory import History
@@ -35,6 +36,7 @@ class Takeovers:
     index: Index
     history: History
     partition: int
+    bound: BoundPositions
     report: Callable[[Violation], Place]
     uncollected: int = 0
     not_judged: int = 0
@@ -80,10 +82,15 @@ class Takeovers:
                 # is read.
                 cause = self.index.gap_behind(topic, listed.offset)
             # A log that ends too early may have lost this batch, with the offsets closed up behind it.
-            cause = cause or self.index.root_within(topic, end, end)
+            cause = cause or self.index.root_within(topic, end, end) or self._lost_by(listed)
             where = "is not there" if batch is None else f"stands at {_place(batch)}"
             detail = f"the batch that access@{listed.access_offset} lists {where}"
             moved = self._violate(Kind.COLLECTION_WRONG, topic, listed.offset, detail, cause)
+
+    def _lost_by(self, listed: Listed) -> Place | None:
+        """Return the LATE entry by which the service has said since that the batch is lost."""
+        late = self.bound.lost_by(listed.topic, listed.offset, listed.access_offset)
+        return None if late is None else self.index.root_within(ACCESS_TOPIC, late, late)
 
     def _check_listing(self, listed: Listed, batch: StoredBatch) -> None:
         what = f"lists {_place(batch)}"
