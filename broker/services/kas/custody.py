@@ -234,14 +234,14 @@ class Custody:
         """The newest value of each batch, by batch id. ``refresh`` and ``_put`` write it."""
         self._next_offset = 0
         self._reading = asyncio.Lock()
-        self._looked_at: dict[int, ChannelRecords] = {}
+        self._looked_at: dict[str, ChannelRecords] = {}
         """By channel: the records whose values were last looked for."""
 
     async def refresh(self) -> None:
         """Read on to the end of ``ftf.keys``.
 
-        Where it was cut or made anew since, it is read from its beginning, and what it lacks and we still hold
-        is written again.
+        Where it was cut or made anew since, it is read from its beginning, and what it lacks and we still
+        hold is written again.
         """
         async with self._reading:
             end = (await self._log.ends([KEYS]))[KEYS]
@@ -276,7 +276,7 @@ class Custody:
                 self._values[message.key] = message.value
         return seen
 
-    async def look_for(self, channel: int, records: ChannelRecords) -> None:
+    async def look_for(self, channel: str, records: ChannelRecords) -> None:
         """Name in our log the batches of a channel that were taken over, and of which nothing is held.
 
         Each ``records`` is looked at once, and again when ``ftf.keys`` was cut.

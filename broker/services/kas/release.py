@@ -20,7 +20,16 @@ from broker.services.kas.resources import Resources
 from broker.services.kas.view import View, take_view
 from broker.wire.access import CollectionAnswer, EntryRef, LogEntry, Receipt
 from broker.wire.encoding import encode, sign_content
-from broker.wire.manifest import Collected, CollectionStatus, LogItem, Positions, Reason, RecordItem, Signed, Verdict
+from broker.wire.manifest import (
+    Collected,
+    CollectionStatus,
+    LogItem,
+    Positions,
+    Reason,
+    RecordItem,
+    Signed,
+    Verdict,
+)
 
 __all__ = [
     "Logged",

@@ -212,7 +212,7 @@ class KeyAccessService:
                     await channel.collect_if_due(state)
                     await channel.log_denials()
                     await channel.bind_news()
-                    await resources.custody.look_for(channel.number, state.records)
+                    await resources.custody.look_for(channel.name, state.records)
             except (OperatorError, KeyFileError) as error:
                 _log.error("following a channel failed", channel=channel.name, error=error.message)
         self._destroy_intake_keys(channels, started_at)
