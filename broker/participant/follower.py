@@ -72,9 +72,12 @@ class DirectoryFollower:
         follower = cls(log, History(genesis), [], clock)
         await follower.refresh()
         if follower.history.size == 0:
+            seen = 0 if high_water is None else high_water.size
+            before = f", and {seen} messages of it were seen before" if seen else ""
             raise NotEntitled(
-                "the log holds no directory",
-                hint="check the log's address and prefix, or run: ftf-broker init",
+                f"the log holds no directory{before}",
+                hint="check the log's address and prefix; if they are right, the log was emptied or made "
+                "anew: do not go on, ask its operator",
             )
         if high_water is not None:
             check_high_water(follower.history, high_water)
