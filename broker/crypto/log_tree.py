@@ -151,7 +151,7 @@ class LogTree:
             raise ValueError(f"no frontier of a tree of {start.size} leaves")
         self.size = start.size
         self._leaves = leaves or _LeafMemory()
-        chunks, count = _divided(start.size)
+        chunks, _ = _divided(start.size)
         self._first = chunks << _CHUNK_BITS
         """The number of the first leaf that is kept."""
         self._levels: list[bytearray] = []
@@ -163,8 +163,9 @@ class LogTree:
         self._roots: dict[int, bytes] = {}
         self._take_peaks(chunks, start.peaks)
         self._leaves.append(b"".join(start.leaves))
-        if count == _CHUNK:
-            self._add_node(0, root_of_leaves(start.leaves))
+        self._open: list[bytes] = []
+        """The leaves of the last chunk while it is not whole. Only ``_fill`` writes them."""
+        self._fill(start.leaves)
 
     def _take_peaks(self, chunks: int, peaks: Sequence[bytes]) -> None:
         waiting = list(reversed(peaks))
@@ -204,13 +205,17 @@ class LogTree:
 
     def extend(self, leaves: Iterable[bytes]) -> None:
         """Add leaf hashes, in the order of their offsets."""
-        joined = b"".join(leaves)
-        before = self.size >> _CHUNK_BITS
-        self._leaves.append(joined)
-        self.size += len(joined) // _HASH
+        added = list(leaves)
+        self._leaves.append(b"".join(added))
+        self.size += len(added)
         if self._known_to is None:
-            for chunk in range(before, self.size >> _CHUNK_BITS):
-                self._add_node(0, root_of_leaves(self._chunk_leaves(chunk, _CHUNK)))
+            self._fill(added)
+
+    def _fill(self, leaves: Sequence[bytes]) -> None:
+        self._open += leaves
+        while len(self._open) >= _CHUNK:
+            self._add_node(0, root_of_leaves(self._open[:_CHUNK]))
+            del self._open[:_CHUNK]
 
     def skip(self, leaf: bytes, count: int) -> None:
         """Add the same leaf ``count`` times, for offsets at which the log holds nothing.
