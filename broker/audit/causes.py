@@ -73,3 +73,8 @@ class Ledger:
         if len(self.listed) < MAX_LISTED:
             self.listed.append(Reported(violation, known is not None))
         return violation.caused_by or violation.place
+
+    def count(self, kind: Kind, number: int) -> None:
+        """Count violations whose places were not kept; none of them can be known."""
+        self.open += number
+        self.by_kind[kind] += number

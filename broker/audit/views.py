@@ -55,6 +55,8 @@ class Views:
         """Report what is wrong with the directory itself, and whether it shows less than was seen before."""
         for violation in self._follower.violations:
             self._ledger.report(violation)
+        if self._follower.unlisted:
+            self._ledger.count(Kind.DIRECTORY_STATEMENT, self._follower.unlisted)
         if high_water is not None:
             try:
                 check_high_water(self._follower.history, high_water)

@@ -26,7 +26,7 @@ from broker.log import Log, open_log
 from broker.log.protocol import physical
 from broker.participant.follower import DirectoryFollower
 from broker.session import Profile, Session
-from broker.session.session import load_high_water, save_high_water
+from broker.session.directory_state import load_high_water, save_seen
 from broker.show.meanings import KINDS
 from broker.show.text import counted, printable
 from broker.verify.violations import Kind, Place
@@ -94,7 +94,7 @@ async def command(
         # A damaged directory is not remembered: a mark taken from it would make the true one look rolled
         # back.
         if not _DIRECTORY_KINDS & report.by_kind.keys():
-            save_high_water(profile, session.follower.high_water)
+            save_seen(profile, session.follower)
         if as_json:
             print_json(to_json(report, session.log))
         else:
@@ -137,7 +137,7 @@ async def _open_logs(profile: Profile) -> AsyncIterator[Session]:
         )
     async with open_log(profile.log) as log:
         # There is no high-water mark and no clock here: a directory that was rolled back is a finding of the
-        # replay, and an old log's append times are believed.
+        # replay, and an old log's append times are believed. Nor is there a snapshot: an auditor reads all.
         follower = await DirectoryFollower.start(log, profile.genesis)
         yield Session(profile, log, follower, default_store())
 

@@ -206,9 +206,10 @@ class LogTree:
     def extend(self, leaves: Iterable[bytes]) -> None:
         """Add leaf hashes, in the order of their offsets."""
         added = list(leaves)
-        self._leaves.append(b"".join(added))
         self.size += len(added)
+        # Where no root can be told any more no leaf is of use.
         if self._known_to is None:
+            self._leaves.append(b"".join(added))
             self._fill(added)
 
     def _fill(self, leaves: Sequence[bytes]) -> None:

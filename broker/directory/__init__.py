@@ -24,7 +24,7 @@ from broker.directory.epochs import (
     open_seed,
 )
 from broker.directory.fold import DirectoryMessage, apply, fold
-from broker.directory.history import HighWater, History, check_high_water
+from broker.directory.history import Change, HighWater, History, check_high_water
 from broker.directory.issuance import (
     authority_header,
     confirm_channel_keys,
@@ -52,6 +52,7 @@ __all__ = [
     "AUTHORITY",
     "Agency",
     "Authority",
+    "Change",
     "Channel",
     "Directory",
     "DirectoryMessage",

@@ -3,8 +3,10 @@
 No participant asks another what the directory says. Each one applies every statement itself, and so finds
 out itself when a statement does not count, or when the log was altered.
 
-``refresh`` is the only way forward, and one lock serialises it. ``history``, ``violations`` and all private
-fields change under that lock alone; tasks that share a follower may look at them at any time.
+``refresh`` is the only way forward, and one lock serialises it. It begins with the last message that was
+read. Where another one stands there, or none, the log is another than the one that was read. ``history``,
+``violations`` and all private fields change under that lock alone; tasks that share a follower may look at
+them at any time.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from broker.clock import MINUTE_US, Clock
 from broker.crypto.sign import signing_key_id, verify
 from broker.directory import Directory, HighWater, History, check_high_water
 from broker.directory.party import AUTHORITY
-from broker.errors import FormatError, NotEntitled, SignatureInvalid
+from broker.errors import FormatError, LogForked, NotEntitled, SignatureInvalid
 from broker.log.protocol import Log, Partition, StoredMessage
 from broker.logger import get_logger
+from broker.participant.snapshot import MAX_VIOLATIONS, Snapshot
 from broker.verify.entitlement import listed_key
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.encoding import decode, decode_content
@@ -33,15 +36,14 @@ _CLOCK_TOLERANCE_US = 5 * MINUTE_US
 """How far the newest message may be dated ahead of our own clock before that is worth a warning."""
 _MAX_SIGNATURES = 64
 """Signatures of an invalid statement that are looked at."""
-_MAX_VIOLATIONS = 1000
-"""Violations that are kept: a log full of junk must not fill the memory."""
 
 
 @dataclass(slots=True)
 class DirectoryFollower:
     """The directory as far as it was read; ``refresh`` reads on to its end.
 
-    A statement that does not count is skipped and kept in ``violations``. No message is refused for its date.
+    A statement that does not count is skipped and kept in ``violations``; those beyond the first 1,000 are
+    counted in ``unlisted``. No message is refused for its date.
     With a ``clock``, a warning is logged once when the newest message is dated ahead of it.
     """
 
@@ -49,6 +51,8 @@ class DirectoryFollower:
     history: History
     violations: list[Violation]
     clock: Clock | None = None
+    unlisted: int = 0
+    """How many violations were found beyond those that are kept: junk must not fill the memory."""
     _next: int = 0
     """Offset of the next message to be read."""
     _warned: bool = False
@@ -61,15 +65,26 @@ class DirectoryFollower:
 
     @classmethod
     async def start(
-        cls, log: Log, genesis: bytes, *, high_water: HighWater | None = None, clock: Clock | None = None
+        cls,
+        log: Log,
+        genesis: bytes,
+        *,
+        high_water: HighWater | None = None,
+        clock: Clock | None = None,
+        snapshot: Snapshot | None = None,
     ) -> DirectoryFollower:
         """Read the directory to its end and return its follower.
 
-        Give a ``clock`` to follow a log that is written to now. Raises NotEntitled if the log holds no
-        directory, or one that is not the pinned coalition's, or less of it than ``high_water`` says was seen
-        before.
+        Give a ``clock`` to follow a log that is written to now. With a ``snapshot`` the reading begins with
+        the last message that the snapshot covers.
+
+        Raises NotEntitled if the log holds no directory, or one that is not the pinned coalition's, or less
+        of it than ``high_water`` says was seen before. Raises LogForked if it ends below the snapshot, or has
+        another last message there.
         """
         follower = cls(log, History(genesis), [], clock)
+        if snapshot is not None:
+            follower._resume(snapshot)
         await follower.refresh()
         if follower.history.size == 0:
             seen = 0 if high_water is None else high_water.size
@@ -95,7 +110,13 @@ class DirectoryFollower:
 
     async def _read_on(self, end: int | None) -> None:
         appended_at: int | None = None
-        async for message in self.log.read(DIRECTORY, self._next):
+        last = self._next - 1
+        async for message in self.log.read(DIRECTORY, max(last, 0)):
+            if last >= 0:
+                self._check_last(message, last)
+                last = -1
+                appended_at = message.appended_at
+                continue
             if end is not None and message.offset >= end:
                 return
             place = Place("directory", 0, message.offset)
@@ -122,7 +143,16 @@ class DirectoryFollower:
             # twice.
             self._next = message.offset + 1
             appended_at = message.appended_at
+        if last >= 0:
+            raise _forked(f"the directory ends below message {last}, which was read before")
         self._warn_of_date(appended_at)
+
+    def _check_last(self, message: StoredMessage, last: int) -> None:
+        """Raise LogForked unless this is the last message that was read, at its place."""
+        # Stands against a log that was replaced, restored or made anew under who follows it: its directory
+        # would otherwise go on from the old statements with new ones.
+        if message.offset != last or not self.history.ends_with(message):
+            raise _forked(f"the directory holds another message {last} than the one that was read")
 
     def _warn_of_date(self, appended_at: int | None) -> None:
         """Warn once when the newest message lies ahead of our clock: one of the two clocks is wrong."""
@@ -137,8 +167,10 @@ class DirectoryFollower:
             )
 
     def _report(self, violation: Violation) -> None:
-        if len(self.violations) < _MAX_VIOLATIONS:
+        if len(self.violations) < MAX_VIOLATIONS:
             self.violations.append(violation)
+        else:
+            self.unlisted += 1
 
     def _compare_views(self, message: StoredMessage, *, valid: bool) -> None:
         """Learn from the view of a statement's issuer whether the directory before it was altered."""
@@ -180,11 +212,40 @@ class DirectoryFollower:
             return self._altered
         return self._first_unproven(size)
 
+    def snapshot(self) -> Snapshot | None:
+        """Return what a later run resumes from; None where there is no statement yet, or no root is known."""
+        frontier = self.history.frontier
+        if frontier is None or self.history.latest.size == 0:
+            return None
+        return Snapshot(
+            history=self.history,
+            frontier=frontier,
+            violations=tuple(self.violations),
+            unlisted=self.unlisted,
+            proven=self._proven,
+            altered=self._altered,
+        )
+
+    def _resume(self, snapshot: Snapshot) -> None:
+        self.history = snapshot.history
+        self.violations = list(snapshot.violations)
+        self.unlisted = snapshot.unlisted
+        self._next = snapshot.frontier.size
+        self._proven = snapshot.proven
+        self._altered = snapshot.altered
+
     @property
     def high_water(self) -> HighWater:
         """The size and root of the directory as far as it was seen, to be remembered between two runs."""
         latest = self.history.latest
         return HighWater(size=latest.size, root=latest.root)
+
+
+def _forked(message: str) -> LogForked:
+    return LogForked(
+        message,
+        hint="somebody replaced, restored or altered the log: ask the authority, and see operations.md",
+    )
 
 
 def _statement_of(value: bytes | None) -> tuple[Signed, Header] | None:

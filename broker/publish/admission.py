@@ -11,7 +11,7 @@ import asyncio
 
 from broker.clock import day_of
 from broker.directory import Directory
-from broker.errors import KasUnavailable, OperatorError, UsageError
+from broker.errors import KasUnavailable, LogForked, OperatorError, UsageError
 from broker.logger import get_logger
 from broker.participant.participant import Participant
 from broker.publish.lanes import Lane
@@ -74,7 +74,7 @@ class Admission:
         """Return the directory, after reading it on if that was not done within the last second.
 
         When the log cannot be read the directory is returned as far as it is known: the append, which
-        needs the log too, will say that the log is away.
+        needs the log too, will say that the log is away. Raises LogForked when it is another log.
         """
         now = asyncio.get_running_loop().time()
         if now - self._refreshed_at >= REFRESH_S:
@@ -84,6 +84,9 @@ class Admission:
                 await self._participant.follower.refresh()
                 # Only a reading that succeeded counts: after a failure the next batch tries again.
                 self._refreshed_at = now
+            except LogForked:
+                # Appended to, the other log would hold a batch that nobody who knew this one can place.
+                raise
             except OperatorError as error:
                 _log.warning("directory not read", error=error.message)
         return self._participant.directory

@@ -3,13 +3,13 @@
     async with open_session(profile) as session:
         session.directory.channels …
 
-The profile's state folder keeps how much of the directory the participant has seen. A log that holds less is
-never accepted again. Otherwise the operator of the log could take back a suspension, or a new key.
+The profile's state folder keeps how much of the directory the participant has seen (``directory_state``). A
+log that holds less is never accepted again. Otherwise the operator of the log could take back a suspension,
+or a new key.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,15 +21,15 @@ from broker.access.client import KeyAccess
 from broker.avro.schema import SchemaStore, default_store
 from broker.clock import system_clock
 from broker.crypto.sign import SigningKey, signing_key_id
-from broker.directory import Directory, HighWater
+from broker.directory import Directory
 from broker.errors import KeyFileError, NotEntitled, UsageError
-from broker.files import locked, write_atomically
 from broker.log import Log, open_log
 from broker.participant.follower import DirectoryFollower
 from broker.participant.keyring import Keyring
 from broker.participant.participant import Participant
 from broker.publish.publisher import Publisher
 from broker.records.record import Record, from_json
+from broker.session.directory_state import load_high_water, load_snapshot, save_seen
 from broker.session.key_folder import KeyFolder
 from broker.session.passphrase import Ask, passphrase_of
 from broker.session.profile import Profile, Role
@@ -41,12 +41,8 @@ __all__ = [
     "KeyAccessOpener",
     "Session",
     "authority_key_ids",
-    "load_high_water",
     "open_session",
-    "save_high_water",
 ]
-
-_HIGH_WATER = "high-water.json"
 
 KeyAccessOpener = Callable[["Session"], AbstractAsyncContextManager[KeyAccess]]
 """Opens a participant's key access service: the one in this process, or the client of one elsewhere."""
@@ -174,12 +170,16 @@ async def open_session(
     the passphrase of the keys, if it is given nowhere.
 
     Raises UsageError when there is no such log, and NotEntitled when its directory is not the one that the
-    profile pins, or holds less than was seen before.
+    profile pins, or holds less than was seen before. Raises LogForked when it does not go on from where the
+    profile's snapshot of it ends.
     """
     _check_log_exists(profile)
     async with open_log(profile.log) as log:
         mark = load_high_water(profile)
-        follower = await DirectoryFollower.start(log, profile.genesis, high_water=mark, clock=system_clock)
+        snapshot = load_snapshot(profile, mark)
+        follower = await DirectoryFollower.start(
+            log, profile.genesis, high_water=mark, clock=system_clock, snapshot=snapshot
+        )
         # The follower counts no other genesis than the pinned one. This says so to a person, who would
         # otherwise see an empty directory.
         if follower.history.latest.genesis != profile.genesis:
@@ -189,11 +189,11 @@ async def open_session(
             )
         # Saved before the caller acts on this directory, and not only afterwards. Otherwise a crash could
         # make the participant forget a directory that it has acted on.
-        save_high_water(profile, follower.high_water)
+        covered = save_seen(profile, follower, 0 if snapshot is None else snapshot.frontier.size)
         try:
             yield Session(profile, log, follower, default_store(), opener=key_access, ask=ask)
         finally:
-            save_high_water(profile, follower.high_water)
+            save_seen(profile, follower, covered)
 
 
 def _check_log_exists(profile: Profile) -> None:
@@ -207,34 +207,3 @@ def _check_log_exists(profile: Profile) -> None:
             f"there is no log at '{profile.log}'",
             hint=f"check the field 'log' of '{profile.path}'; ftf-broker init founds a coalition and its log",
         )
-
-
-def load_high_water(profile: Profile) -> HighWater | None:
-    """Read how much of the directory this participant has seen; None before the first time."""
-    path = profile.state / _HIGH_WATER
-    try:
-        # Only a missing file means that nothing was seen yet. A damaged one is an error: if it were taken for
-        # a first time, any older directory would be accepted.
-        fields = json.loads(path.read_bytes())
-        return HighWater(size=int(fields["size"]), root=bytes.fromhex(fields["root"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(
-            f"cannot read '{path}': {error}",
-            hint="it says how much of the directory was seen; ask the authority before you remove it",
-        ) from None
-
-
-def save_high_water(profile: Profile, mark: HighWater) -> None:
-    """Remember this mark durably, unless another process has remembered a larger one."""
-    path = profile.state / _HIGH_WATER
-    # Reading and writing are one step under the lock. Otherwise the slower of two processes, which has seen
-    # less of the directory, would overwrite the mark of the faster one.
-    with locked(path.with_name(path.name + ".lock")):
-        before = load_high_water(profile)
-        # Only the sizes are compared. Two processes that were shown different directories since the last mark
-        # are found out at their next start, when the directory of one of them does not fit the mark.
-        if before is None or before.size < mark.size:
-            data = json.dumps({"size": mark.size, "root": mark.root.hex()}) + "\n"
-            write_atomically(path, data.encode())

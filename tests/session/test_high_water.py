@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from broker.directory import HighWater
+from broker.participant.follower import DirectoryFollower
 from broker.session import Profile
-from broker.session.session import load_high_water, save_high_water
+from broker.session.directory_state import load_high_water, save_seen
 from support.cli_coalition import POLICE, CliCoalition
 
 SIZES = range(100, 220)
+
+
+def _follower(size: int) -> DirectoryFollower:
+    """A follower that has seen so much of a directory, as far as its mark is concerned."""
+    seen = SimpleNamespace(size=size, latest=SimpleNamespace(size=size))
+    mark = HighWater(size=size, root=bytes(32))
+    return cast(DirectoryFollower, SimpleNamespace(history=seen, high_water=mark))
 
 
 def test_processes_side_by_side_take_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +32,7 @@ def test_processes_side_by_side_take_nothing_back(tmp_path: Path, monkeypatch: p
 
     def remember(share: int) -> None:
         for size in SIZES[share::4]:
-            save_high_water(profile, HighWater(size=size, root=bytes(32)))
+            save_seen(profile, _follower(size))
 
     writers = [threading.Thread(target=remember, args=(share,)) for share in range(4)]
     for writer in writers:

@@ -17,7 +17,7 @@ from typing import Self
 from broker.access.decisions import is_participant
 from broker.access.request_checks import CheckedQuery, CheckedRequest, check_query
 from broker.directory import Channel, check_high_water
-from broker.errors import KasUnavailable, KeyFileError, OperatorError, RequestRefused
+from broker.errors import KasUnavailable, KeyFileError, LogForked, OperatorError, RequestRefused
 from broker.log.outage import Outage
 from broker.logger import get_logger
 from broker.participant.participant import Participant
@@ -176,12 +176,16 @@ class KeyAccessService:
     async def run(self) -> None:
         """Follow every channel until cancelled: take over what arrives, and log counted denials.
 
-        While the log is away it waits. Any other failure gets a log line, and is tried again.
+        While the log is away it waits. It ends with LogForked where the directory is not the one that it
+        read. Any other failure gets a log line, and is tried again.
         """
         outage = Outage(service=self._participant.name)
         while True:
             try:
                 await outage.outlast(self.collect)
+            except LogForked:
+                # The failure of a channel is caught where the channel is followed; this one is for all.
+                raise
             except (OperatorError, KeyFileError) as error:
                 _log.error("following failed", error=error.message)
             await asyncio.sleep(self._poll_s)
