@@ -24,7 +24,7 @@ from broker.wire.manifest import LostRange, Positions, TopicHead
 __all__ = ["Bound", "BoundPositions", "Fork", "Logs"]
 
 _MAX_WAITING = 4096
-"""Positions that wait to be compared, before they are."""
+"""Positions that wait to be compared, before they are for the first time."""
 _MAX_KEPT = 4096
 """Contradicting positions, and lost ranges, that are kept of a topic. Those beyond are counted as one."""
 _RECENT = 256
@@ -70,14 +70,18 @@ class Fork:
         return LostRange(topic=self.topic, start=self.start, end=head.size, root=head.root)
 
 
+_Signed = tuple[TopicHead, bytes]
+"""A position and the key that signed it: what one service signed, no other takes back by signing it too."""
+
+
 class _Topic:
     """The positions of one topic, as far as they were compared."""
 
     def __init__(self) -> None:
-        self.waiting: dict[TopicHead, Bound] = {}
+        self.waiting: dict[_Signed, Bound] = {}
         self.newest: Bound | None = None
         self.fits: deque[int] = deque(maxlen=_RECENT)
-        self.against: dict[TopicHead, Bound] = {}
+        self.against: dict[_Signed, Bound] = {}
         self.lost: list[tuple[LostRange, int]] = []
 
     def is_explained(self, bound: Bound) -> bool:
@@ -99,6 +103,7 @@ class BoundPositions:
         self._logs = logs
         self._topics: dict[str, _Topic] = {}
         self._waiting = 0
+        self._settle_at = _MAX_WAITING
 
     def _topic(self, name: str) -> _Topic:
         return self._topics.setdefault(name, _Topic())
@@ -109,12 +114,14 @@ class BoundPositions:
         directory = TopicHead(topic="directory", size=positions.directory_size, root=positions.directory_root)
         for head in (directory, *positions.heads):
             waiting = self._topic(head.topic).waiting
-            if head not in waiting:
+            if (head, key_id) not in waiting:
                 self._waiting += 1
             # The later of two equal positions, since a LATE entry explains only those before it.
-            waiting[head] = Bound(head, offset, issued_at, key_id)
-        if self._waiting > _MAX_WAITING:
+            waiting[head, key_id] = Bound(head, offset, issued_at, key_id)
+        if self._waiting > self._settle_at:
             self.settle()
+            # What waits for a topic that is read later still waits. It is looked at when it has doubled.
+            self._settle_at = max(_MAX_WAITING, 2 * self._waiting)
 
     def take_late(self, lacking: tuple[LostRange, ...], offset: int) -> None:
         """Take the ranges that the LATE entry at this offset names."""
@@ -137,16 +144,17 @@ class BoundPositions:
         self._waiting = 0
         for name, topic in self._topics.items():
             read = self._logs.size(name)
-            still: dict[TopicHead, Bound] = {}
-            for head, bound in sorted(topic.waiting.items(), key=lambda item: item[0].size):
+            still: dict[_Signed, Bound] = {}
+            for signed, bound in sorted(topic.waiting.items(), key=lambda item: item[0][0].size):
+                head = bound.head
                 if head.size > read and not at_end:
-                    still[head] = bound
+                    still[signed] = bound
                 elif self._logs.root_at(name, head.size) == head.root:
                     topic.fits.append(head.size)
                     if topic.newest is None or head.size >= topic.newest.head.size:
                         topic.newest = bound
-                elif len(topic.against) < _MAX_KEPT or head in topic.against:
-                    topic.against[head] = bound
+                elif len(topic.against) < _MAX_KEPT or signed in topic.against:
+                    topic.against[signed] = bound
             topic.waiting = still
             self._waiting += len(still)
 
