@@ -9,8 +9,11 @@ from typing import get_args
 from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
 from broker.directory import Channel, Directory, EpochKey, JunkHalf, Offer, Use, open_seed
+from broker.logger import get_logger
 
 __all__ = ["Keyring"]
+
+_log = get_logger("broker.participant")
 
 
 @dataclass(slots=True)
@@ -62,12 +65,26 @@ class Keyring:
             # same tuple until something is added to it.
             return None
         opened = open_seed(directory, channel, epoch, use, self.name, self.receiving)
-        self.junk.update({(half.statement, use): half for half in opened.junk})
+        for half in opened.junk:
+            self._report(half)
         if opened.key is None:
             self._tried[place] = offers
             return None
         self._epochs[place] = opened.key
         return opened.key
+
+    def _report(self, half: JunkHalf) -> None:
+        if (half.statement, half.use) in self.junk:
+            return
+        self.junk[half.statement, half.use] = half
+        _log.warning(
+            "sealed channel keys are junk",
+            sealer=half.sealer,
+            channel=half.channel,
+            epoch=half.epoch,
+            use=half.use,
+            detail=half.detail,
+        )
 
 
 def _offers(directory: Directory, channel: str, epoch: int, use: Use, name: str) -> tuple[Offer, ...]:

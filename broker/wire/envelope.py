@@ -135,6 +135,8 @@ def open_manifest(
         raise FormatError("a batch of the access log replaces no other")
     if (manifest.positions is not None) != (topic == ACCESS_TOPIC):
         raise FormatError("positions belong to manifests of the access log, and to each of them")
+    if topic == ACCESS_TOPIC and (manifest.member_seals or manifest.release_seal):
+        raise FormatError("a batch of the access log seals no share to anybody")
     # (6)
     _check_counts(manifest)
     check_entries(plain.entries, manifest.count)

@@ -473,6 +473,8 @@ def open_manifest(
         fail("instead-of")
     if (content["positions"] is None) == (topic == "access"):
         fail("positions")
+    if topic == "access" and (content["member_seals"] or content["release_seal"]):
+        fail("access-seals")
     entries = tuple(_entries(content, columns))
     if tree_hash(entries) != content["entries_root"]:
         fail("entries-root")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -46,6 +46,7 @@ from vectors.coalition import (
     METADATA_SEED,
     PARTITION,
     POLICE,
+    POLICE_RECEIVING,
     TOPIC,
     ZERO,
     epoch_keys,
@@ -172,7 +173,7 @@ def _good() -> list[Case]:
     return [*cases, _access_entry()]
 
 
-def _access_entry(instead_of: bytes | None = None) -> Case:
+def _access_entry(instead_of: bytes | None = None, named: Sequence[tuple[bytes, bytes]] = ()) -> Case:
     request = AccessRequest(
         issuer="XAA:police",
         issued_at=1_767_312_000_000_000,
@@ -201,7 +202,7 @@ def _access_entry(instead_of: bytes | None = None) -> Case:
         key=KAS,
         metadata=ACCESS,
         content=ACCESS,
-        named=(),
+        named=named,
         intake=None,
         draw=_SECRETS,
         positions=POSITIONS,
@@ -212,6 +213,9 @@ def _access_entry(instead_of: bytes | None = None) -> Case:
     if instead_of is not None:
         what = "an access entry that claims to replace another"
         return fails("instead-of-access", what, given, "instead-of", "FormatError")
+    if named:
+        what = "an access entry whose member share is sealed to somebody"
+        return fails("access-seals", what, given, "access-seals", "FormatError")
     output = {"batch_id": batch.batch_id, "count": 1, "entries_root": batch.manifest.entries_root}
     return valid(
         "access-entry", "an access entry: the signed request, whole, and the decision", given, output
@@ -297,6 +301,7 @@ def _inside() -> list[Case]:
         _bad("positions", "positions in a record topic", "positions",
              _forged(change=lambda m: replace(m, positions=POSITIONS))),
         _access_entry(instead_of=b"\x74" * 32),
+        _access_entry(named=[(POLICE_RECEIVING.key_id, POLICE_RECEIVING.public)]),
         _bad("signature-changed", "a bit of the signature changed", "signature",
              _with_signed(replace(signed, signatures=(wrong,))), "SignatureInvalid"),
         _bad("signature-other-coalition", "signed for another coalition", "signature",
