@@ -46,6 +46,7 @@ from broker.directory.party import (
     PendingKey,
     Recipient,
 )
+from broker.directory.rules.channel_keys import has_right_epoch
 from broker.directory.rules.waits import may_tell_time, waits_for_clock
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "epoch_keys",
     "fold",
     "grant_epoch",
+    "has_right_epoch",
     "header_for",
     "make_channel_keys",
     "may_tell_time",

@@ -26,7 +26,6 @@ __all__ = [
     "Offer",
     "Part",
     "Use",
-    "newest_usable",
 ]
 
 CHANNEL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -109,14 +108,6 @@ class Epoch:
         return any(seed is not None and name in seed.offers for seed in seeds)
 
 
-def newest_usable(epochs: Map[int, Epoch], newest: int) -> int:
-    """Return the newest epoch up to ``newest`` that is confirmed and not complained of, or -1."""
-    # Epochs are numbered without gaps, so that counting down meets each of them.
-    while newest >= 0 and (epochs[newest].complained or epochs[newest].confirmed_at is None):
-        newest -= 1
-    return newest
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """A channel: which agencies share which records, on which legal basis, and under which keys."""
@@ -141,8 +132,8 @@ class Channel:
     newest_confirmed: int
     """The epoch to publish under; -1 before the first.
 
-    It is the newest one that is confirmed and not complained of. Where every confirmed one was complained
-    of, it is the newest of them.
+    It is the newest one that is confirmed. After a complaint of it, it is the newest one before that is for
+    the same recipients and that nobody complained of, if there is one.
     """
     needs_new_epoch: bool
     """True when the recipients or their keys changed since the newest epoch, or when it was complained of."""
@@ -167,4 +158,8 @@ class Channel:
         confirmed is passed over, because nobody published under it; so is one that was complained of, because
         then the one before it was used for longer. -1 when there is none.
         """
-        return newest_usable(self.epochs, self.newest_confirmed - 1)
+        number = self.newest_confirmed - 1
+        # Epochs are numbered without gaps, so that counting down meets each of them.
+        while number >= 0 and (self.epochs[number].complained or self.epochs[number].confirmed_at is None):
+            number -= 1
+        return number

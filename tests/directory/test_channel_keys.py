@@ -432,6 +432,39 @@ def test_complaint_of_a_confirmed_epoch(coalition: Coalition) -> None:
     assert c.directory.channels[ALL].newest_confirmed == 2
 
 
+@pytest.mark.parametrize(
+    "change", [_leave, _join, lambda c: c.suspend(CARE)], ids=["left", "joined", "suspended"]
+)
+def test_a_complaint_leads_nobody_back_to_other_recipients(
+    coalition: Coalition, change: Callable[[Coalition], None]
+) -> None:
+    """Nobody goes back to an epoch that a former member can open, or that a newer member cannot use."""
+    c = coalition
+    change(c)
+    c.new_epoch(ALL, POLICE_A)
+    c.add(complained(c, JUSTICE, 1), c.signing[JUSTICE])
+    assert c.directory.channels[ALL].newest_confirmed == 1
+    assert epoch_of(c, 1).void_from is None
+    c.new_epoch(ALL, POLICE_B)
+    assert c.directory.channels[ALL].newest_confirmed == 2
+    assert epoch_of(c, 1).void_from == epoch_of(c, 2).confirmed_at
+
+
+def test_a_complaint_leads_nobody_back_to_a_revoked_key(coalition: Coalition) -> None:
+    """An epoch that was sealed to a receiving key which is revoked since is not used again."""
+    c = coalition
+    statement = drafts.add_key(
+        c.directory, party=CARE, use=KeyUse.RECEIVING, public_key=INBOX.public, issued_at=c.now
+    )
+    c.add(statement, c.signing[CARE], *c.authority_keys)
+    old = c.receiving[CARE].key_id
+    revoked = drafts.revoke_key(c.directory, party=CARE, key_id=old, since=0, issued_at=c.now)
+    c.add(revoked, c.signing[CARE])
+    c.new_epoch(ALL, POLICE_A)
+    c.add(complained(c, JUSTICE, 1), c.signing[JUSTICE])
+    assert c.directory.channels[ALL].newest_confirmed == 1
+
+
 def test_two_cannot_publish_epochs_without_end(coalition: Coalition) -> None:
     """Two members that publish and complain in turn may complain once an hour (ATTACKS 16)."""
     c = coalition

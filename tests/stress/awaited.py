@@ -8,10 +8,10 @@ from __future__ import annotations
 
 __all__ = ["AWAITED"]
 
-_COMPLAINT = "a complaint forces a new epoch, and voids nothing that was published without seeing it"
+_SUSPENDED = "what an agency published before its suspension was seen is refused, and it lacks the next keys"
 
 AWAITED = {
-    "error in publish": _COMPLAINT,
-    "undelivered, NOT_COLLECTED, REFUSED": _COMPLAINT,
+    "error in publish": _SUSPENDED,
+    "undelivered, NOT_COLLECTED, REFUSED": _SUSPENDED,
 }
-"""Each kind, and what TRUST.md says must come true instead."""
+"""Each kind, and what it comes from."""

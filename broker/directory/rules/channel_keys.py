@@ -7,8 +7,9 @@ KAS is the key access service. A member publishes one half of each seed, and the
 half. So a stolen signing key of a member, with which somebody publishes an epoch, gives no seed away.
 The authority has no part in any of this: it can name members, but it holds no half and can give nobody one.
 
-A complaint forces a new epoch and stops nothing. While the channel has another epoch, publishers use that
-one; otherwise they go on, with a warning, under the one that was complained of.
+A complaint forces a new epoch and stops nothing. While the channel has another epoch for the same
+recipients, publishers use that one; otherwise they go on, with a warning, under the one that was complained
+of. They never go back to an epoch that a former member can open, or that a newer member cannot.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from broker.crypto.epoch import HALF_BYTES
 from broker.crypto.seal import SEALED_OVERHEAD
 from broker.directory.case import Case, check_issuer, check_text, unsuspended_party
 from broker.directory.changes import register_key, with_channel
-from broker.directory.channel import Channel, Epoch, EpochSeed, Offer, Part, Use, newest_usable
+from broker.directory.channel import Channel, Epoch, EpochSeed, Offer, Part, Use
 from broker.directory.directory import Directory
 from broker.directory.rules.channels import find_open_channel
 from broker.errors import FormatError, NotEntitled
@@ -41,6 +42,7 @@ __all__ = [
     "channel_keys_confirmed",
     "channel_keys_published",
     "epoch_granted",
+    "has_right_epoch",
 ]
 
 EPOCH_US = HOUR_US
@@ -206,8 +208,8 @@ def channel_keys_confirmed(case: Case, statement: ChannelKeysConfirmed) -> Direc
         raise NotEntitled("there is no key access service")
     check_issuer(statement.header, kas)
     epoch = _newest_epoch(channel, statement.epoch)
-    # Where the channel has no other epoch, a complaint must not keep it from its first one.
-    if epoch.complained and newest_usable(channel.epochs, channel.newest_confirmed) >= 0:
+    # Where the channel has no other epoch, a complaint must not keep it from this one.
+    if epoch.complained and has_right_epoch(before, channel):
         raise NotEntitled(
             f"a recipient complained of epoch {epoch.number} of '{channel.name}', which has another one"
         )
@@ -263,19 +265,47 @@ def channel_keys_complained(case: Case, statement: ChannelKeysComplained) -> Dir
         raise NotEntitled(f"'{name}' complained of '{epoch.publisher}' less than an hour ago already")
     case.signed_by_party(name)
     epochs = channel.epochs.set(epoch.number, replace(epoch, complained=True))
-    other = newest_usable(epochs, channel.newest_confirmed)
+    other = channel.newest_confirmed
+    while other >= 0 and not _is_right(before, channel, epochs[other]):
+        other -= 1
     if other >= 0:
         epochs = epochs.set(epoch.number, replace(epochs[epoch.number], void_from=before.size + 1))
     changed = replace(
         channel,
         epochs=epochs,
         # Publishing must not stop because a recipient complains. Until the next epoch is confirmed,
-        # publishers use the one before, or this one where there is none before.
+        # publishers use an earlier one for the same recipients, or this one where there is none.
         newest_confirmed=other if other >= 0 else channel.newest_confirmed,
         needs_new_epoch=True,
         complaints=channel.complaints.set((name, epoch.publisher), before.size + 1),
     )
     return with_channel(before, changed)
+
+
+def has_right_epoch(directory: Directory, channel: Channel) -> bool:
+    """Tell whether publishers use an epoch for the current recipients, of which nobody complained."""
+    return channel.epoch is not None and _is_right(directory, channel, channel.epoch)
+
+
+def _is_right(directory: Directory, channel: Channel, epoch: Epoch) -> bool:
+    if epoch.complained or epoch.confirmed_at is None:
+        return False
+    uses: tuple[Use, ...] = ("metadata", "content")
+    return all(_goes_to_recipients(directory, channel, epoch, use) for use in uses)
+
+
+def _goes_to_recipients(directory: Directory, channel: Channel, epoch: Epoch, use: Use) -> bool:
+    """Tell whether the seed is sealed to active keys of the current recipients, and to nobody else."""
+    seed = epoch.seed(use)
+    names = {recipient.name for recipient in directory.recipients(channel.name, use)}
+    if seed is None or names != set(seed.offers):
+        return False
+    for name in names:
+        active = {key.key_id for key in directory.receiving_keys(name)}
+        sealed_to = {part.sealed.key_id for offer in seed.offers[name] for part in offer}
+        if not sealed_to <= active:
+            return False
+    return True
 
 
 def _newest_epoch(channel: Channel, number: int) -> Epoch:

@@ -16,6 +16,7 @@ from broker.directory import (
     complaint,
     confirm_channel_keys,
     drafts,
+    has_right_epoch,
     may_tell_time,
     sign_statement,
     waits_for_clock,
@@ -196,10 +197,9 @@ async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
         epoch = channel.epochs.get(channel.newest_published)
         if not channel.is_open or epoch is None or epoch.confirmed_at is not None:
             continue
-        has_other = channel.epoch is not None and not channel.epoch.complained
-        if epoch.complained and has_other:
-            continue
         directory = session.directory
+        if epoch.complained and has_right_epoch(directory, channel):
+            continue
         try:
             check_half(directory, channel.name, epoch.number, "metadata", name, session.keyring.receiving)
         except OpenError as error:
