@@ -32,7 +32,7 @@ from broker.services.kas.repair import late_entries, lost_entries, lost_words
 from broker.services.kas.resources import Resources
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.wire.access import AccessDetails
-from broker.wire.manifest import CollectionTerms, LostRange, Positions, PositionTerms, Terms
+from broker.wire.manifest import CollectionTerms, Positions, PositionTerms, Terms
 
 __all__ = ["BIND_AFTER_US", "COLLECTION_PAUSE_US", "LOOK_AGAIN_S", "ChannelService"]
 
@@ -108,9 +108,11 @@ class ChannelService:
         resources = self._resources
         log = resources.participant.log
         state = await self._opened()
-        # Both before the ends: an entry that another process appends and journals after the ends were
-        # taken, and a directory that another channel reads on meanwhile, must not look like a loss.
+        # All before the ends: an entry that another process appends and journals after the ends were taken,
+        # and a directory that another channel reads on meanwhile, must not look like a loss.
         last = resources.journal.last(self.number)
+        journalled = resources.journal.bound(self.number)
+        own_key = resources.own_key
         directory_size = resources.participant.follower.history.size
         taken_at = resources.participant.clock()
         # All ends in one call: an operator who holds one partition back while it shows the others would
@@ -123,15 +125,17 @@ class ChannelService:
         try:
             state.check_ends(ends, directory_size)
             await state.apply_to(ends, lambda: self._collect_once(state))
-            if self._lacking(state):
-                # Another process may have seen what was appended while our ends were taken: take them again.
-                ends = dict(await log.ends(channel_partitions(self.number)))
+            if state.lacking(own_key, journalled) or state.contradicted(own_key):
+                # Another process may have bound what was appended while our ends were taken. They are taken
+                # again, and the access log is read no further, which could bind more than these ends.
+                access = Partition(ACCESS_TOPIC, self.number)
+                ends = {**await log.ends(channel_partitions(self.number)), access: ends[access]}
                 await state.apply_to(ends, lambda: self._collect_once(state))
         except (WentBack, LogForked) as error:
             raise _SeemsCut(error.message) from None
-        if lacking := self._lacking(state):
+        if lacking := state.lacking(own_key, journalled):
             raise _SeemsCut(lost_words(lacking, self.number))
-        if contradicted := state.contradicted(self._resources.own_key):
+        if contradicted := state.contradicted(own_key):
             resources.sound_alarm(self.number, f"another replica: {lost_words(contradicted, self.number)}")
         self._ends = ends
         self._applied_at = taken_at
@@ -139,10 +143,6 @@ class ChannelService:
         # Behind the reading, which may have read the revocation of our own key.
         resources.check_own_key(resources.directory)
         return state
-
-    def _lacking(self, state: ChannelState) -> tuple[LostRange, ...]:
-        """Return what the logs lack of what this service signed or journalled."""
-        return state.lacking(self._resources.own_key, self._resources.journal.bound(self.number))
 
     def _is_open(self, directory: Directory) -> bool:
         """Whether an entry can be written: in a closed channel none can."""
@@ -388,9 +388,10 @@ class ChannelService:
         """Append again what the journal has and the log lacks, and name the ranges that differ."""
         log, journal = self._resources.participant.log, self._resources.journal
         lost = await lost_entries(journal, log, self.number)
+        journalled = journal.bound(self.number)
         state = self._state = self._new_state()
         await state.apply_to(await log.ends(channel_partitions(self.number)))
-        for entry, terms in late_entries(lost, self._lacking(state)):
+        for entry, terms in late_entries(lost, state.lacking(self._resources.own_key, journalled)):
             await self._write_now(terms)
             if entry is not None:
                 journal.mark_late(entry)
