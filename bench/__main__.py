@@ -26,10 +26,11 @@ from bench.quiet import quiet
 from bench.read import measure_read
 from bench.replay import measure_replay
 from bench.report import Report
+from bench.start import measure_start
 
 __all__ = ["main"]
 
-_NAMES = ("crypto", "publish", "read", "replay", "codec", "growth", "kafka")
+_NAMES = ("crypto", "publish", "read", "replay", "codec", "start", "growth", "kafka")
 _QUICK = (10_000, 100_000)
 _FULL = (10_000, 100_000, 1_000_000)
 _CHANNELS_QUICK = (1, 100, 1000)
@@ -61,6 +62,8 @@ async def _run(
                 report.comparisons += await measure_replay(place, sizes=sizes, repeat=repeat, scale=scale)
             case "codec":
                 report.codecs += await measure_codec(repeat=repeat)
+            case "start":
+                report.comparisons += await measure_start(place, repeat=repeat, scale=scale)
             case "growth":
                 report.growth += await measure_growth(
                     place, counts=counts, size=max(sizes), repeat=min(repeat, 3)
@@ -170,6 +173,7 @@ def main(
       read     end to end on the embedded log, against reading plain Avro
       replay   verify everything, against one Ed25519 verification for each record
       codec    our codec against fastavro, for each record type
+      start    the directory of a command, from a snapshot, against reading it from its beginning
       growth   time and peak memory of a replay at 10^4, 10^5 and 10^6 records
       kafka    publish, read, replay, latency and growth on a real broker, against aiokafka alone
 

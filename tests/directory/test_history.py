@@ -54,6 +54,16 @@ def test_a_flood_of_garbage_keeps_no_value_and_no_leaf(coalition: Coalition) -> 
     assert grown < 400_000
 
 
+def test_garbage_behind_a_hole_without_a_root_costs_no_leaf(coalition: Coalition) -> None:
+    """Behind more missing messages than have a root, reading goes on, and nothing counts any more."""
+    history = coalition.history
+    history.skip(2**40)
+    assert history.frontier is None
+    for number in range(5000):
+        assert history.extend(StoredMessage(number, b"", b"x", START_US)) is not None
+    assert history.size == coalition.directory.size + 2**40 + 5000
+
+
 def test_a_hole_changes_the_root_of_every_later_view(coalition: Coalition) -> None:
     """Offsets at which the log holds nothing are leaves of their own."""
     other = coalition.copy()
