@@ -98,8 +98,6 @@ class BoundPositions:
     """The positions of one channel: ``take`` each in the order of the log, then ``settle``."""
 
     def __init__(self, logs: Logs) -> None:
-        self.newest_at = 0
-        """When the newest position that was taken was issued, in microseconds; 0 before the first."""
         self._logs = logs
         self._topics: dict[str, _Topic] = {}
         self._waiting = 0
@@ -110,7 +108,6 @@ class BoundPositions:
 
     def take(self, positions: Positions, *, offset: int, issued_at: int, key_id: bytes) -> None:
         """Take the positions of the manifest at this offset of the access log."""
-        self.newest_at = max(self.newest_at, issued_at)
         directory = TopicHead(topic="directory", size=positions.directory_size, root=positions.directory_root)
         for head in (directory, *positions.heads):
             waiting = self._topic(head.topic).waiting
