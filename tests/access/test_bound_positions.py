@@ -80,7 +80,6 @@ def test_what_fits_is_no_fork_and_the_newest_binds() -> None:
     newest = bound.newest("returns")
     assert newest == Bound(TopicHead(topic="returns", size=9, root=root(9)), 2, 1, KEY)
     assert bound.newest("justice") is None
-    assert bound.newest_at == 2
 
 
 def test_a_fork_names_the_range_that_differs() -> None:
