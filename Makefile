@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV = .venv
 DIR = demo
 CERTIFICATES = amber/certificates
+MINUTES = 10
 ARGS =
 
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ SOURCES := pyproject.toml README.md LICENSE $(shell find broker connectors schem
 TYPED := broker connectors deploy tests $(wildcard bench)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench stress kafka-up kafka-down cluster-up cluster-down dev lock clean FORCE
+.PHONY: help install demo test check bench sweep stress fuzz kafka-up kafka-down cluster-up cluster-down dev lock clean FORCE
 
 help:
 	@echo 'ftf-broker: what make can do here'
@@ -32,7 +33,9 @@ help:
 	@echo '  make test      every test, against the built wheel (ARGS="-k directory"; FTF_THOROUGH=1 looks longer)'
 	@echo '  make check     lint, format, types, and whether the schemas still read what was written'
 	@echo '  make bench     measures on this machine and prints the table'
+	@echo '  make sweep     every batch of a long log through every manipulation; writes the table of docs/threat-model.md'
 	@echo '  make stress    1,000 runs in which everybody is honest and nothing may be found (ARGS="--seed 31")'
+	@echo '  make fuzz      mutations that are truly signed and sealed, for ten minutes (MINUTES=…)'
 	@echo
 	@echo '  make kafka-up  a Kafka broker at 127.0.0.1:19092, on the JVM (Java 17 and Maven); make kafka-down ends it'
 	@echo '  make cluster-up  three brokers with TLS and ACLs: deploy/README.md; make cluster-down ends them'
@@ -61,8 +64,14 @@ bench: install
 	@$(BIN)/python -m bench $(ARGS)
 
 # -P: without it Python would take the source tree in place of the wheel.
+sweep: install $(VENV)/.tools
+	@PYTHONPATH=tests $(BIN)/python -P -m attacks.sweep $(ARGS)
+
 stress: install $(VENV)/.tools
 	@PYTHONPATH=tests $(BIN)/python -P -m stress $(ARGS)
+
+fuzz: install $(VENV)/.tools
+	@PYTHONPATH=tests $(BIN)/python -P -m fuzz --minutes $(MINUTES) $(ARGS)
 
 kafka-up:
 	@$(PYTHON) deploy/kafka/kafka_jvm.py up

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 __all__ = ["AWAITED"]
 
-_SUSPENDED = "what an agency published before its suspension was seen is refused, and it lacks the next keys"
-
 AWAITED = {
-    "error in publish": _SUSPENDED,
-    "undelivered, NOT_COLLECTED, REFUSED": _SUSPENDED,
+    "undelivered, NOT_COLLECTED, REFUSED": "an agency is suspended between the append and the take-over: the "
+    "batch is REFUSED, and its honest publisher publishes nothing anew",
 }
-"""Each kind, and what it comes from."""
+"""Each kind, and what happens."""

@@ -167,8 +167,9 @@ class Exercise:
                 self.findings.append(Finding(f"error in {what}", words[:300]))
 
     def _is_reason(self, error: BrokerError) -> bool:
-        """Whether nobody is to blame for an error: an agency was suspended meanwhile."""
-        return "suspended" in error.message and not isinstance(error, KasStopped)
+        """Whether nobody is to blame for an error: an agency is suspended, or was while keys were renewed."""
+        is_out = "suspended" in error.message or "holds no key of the newest epoch" in error.message
+        return is_out and not isinstance(error, KasStopped)
 
     async def publish(self, rng: random.Random) -> None:
         """An agency publishes a few records, or an order on some earlier record of its own."""
