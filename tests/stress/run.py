@@ -13,11 +13,13 @@ import random
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker.audit.replay import replay
+from broker.errors import BrokerError
 from broker.subscribe.subscriber import Delivered, Delivery, NotDelivered
 from broker.wire.manifest import Reason
 from broker.wire.terms import LED_PURPOSES, Action
@@ -66,6 +68,8 @@ async def _bounded(seed: int, folder: Path) -> tuple[list[Finding], int, int]:
             return await _play(seed, folder)
     except TimeoutError:
         return [Finding("too slow", f"more than {MAX_RUN_S:.0f} s")], 0, 0
+    except Exception as error:  # noqa: BLE001  # it ends this run, and the others go on
+        return [Finding(f"the run ends in {type(error).__name__}", traceback.format_exc(limit=-4))], 0, 0
 
 
 async def _play(seed: int, folder: Path) -> tuple[list[Finding], int, int]:
@@ -81,7 +85,11 @@ async def _play(seed: int, folder: Path) -> tuple[list[Finding], int, int]:
         await exercise.settle(rng)
         findings = exercise.findings  # (1)
         for channel, name in READERS.items():
-            items = await exercise.given(name, channel, rng.choice(exercise.services))
+            try:
+                items = await exercise.given(name, channel, rng.choice(exercise.services))
+            except BrokerError as error:
+                findings.append(Finding("error in the last reading", f"{name}: {error.message}"))
+                continue
             findings += await _undelivered(exercise, channel, name, items)  # (2)
         for service in exercise.services:  # (3)
             findings += [Finding("alarm", text) for text in service.alarms]
