@@ -181,7 +181,10 @@ def _body_key(
     header = manifest.header
     place = (header.topic, header.partition, header.epoch, header.issuer, manifest.manifest_id)
     context = context_of(genesis, *place)
-    month_key = store.kept_access_key(month_of(header.issued_at), header.partition)
+    try:
+        month_key = store.kept_access_key(month_of(header.issued_at), header.partition)
+    except (ValueError, OverflowError, OSError):
+        return None  # A thief of our key may sign a time that no calendar has: no month has its key.
     epoch_key = keys(header.epoch)
     if month_key is None or epoch_key is None:
         return None
