@@ -9,6 +9,9 @@ the log. A wait is over when both have gone on for long enough:
 So the operator of the log alone, or the service alone, can only make a wait longer. Both times are believed
 as they stand: none makes a statement void, and they may fall, as when a host's clock was wrong and is put
 right. No other append time matters to the directory.
+
+A clock is behind an announcement where its issuer had seen the announcement. Its place in the log does not
+matter: the operator may keep a true clock back, and append it behind an announcement that came days later.
 """
 
 from __future__ import annotations
@@ -26,14 +29,14 @@ class ClockMark:
     """A ``directory-clock`` that counted. Times are in microseconds."""
 
     size: int
-    """Size of the directory before it."""
+    """Size of the view of the directory that its issuer had."""
     issued_at: int
     appended_at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """All clock statements of a directory, in the order of the log."""
+    """The clock statements of a directory, in the order of the log; the sizes of their views never fall."""
 
     marks: Map[int, ClockMark] = field(default_factory=Map)
     """Each mark by its number, counted from 0."""
@@ -48,7 +51,7 @@ class Clocks:
         return [self.marks[number] for number in range(max(len(self.marks) - count, 0), len(self.marks))]
 
     def first_from(self, size: int) -> ClockMark | None:
-        """Return the first mark that was set when the directory had this size or a larger one, or None."""
+        """Return the first mark whose issuer had seen a directory of this size or a larger one, or None."""
         number = bisect_left(range(len(self.marks)), size, key=lambda number: self.marks[number].size)
         return self.marks.get(number)
 
@@ -76,5 +79,11 @@ class Clocks:
         return max(issued_us, appended_us) > age_us
 
     def with_mark(self, mark: ClockMark) -> Clocks:
-        """Return the clocks with one more mark, which is now the newest."""
+        """Return the clocks with one more mark, which is now the newest.
+
+        A mark from a smaller view than that of the newest one is left out. It was overtaken, or kept back.
+        """
+        newest = self.newest
+        if newest is not None and mark.size < newest.size:
+            return self
         return Clocks(self.marks.set(len(self.marks), mark))

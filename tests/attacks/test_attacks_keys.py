@@ -12,7 +12,14 @@ from broker.crypto.epoch import EpochKeys, epoch_seed
 from broker.crypto.lock import context_of
 from broker.crypto.seal import ReceivingKey
 from broker.crypto.sign import SigningKey
-from broker.directory import History, Use, confirm_channel_keys, drafts, make_channel_keys
+from broker.directory import (
+    History,
+    Use,
+    confirm_channel_keys,
+    directory_message,
+    drafts,
+    make_channel_keys,
+)
 from broker.errors import NotEntitled
 from broker.participant.keyring import Keyring
 from broker.wire.envelope import open_manifest, parse_envelope
@@ -312,3 +319,34 @@ def test_a_file_that_nobody_used_puts_no_key_in_force_years_later(coalition: Coa
     with pytest.raises(NotEntitled, match="is pending"):
         c.directory.signer(BORDER, SECOND.key_id)
     assert c.directory.kas_name == KAS
+
+
+@pytest.mark.parametrize("redated", [False, True])
+def test_a_true_clock_that_was_kept_back_ends_no_wait(redated: bool) -> None:
+    """35: The operator keeps a true clock back, and appends it behind an announcement of days later."""
+    coalition = Coalition.create()
+    began = coalition.now
+    told = drafts.tell_time(coalition.directory, service=KAS, issued_at=began)
+    kept = directory_message(coalition.sign(told, coalition.signing[KAS]))[1]
+    coalition.advance(hours=96)
+    coalition.tell_time()
+    puppet = signing_key("puppet")
+    coalition.add(
+        drafts.recover_key(
+            coalition.directory,
+            party=BORDER,
+            use=KeyUse.SIGNING,
+            public_key=puppet.public,
+            issued_at=coalition.now,
+        ),
+        *coalition.authority_keys,
+        puppet,
+    )
+    now = coalition.now
+    assert coalition.append(kept, at=began if redated else now) is None
+    coalition.now = now
+    coalition.advance(seconds=60)
+    coalition.tell_time()
+    assert [entry.key_id for entry in coalition.directory.pending] == [puppet.key_id]
+    coalition.wait(hours=73)
+    assert coalition.directory.pending == ()

@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from hashlib import sha256
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.crypto.merkle import root_of_leaves
-from broker.directory import Directory, apply, directory_message, drafts, fold, sign_statement
+from broker.crypto.seal import PUBLIC_BYTES
+from broker.directory import (
+    Directory,
+    apply,
+    directory_message,
+    drafts,
+    fold,
+    header_for,
+    sign_statement,
+)
 from broker.errors import FormatError, NotEntitled, PeerError, SignatureInvalid
 from broker.log.protocol import StoredMessage
-from broker.wire.encoding import RESERVED_KINDS, encode, sign_content
+from broker.wire.encoding import RESERVED_KINDS, STATEMENT_KINDS, encode, sign_content
 from broker.wire.log_leaf import message_leaf
 from broker.wire.manifest import Header, KeySignature, Signed
-from broker.wire.statements import AgencySuspended, ChannelOpened, ChannelServices, KeyUse
-from support.coalition import BORDER, JUSTICE, POLICE_A, Coalition, signing_key
+from broker.wire.statements import (
+    AgencySuspended,
+    ChannelOpened,
+    ChannelServices,
+    KeyUse,
+    ServiceKeyAnnounced,
+    ServiceRole,
+)
+from support.coalition import (
+    AGENCIES,
+    AUDITOR,
+    BORDER,
+    DAY_US,
+    JUSTICE,
+    KAS,
+    POLICE_A,
+    START_US,
+    Coalition,
+    receiving_key,
+    signing_key,
+)
 
 
 @pytest.fixture
@@ -69,6 +99,70 @@ def test_any_bytes_change_nothing_and_never_raise(value: bytes | None, at: int) 
     after, error = fold(before, StoredMessage(before.size, b"", value, at), place=before.size)
     assert isinstance(error, PeerError)
     assert after is before
+
+
+_NAMES = (*AGENCIES, AUDITOR, KAS, "repatriation", "zz", "XZZ:nobody", "")
+
+
+def _values(name: str, hint: Any) -> st.SearchStrategy[Any]:
+    """Values of a field of this type: names that somebody has and names that nobody has."""
+    arguments = get_args(hint)
+    if is_dataclass(hint):
+        parts = get_type_hints(hint).items()
+        return st.builds(hint, **{part: _values(part, kind) for part, kind in parts})  # type: ignore[arg-type]
+    if arguments and type(None) in arguments:
+        return st.none() | _values(name, next(part for part in arguments if part is not type(None)))
+    if arguments:
+        return st.lists(_values(name, arguments[0]), max_size=2).map(tuple)
+    if issubclass(hint, Enum):
+        return st.sampled_from(list(hint))
+    if hint is bytes:
+        if name in ("receiving_key", "metadata_key", "content_key", "access_key"):
+            return st.just(bytes(PUBLIC_BYTES))
+        if name == "sealed":
+            return st.sampled_from([b"", bytes(1100)])
+        some = [bytes(32), signing_key(BORDER).public]
+        return st.sampled_from([*some, bytes(PUBLIC_BYTES)] if name == "public_key" else some)
+    if hint is int:
+        return st.sampled_from([0, 1, -1, 3, START_US // DAY_US, 2**31 - 1])
+    return st.booleans() if hint is bool else st.sampled_from(_NAMES)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STATEMENT_KINDS if kind not in RESERVED_KINDS])
+@given(data=st.data())
+def test_whatever_a_statement_names_it_never_raises(kind: str, data: st.DataObject) -> None:
+    """A statement of any kind with any names ends in our error or counts, unsigned or signed by anybody."""
+    coalition = Coalition.create()
+    before = coalition.directory
+    drawn = data.draw(_values("", STATEMENT_KINDS[kind]))
+    named = next(
+        (value for value in (getattr(drawn, part.name) for part in fields(drawn)) if isinstance(value, str)),
+        "zz",
+    )
+    issuer = data.draw(st.just(named) | st.sampled_from(_NAMES))
+    statement = replace(drawn, header=header_for(before, issuer, issued_at=coalition.now))
+    keys = data.draw(st.sampled_from([(), coalition.authority_keys, (coalition.signing.get(issuer),)]))
+    value = encode(sign_statement(statement, [key for key in keys if key], coalition.genesis))
+    after, error = fold(before, StoredMessage(before.size, b"", value, coalition.now), place=before.size)
+    assert isinstance(error, PeerError) if after is before else error is None
+
+
+@pytest.mark.parametrize("name", ["zz", "XZZ:nobody", BORDER, AUDITOR, KAS])
+@pytest.mark.parametrize("role", list(ServiceRole))
+@pytest.mark.parametrize("use", list(KeyUse))
+def test_a_service_key_that_nobody_signed_does_not_count(name: str, role: ServiceRole, use: KeyUse) -> None:
+    """A stranger announces a key for a name that nobody has, or that is another party's."""
+    coalition = Coalition.create()
+    public = signing_key("new").public if use is KeyUse.SIGNING else receiving_key("new").public
+    statement = ServiceKeyAnnounced(
+        header=header_for(coalition.directory, name, issued_at=coalition.now),
+        service=name,
+        role=role,
+        use=use,
+        public_key=public,
+        day=coalition.day + 1 if use is KeyUse.INTAKE else None,
+    )
+    assert isinstance(coalition.append(directory_message(coalition.sign(statement))[1]), PeerError)
 
 
 @given(data=st.data())

@@ -304,6 +304,8 @@ def _intake_key_announced(case: Case, statement: ServiceKeyAnnounced) -> Directo
     name = statement.service
     day = statement.day
     check_issuer(statement.header, name)
+    # Anybody may append this statement, with a name that nobody has and without a signature.
+    party = unsuspended_party(before, name)
     if statement.role is not ServiceRole.KAS:
         raise NotEntitled(
             f"'{name}' is a {statement.role.lower()}, only a key access service has intake keys"
@@ -321,7 +323,7 @@ def _intake_key_announced(case: Case, statement: ServiceKeyAnnounced) -> Directo
     # The first key of a day stays. Publishers that have read it and those that read later seal to one key.
     if (name, day) in before.intake_days:
         raise NotEntitled(f"'{name}' has announced an intake key for day {day} already")
-    if len(before.parties[name].keys) >= MAX_INTAKE_KEYS:
+    if len(party.keys) >= MAX_INTAKE_KEYS:
         raise NotEntitled(f"'{name}' has had {MAX_INTAKE_KEYS} keys already")
     vouchers = case.signed_by_party(name)
     key = make_key(

@@ -33,7 +33,8 @@ def directory_clock(case: Case, statement: DirectoryClock) -> Directory:
         raise NotEntitled(f"{issuer[:80]!r} is not the key access service, which tells the time")
     if not case.signers(allowed):
         raise SignatureInvalid(f"no key of {issuer[:80]!r} signed this 'directory-clock'")
-    mark = ClockMark(size=before.size, issued_at=statement.header.issued_at, appended_at=case.appended_at)
+    header = statement.header
+    mark = ClockMark(size=header.directory_size, issued_at=header.issued_at, appended_at=case.appended_at)
     return _activate_due(replace(before, clocks=before.clocks.with_mark(mark)))
 
 
