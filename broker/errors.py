@@ -11,6 +11,7 @@
     │   ├── OpenError             a seal or a lock does not open, or a commitment differs
     │   ├── NotEntitled           a valid signature comes from somebody who may not say this
     │   └── RequestRefused        a request cannot be judged at all (it is stale or malformed)
+    │       └── OtherLogRead          its issuer has read another log than the key access service
     ├── OperatorError         an operator must act: something outside this process failed       exit 3
     │   ├── LogUnavailable        the log cannot be reached, or refuses
     │   │   ├── LogForked             it is another log than the one that was read
@@ -42,6 +43,7 @@ __all__ = [
     "NotEntitled",
     "OpenError",
     "OperatorError",
+    "OtherLogRead",
     "OutcomeUnknown",
     "PeerError",
     "RecordInvalid",
@@ -108,6 +110,10 @@ class NotEntitled(PeerError):
 
 class RequestRefused(PeerError):
     """A request cannot be judged at all: it is stale, malformed or for another coalition."""
+
+
+class OtherLogRead(RequestRefused):
+    """The issuer of a request has read another log than the key access service."""
 
 
 class Denied(BrokerError):

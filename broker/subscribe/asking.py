@@ -171,7 +171,8 @@ class Asker:
 
         While the service cannot be reached it is asked again, with a new request each time. Raises
         KasUnavailable after ``timeout_s``, KasStopped at once, since only the service's operator can help,
-        and RequestRefused when the service says that it cannot judge this request.
+        and RequestRefused when the service says that it cannot judge this request (OtherLogRead where it has
+        not read what we have ``seen``).
 
         A subscriber that follows gives the ``outage`` by which it waits for the log. The question is then
         repeated until the subscriber is cancelled, because a service does not answer while the log is away.

@@ -1,14 +1,18 @@
 """Watching that the log stays the one that was read: against its own past, and against the service's view.
 
-A subscriber keeps the frontier of each partition's tree with its position. Two things are compared with it:
+A subscriber keeps the frontier of each partition's tree with its position. These are compared with it:
 
     at the start     the message before the position. If another one stands there, or none, somebody cut,
-                     restored or replaced the log. It is read again from its beginning, and everything behind
-                     the last message that is still the same is delivered: nothing that is new is skipped.
+                     restored or replaced the log.
+    when refused     everything that was read. The service refuses who has read another log than it has.
+                     Somebody may have altered a message that we read, and repaired it since.
     in each receipt  the positions that the key access service signed. Where its root of a partition is not
                      ours, the two of us are shown different logs.
 
-Both are violations of kind LOG_FORKED. They accuse nobody.
+Where the log is another one than was read, it is read again from its beginning. Every batch that does not
+wholly stand below the first message that is not the same is delivered: nothing that is new is skipped.
+
+Each is a violation of kind LOG_FORKED. They accuse nobody.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from broker.log.protocol import Partition
 from broker.participant.follower import DirectoryFollower
 from broker.subscribe.receipts import ReceiptFile
 from broker.subscribe.state import Json, Position, StateFile, SubscriberState
-from broker.verify.partition import ReaderState, VerifiedBatch
+from broker.verify.partition import ReaderState, Stale, VerifiedBatch
 from broker.verify.violations import Violation
 from broker.wire.manifest import Signed
 
@@ -105,16 +105,23 @@ class Progress:
             partition: self._positions.setdefault(partition, _BEGINNING).reader for partition in partitions
         }
 
-    def begin_anew(self, partition: Partition, delivered_to: int) -> ReaderState:
-        """Read a partition again from its beginning, and deliver what stands from this offset on."""
-        self._positions[partition] = Position(reader=_BEGINNING.reader, offset=delivered_to)
+    def begin_anew(self, partition: Partition, kept: int) -> None:
+        """Read a partition again from its beginning: it is the same as before up to the offset ``kept``.
+
+        What is done below ``kept`` stays done, and everything else is delivered.
+        """
+        position = self._positions[partition]
+        done = max((position.offset, position.index), (position.reader.next_offset, 0))
+        offset, index = min(done, (kept, 0))
+        self._positions[partition] = Position(reader=_BEGINNING.reader, offset=offset, index=index)
         self._unsaved += 1
-        return _BEGINNING.reader
 
     def remaining(self, partition: Partition, batch: VerifiedBatch) -> tuple[int, ...]:
         """Return the indexes of the batch's records that are not done."""
         position = self._positions[partition]
-        if batch.offset < position.offset:
+        # Where reading began anew, the position may stand inside a batch: its manifest is the same as before,
+        # and a body is another one. It may have been void before, so all of it is delivered.
+        if _end_of(batch) <= position.offset:
             return ()
         first = position.index if batch.offset == position.offset else 0
         return tuple(range(first, batch.opened.manifest.count))
@@ -130,6 +137,10 @@ class Progress:
 
     def hand_over(self, partition: Partition, offset: int, index: int) -> None:
         """Note that record ``index`` of the batch at ``offset`` is now in the consumer's hand."""
+        position = self._positions[partition]
+        if offset < position.offset:
+            # Where reading began anew, the position may stand inside this batch: see ``remaining``.
+            self._positions[partition] = Position(reader=position.reader, offset=offset, index=index)
         self._in_hand = (partition, offset, index)
 
     def finish(self) -> None:
@@ -140,14 +151,19 @@ class Progress:
             self._move(partition, offset, index + 1)
             self._unsaved += 1
 
-    def finish_batch(self, partition: Partition, offset: int) -> None:
-        """Note that the whole batch at this offset is done."""
-        self._move(partition, offset + 1, 0)
+    def finish_batch(self, partition: Partition, batch: VerifiedBatch | Stale) -> None:
+        """Note that the whole batch is done."""
+        self._move(partition, _end_of(batch), 0)
 
     def finish_window(self, behind: Mapping[Partition, ReaderState]) -> None:
         """Note that everything the readers had read before these states is done."""
         # From here on reading resumes from the new states; nothing before them is needed to verify the rest.
-        self._positions.update((partition, Position(reader=state)) for partition, state in behind.items())
+        for partition, state in behind.items():
+            position = self._positions[partition]
+            # Where reading began anew, what is done may lie far ahead of what was read again.
+            is_ahead = (position.offset, position.index) > (state.next_offset, 0)
+            offset, index = (position.offset, position.index) if is_ahead else (0, 0)
+            self._positions[partition] = Position(reader=state, offset=offset, index=index)
         self._unsaved += 1
 
     def _move(self, partition: Partition, offset: int, index: int) -> None:
@@ -186,3 +202,8 @@ class Progress:
                 sink=self.sink,
             )
         )
+
+
+def _end_of(batch: VerifiedBatch | Stale) -> int:
+    """Return the offset behind the last body of a batch."""
+    return batch.offset + 1 + batch.opened.manifest.count

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from broker.crypto.log_tree import LogTree
+from broker.crypto.log_tree import Frontier, LogTree
 from broker.directory import Channel
 from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Partition, StoredMessage
@@ -148,6 +148,12 @@ class ReaderSet:
             if source.reader.tree is not None:
                 found[source.ahead.partition] = source.reader.tree
         return found
+
+    @property
+    def frontiers(self) -> dict[Partition, Frontier]:
+        """What was read of each partition, up to the last message that was taken."""
+        found = {partition: tree.frontier_at(tree.size) for partition, tree in self.trees.items()}
+        return {partition: frontier for partition, frontier in found.items() if frontier is not None}
 
     async def _read_in_turn(self) -> Window | None:
         window = Window()

@@ -19,13 +19,14 @@ the others are asked for again. That is a new access, which has an entry of its 
                        record exactly once
 
 Every fault of the log is reported as a Violation with its place, and reading goes on. After a restart
-a violation may be reported again.
+a violation may be reported again. Where the log is another one than the one that was read (``log_watch``),
+reading begins anew.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from typing import Self
 from broker.access.client import KeyAccess
 from broker.crypto.log_tree import Frontier
 from broker.directory import Channel
-from broker.errors import UsageError
+from broker.errors import OtherLogRead, UsageError
 from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Partition
 from broker.participant.participant import Participant
@@ -168,45 +169,76 @@ class Subscriber:
         types = self._wanted_types()
         topics = sorted({participant.store.current(record_type).topic for record_type in types})
         partitions = [Partition(topic, channel.number) for topic in topics]
-        states = self._progress.readers(partitions)
         ends = await outlasting(outage, partial(participant.log.ends, partitions))
         # A log that was cut, restored or replaced: reading on would skip what is new in it, in silence.
-        for partition, state in states.items():
-            frontier = state.frontier or Frontier(0)
-            if not await outlasting(
-                outage, partial(is_as_it_was, participant.log, partition, frontier, ends[partition])
-            ):
-                kept = await outlasting(outage, partial(common_size, participant.log, partition, frontier))
-                states[partition] = self._progress.begin_anew(partition, kept)
-                yield _replaced(partition, kept, state.next_offset)
-        heads = SignedHeads(participant.follower.history.root_at)
+        for violation in await self._begin_anew(await self._doubted(partitions, ends, outage), outage):
+            yield violation
         delivery = WindowDelivery(
             participant=participant,
             asker=self._asker,
             opener=self._opener,
             progress=self._progress,
-            heads=heads,
+            heads=SignedHeads(participant.follower.history.root_at),
             record_types=types,
             outage=outage,
         )
-        readers = ReaderSet(
-            participant, channel, states, None if follow else ends, self._tasks, outage=outage
-        )
-        self._readers.append(readers)
-        try:
-            while (window := await readers.next_window()) is not None:
-                async with aclosing(delivery.deliver(window)) as items:
+        while True:
+            states = self._progress.readers(partitions)
+            readers = ReaderSet(
+                participant, channel, states, None if follow else ends, self._tasks, outage=outage
+            )
+            self._readers.append(readers)
+            try:
+                async with aclosing(self._windows(readers, delivery)) as items:
                     async for item in items:
                         yield item
-                # Only a window that was delivered whole is finished: the readers' positions behind it say
-                # that nothing before them is needed any more.
-                self._progress.finish_window(window.behind)
-                self._progress.save_if_due()
-                for violation in heads.check(readers.trees):
-                    yield violation
-        finally:
-            self._readers.remove(readers)
-            await readers.aclose()
+                return
+            except OtherLogRead:
+                # The log may have been altered when we read it, and be repaired by now, so that the message
+                # before our position is right and one before it is not.
+                replaced = await self._begin_anew(readers.frontiers, outage)
+                if not replaced:
+                    raise  # We have read what stands there: the service is shown another log.
+            finally:
+                self._readers.remove(readers)
+                await readers.aclose()
+            for violation in replaced:
+                yield violation
+
+    async def _windows(self, readers: ReaderSet, delivery: WindowDelivery) -> AsyncGenerator[Delivery, None]:
+        while (window := await readers.next_window()) is not None:
+            async with aclosing(delivery.deliver(window)) as items:
+                async for item in items:
+                    yield item
+            # Only a window that was delivered whole is finished: the readers' positions behind it say that
+            # nothing before them is needed any more.
+            self._progress.finish_window(window.behind)
+            self._progress.save_if_due()
+            for violation in delivery.heads.check(readers.trees):
+                yield violation
+
+    async def _doubted(
+        self, partitions: Sequence[Partition], ends: Mapping[Partition, int], outage: Outage | None
+    ) -> dict[Partition, Frontier]:
+        """Return what was read of each partition in which another message stands before the position."""
+        found: dict[Partition, Frontier] = {}
+        for partition, state in self._progress.readers(partitions).items():
+            frontier = state.frontier or Frontier(0)
+            look = partial(is_as_it_was, self._participant.log, partition, frontier, ends[partition])
+            if not await outlasting(outage, look):
+                found[partition] = frontier
+        return found
+
+    async def _begin_anew(self, read: Mapping[Partition, Frontier], outage: Outage | None) -> list[Violation]:
+        """Begin anew in each partition that is not as it was read; return a violation for each."""
+        found = []
+        for partition, frontier in read.items():
+            compare = partial(common_size, self._participant.log, partition, frontier)
+            kept = await outlasting(outage, compare)
+            if kept < frontier.size:
+                self._progress.begin_anew(partition, kept)
+                found.append(_replaced(partition, kept, frontier.size))
+        return found
 
     def _channel(self) -> Channel:
         return self._participant.channel(self._asker.ground.channel)

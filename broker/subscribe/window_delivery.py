@@ -104,7 +104,7 @@ class WindowDelivery:
                     progress.save_if_due()
             # A batch of a type that is not wanted is done too. A subscriber that wants more types later needs
             # a new state file.
-            progress.finish_batch(partition, event.offset)
+            progress.finish_batch(partition, event)
 
     def _plans(self, window: Window) -> dict[int, _Plan]:
         """Plan each batch of a wanted type, by its position in the window."""

@@ -17,7 +17,7 @@ from broker.access.decisions import check_one_issuer, decide_request, is_partici
 from broker.access.policy import Decision
 from broker.access.request_checks import CheckedRequest, check_signed, check_time
 from broker.directory import Directory
-from broker.errors import RequestRefused
+from broker.errors import OtherLogRead
 from broker.services.kas.channel_service import ChannelService
 from broker.services.kas.channel_state import ChannelState
 from broker.services.kas.resources import Resources
@@ -80,14 +80,14 @@ class View:
 
 
 def _check_seen(state: ChannelState, request: AccessRequest) -> None:
-    """Raise RequestRefused where the requester has read another log than the service.
+    """Raise OtherLogRead where the requester has read another log than the service.
 
     An operator who shows two participants two logs is noticed by whoever asks.
     """
     for head in request.seen:
         read = state.size(head.topic)
         if head.size > read or state.root_at(head.topic, head.size) != head.root:
-            raise RequestRefused(
+            raise OtherLogRead(
                 f"you have read another {head.topic}/{state.number}, up to {head.size}, than the service has",
                 hint="somebody shows the two of you different logs: tell the log's operator and your auditor",
             )
