@@ -14,7 +14,6 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 
 import structlog
 
@@ -32,13 +31,9 @@ _SHOWN_SEEDS = 8
 
 def campaign(seeds: Sequence[int], *, processes: int = PROCESSES) -> Iterator[Outcome]:
     """Run these seeds, in their order; a process ends after a hundred runs, with whatever it holds."""
-    with ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_quiet,
-        max_tasks_per_child=_RUNS_OF_A_PROCESS,
-    ) as pool:
-        yield from pool.map(run_seed, seeds)
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(processes, initializer=_quiet, maxtasksperchild=_RUNS_OF_A_PROCESS) as pool:
+        yield from pool.imap(run_seed, seeds)
 
 
 def _quiet() -> None:
