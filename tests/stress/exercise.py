@@ -336,6 +336,17 @@ class Exercise:
         for service in self.services:
             await self._noted("collect", service.collect())
 
+    def was_suspended(self, name: str, reason: str) -> bool:
+        """Whether an agency was suspended at some time, and its publisher is told that this is the reason.
+
+        What it appended before, and the service had not yet taken over, is refused: nobody may read it until
+        the agency publishes it again.
+        """
+        history = self.world.coalition.history
+        views = (history.upto(size) for size in range(1, history.size + 1))
+        told = [view.parties[name].suspended for view in views if name in view.parties]
+        return reason == f"'{name}' is suspended" and any(told)
+
     def _is_suspended(self, name: str) -> bool:
         return self.world.directory.parties[name].suspended
 

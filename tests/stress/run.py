@@ -21,7 +21,7 @@ from pathlib import Path
 from broker.audit.replay import replay
 from broker.errors import BrokerError
 from broker.subscribe.subscriber import Delivered, Delivery, NotDelivered
-from broker.wire.manifest import Reason
+from broker.wire.manifest import CollectionStatus, Reason
 from broker.wire.terms import LED_PURPOSES, Action
 from stress.exercise import READERS, Exercise, Finding, Sent
 from support.coalition import AUDITOR
@@ -123,6 +123,8 @@ async def _undelivered(
         if not _is_right(reason, one, reader, list(sent.values())):
             words = f"{one.published.topic}/{one.published.partition}@{one.published.offset} of {one.issuer}"
             status, detail = await _fate(exercise, one)
+            if status == CollectionStatus.REFUSED and exercise.was_suspended(one.issuer, detail):
+                continue
             findings.append(Finding(f"undelivered, {reason}, {status}", f"{words}: {detail}"))
     return findings
 
