@@ -72,7 +72,8 @@ class Seen:
 
     def intake(self) -> list[ReceivingKey]:
         """The service's intake keys that it still keeps."""
-        return [key for day in self.coalition.intake if (key := self.store.intake_key(day)) is not None]
+        keys = self.coalition.intake.items()
+        return [key for day, key in keys if self.store.intake_key(day, key.key_id) is not None]
 
     def months(self) -> dict[int, bytes]:
         """The service's access keys of this month, by channel number."""

@@ -350,3 +350,22 @@ def test_a_true_clock_that_was_kept_back_ends_no_wait(redated: bool) -> None:
     assert [entry.key_id for entry in coalition.directory.pending] == [puppet.key_id]
     coalition.wait(hours=73)
     assert coalition.directory.pending == ()
+
+
+def test_a_thief_of_the_service_s_key_takes_over_no_day(coalition: Coalition) -> None:
+    """The thief cannot revoke the intake key of a day to announce its own."""
+    c = coalition
+    day = c.day
+    stolen = c.signing[KAS]
+    puppet = drafts.announce_intake_key(
+        c.directory, service=KAS, public_key=receiving_key("puppet").public, day=day, issued_at=c.now
+    )
+    key_id = c.directory.intake_days[KAS, day]
+    made = drafts.revoke_key(c.directory, party=KAS, key_id=key_id, since=c.directory.size, issued_at=c.now)
+    assert "falls by itself, or by the authority" in str(c.try_add(made, stolen))
+    assert "has announced an intake key" in str(c.try_add(puppet, stolen))
+    # The thief can end the stolen key, and all that it announced with it. Then it announces nothing more.
+    made = drafts.revoke_key(c.directory, party=KAS, key_id=stolen.key_id, since=0, issued_at=c.now)
+    c.add(made, stolen)
+    assert c.directory.intake_key(day) is None
+    assert "may not sign" in str(c.try_add(puppet, stolen))

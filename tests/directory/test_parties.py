@@ -581,12 +581,49 @@ def test_the_authority_adds_keys_up_to_a_maximum(coalition: Coalition) -> None:
     assert "64 keys for signing already" in error.message
 
 
-def test_a_service_has_a_maximum_of_keys(coalition: Coalition, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thief of the service's key cannot announce intake keys without end."""
-    monkeypatch.setattr(keys, "MAX_INTAKE_KEYS", len(coalition.directory.parties[KAS].keys))
-    error = coalition.try_add(intake(coalition, coalition.day + 9), own(coalition, KAS))
+def test_a_key_of_a_service_has_a_maximum_of_intake_keys(
+    coalition: Coalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thief announces no intake keys without end, and the service's next key has room of its own."""
+    c = coalition
+    monkeypatch.setattr(keys, "MAX_INTAKE_KEYS", len(c.directory.intake_keys))
+    error = c.try_add(intake(c, c.day + 9), own(c, KAS))
     assert error is not None
-    assert "has had" in error.message
+    assert "intake keys already" in error.message
+    c.add(announced(c), *auth(c, NEW, own(c, KAS)))
+    c.add(intake(c, c.day + 9), NEW)
+
+
+def test_a_key_of_a_service_falls_by_itself_or_by_the_authority(coalition: Coalition) -> None:
+    """No other key of a service revokes or retires one of its keys, however old it is."""
+    c = coalition
+    c.add(announced(c), *auth(c, NEW, own(c, KAS)))
+    c.add(intake(c, c.day + 9), NEW)
+    receiving = c.directory.receiving_keys(KAS)[0].key_id
+    for key_id in (NEW.key_id, INBOX.key_id, receiving):
+        statement = replace(revoked(c, key_id), agency=KAS)
+        statement = replace(statement, header=replace(statement.header, issuer=KAS))
+        assert "falls by itself, or by the authority" in str(c.try_add(statement, own(c, KAS)))
+    c.wait(hours=25)
+    retires = drafts.retire_key(
+        c.directory, party=KAS, key_id=NEW.key_id, successor=own(c, KAS).key_id, issued_at=c.now
+    )
+    assert "falls by itself, or by the authority" in str(c.try_add(retires, own(c, KAS)))
+    c.add(replace(revoked(c, INBOX.key_id, by_authority=True), agency=KAS), *auth(c))
+    c.add(intake(c, c.day + 9, receiving_key("other").public), NEW)
+
+
+def test_only_the_authority_puts_a_revocation_back(coalition: Coalition) -> None:
+    """A party revokes a key once, and not once for each message of the directory."""
+    c = coalition
+    c.add(key_added(c), *auth(c, own(c), NEW))
+    since = c.directory.size
+    c.add(revoked(c, NEW.key_id, since=since), own(c))
+    assert "is revoked already" in str(c.try_add(revoked(c, NEW.key_id, since=since - 1), own(c)))
+    c.add(revoked(c, NEW.key_id, since=since - 1, by_authority=True), *auth(c))
+    assert "is revoked already" in str(
+        c.try_add(revoked(c, NEW.key_id, since=since - 1, by_authority=True), *auth(c))
+    )
 
 
 def test_revoked_yesterday_is_not_unsigned(coalition: Coalition) -> None:
@@ -655,7 +692,7 @@ def test_intake_keys_fall_with_the_key_that_vouched(coalition: Coalition) -> Non
     statement = drafts.revoke_key(
         c.directory, party=KAS, key_id=own(c, KAS).key_id, since=since, issued_at=c.now
     )
-    assert "is older than the key that signed" in str(c.try_add(statement, NEW))
+    assert "falls by itself, or by the authority" in str(c.try_add(statement, NEW))
     c.add(statement, own(c, KAS))
     assert c.directory.intake_key(day) is None
     assert INBOX.key_id not in c.directory.intake_keys

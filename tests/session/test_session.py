@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from broker import Delivered, Ground, open_profile
+from broker.clock import DAY_US, day_of, system_clock
 from broker.errors import RecordInvalid, UsageError
+from broker.services.kas import local
 from broker.session import Profile, open_session
 from support.cli_coalition import BORDER, CHANNEL, POLICE, CliCoalition, row
 
@@ -45,6 +47,21 @@ async def test_a_program_publishes_and_reads(place: CliCoalition, monkeypatch: p
     (item,) = found
     assert isinstance(item, Delivered)
     assert (item.batch_id, item.index) == (published.batch_id, published.index)
+
+
+async def test_a_day_without_an_intake_key_stops_no_service(
+    place: CliCoalition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day whose key cannot be announced is passed over, and the other days and the service go on."""
+    monkeypatch.setenv("FTF_PASSPHRASE", PHRASE)
+    monkeypatch.setattr(local, "system_clock", lambda: system_clock() + 3 * DAY_US)
+    profile = Profile.load(place.profile("kas"))
+    first = day_of(system_clock()) + local.INTAKE_DAYS_AHEAD
+    (profile.keys / "service" / "intake" / f"{first}.destroyed").touch(mode=0o600)
+    async with local.open_service(profile) as (session, _):
+        announced = {day for _, day in session.directory.intake_days}
+    assert first not in announced
+    assert {first + 1, first + 2} <= announced
 
 
 async def test_a_record_that_breaks_a_rule_is_told_to_the_program(place: CliCoalition) -> None:

@@ -16,6 +16,11 @@ Everybody can see the new key for three days, and the owner of the name can revo
 
 A signing key ends itself and what was added after it, never an older key. So the thief of a young key cannot
 lock its owner out: the older key, or the authority, ends the young one.
+
+A signing key of a service ends itself only, and every other key of a service falls by the authority. Intake
+keys are in force at once. So the thief of a service's key could otherwise revoke the intake key of a day and
+announce its own, again and again. A day that is announced stays with its key, and the thief's first key is in
+force after the days that the service has announced.
 """
 
 from __future__ import annotations
@@ -69,8 +74,9 @@ __all__ = [
 INTAKE_DAYS_AHEAD = 15
 """Most days from the announcement of an intake key to its day."""
 
-MAX_INTAKE_KEYS = 20_000
-"""Most keys that a service which announces intake keys may ever have: one a day for more than fifty years."""
+MAX_INTAKE_KEYS = 4096
+"""Most intake keys that one signing key may ever announce: one a day for eleven years. The bound is for a
+key and not for its service, so that a thief uses up the room of the stolen key, which must fall anyway."""
 
 VOUCHER_US = 30 * DAY_US
 """How long the authority's signatures put an agency's own new key in force at once: thirty days."""
@@ -152,9 +158,9 @@ def _check_succession(key: Key, successor: Key) -> None:
 def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
     """Revoke a key: the key itself signs, a signing key that is older than it, or the authority.
 
-    ``since`` is the size of the directory from which on the key is distrusted. It may lie before an earlier
-    revocation of the same key, never after it. Statements that were judged before stay as they were judged:
-    a revocation takes back no signature.
+    ``since`` is the size of the directory from which on the key is distrusted. The authority may put it back
+    later, never forward. Statements that were judged before stay as they were judged: a revocation takes back
+    no signature.
     """
     before = case.before
     name = statement.agency
@@ -164,10 +170,12 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
     key = _key_of(party, statement.key_id)
     if not 0 <= statement.since <= before.size:
         raise FormatError(f"since is {statement.since}, expected 0 to the directory's size {before.size}")
-    # A second revocation may only be stricter: a thief of another key cannot put ``since`` forward again.
-    if key.untrusted_from is not None and key.untrusted_from <= statement.since:
+    is_by_authority = statement.header.issuer == AUTHORITY
+    # Stands against a thief of another key, who would put ``since`` forward again, and against a party that
+    # would revoke one key as often as the directory has messages.
+    if key.untrusted_from is not None and not (is_by_authority and statement.since < key.untrusted_from):
         raise NotEntitled(f"key {key.key_id.hex()} is revoked already, since {key.untrusted_from}")
-    if statement.header.issuer == AUTHORITY:
+    if is_by_authority:
         case.signed_by_authority()
     else:
         check_issuer(statement.header, name)
@@ -188,9 +196,16 @@ def key_revoked(case: Case, statement: KeyRevoked) -> Directory:
 
 
 def _check_may_end(party: Party, signers: frozenset[bytes], key: Key) -> None:
-    """Raise NotEntitled unless the key itself, or a signing key that is older, is among the signers."""
+    """Raise NotEntitled unless the key itself, or a signing key that is older, is among the signers.
+
+    An older key of a service does not do.
+    """
     if key.key_id in signers:
         return
+    if party.kind not in (PartyKind.AGENCY, PartyKind.AUDITOR):
+        raise NotEntitled(
+            f"key {key.key_id.hex()} of service '{party.name}' falls by itself, or by the authority"
+        )
     for signer in (party.keys[key_id] for key_id in signers):
         # The signing and the receiving key of an admission are equally old.
         together = key.use is not KeyUse.SIGNING and signer.added_size == key.added_size
@@ -204,16 +219,13 @@ def _check_may_end(party: Party, signers: frozenset[bytes], key: Key) -> None:
 
 def _revoke(before: Directory, party: Party, revoked: Key) -> Directory:
     """Return the directory after a key was revoked, and every key with it that has lost its vouchers."""
-    # (1) Find every key that falls, and distrust it from the moment it was added.
+    # (1) Find every key that falls.
     keys = party.keys.set(revoked.key_id, revoked)
     fallen = {revoked.key_id}
-    # A voucher was there before the key that it vouched for. So one pass in the order in which keys were
-    # added finds all that fall. A thief's chain of thousands of keys costs one pass, not one for each.
-    for key in sorted(party.keys.values(), key=lambda key: key.added_size):
-        may_fall = key.untrusted_from is None or key.untrusted_from > key.added_size
-        if may_fall and _has_lost_vouchers(key, keys):
-            keys = keys.set(key.key_id, replace(key, state=KeyState.REVOKED, untrusted_from=key.added_size))
-            fallen.add(key.key_id)
+    # Only a signing key vouches for others. To revoke any other key costs the same however many there are.
+    if revoked.use is KeyUse.SIGNING:
+        keys, with_it = _without_vouchers(party, keys)
+        fallen |= with_it
     # (2) Take them out of what was planned: pending keys never become active, and days are free again.
     after = _forget_intake_keys(before, party.name, fallen)
     after = replace(after, pending=tuple(entry for entry in after.pending if entry.key_id not in fallen))
@@ -227,6 +239,22 @@ def _revoke(before: Directory, party: Party, revoked: Key) -> Directory:
         for key_id in fallen
     )
     return force_epochs(after, channels_of(after, party.name)) if was_in_force else after
+
+
+def _without_vouchers(party: Party, keys: Map[bytes, Key]) -> tuple[Map[bytes, Key], set[bytes]]:
+    """Return a party's keys after those fell that have lost their vouchers, and the ids of these.
+
+    Each is distrusted from the moment it was added.
+    """
+    fallen: set[bytes] = set()
+    # A voucher was there before the key that it vouched for. So one pass in the order in which keys were
+    # added finds all that fall. A thief's chain of thousands of keys costs one pass, not one for each.
+    for key in sorted(party.keys.values(), key=lambda key: key.added_size):
+        may_fall = key.untrusted_from is None or key.untrusted_from > key.added_size
+        if may_fall and _has_lost_vouchers(key, keys):
+            keys = keys.set(key.key_id, replace(key, state=KeyState.REVOKED, untrusted_from=key.added_size))
+            fallen.add(key.key_id)
+    return keys, fallen
 
 
 def _has_lost_vouchers(key: Key, keys: Map[bytes, Key]) -> bool:
@@ -323,9 +351,11 @@ def _intake_key_announced(case: Case, statement: ServiceKeyAnnounced) -> Directo
     # The first key of a day stays. Publishers that have read it and those that read later seal to one key.
     if (name, day) in before.intake_days:
         raise NotEntitled(f"'{name}' has announced an intake key for day {day} already")
-    if len(party.keys) >= MAX_INTAKE_KEYS:
-        raise NotEntitled(f"'{name}' has had {MAX_INTAKE_KEYS} keys already")
     vouchers = case.signed_by_party(name)
+    held = [key for key in party.keys.values() if key.use is KeyUse.INTAKE]
+    for voucher in vouchers:
+        if sum(voucher in key.vouchers for key in held) >= MAX_INTAKE_KEYS:
+            raise NotEntitled(f"key {voucher.hex()} has announced {MAX_INTAKE_KEYS} intake keys already")
     key = make_key(
         before,
         statement.public_key,

@@ -164,10 +164,10 @@ def _open_secret(batch: VerifiedBatch, directory: Directory, store: KeyStore) ->
     intake = directory.intake_keys.get(manifest.intake_key_id)
     if intake is None or intake.service != directory.kas_name:
         raise NotEntitled("the intake key is not the key access service's")  # (2)
-    key = store.intake_key(intake.day)
+    key = store.intake_key(intake.day, intake.key_id)
     if key is None and store.is_intake_destroyed(intake.day):
         raise _TooLate(f"the intake key of day {intake.day} is destroyed")
-    if key is None or key.key_id != intake.key_id:
+    if key is None:
         raise KeyMissing(f"the intake key of day {intake.day} is not in the key store")
     context = context_of(
         directory.genesis, header.topic, header.partition, header.epoch, issuer, manifest.manifest_id

@@ -1,7 +1,8 @@
 """The key store of a key access service: one folder of secret keys, which is in no back-up.
 
-    intake/<day>.pem             the intake key of a day, PKCS#8 under the passphrase
-    intake/<day>.destroyed       an empty file: the intake key of that day was destroyed
+    intake/<day>-<n>.pem         an intake key of a day, PKCS#8 under the passphrase: n is 0 for the first,
+                                 and counts on when the last one was revoked and the day needs another
+    intake/<day>.destroyed       an empty file: the intake keys of that day were destroyed
     storage/<day>                the storage key of a day, for the values of ftf.keys
     access/<month>-<channel no>  the access key of a month and channel, for the access log
 
@@ -16,11 +17,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-from broker.clock import day_of
 from broker.crypto.keyfile import load_receiving_key, read_private, write_key, write_private
 from broker.crypto.seal import ReceivingKey, open_sealed, seal, storage_info
 from broker.directory import Directory, drafts
@@ -28,10 +29,7 @@ from broker.errors import KeyFileError, OpenError, UsageError
 from broker.files import make_folder, sync_folder
 from broker.wire.statements import ServiceKeyAnnounced
 
-__all__ = ["INTAKE_DAYS_AHEAD", "KeyStore", "StorageKey"]
-
-INTAKE_DAYS_AHEAD = 14
-"""Days for which intake keys are announced, today included."""
+__all__ = ["KeyStore", "StorageKey"]
 
 _KEY_BYTES = 32
 
@@ -61,7 +59,7 @@ class KeyStore:
         self._genesis = genesis
         self._receiving = dict(receiving)
         self._passphrase = passphrase
-        self._intake: dict[int, ReceivingKey] = {}
+        self._intake: dict[Path, ReceivingKey] = {}
         self._storage: dict[int, StorageKey] = {}
         self._access: dict[tuple[str, int], bytes] = {}
         for folder in (path, path / "intake", path / "storage", path / "access"):
@@ -69,65 +67,81 @@ class KeyStore:
 
     # intake keys
 
-    def add_intake_key(self, day: int, key: ReceivingKey) -> ReceivingKey:
-        """Keep an intake key for a day, and return the day's key: if it had one already, that one stays."""
+    def add_intake_key(self, day: int, key: ReceivingKey, *, number: int = 0) -> ReceivingKey:
+        """Keep an intake key for a day under this number; a key that has the number already stays.
+
+        Returns the key of that number.
+        """
         if self.is_intake_destroyed(day):
             raise KeyFileError(f"the intake key of day {day} was destroyed, and no other takes its place")
-        path = self._path / "intake" / f"{day}.pem"
+        path = self._intake_path(day, number)
         if not path.exists():
             temporary = _temporary(path)
             write_key(temporary, key, self._passphrase)
             _give_name(temporary, path)
-        found = self.intake_key(day)
+        found = self._load_intake(path)
         if found is None:
             raise KeyFileError(f"'{path}' is gone")
         return found
 
-    def intake_key(self, day: int) -> ReceivingKey | None:
-        """Return the intake key of a day; None when there is none, or when it was destroyed."""
-        path = self._path / "intake" / f"{day}.pem"
+    def intake_key(self, day: int, key_id: bytes) -> ReceivingKey | None:
+        """Return the intake key of a day with this id; None where it is missing, or was destroyed."""
+        return next((key for key in self._intake_keys(day) if key.key_id == key_id), None)
+
+    def _intake_keys(self, day: int) -> Iterator[ReceivingKey]:
+        """Yield the intake keys of a day, by their numbers."""
+        for number in count():
+            key = self._load_intake(self._intake_path(day, number))
+            if key is None:
+                return
+            yield key
+
+    def _load_intake(self, path: Path) -> ReceivingKey | None:
         # The file is looked at each time: another process that shares the store may have destroyed the key.
         if not path.exists():
-            self._intake.pop(day, None)
+            self._intake.pop(path, None)
             return None
-        found = self._intake.get(day)
+        found = self._intake.get(path)
         if found is None:
-            found = self._intake[day] = load_receiving_key(path, self._passphrase)
+            found = self._intake[path] = load_receiving_key(path, self._passphrase)
         return found
 
+    def _intake_path(self, day: int, number: int) -> Path:
+        return self._path / "intake" / f"{day}-{number}.pem"
+
     def intake_days(self) -> list[int]:
-        """Return the days whose intake key is kept, the earliest first."""
-        kept = (path.stem for path in (self._path / "intake").glob("*.pem"))
-        return sorted(int(day) for day in kept if day.isdecimal())
+        """Return the days of which an intake key is kept, the earliest first."""
+        kept = (path.stem.partition("-") for path in (self._path / "intake").glob("*-*.pem"))
+        return sorted({int(day) for day, _, number in kept if day.isdecimal() and number.isdecimal()})
 
     def is_intake_destroyed(self, day: int) -> bool:
-        """Tell whether the intake key of a day was destroyed, and is not merely missing."""
+        """Tell whether the intake keys of a day were destroyed, and are not merely missing."""
         return (self._path / "intake" / f"{day}.destroyed").exists()
 
-    def announce(
-        self, directory: Directory, service: str, now: int, *, days: int = INTAKE_DAYS_AHEAD
-    ) -> tuple[ServiceKeyAnnounced, ...]:
-        """Make intake keys for the next days, and return the statements that announce them.
+    def announcement(
+        self, directory: Directory, service: str, day: int, issued_at: int
+    ) -> ServiceKeyAnnounced:
+        """Return the statement that announces the intake key of a day; the key is made if there is none.
 
-        A day that has an announced key is skipped. Each key is durable here before its statement is
-        returned, since batches are sealed to it as soon as it is announced. When the statements were not
-        appended, the next call announces the same keys.
+        It is durable here before its statement is returned, since batches are sealed to it as soon as it is
+        announced. Where the statement was not appended, the next call announces the same key. Raises
+        KeyFileError where the keys of the day were destroyed, or the folder cannot be used.
         """
-        today = day_of(now)
-        return tuple(
-            drafts.announce_intake_key(
-                directory,
-                service=service,
-                public_key=self._intake_or_new(day).public,
-                day=day,
-                issued_at=now,
-            )
-            for day in range(today, today + days)
-            if (service, day) not in directory.intake_days
+        key = self._unregistered(directory, day)
+        return drafts.announce_intake_key(
+            directory, service=service, public_key=key.public, day=day, issued_at=issued_at
         )
 
-    def _intake_or_new(self, day: int) -> ReceivingKey:
-        return self.intake_key(day) or self.add_intake_key(day, ReceivingKey.generate())
+    def _unregistered(self, directory: Directory, day: int) -> ReceivingKey:
+        """Return the first intake key of a day that can still be announced; it is made if there is none."""
+        # No key is registered twice. So a key that fell, and one that another party registered as its own,
+        # never counts again. It stays in the store: batches that were sealed to it must still open.
+        number = 0
+        for key in self._intake_keys(day):
+            if key.key_id not in directory.owners:
+                return key
+            number += 1
+        return self.add_intake_key(day, ReceivingKey.generate(), number=number)
 
     # symmetric keys
 
@@ -190,15 +204,16 @@ class KeyStore:
     # destroying
 
     def destroy_intake_key(self, day: int) -> None:
-        """Destroy an intake key: no batch sealed to it can be taken over any more."""
-        self._intake.pop(day, None)
+        """Destroy the intake keys of a day: no batch sealed to them can be taken over any more."""
         # The mark comes first. Without it, a key that is gone would look like one that the operator lost.
         mark = self._path / "intake" / f"{day}.destroyed"
         if not mark.exists():
             temporary = _temporary(mark)
             write_private(temporary, b"")
             _give_name(temporary, mark)
-        _destroy(self._path / "intake" / f"{day}.pem")
+        for path in (self._path / "intake").glob(f"{day}-*.pem"):
+            self._intake.pop(path, None)
+            _destroy(path)
 
     def destroy_storage_key(self, day: int) -> None:
         """Destroy a storage key: every copy of a value under it is useless from now on."""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from broker.access.client import KeyAccess
 from broker.clock import HOUR_US, day_of, system_clock
 from broker.directory import (
+    Channel,
     check_half,
     complaint,
     confirm_channel_keys,
@@ -22,8 +23,9 @@ from broker.directory import (
     waits_for_clock,
 )
 from broker.directory.clocks import ClockMark
-from broker.errors import OpenError, UsageError
+from broker.errors import OpenError, PeerError, UsageError
 from broker.files import make_folder
+from broker.logger import get_logger
 from broker.services.kas.custody import INTAKE_DAYS_KEPT
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
@@ -37,6 +39,7 @@ from broker.wire.manifest import Signed
 from broker.wire.statements import KeyUse
 
 __all__ = [
+    "INTAKE_DAYS_AHEAD",
     "announce_here",
     "announce_intake",
     "confirm_epochs",
@@ -48,8 +51,17 @@ __all__ = [
     "service_keys",
 ]
 
+INTAKE_DAYS_AHEAD = 14
+"""Days for which intake keys are announced, today included."""
+
 _CLOCKS_LOOKED_AT = 16
 """How many of the newest clocks of the directory are looked at before another one is appended."""
+
+# A statement that does not count must not keep the others back: without intake keys, epochs or the time a
+# whole coalition stands still. Failures of the log are raised, because then all of them would fail.
+_FAILURES = (PeerError, UsageError)
+
+_log = get_logger("broker.access")
 
 
 @asynccontextmanager
@@ -119,21 +131,36 @@ def service_keys(session: Session) -> KeyStore:
 
 
 async def announce_intake(session: Session) -> list[int]:
-    """Announce the intake keys that are missing for the next days, and return these days."""
+    """Announce the intake keys that are missing for the next days, and return the days that got one.
+
+    A day that fails is logged, and the next call tries it again.
+    """
     # A service that is still pending can announce nothing, and yet it may have to tell the time.
     party = session.directory.parties.get(session.profile.name)
     if party is not None and not party.active(KeyUse.SIGNING):
         return []
     keys = service_keys(session)
-    days: list[int] = []
-    while statements := keys.announce(session.directory, session.profile.name, system_clock()):
-        # The days of intake keys count by the newest clock, which may be of last month.
-        await _renew_clock(session)
-        first = statements[0]
-        # Only the first: each statement must have seen the one before, so that their order is proved too.
-        await append(session, _signed(session, [first]))
-        days += [] if first.day is None else [first.day]
-    return days
+    today = day_of(system_clock())
+    announced: list[int] = []
+    for day in range(today, today + INTAKE_DAYS_AHEAD):
+        try:
+            if await _announce_day(session, keys, day):
+                announced.append(day)
+        except _FAILURES as error:
+            _log.error("intake key not announced", day=day, reason=error.message)
+    return announced
+
+
+async def _announce_day(session: Session, keys: KeyStore, day: int) -> bool:
+    """Announce the intake key of a day; False where one is announced already."""
+    name = session.profile.name
+    if (name, day) in session.directory.intake_days:
+        return False
+    # The days of intake keys count by the newest clock, which may be of last month.
+    await _renew_clock(session)
+    statement = keys.announcement(session.directory, name, day, system_clock())
+    await append(session, _signed(session, [statement]))
+    return True
 
 
 async def _renew_clock(session: Session) -> None:
@@ -160,7 +187,10 @@ async def keep_clock(session: Session) -> bool:
 
 async def _tell_time(session: Session) -> None:
     told = drafts.tell_time(session.directory, service=session.profile.name, issued_at=system_clock())
-    await append(session, _signed(session, [told]))
+    try:
+        await append(session, _signed(session, [told]))
+    except _FAILURES as error:
+        _log.error("the time was not told", reason=error.message)
 
 
 def _is_recent(mark: ClockMark) -> bool:
@@ -180,13 +210,17 @@ def missing_intake(session: Session) -> list[int]:
         for (service, day), key_id in session.directory.intake_days.items()
         if service == session.profile.name and day + INTAKE_DAYS_KEPT >= today
     }
-    found = {day: keys.intake_key(day) for day in announced if not keys.is_intake_destroyed(day)}
-    return sorted(day for day, key in found.items() if key is None or key.key_id != announced[day])
+    return sorted(
+        day
+        for day, key_id in announced.items()
+        if not keys.is_intake_destroyed(day) and keys.intake_key(day, key_id) is None
+    )
 
 
 async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
     """Confirm each channel's newest keys, and complain about keys that do not open for us.
 
+    A channel that fails is logged, and the next call tries it again.
     Returns the name of the channel and the number of the epoch for each confirmation.
     """
     name = session.profile.name
@@ -194,22 +228,32 @@ async def confirm_epochs(session: Session) -> list[tuple[str, int]]:
     if name == session.directory.kas_name and not may_tell_time(session.directory, name):
         return confirmed
     for channel in sorted(session.directory.channels.values(), key=lambda channel: channel.number):
-        epoch = channel.epochs.get(channel.newest_published)
-        if not channel.is_open or epoch is None or epoch.confirmed_at is not None:
-            continue
-        directory = session.directory
-        if epoch.complained and has_right_epoch(directory, channel):
-            continue
         try:
-            check_half(directory, channel.name, epoch.number, "metadata", name, session.keyring.receiving)
-        except OpenError as error:
-            if not epoch.complained:
-                await _complain(session, channel.name, epoch.number, error.message)
-            continue
-        confirms = confirm_channel_keys(directory, channel.name, name, system_clock())
-        await append(session, _signed(session, [confirms]))
-        confirmed.append((channel.name, epoch.number))
+            if await _confirm(session, channel):
+                confirmed.append((channel.name, channel.newest_published))
+        except _FAILURES as error:
+            _log.error("channel keys not confirmed", channel=channel.name, reason=error.message)
     return confirmed
+
+
+async def _confirm(session: Session, channel: Channel) -> bool:
+    """Confirm a channel's newest keys if they wait for it, or complain of them; tell whether they count."""
+    name = session.profile.name
+    directory = session.directory
+    epoch = channel.epochs.get(channel.newest_published)
+    if not channel.is_open or epoch is None or epoch.confirmed_at is not None:
+        return False
+    if epoch.complained and has_right_epoch(directory, channel):
+        return False
+    try:
+        check_half(directory, channel.name, epoch.number, "metadata", name, session.keyring.receiving)
+    except OpenError as error:
+        if not epoch.complained:
+            await _complain(session, channel.name, epoch.number, error.message)
+        return False
+    confirms = confirm_channel_keys(directory, channel.name, name, system_clock())
+    await append(session, _signed(session, [confirms]))
+    return True
 
 
 async def _complain(session: Session, channel: str, epoch: int, why: str) -> None:

@@ -24,7 +24,7 @@ REFUSED = CollectionStatus.REFUSED
 
 
 def _is_kept(world: World, day: int) -> bool:
-    return world.keystore().intake_key(day) is not None
+    return day in world.keystore().intake_days()
 
 
 async def _listed(world: World) -> list[tuple[bytes, CollectionStatus, str]]:

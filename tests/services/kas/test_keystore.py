@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from broker.crypto.lock import release_shares
 from broker.crypto.seal import ReceivingKey
+from broker.directory import drafts
 from broker.errors import KeyFileError, OpenError
 from broker.services.kas.custody import open_held, seal_held, without_erased
 from broker.services.kas.journal import Journal
 from broker.services.kas.keystore import KeyStore
 from broker.wire.access import HeldRelease, ReleaseShare
+from broker.wire.statements import ServiceKeyAnnounced
 from support.coalition import KAS, Coalition, receiving_key, signing_key
 
 GENESIS = bytes(32)
@@ -74,13 +75,13 @@ def test_the_wrong_key_opens_nothing(tmp_path: Path) -> None:
     """Another receiving key, passphrase or coalition, or an altered file, is named and opens nothing."""
     keys = store(tmp_path)
     keys.storage_key(1)
-    keys.add_intake_key(1, ReceivingKey.generate())
+    kept = keys.add_intake_key(1, ReceivingKey.generate())
     with pytest.raises(KeyFileError, match="not at hand"):
         store(tmp_path, name="another").storage_key(1)
     with pytest.raises(KeyFileError, match="altered"):
         store(tmp_path, genesis=b"\1" * 32).storage_key(1)
     with pytest.raises(KeyFileError, match="passphrase"):
-        store(tmp_path, passphrase=b"wrong").intake_key(1)
+        store(tmp_path, passphrase=b"wrong").intake_key(1, kept.key_id)
     os.link(tmp_path / "keys" / "storage" / "1", tmp_path / "keys" / "storage" / "2")
     with pytest.raises(KeyFileError, match="altered"):
         store(tmp_path).storage_key(2)
@@ -91,7 +92,8 @@ def test_the_wrong_key_opens_nothing(tmp_path: Path) -> None:
 def test_what_is_destroyed_is_gone(tmp_path: Path) -> None:
     """A destroyed key is not found, and a new one is another key; an intake key leaves a mark."""
     keys = store(tmp_path)
-    keys.add_intake_key(1, ReceivingKey.generate())
+    kept = keys.add_intake_key(1, ReceivingKey.generate())
+    keys.add_intake_key(1, ReceivingKey.generate(), number=1)
     old = keys.storage_key(1)
     month = keys.access_key("2026-05", 0)
     keys.destroy_storage_key(1)
@@ -101,7 +103,7 @@ def test_what_is_destroyed_is_gone(tmp_path: Path) -> None:
     assert [path.name for path in files(tmp_path)] == ["1.destroyed"]
     assert keys.storage_key_by_id(old.id) is None
     assert keys.kept_access_key("2026-05", 0) is None
-    assert keys.intake_key(1) is None
+    assert keys.intake_key(1, kept.key_id) is None
     assert keys.is_intake_destroyed(1)
     with pytest.raises(KeyFileError, match="was destroyed"):
         keys.add_intake_key(1, ReceivingKey.generate())
@@ -109,29 +111,49 @@ def test_what_is_destroyed_is_gone(tmp_path: Path) -> None:
     assert keys.access_key("2026-05", 0) == keys.kept_access_key("2026-05", 0) != month
 
 
-def test_intake_keys_are_announced_once(tmp_path: Path) -> None:
-    """Days without an announced key get one, and the same one until its statement is appended."""
+def announcement(keys: KeyStore, coalition: Coalition) -> ServiceKeyAnnounced:
+    return keys.announcement(coalition.directory, KAS, coalition.day + 2, coalition.now)
+
+
+def test_an_intake_key_is_the_same_until_it_is_announced(tmp_path: Path) -> None:
+    """A statement that was not appended is made again with the same key."""
     coalition = Coalition.create(days=2)
     keys = KeyStore(tmp_path / "keys", coalition.genesis, coalition.keys_of(KAS), b"p")
-    first = keys.announce(coalition.directory, KAS, coalition.now, days=4)
-    again = keys.announce(coalition.directory, KAS, coalition.now, days=4)
-    assert [statement.day for statement in first] == [coalition.day + 2, coalition.day + 3]
-    assert [a.public_key for a in first] == [b.public_key for b in again]
-    for statement in first:
-        header = replace(
-            statement.header,
-            directory_size=coalition.directory.size,
-            directory_root=coalition.directory.root,
-        )
-        coalition.add(replace(statement, header=header), signing_key(KAS))
-    assert keys.announce(coalition.directory, KAS, coalition.now, days=4) == ()
-    for statement in first:
-        assert statement.day is not None
-        announced = coalition.directory.intake_key(statement.day)
-        kept = keys.intake_key(statement.day)
-        assert announced is not None
-        assert kept is not None
-        assert announced.key_id == kept.key_id
+    first = announcement(keys, coalition)
+    assert announcement(keys, coalition).public_key == first.public_key
+    coalition.add(first, signing_key(KAS))
+    announced = coalition.directory.intake_key(coalition.day + 2)
+    assert announced is not None
+    assert keys.intake_key(announced.day, announced.key_id) is not None
+    assert keys.intake_key(announced.day, bytes(32)) is None
+
+
+def test_a_day_whose_key_fell_gets_another_one(tmp_path: Path) -> None:
+    """No key is registered twice, so a revoked key is never announced again; it is kept, by its id."""
+    coalition = Coalition.create(days=2)
+    keys = KeyStore(tmp_path / "keys", coalition.genesis, coalition.keys_of(KAS), b"p")
+    first = announcement(keys, coalition)
+    coalition.add(first, signing_key(KAS))
+    old = coalition.directory.intake_days[KAS, coalition.day + 2]
+    coalition.add(
+        drafts.revoke_key(
+            coalition.directory,
+            party=KAS,
+            key_id=old,
+            since=coalition.directory.size,
+            issued_at=coalition.now,
+            by_authority=True,
+        ),
+        *coalition.authority_keys,
+    )
+    second = announcement(keys, coalition)
+    assert second.public_key != first.public_key
+    assert announcement(keys, coalition).public_key == second.public_key
+    coalition.add(second, signing_key(KAS))
+    new = coalition.directory.intake_days[KAS, coalition.day + 2]
+    for key_id in (old, new):
+        assert keys.intake_key(coalition.day + 2, key_id) is not None
+    assert keys.intake_days() == [coalition.day + 2]
 
 
 def test_the_first_intake_key_of_a_day_is_kept(tmp_path: Path) -> None:
