@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from broker.access.requests import PreparedRequest
 from broker.crypto.lock import SHARE_BYTES
-from broker.crypto.seal import ReceivingKey, answer_info, open_sealed
+from broker.crypto.seal import ReceivingKey, open_sealed_answer
 from broker.directory import Directory
 from broker.errors import FormatError, NotEntitled, OpenError, SignatureInvalid
 from broker.verify.entitlement import verify_signature
@@ -238,10 +238,9 @@ def requested_refs(request: AccessRequest) -> list[RecordRef]:
 
 
 def _open(sealed: bytes, keys: Iterable[ReceivingKey], digest: bytes) -> bytes:
-    info = answer_info(digest)
     for key in keys:
         try:
-            return open_sealed(key, sealed, info)
+            return open_sealed_answer(key, sealed, digest)
         except OpenError:
             continue
     raise OpenError("the answer does not open with any of our receiving keys for this request")

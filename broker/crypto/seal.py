@@ -9,10 +9,13 @@ where it belongs, and a seal that somebody moved or copied to another place does
     member-share  context
     release       context, intake key_id
     seed          genesis, H(channel name), u32(epoch), H("metadata" | "content" | "access"), recipient key_id
-    answer        digest of the request
+    answer        digest of the request, H(plaintext)
     storage       genesis, H(label)                     (the KAS's own key store, never on a log)
 
-Sealed bytes are enc (1120 bytes), then the ciphertext.
+Sealed bytes are enc (1120 bytes), then the ciphertext. Before those of an answer stands the hash of its
+plaintext (32 bytes). A machine that is resumed twice from one snapshot draws the same bytes twice. It would
+otherwise seal two answers to one request under one key and nonce. The other uses seal a fresh secret, or a
+value that their info determines.
 """
 
 from __future__ import annotations
@@ -43,9 +46,11 @@ __all__ = [
     "check_receiving_public",
     "member_share_info",
     "open_sealed",
+    "open_sealed_answer",
     "receiving_key_id",
     "release_info",
     "seal",
+    "seal_answer",
     "seed_info",
     "storage_info",
 ]
@@ -93,9 +98,9 @@ def seed_info(genesis: bytes, channel: str, epoch: int, use: str, recipient_key_
     )
 
 
-def answer_info(request_digest: bytes) -> bytes:
-    """The info that binds an answer to its request."""
-    return _PREFIX + b"answer\n" + request_digest
+def answer_info(request_digest: bytes, answer_digest: bytes) -> bytes:
+    """The info that binds an answer to its request, and to its own text."""
+    return _PREFIX + b"answer\n" + request_digest + answer_digest
 
 
 def storage_info(genesis: bytes, label: str) -> bytes:
@@ -171,3 +176,19 @@ def open_sealed(key: ReceivingKey, sealed: bytes, info: bytes) -> bytes:
         return _SUITE.decrypt(sealed, key.hybrid, info=info)
     except (InvalidTag, ValueError):
         raise OpenError("seal does not open with this key for this place") from None
+
+
+def seal_answer(public: bytes, answer: bytes, request_digest: bytes) -> bytes:
+    """Seal an answer to the request with this digest. Raises OpenError where the key cannot be used."""
+    # The hash is no help to who would guess the answer: a signature stands in it, which only its reader sees.
+    digest = sha256(answer).digest()
+    return digest + seal(public, answer, answer_info(request_digest, digest))
+
+
+def open_sealed_answer(key: ReceivingKey, sealed: bytes, request_digest: bytes) -> bytes:
+    """Open an answer to the request with this digest. Raises OpenError for anything else."""
+    digest, rest = sealed[:32], sealed[32:]
+    answer = open_sealed(key, rest, answer_info(request_digest, digest))
+    if sha256(answer).digest() != digest:
+        raise OpenError("the answer has another hash than the one before its seal")
+    return answer

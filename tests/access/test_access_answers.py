@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from broker.access.answers import RecordRef, open_answer, open_collection_answer, share_of
 from broker.access.requests import PreparedRequest, make_query, make_request, new_details
-from broker.crypto.seal import answer_info, seal
+from broker.crypto.seal import seal_answer
 from broker.errors import FormatError, NotEntitled, OpenError, PeerError, SignatureInvalid
 from broker.participant.keyring import Keyring
 from broker.wire.access import (
@@ -98,7 +98,7 @@ def sign(receipt: Receipt, by: str = KAS, kind: str = "receipt") -> Signed:
 
 def sealed(answer: AccessAnswer, asked: PreparedRequest = ASKED) -> bytes:
     """Seal an answer, as it is sent."""
-    return seal(KEYS[0].public, encode(answer), answer_info(asked.digest))
+    return seal_answer(KEYS[0].public, encode(answer), asked.digest)
 
 
 def answer(**changes: Any) -> AccessAnswer:
@@ -250,7 +250,7 @@ def test_a_range_of_the_log_has_one_outcome() -> None:
 def test_any_plaintext_is_a_peer_error(data: bytes) -> None:
     """Any bytes that are sealed to us end in a PeerError."""
     with pytest.raises(PeerError):
-        open_answer(ASKED, seal(KEYS[0].public, data, answer_info(ASKED.digest)), KEYS, COALITION.directory)
+        open_answer(ASKED, seal_answer(KEYS[0].public, data, ASKED.digest), KEYS, COALITION.directory)
 
 
 def query(batches: int = 1) -> tuple[Signed, bytes]:

@@ -14,7 +14,7 @@ from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.audit.accesses import Access, accesses
 from broker.clock import DAY_US
-from broker.crypto.seal import answer_info, open_sealed, seal
+from broker.crypto.seal import open_sealed_answer, seal_answer
 from broker.directory import drafts
 from broker.errors import Denied, OpenError, PeerError
 from broker.log.protocol import Log, Message, Partition, StoredMessage
@@ -186,9 +186,10 @@ class _Lying:
         """The answer, its entries exchanged."""
         sealed = await self._kas.access(request, details)
         (key,) = self._keys.values()
-        info = answer_info(sha256(decode(Signed, request).content).digest())
-        answer = decode(AccessAnswer, open_sealed(key, sealed, info))
-        return seal(key.public, encode(replace(answer, entries=self._lie(answer.entries))), info)
+        digest = sha256(decode(Signed, request).content).digest()
+        answer = decode(AccessAnswer, open_sealed_answer(key, sealed, digest))
+        changed = encode(replace(answer, entries=self._lie(answer.entries)))
+        return seal_answer(key.public, changed, digest)
 
     async def collections(self, query: bytes) -> bytes:
         """Not asked here."""

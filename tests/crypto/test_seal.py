@@ -19,9 +19,11 @@ from broker.crypto.seal import (
     check_receiving_public,
     member_share_info,
     open_sealed,
+    open_sealed_answer,
     receiving_key_id,
     release_info,
     seal,
+    seal_answer,
     seed_info,
     storage_info,
 )
@@ -54,7 +56,7 @@ def test_info_byte_by_byte() -> None:
     assert release_info(A, B) == tag + b"release\n" + A + B
     expected = tag + b"seed\n" + GENESIS + h("xaa-xbb") + u3 + h("content") + B
     assert seed_info(GENESIS, "xaa-xbb", 3, "content", B) == expected
-    assert answer_info(A) == tag + b"answer\n" + A
+    assert answer_info(A, B) == tag + b"answer\n" + A + B
     assert storage_info(GENESIS, "2026-05-01") == tag + b"storage\n" + GENESIS + h("2026-05-01")
 
 
@@ -182,3 +184,15 @@ def test_private_key_does_not_show() -> None:
     shown = repr(KEY)
     assert KEY.x25519.private_bytes_raw().hex() not in shown
     assert repr(KEY.x25519.private_bytes_raw())[2:-1] not in shown
+
+
+def test_an_answer_opens_with_its_own_hash() -> None:
+    """An answer is bound to its text, so that a machine resumed twice seals no two answers under one key."""
+    key = ReceivingKey.generate()
+    sealed = seal_answer(key.public, b"an answer", A)
+    assert open_sealed_answer(key, sealed, A) == b"an answer"
+    other = sha256(b"another").digest()
+    lying = other + seal(key.public, b"an answer", answer_info(A, other))
+    for wrong, digest in ((other + sealed[32:], A), (sealed, B), (sealed[:40], A), (b"", A), (lying, A)):
+        with pytest.raises(OpenError):
+            open_sealed_answer(key, wrong, digest)

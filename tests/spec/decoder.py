@@ -280,7 +280,7 @@ def seal_info(use: str, fields: Mapping[str, Any]) -> bytes:
             place = fields["genesis"] + h(fields["channel"].encode()) + u32(fields["epoch"], "seal")
             parts = place + h(fields["key"].encode()) + fields["recipient_key_id"]
         case "answer":
-            parts = fields["request_digest"]
+            parts = fields["request_digest"] + fields["answer_digest"]
         case _:
             raise ValueError(use)
     return LABEL + use.encode() + b"\n" + bytes(parts)
@@ -699,6 +699,19 @@ def _judge_lock(case: Json) -> Json:
     return {"body": body, "context": context}
 
 
+def _judge_held(case: Json) -> Json:
+    key, nonce = case["storage_key"], case["value"][32:44]
+    try:
+        batch_key = hkdf_expand(key, LABEL + b"held" + case["batch_id"])
+        held = AESGCM(batch_key).decrypt(nonce, case["value"][44:], None)
+    except InvalidTag:
+        fail("seal")
+    if hmac.digest(hkdf_expand(key, LABEL + b"held-nonce"), held, "sha256")[:12] != nonce:
+        fail("nonce")
+    decode(protocol("HeldRelease"), held)
+    return {"held": held}
+
+
 def _judge_manifest(case: Json) -> Json:
     value = case["value"].ljust(case.pop("fill_to", 0), b"\0")
     manifest = open_manifest(case.pop("key"), value, **{k: v for k, v in case.items() if k != "value"})
@@ -733,6 +746,7 @@ _JUDGES = {
     "seal": _judge_seal,
     "release": _judge_release,
     "lock": _judge_lock,
+    "held": _judge_held,
     "manifest": _judge_manifest,
     "merkle": _judge_merkle,
     "tree": _judge_tree,

@@ -20,7 +20,7 @@ from broker.access.client import KeyAccess
 from broker.access.requests import new_details
 from broker.avro.schema import SchemaStore, default_store
 from broker.clock import system_clock
-from broker.crypto.seal import answer_info, open_sealed, seal
+from broker.crypto.seal import open_sealed_answer, seal_answer
 from broker.errors import KasStopped, KasUnavailable, LogUnavailable, NotEntitled, RequestRefused, UsageError
 from broker.log import Partition, StoredMessage
 from broker.records.record import to_json
@@ -465,7 +465,7 @@ class Recording(Counting):
 
     def answer(self, name: str) -> AccessAnswer:
         digest = sha256(decode(Signed, self.request).content).digest()
-        return decode(AccessAnswer, open_sealed(receiving_key(name), self.sealed, answer_info(digest)))
+        return decode(AccessAnswer, open_sealed_answer(receiving_key(name), self.sealed, digest))
 
 
 class Lying(Recording):
@@ -479,7 +479,7 @@ class Lying(Recording):
         await super().access(request, details)
         digest = sha256(decode(Signed, request).content).digest()
         changed = encode(self.change(self.answer(POLICE_B)))
-        return seal(receiving_key(POLICE_B).public, changed, answer_info(digest))
+        return seal_answer(receiving_key(POLICE_B).public, changed, digest)
 
 
 async def test_a_short_outage_is_waited_out(world: World) -> None:

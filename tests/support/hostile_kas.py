@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from hashlib import sha256
 
-from broker.crypto.seal import answer_info, open_sealed, seal
+from broker.crypto.seal import open_sealed_answer, seal_answer
 from broker.errors import KasUnavailable
 from broker.wire.access import AccessAnswer, Receipt
 from broker.wire.encoding import decode, encode, sign_content
@@ -36,15 +36,15 @@ class HostileKas:
         if self._change is None:
             return self._data
         sealed = await self._world.kas.access(request, details)
-        info = answer_info(sha256(decode(Signed, request).content).digest())
-        answer = decode(AccessAnswer, open_sealed(self._key, sealed, info))
+        digest = sha256(decode(Signed, request).content).digest()
+        answer = decode(AccessAnswer, open_sealed_answer(self._key, sealed, digest))
         answer, receipt = self._change(answer, decode(Receipt, answer.receipt.content))
         genesis = self._world.coalition.genesis
         signed = sign_content(signing_key(KAS), "receipt", genesis, encode(receipt))
-        return seal(
+        return seal_answer(
             self._key.public,
             encode(AccessAnswer(receipt=signed, shares=answer.shares, entries=answer.entries)),
-            info,
+            digest,
         )
 
     async def collections(self, query: bytes) -> bytes:

@@ -6,14 +6,17 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from broker.crypto.hkdf import Expand
 from broker.crypto.lock import body_key, context_of, lock_bodies, release_share
 from broker.crypto.merkle import inclusion_path, leaf_hash, tree_hash
-from broker.wire.access import AccessDetails
+from broker.services.kas.custody import seal_held
+from broker.services.kas.keystore import StorageKey
+from broker.wire.access import AccessDetails, HeldRelease, ReleaseShare
 from broker.wire.encoding import encode
 from vectors.cases import Case, fails, flip, valid
 from vectors.coalition import EPOCH, GENESIS, ISSUER, PARTITION, TOPIC
 
-__all__ = ["details_cases", "lock_cases", "merkle_cases"]
+__all__ = ["details_cases", "held_cases", "lock_cases", "merkle_cases"]
 
 _ID, _MEMBER, _SECRET = b"\x41" * 16, b"\x42" * 32, b"\x43" * 32
 _PLACE: dict[str, object] = {
@@ -182,4 +185,33 @@ def details_cases() -> list[Case]:
             commitment=sha256(data).digest()),
         bad("trailing", "a byte behind the details, which the commitment includes", "avro", "FormatError",
             details=trailing, commitment=sha256(b"ftf-broker/v1/details" + trailing).digest()),
+    ]  # fmt: skip
+
+
+def held_cases() -> list[Case]:
+    """Every case of a value of ftf.keys."""
+    key, batch = StorageKey(0, b"\x45" * 32, b"\x46" * 32), b"\x47" * 32
+    whole = HeldRelease(release_secret=_SECRET, shares=())
+    rest = HeldRelease(release_secret=None, shares=(ReleaseShare(index=1, share=_MEMBER),))
+    value = seal_held(key, batch, whole)
+
+    def given(**changed: object) -> dict[str, object]:
+        return {"storage_key": key.key, "batch_id": batch, "value": value} | changed
+
+    def bad(name: str, what: str, **changed: object) -> Case:
+        return fails(name, what, given(**changed), "seal", "OpenError")
+
+    other = seal_held(key, batch, rest)
+    # Sealed by hand under the nonce of another text: two texts under one key and nonce give both away.
+    batch_key = Expand(key.key).block(b"ftf-broker/v1/held" + batch)
+    again = value[:44] + AESGCM(batch_key).encrypt(value[32:44], encode(rest), None)
+    return [
+        valid("secret", "a release secret", given(), {"held": encode(whole)}),
+        valid("shares", "the shares that are left", given(value=other), {"held": encode(rest)}),
+        bad("another-batch", "a value of another batch", batch_id=b"\x48" * 32),
+        bad("another-key", "a value under another storage key", storage_key=b"\x48" * 32),
+        bad("altered", "a bit of the tag changed", value=flip(value)),
+        bad("nonce-changed", "a bit of the nonce changed", value=flip(value, 32)),
+        fails("nonce-of-another-text", "sealed under the nonce of another text", given(value=again), "nonce",
+              "OpenError"),
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from broker.crypto.epoch import half_commitment
 from broker.crypto.lock import padded_body, release_share
 from broker.crypto.seal import (
@@ -40,13 +42,13 @@ _USES: dict[str, dict[str, object]] = {
         "key": "content",
         "recipient_key_id": POLICE_RECEIVING.key_id,
     },
-    "answer": {"request_digest": _DIGEST},
+    "answer": {"request_digest": _DIGEST, "answer_digest": sha256(_SECRET).digest()},
 }
 _INFO = {
     "member-share": member_share_info(_CONTEXT),
     "release": release_info(_CONTEXT, INTAKE.key_id),
     "seed": seed_info(GENESIS, "xaa-xbb", 3, "content", POLICE_RECEIVING.key_id),
-    "answer": answer_info(_DIGEST),
+    "answer": answer_info(_DIGEST, sha256(_SECRET).digest()),
 }
 _CHANGED: list[tuple[str, str, str, object]] = [
     ("member-share", "context", "another batch", b"\x12" * 32),
@@ -58,6 +60,7 @@ _CHANGED: list[tuple[str, str, str, object]] = [
     ("seed", "key", "another of the epoch's seeds", "metadata"),
     ("seed", "recipient_key_id", "another recipient", bytes(32)),
     ("answer", "request_digest", "another request", b"\x23" * 32),
+    ("answer", "answer_digest", "the hash of another answer", b"\x23" * 32),
 ]
 
 
@@ -81,7 +84,7 @@ def seal_cases() -> list[Case]:
     return [
         *cases,
         bad("use-exchanged", "a member share taken for an answer whose digest is the context",
-            use="answer", sealed=share, fields={"request_digest": _CONTEXT}),
+            use="answer", sealed=share, fields={"request_digest": _CONTEXT, "answer_digest": b""}),
         bad("empty", "no bytes", sealed=b""),
         bad("no-ciphertext", "an encapsulation alone", sealed=share[:1120]),
         bad("short", "one byte less than the least seal", sealed=share[:1135]),

@@ -28,6 +28,7 @@ AREAS = {
     "seal": ("one seal, opened with one key for one place", cases_seal.seal_cases),
     "release": ("release shares from a release secret", cases_seal.release_cases),
     "lock": ("one body, unlocked with its two shares", cases_lock.lock_cases),
+    "held": ("a value of ftf.keys, opened with its storage key", cases_lock.held_cases),
     "manifest": ("one manifest message, opened and checked", cases_manifest.cases),
     "merkle": ("an entry and its inclusion proof", cases_lock.merkle_cases),
     "tree": ("the messages of a partition and its root", cases_tree.cases),

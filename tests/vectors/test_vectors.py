@@ -30,8 +30,10 @@ from broker.crypto.seal import (
 )
 from broker.crypto.sign import signing_key_id, verify
 from broker.errors import BrokerError, FormatError, OpenError, SignatureInvalid
+from broker.services.kas.custody import open_value
+from broker.services.kas.keystore import StorageKey
 from broker.wire.access import AccessDetails
-from broker.wire.encoding import decode, decode_content
+from broker.wire.encoding import decode, decode_content, encode
 from broker.wire.envelope import open_manifest, parse_envelope
 from broker.wire.log_leaf import HOLE, message_leaf
 from broker.wire.manifest import Signed
@@ -114,7 +116,7 @@ def _info(use: str, fields: Given) -> bytes:
                 case["genesis"], case["channel"], case["epoch"], str(key), case["recipient_key_id"]
             )
         case "answer":
-            return answer_info(case["request_digest"])
+            return answer_info(case["request_digest"], case["answer_digest"])
     raise ValueError(use)
 
 
@@ -197,6 +199,12 @@ def _details(given: Given) -> Given:
     return {}
 
 
+def _held(given: Given) -> Given:
+    case = _bytes(given)
+    key = StorageKey(0, case["value"][:32], case["storage_key"])
+    return {"held": encode(open_value(key, case["batch_id"], case["value"]))}
+
+
 READERS: dict[str, Callable[[Given], Given]] = {
     "avro": _avro,
     "sign": _sign,
@@ -205,6 +213,7 @@ READERS: dict[str, Callable[[Given], Given]] = {
     "seal": _seal,
     "release": _release,
     "lock": _lock,
+    "held": _held,
     "manifest": _manifest,
     "merkle": _merkle,
     "tree": _tree,

@@ -14,7 +14,13 @@ delay of the log, was taken over before.
 Holding. The topic ``ftf.keys`` has one value for each batch:
 
     key     batch_id
-    value   id of storage key (32) | nonce (12) | AES-256-GCM(storage key, Avro(HeldRelease), aad = batch_id)
+    value   id of storage key (32) | nonce (12) | AES-256-GCM(key of the batch, nonce, Avro(HeldRelease))
+    key of the batch   HKDF-Expand(storage key, "ftf-broker/v1/held" | batch_id, 32)
+    nonce              first 12 bytes of HMAC(HKDF-Expand(storage key, "ftf-broker/v1/held-nonce", 32),
+                         Avro(HeldRelease))
+
+Nothing here is drawn. A service that is resumed twice from one snapshot draws the same bytes twice, and still
+seals no two texts under one key and nonce.
 
 The topic is compacted, and the log's operator can put an old value back. So a value never gives more than
 what the logs say may still be released: the shares of erased records are removed before it is used.
@@ -28,7 +34,7 @@ too. A running service that finds ``ftf.keys`` shorter than it was writes again 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import hmac
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +43,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from broker.access.record_states import ChannelRecords
 from broker.clock import DAY_US
+from broker.crypto.hkdf import Expand
 from broker.crypto.lock import context_of, release_shares, wrong_release_shares
 from broker.crypto.seal import open_sealed, release_info
 from broker.directory import Directory
@@ -60,6 +67,7 @@ __all__ = [
     "TakenOver",
     "intake_over_at",
     "open_held",
+    "open_value",
     "seal_held",
     "take_over",
     "take_over_all",
@@ -83,6 +91,8 @@ _ID_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
 _MAX_VALUE_BYTES = 32_768
+_HELD = b"ftf-broker/v1/held"
+_HELD_NONCE = b"ftf-broker/v1/held-nonce"
 
 _log = get_logger("broker.access")
 
@@ -185,9 +195,18 @@ def _open_secret(batch: VerifiedBatch, directory: Directory, store: KeyStore) ->
 
 
 def seal_held(key: StorageKey, batch_id: bytes, held: HeldRelease) -> bytes:
-    """Return the value of ``ftf.keys`` for what is held of a batch."""
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return key.id + nonce + AESGCM(key.key).encrypt(nonce, encode(held), batch_id)
+    """Return the value of ``ftf.keys`` for what is held of a batch. Equal ones give equal bytes."""
+    plaintext = encode(held)
+    cipher, nonce = _cipher_of(key, batch_id), _nonce_of(key, plaintext)
+    return key.id + nonce + cipher.encrypt(nonce, plaintext, None)
+
+
+def _cipher_of(key: StorageKey, batch_id: bytes) -> AESGCM:
+    return AESGCM(Expand(key.key).block(_HELD + batch_id))
+
+
+def _nonce_of(key: StorageKey, plaintext: bytes) -> bytes:
+    return hmac.digest(Expand(key.key).block(_HELD_NONCE), plaintext, "sha256")[:_NONCE_BYTES]
 
 
 def open_held(store: KeyStore, batch_id: bytes, value: bytes) -> HeldRelease:
@@ -201,12 +220,20 @@ def open_held(store: KeyStore, batch_id: bytes, value: bytes) -> HeldRelease:
     key = store.storage_key_by_id(value[:_ID_BYTES])
     if key is None:
         raise OpenError("the storage key of the value is gone")
+    return open_value(key, batch_id, value)
+
+
+def open_value(key: StorageKey, batch_id: bytes, value: bytes) -> HeldRelease:
+    """Open a value of ``ftf.keys`` with the storage key that it names; raises OpenError."""
     nonce = value[_ID_BYTES : _ID_BYTES + _NONCE_BYTES]
     try:
-        plain = AESGCM(key.key).decrypt(nonce, value[_ID_BYTES + _NONCE_BYTES :], batch_id)
-        return decode(HeldRelease, plain)
+        plain = _cipher_of(key, batch_id).decrypt(nonce, value[_ID_BYTES + _NONCE_BYTES :], None)
     except InvalidTag:
         raise OpenError("the value does not open for this batch") from None
+    if _nonce_of(key, plain) != nonce:
+        raise OpenError("the nonce of the value is not that of its plaintext")
+    try:
+        return decode(HeldRelease, plain)
     except FormatError as error:
         raise OpenError(f"the value is malformed: {error.message}") from None
 

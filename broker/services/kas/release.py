@@ -9,7 +9,7 @@ from typing import NamedTuple
 from broker.access.answers import Outcome, RecordRef, encode_answer, receipt_outcomes, requested_refs
 from broker.access.policy import Decision
 from broker.access.request_checks import CheckedRequest
-from broker.crypto.seal import answer_info, seal
+from broker.crypto import seal
 from broker.errors import KasUnavailable, NotEntitled, OpenError, RequestRefused
 from broker.logger import get_logger
 from broker.services.kas.channel_service import ChannelService
@@ -193,7 +193,7 @@ def seal_answer(
         released=sum(outcome.released for outcome in release.outcomes.values()),
         entry=None if logged is None else logged.entry.offset,
     )
-    return seal(public, answer, answer_info(checked.digest))
+    return seal.seal_answer(public, answer, checked.digest)
 
 
 def sign_collections(resources: Resources, query_digest: bytes, batches: tuple[Collected, ...]) -> bytes:

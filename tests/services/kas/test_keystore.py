@@ -229,6 +229,19 @@ def test_held_values_are_bound_to_batch_and_key(tmp_path: Path) -> None:
             open_held(keys, batch, wrong)
 
 
+def test_two_texts_are_never_held_under_one_key_and_nonce(tmp_path: Path) -> None:
+    """A service that is resumed twice from one snapshot draws the same bytes, and none are used here."""
+    key = store(tmp_path).storage_key(1)
+    texts = [HeldRelease(release_secret=bytes([n]) * 32, shares=()) for n in (1, 2)]
+    batches = [b"b" * 32, b"c" * 32]
+    values = [seal_held(key, batch, held) for batch in batches for held in texts]
+    assert len({value[32:44] for value in values[:2]}) == 2
+    # Equal texts of two batches have one nonce, under two keys.
+    first, second = values[0][44:], values[2][44:]
+    assert bytes(a ^ b for a, b in zip(first, second, strict=True)) != bytes(len(first))
+    assert seal_held(key, batches[0], texts[0]) == values[0]
+
+
 def test_erased_indexes_are_never_used() -> None:
     """The shares of erased records are never returned, from a whole secret or from single shares."""
     context = b"c" * 32
