@@ -135,7 +135,11 @@ class Log(Protocol):
         reader with ``follow`` gets no error: it waits for as long as the outage lasts, and then goes on
         where it was. A line in the program's log says when an outage begins, another when it is over. Only
         cancelling the reader or closing the log ends this wait. An error that waiting cannot mend ends the
-        reader at once: access is refused, the topic is missing, the partition was cut.
+        reader at once: access is refused, the topic is missing.
+
+        A reader with ``follow`` gets :class:`~broker.errors.LogForked` when the last message that it was
+        given is not at its place any more, before it is given anything that stands behind it: the partition
+        was cut, restored or made anew. So a compacted topic cannot be followed.
         """
         ...
 

@@ -38,11 +38,9 @@ async def read_events(
     messages = log.read(Partition(reader.topic, reader.partition), start, follow=end is None)
     async for message in messages:
         if last is not None:
-            check_last(reader, message, last)
-            is_last = message.offset < reader.next_offset
+            check_last(Partition(reader.topic, reader.partition), start, message, last)
             last = None
-            if is_last:
-                continue
+            continue
         # The log may have grown since the caller asked for its end.
         if end is not None and message.offset >= end:
             break
@@ -57,12 +55,11 @@ def last_read(reader: PartitionReader) -> bytes | None:
     return None if reader.tree is None else reader.tree.last
 
 
-def check_last(reader: PartitionReader, message: StoredMessage, last: bytes) -> None:
-    """Raise LogForked unless this is the last message that the reader took, at its place."""
-    offset = reader.next_offset - 1
+def check_last(partition: Partition, offset: int, message: StoredMessage, last: bytes) -> None:
+    """Raise LogForked unless this message, which stands at ``offset``, is the last one that was read."""
     if message.offset != offset or leaf_of(message) != last:
         raise LogForked(
-            f"{reader.topic}/{reader.partition} holds another message {offset} than the one that was read",
+            f"{partition.topic}/{partition.number} holds another message {offset} than the one that was read",
             hint="somebody replaced, restored or altered the log: ask its operator, and see operations.md",
         )
 

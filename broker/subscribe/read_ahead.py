@@ -12,6 +12,7 @@ from collections import deque
 
 from broker.errors import BrokerError
 from broker.log.protocol import Log, Partition, StoredMessage
+from broker.participant.reading import check_last
 
 __all__ = ["ReadAhead"]
 
@@ -26,15 +27,24 @@ class ReadAhead:
 
     ``ring`` is set whenever ``take`` may have something new: a message, the end, or an error. Several
     partitions may share one ring. Only the task adds messages, and only ``take`` removes them.
+
+    ``last`` is the leaf of the message before ``start``, where it was read. The log must still hold it.
     """
 
     def __init__(
-        self, log: Log, partition: Partition, start: int, end: int | None, ring: asyncio.Event
+        self,
+        log: Log,
+        partition: Partition,
+        start: int,
+        end: int | None,
+        ring: asyncio.Event,
+        last: bytes | None = None,
     ) -> None:
         self.partition = partition
         self._log = log
         self._start = start
         self._end = end
+        self._last = last
         self._ring = ring
         self._room = asyncio.Event()
         self._messages: deque[StoredMessage] = deque()
@@ -57,7 +67,13 @@ class ReadAhead:
     async def _read(self) -> None:
         messages = self._messages
         end = self._end
-        async for message in self._log.read(self.partition, self._start, follow=end is None):
+        last = self._last
+        start = self._start if last is None else self._start - 1
+        async for message in self._log.read(self.partition, start, follow=end is None):
+            if last is not None:
+                check_last(self.partition, start, message, last)
+                last = None
+                continue
             # Offsets have gaps where messages were deleted, so the first message past the end may be the
             # first sign that the end was reached.
             if end is not None and message.offset >= end:

@@ -23,7 +23,7 @@ from broker.directory import Channel
 from broker.log.outage import Outage, outlasting
 from broker.log.protocol import Partition, StoredMessage
 from broker.participant.participant import Participant
-from broker.participant.reading import feed_read
+from broker.participant.reading import feed_read, last_read
 from broker.participant.tasks import Tasks
 from broker.subscribe.read_ahead import ReadAhead
 from broker.verify.partition import Event, PartitionReader, ReaderState, VerifiedBatch
@@ -103,7 +103,9 @@ class ReaderSet:
             tree = LogTree(state.frontier)
             reader = participant.reader(channel, partition.topic, state=state, tree=tree)
             end = None if ends is None else ends[partition]
-            ahead = ReadAhead(participant.log, partition, reader.next_offset, end, self._ring)
+            ahead = ReadAhead(
+                participant.log, partition, reader.next_offset, end, self._ring, last_read(reader)
+            )
             self._sources.append(_Source(reader, ahead))
         self._tasks = [
             tasks.create_task(

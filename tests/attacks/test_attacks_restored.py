@@ -190,6 +190,35 @@ def test_records_emptied_under_a_feed(people: Sessions) -> None:
     assert people.delivered == [0, 1, 2]
 
 
+@pytest.mark.parametrize("records", [2, 3])
+def test_records_made_anew_and_grown_on_under_a_feed(people: Sessions, records: int) -> None:
+    """In one moment the topic is another one, as long or longer: the feed is told, and nothing is skipped."""
+    people.publish(0, 1)
+    before = people.place.folder / "before.db"
+    with closing(sqlite3.connect(log_file(people))) as db, closing(sqlite3.connect(before)) as to:
+        db.backup(to)
+    make_anew(people, "returns")
+    new = list(range(2, 2 + records))
+    people.publish(*new, waits=False)
+    with closing(sqlite3.connect(log_file(people))) as db:
+        rows = db.execute("SELECT * FROM message WHERE topic = 'ftf.returns'").fetchall()
+    restore(people, before)
+    feed = people.follow()
+    try:
+        _until(lambda: people.delivered == [0, 1])
+        with closing(sqlite3.connect(log_file(people))) as db, db:
+            db.execute("DELETE FROM message WHERE topic = 'ftf.returns'")
+            db.executemany("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", rows)
+        assert feed.ended() == 3
+        assert b"holds another message 2 than the one that was read" in feed.said.read_bytes()
+    finally:
+        feed.kill()
+    assert people.serve().code == 1
+    people.acknowledge()
+    assert forked(people.subscribe(), "returns/0@0")
+    assert people.delivered == [0, 1, *new]
+
+
 def test_partitions_added_behind_our_back(people: Sessions) -> None:
     """K04: What stands in a partition of no channel reaches nobody, and is named."""
     people.publish(0, 1)

@@ -532,15 +532,6 @@ class LogContract:
 
         await asyncio.to_thread(any_appends)
 
-    async def test_a_follower_of_a_compacted_topic_sees_deletions(self, connect: Connect) -> None:
-        """A value of None reaches followers, so that they forget the key too."""
-        log = await connect()
-        await log.ensure("keys", 1, compacted=True)
-        following = asyncio.create_task(take(log, KEYS, 0, 2))
-        await log.append(KEYS, [Message(b"other", b"kept")])
-        await log.append(KEYS, [Message(b"batch", None)])
-        assert contents(await following) == [(0, b"other", b"kept"), (1, b"batch", None)]
-
     async def test_a_compacted_topic_needs_keys(self, connect: Connect) -> None:
         """A message without a key cannot be appended to a compacted topic, nor can the messages beside it."""
         log = await connect()

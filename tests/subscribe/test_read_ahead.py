@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from broker.errors import LogUnavailable
+from broker.errors import LogForked, LogUnavailable
 from broker.log import Message, Partition
+from broker.participant.reading import leaf_of
 from broker.subscribe.read_ahead import ReadAhead
 from support.fault_log import Fault, FaultLog
 from support.world import World
@@ -65,6 +66,27 @@ async def test_nothing_to_read_is_the_end(world: World) -> None:
     assert feed.is_done
     assert feed.take() is None
     assert ring.is_set()
+
+
+@pytest.mark.parametrize("end", [None, 4])
+async def test_the_message_before_the_start_is_looked_at(world: World, end: int | None) -> None:
+    """It is not given again, and where it is another one nothing is given."""
+    await world.log.append(RETURNS, [Message(b"k", b"%d" % i) for i in range(4)])
+    (last, *_) = [message async for message in world.log.read(RETURNS, 1)]
+    for leaf in (leaf_of(last), bytes(32)):
+        ring = asyncio.Event()
+        feed = ReadAhead(world.log, RETURNS, 2, end, ring, leaf)
+        task = asyncio.ensure_future(feed.run())
+        await asyncio.wait_for(ring.wait(), 5)
+        if leaf == bytes(32):
+            with pytest.raises(LogForked, match="another message 1 than the one that was read"):
+                feed.take()
+        else:
+            message = feed.take()
+            assert message is not None
+            assert message.offset == 2
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_an_error_comes_behind_what_was_read(world: World) -> None:

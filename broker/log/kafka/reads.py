@@ -8,6 +8,9 @@ Rules
 * An end that came late is asked for again, at the leader of now. A broker that was frozen for longer than its
   session lasts answers, when it goes on, what it was asked before, with what it knew then: a successor may
   have taken appends since. The requests carry no leader epoch (KIP-320), which would tell.
+* Behind each chunk, and when it has waited in vain, a follower compares the last message that it gave with
+  what stands at that offset now. The log may have been restored or made anew while it waited, or while the
+  brokers were away, and have grown beyond its position since.
 * A follower (no end is given) outlasts LogUnreachable, whichever request raises it. A reader to an end gets
   this error when the time of a call is over.
 
@@ -20,7 +23,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 
-from broker.errors import LogUnavailable, LogUnreachable
+from broker.errors import LogUnreachable
+from broker.log.cut import cut, replaced
 from broker.log.kafka.brokers import Brokers
 from broker.log.kafka.connections import Use
 from broker.log.kafka.deadline import Deadline
@@ -57,6 +61,7 @@ class Reads:
         position = start
         has_reached = False  # whether the partition was once known to reach the start
         is_at_end = False
+        last: StoredMessage | None = None  # the last one that a follower was given
         outage = self._outage if end is None else None
         while end is None or position < end:
             waiting = partial(self._wait, place, position)
@@ -74,10 +79,14 @@ class Reads:
                     return
                 position = moved
                 continue
+            if last is not None and (chunk.messages or not is_at_end):
+                await outlasting(outage, partial(self._check_last, place, last))
             # A follower that began beyond the end reads from the end on, and passes over what lies between.
             for message in chunk.messages:
                 if message.offset >= start and (end is None or message.offset < end):
                     yield message
+            if end is None and chunk.messages:
+                last = chunk.messages[-1]
             self._brokers.check_open()
             has_reached = has_reached or chunk.next_offset >= start
             is_at_end = end is None and (is_at_end or chunk.next_offset == position)
@@ -88,18 +97,31 @@ class Reads:
     ) -> int | None:
         """Return where to read on when the partition does not hold this offset; None if nowhere.
 
-        Raises LogUnavailable when the partition reached this offset before and now ends earlier: it was cut,
+        Raises LogForked when the partition reached this offset before and now ends earlier: it was cut,
         or deleted and made anew. The reader must not take that for an empty tail.
         """
         first = (await outlasting(outage, partial(self._bounds, [place], begins=True)))[place]
         if first > position:
             return first  # the operator deleted the beginning; the reader sees the gap in the offsets
         if has_reached:
-            raise _cut(place, position) from None
+            raise cut(*place, position) from None
         if end is not None:
             return None
         # A follower that began beyond the end reads from the end on.
         return min(position, (await outlasting(outage, partial(self.ends, [place])))[place])
+
+    async def _check_last(self, place: Place, last: StoredMessage) -> None:
+        """Raise LogForked unless this message still stands at its place."""
+        # It is asked for behind the chunk: whoever replaced it before the chunk was read is noticed. A new
+        # leader that does not give it yet is asked again.
+        try:
+            chunk = await self._chunk(place, last.offset, last.offset + 1, max_bytes=1)
+        except _OutOfRange:
+            if (await self._bounds([place], begins=True))[place] > last.offset:
+                return  # the operator deleted the beginning; the reader sees the gap in the offsets
+            raise cut(*place, last.offset + 1) from None
+        if last not in chunk.messages[:1]:
+            raise replaced(*place, last.offset)
 
     async def ends(self, places: list[Place]) -> dict[Place, int]:
         """Return the ends of partitions. Every leader gets one request, all of them at the same time."""
@@ -170,7 +192,9 @@ class Reads:
                 raise refusal(code, place[0])
         return found
 
-    async def _chunk(self, place: Place, offset: int, end: int | None) -> Chunk:
+    async def _chunk(
+        self, place: Place, offset: int, end: int | None, *, max_bytes: int = CHUNK_BYTES
+    ) -> Chunk:
         """Read what is stored, without waiting at the broker; for a follower it may be empty, at the end."""
         deadline = self._brokers.deadline()
         while True:
@@ -180,7 +204,7 @@ class Reads:
                     leader,
                     Use.READ,
                     lambda connection, left_s: connection.fetch(
-                        [(*place, offset)], max_wait_ms=0, max_bytes=CHUNK_BYTES, timeout_s=left_s
+                        [(*place, offset)], max_wait_ms=0, max_bytes=max_bytes, timeout_s=left_s
                     ),
                     deadline.attempt_s,
                 )
@@ -225,11 +249,3 @@ class Reads:
     async def _wait(self, place: Place, offset: int) -> Chunk:
         """Wait for messages from this offset on; raises Moved, _OutOfRange."""
         return self._chunk_of(await self._room.wait(place, offset), offset)
-
-
-def _cut(place: Place, position: int) -> LogUnavailable:
-    return LogUnavailable(
-        f"partition {place[1]} of {place[0]} ends before offset {position}, up to where it was read:"
-        " messages are lost, or it was tampered with",
-        hint="do not go on before the operator of the brokers has explained it; keep your state file",
-    )

@@ -36,6 +36,7 @@ from typing import Self, TypeVar
 
 from broker.errors import LogUnavailable, OutcomeUnknown, UsageError
 from broker.log.append_times import microseconds, now_ms
+from broker.log.cut import cut, replaced
 from broker.log.protocol import MAX_OFFSET, Message, StoredMessage
 from broker.log.sqlite import rows, tables
 from broker.log.sqlite.calls import jitter_s
@@ -240,6 +241,30 @@ class LogFile:
         """Return the next messages from ``start`` on and before ``end``: at most 256, about a megabyte."""
         with self._reading() as db:
             return rows.read(db, place, start, end)
+
+    def before(self, place: Place, start: int) -> StoredMessage | None:
+        """Return the message right before this offset, if there is one; the partition must be known."""
+        self.ends([place])
+        return next(iter(self.read(place, max(start - 1, 0), start)), None)
+
+    def read_on(
+        self, place: Place, start: int, last: StoredMessage | None
+    ) -> tuple[int, list[StoredMessage]]:
+        """Return the next messages from ``start`` on, and the version that the file had before the reading.
+
+        Raises LogForked unless the partition still holds ``last``. Both are read as of one moment: whoever
+        cuts messages off and lets others take their offsets is noticed, however fast.
+        """
+        # The version comes first: what changes behind it is looked at again.
+        version = self.version()
+        chunk = self.read(place, start if last is None else last.offset, MAX_OFFSET + 1)
+        if last is None:
+            return version, chunk
+        if not chunk:
+            raise cut(*place, last.offset + 1)
+        if chunk[0] != last:
+            raise replaced(*place, last.offset)
+        return version, chunk[1:]
 
     def ends(self, places: Sequence[Place]) -> list[int]:
         """Return the offset behind the last message of each partition, all as of one moment."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
@@ -54,7 +55,7 @@ class SqliteLog:
         self._file = file
         self._prefix = prefix
         self._busy_timeout_s = busy_timeout_s
-        self._watch = Watch(file, busy_timeout_s)
+        self._watch = Watch(file)
         self._outage = Outage(log=f"sqlite:{file.path}")
         self._times = AppendTimes(f"sqlite:{file.path}")
         # Appends take turns here, on the event loop. In worker threads a few appends that wait for each other
@@ -98,7 +99,7 @@ class SqliteLog:
         place = self._place(partition)
         check_batch(messages)
         first = await self._write(partial(self._file.append, place, messages))
-        self._watch.appended(place, first + len(messages))
+        self._watch.appended(place)
         return first
 
     async def read(
@@ -107,25 +108,38 @@ class SqliteLog:
         """Yield the messages from ``start`` on, in the order of their offsets: see :class:`Log`."""
         place = self._place(partition)
         check_start(start)
-        outage = self._outage if follow else None
-        [now] = await outlasting(outage, partial(self._when_free, partial(self._file.ends, [place])))
-        end = MAX_OFFSET + 1 if follow else now
-        has_reached = start <= now
-        while start < end:
-            read = partial(self._file.read, place, start, end)
-            chunk = await outlasting(outage, partial(self._when_free, read))
-            for message in chunk:
-                yield message if message.appended_at >= 0 else self._times.counted(message, *place)
-            if chunk:
-                start = chunk[-1].offset + 1
-                has_reached = True
+        chunks = self._following(place, start) if follow else self._reading(place, start)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                for message in chunk:
+                    yield message if message.appended_at >= 0 else self._times.counted(message, *place)
                 # Reads run on the loop, so that nothing else in this method lets other tasks run.
                 await asyncio.sleep(0)
-            elif follow:
-                grown = partial(self._watch.grown, place, start, has_reached=has_reached)
-                await outlasting(outage, grown)
+
+    async def _reading(self, place: Place, start: int) -> AsyncGenerator[list[StoredMessage], None]:
+        """Yield what the partition holds now, chunk by chunk."""
+        [end] = await self._when_free(partial(self._file.ends, [place]))
+        while start < end and (chunk := await self._when_free(partial(self._file.read, place, start, end))):
+            yield chunk
+            start = chunk[-1].offset + 1
+
+    async def _following(self, place: Place, start: int) -> AsyncGenerator[list[StoredMessage], None]:
+        """Yield what the partition holds and what comes, chunk by chunk, for ever.
+
+        Raises LogForked when the last message is not the same any more.
+        """
+        outage = self._outage
+        before = partial(self._file.before, place, start)
+        last = await outlasting(outage, partial(self._when_free, before))
+        while start <= MAX_OFFSET:
+            read = partial(self._file.read_on, place, start, last)
+            version, chunk = await outlasting(outage, partial(self._when_free, read))
+            if chunk:
+                yield chunk
+                last = chunk[-1]
+                start = last.offset + 1
             else:
-                return
+                await outlasting(outage, partial(self._watch.changed, place, version))
 
     async def ends(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         """Return the offset behind each partition's last message, all as of one moment."""

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from broker.errors import BrokerError, LogUnavailable, UsageError
+from broker.errors import BrokerError, LogForked, LogUnavailable, UsageError
 from broker.log import MAX_OFFSET, Log, Message, Partition, SqliteLog
 from log.contract import KEYS, RETURNS, held, messages, take, until_waiting
 
@@ -281,9 +281,49 @@ async def test_a_partition_that_was_cut_is_noticed(path: Path, log: SqliteLog, s
     await asyncio.sleep(0.05)
     with tampering(path) as db:
         db.execute("DELETE FROM message WHERE offset > 0")
-    with pytest.raises(LogUnavailable, match="ends before offset 3, up to where it was read") as caught:
+    with pytest.raises(LogForked, match="ends before offset 3, up to where it was read") as caught:
         await following
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("start", [0, 3])
+@pytest.mark.parametrize("regrown", [0, 1, 2, 3, 40])
+async def test_a_partition_that_was_cut_and_written_on_is_noticed(
+    path: Path, log: SqliteLog, start: int, regrown: int
+) -> None:
+    """A follower is told at once, with whatever the partition ends, and is given nothing of what is new."""
+    await log.append(RETURNS, messages(b"0", b"1", b"2"))
+    given = []
+
+    async def follow() -> None:
+        async for message in log.read(RETURNS, start, follow=True):
+            given.append(message.value)
+
+    following = asyncio.create_task(follow())
+    await until_waiting(following)
+    await asyncio.sleep(0.05)
+    with tampering(path) as db:
+        db.execute("BEGIN")
+        db.execute("DELETE FROM message WHERE offset > 0")
+        for offset in range(1, 1 + regrown):
+            insert(db, offset, b"k", b"new")
+        db.execute("COMMIT")
+    said = "ends before offset 3" if regrown < 2 else "holds another message 2 than the one that was read"
+    with pytest.raises(LogForked, match=said):
+        await asyncio.wait_for(following, 5)
+    assert given == [b"0", b"1", b"2"][start:]
+
+
+async def test_a_change_elsewhere_is_none_of_a_followers_business(path: Path, log: SqliteLog) -> None:
+    """It goes on where it was, whatever else becomes of the file."""
+    await log.append(RETURNS, messages(b"0", b"1", b"2"))
+    following = asyncio.create_task(take(log, RETURNS, 0, 4))
+    await until_waiting(following)
+    with tampering(path) as db:
+        db.execute("INSERT INTO message VALUES ('ftf.returns', 1, 0, NULL, x'00', 1)")
+    await asyncio.sleep(0.05)
+    await log.append(RETURNS, messages(b"3"))
+    assert [message.value for message in await following] == [b"0", b"1", b"2", b"3"]
 
 
 async def test_a_file_that_was_replaced_is_no_log_to_read(path: Path, log: SqliteLog) -> None:
