@@ -282,9 +282,13 @@ class LogTree:
     @property
     def last(self) -> bytes | None:
         """The last leaf; None in an empty tree, and where it is not known any more."""
-        if self.size == 0 or self._known_to is not None:
+        return self.leaf_at(self.size - 1)
+
+    def leaf_at(self, number: int) -> bytes | None:
+        """Return one leaf; None for one that was not seen or is not known any more."""
+        if not self._first <= number < self.size or self._known_to is not None:
             return None
-        return self._leaves.read(self.size - 1 - self._first, self.size - self._first)
+        return self._leaves.read(number - self._first, number + 1 - self._first)
 
     def _node(self, level: int, place: int) -> bytes:
         at = (place - self._starts[level]) * _HASH

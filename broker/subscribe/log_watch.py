@@ -3,9 +3,9 @@
 A subscriber keeps the frontier of each partition's tree with its position. These are compared with it:
 
     at the start     the message before the position. If another one stands there, or none, somebody cut,
-                     restored or replaced the log.
+                     restored or replaced the log. And the messages that were not as they must be: somebody
+                     may have altered them, and repaired them since.
     when refused     everything that was read. The service refuses who has read another log than it has.
-                     Somebody may have altered a message that we read, and repaired it since.
     in each receipt  the positions that the key access service signed. Where its root of a partition is not
                      ours, the two of us are shown different logs.
 
@@ -17,7 +17,7 @@ Each is a violation of kind LOG_FORKED. They accuse nobody.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
 from broker.crypto.log_tree import Frontier, LogTree
 from broker.log.protocol import Log, Partition
@@ -26,7 +26,7 @@ from broker.verify.violations import Kind, Place, Violation
 from broker.wire.log_leaf import HOLE
 from broker.wire.manifest import Positions, TopicHead
 
-__all__ = ["SignedHeads", "common_size", "is_as_it_was"]
+__all__ = ["SignedHeads", "common_size", "is_as_it_was", "is_repaired"]
 
 _MAX_HOLE = 1 << 20
 _MAX_HEADS = 256
@@ -40,6 +40,18 @@ async def is_as_it_was(log: Log, partition: Partition, frontier: Frontier, end: 
         return False
     async for message in log.read(partition, frontier.size - 1):
         return message.offset == frontier.size - 1 and leaf_of(message) == frontier.last
+    return False
+
+
+async def is_repaired(log: Log, partition: Partition, faults: Iterable[tuple[int, bytes]]) -> bool:
+    """Whether at one of these offsets the log holds another message now than the one with this leaf."""
+    for offset, leaf in faults:
+        now = HOLE
+        async for message in log.read(partition, offset):
+            now = leaf_of(message) if message.offset == offset else HOLE
+            break
+        if now != leaf:
+            return True
     return False
 
 

@@ -11,7 +11,8 @@ nothing here is locked.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +20,7 @@ from broker.directory import check_high_water
 from broker.errors import UsageError
 from broker.log.protocol import Partition
 from broker.participant.follower import DirectoryFollower
+from broker.subscribe.reader_set import Window
 from broker.subscribe.receipts import ReceiptFile
 from broker.subscribe.state import Json, Position, StateFile, SubscriberState
 from broker.verify.partition import ReaderState, Stale, VerifiedBatch
@@ -30,6 +32,9 @@ __all__ = ["Progress"]
 _SAVE_RECORDS = 1024
 _SAVE_S = 1.0
 """With autocommit, the position is stored after this many records or seconds, whichever comes first."""
+
+_MAX_FAULTS = 16
+"""Faults of a partition that are looked at again at each start: a flood of them must not make that slow."""
 
 _BEGINNING = Position(reader=ReaderState(next_offset=0, mark=0))
 
@@ -105,6 +110,10 @@ class Progress:
             partition: self._positions.setdefault(partition, _BEGINNING).reader for partition in partitions
         }
 
+    def faults(self, partition: Partition) -> tuple[tuple[int, bytes], ...]:
+        """Return the offset and the leaf of the newest messages that were not as they must be."""
+        return self._positions[partition].faults
+
     def begin_anew(self, partition: Partition, kept: int) -> None:
         """Read a partition again from its beginning: it is the same as before up to the offset ``kept``.
 
@@ -140,7 +149,7 @@ class Progress:
         position = self._positions[partition]
         if offset < position.offset:
             # Where reading began anew, the position may stand inside this batch: see ``remaining``.
-            self._positions[partition] = Position(reader=position.reader, offset=offset, index=index)
+            self._positions[partition] = replace(position, offset=offset, index=index)
         self._in_hand = (partition, offset, index)
 
     def finish(self) -> None:
@@ -155,15 +164,19 @@ class Progress:
         """Note that the whole batch is done."""
         self._move(partition, _end_of(batch), 0)
 
-    def finish_window(self, behind: Mapping[Partition, ReaderState]) -> None:
-        """Note that everything the readers had read before these states is done."""
+    def finish_window(self, window: Window) -> None:
+        """Note that everything the readers had read before the states behind this window is done."""
+        for partition, faults in window.faults.items():
+            position = self._positions[partition]
+            newest = tuple({**dict(position.faults), **faults}.items())[-_MAX_FAULTS:]
+            self._positions[partition] = replace(position, faults=newest)
         # From here on reading resumes from the new states; nothing before them is needed to verify the rest.
-        for partition, state in behind.items():
+        for partition, state in window.behind.items():
             position = self._positions[partition]
             # Where reading began anew, what is done may lie far ahead of what was read again.
             is_ahead = (position.offset, position.index) > (state.next_offset, 0)
             offset, index = (position.offset, position.index) if is_ahead else (0, 0)
-            self._positions[partition] = Position(reader=state, offset=offset, index=index)
+            self._positions[partition] = replace(position, reader=state, offset=offset, index=index)
         self._unsaved += 1
 
     def _move(self, partition: Partition, offset: int, index: int) -> None:
@@ -171,7 +184,7 @@ class Progress:
         # The position never goes back: the batches of a window that were done before a restart pass through
         # here once more.
         if (offset, index) > (position.offset, position.index):
-            self._positions[partition] = Position(reader=position.reader, offset=offset, index=index)
+            self._positions[partition] = replace(position, offset=offset, index=index)
 
     def save_if_due(self) -> None:
         """Store what is done when enough of it is not stored yet; with ``autocommit=False`` never."""

@@ -27,6 +27,7 @@ from broker.participant.reading import feed_read, last_read
 from broker.participant.tasks import Tasks
 from broker.subscribe.read_ahead import ReadAhead
 from broker.verify.partition import Event, PartitionReader, ReaderState, VerifiedBatch
+from broker.verify.violations import Violation
 from broker.wire.manifest import TopicHead
 
 __all__ = ["MAX_WINDOW", "ReaderSet", "Window"]
@@ -54,6 +55,8 @@ class Window:
     """Where reading goes on once everything in the window is done; only partitions that moved are named."""
     seen: dict[str, TopicHead] = field(default_factory=dict)
     """How far each topic of its batches was read, with the root there, when the window was given out."""
+    faults: dict[Partition, dict[int, bytes]] = field(default_factory=dict)
+    """The leaf of each message that was not as it must be, by its offset."""
     batches: int = 0
 
     @property
@@ -173,7 +176,7 @@ class ReaderSet:
                     partition = source.ahead.partition
                     # The end is only where the log ended when reading began, so the reader reports what it
                     # holds back and does not judge a batch whose bodies may still come.
-                    _add(window, partition, source.reader.flush())
+                    _add(window, source, source.reader.flush())
                     window.behind[partition] = source.reader.snapshot()
                 else:
                     await self._ring.wait()
@@ -209,14 +212,19 @@ class ReaderSet:
         events, source.read_behind = await outlasting(self._outage, feed)
         if events:
             partition = source.ahead.partition
-            _add(window, partition, events)
+            _add(window, source, events)
             if isinstance(events[-1], VerifiedBatch):
                 # A position is taken only behind a verified batch. Behind any other event the reader may have
                 # seen a manifest and still wait for its bodies, and resuming there would lose that batch.
                 window.behind[partition] = reader.snapshot()
 
 
-def _add(window: Window, partition: Partition, events: Sequence[Event]) -> None:
+def _add(window: Window, source: _Source, events: Sequence[Event]) -> None:
+    partition, tree = source.ahead.partition, source.reader.tree
     for event in events:
         window.events.append((partition, event))
         window.batches += isinstance(event, VerifiedBatch)
+        if isinstance(event, Violation) and event.caused_by is None and tree is not None:
+            leaf = tree.leaf_at(event.place.offset)
+            if leaf is not None:
+                window.faults.setdefault(partition, {})[event.place.offset] = leaf

@@ -1,9 +1,9 @@
 """The state file of a subscriber: how far it has read, and the least that it may ever accept again.
 
 The file is JSON, so that an operator can read it; bytes are hexadecimal. It holds the position, the stream
-heads and the frontier of the tree of each partition, the directory's high-water mark, and a value of the
-consumer's own. They are replaced together and atomically (``broker.files``), since a position without its
-heads and its frontier could not be trusted.
+heads, the frontier of the tree and the newest faults of each partition, the directory's high-water mark, and
+a value of the consumer's own. They are replaced together and atomically (``broker.files``), since a position
+without its heads and its frontier could not be trusted.
 
 One process at a time uses a state file: it holds a lock on ``<file>.lock`` beside it.
 
@@ -49,11 +49,14 @@ class Position:
 
     Reading goes on from ``reader``. Delivery goes on with record ``index`` of the batch at ``offset``:
     the records before it are read again, since what follows is verified by them, and are not delivered again.
+
+    ``faults`` are the newest messages that were not as they must be, each as its offset and its leaf.
     """
 
     reader: ReaderState
     offset: int = 0
     index: int = 0
+    faults: tuple[tuple[int, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ def _position_to_json(partition: Partition, position: Position) -> dict[str, Any
         ],
         "closed": [_stream_to_json(key) for key in reader.closed],
         "tree": _frontier_to_json(reader.frontier),
+        "faults": [{"offset": offset, "leaf": leaf.hex()} for offset, leaf in position.faults],
     }
 
 
@@ -130,8 +134,21 @@ def _position_from_json(value: object) -> tuple[Partition, Position]:
         closed=tuple(_stream_from_json(_object(key)) for key in _list(fields["closed"])),
         frontier=_frontier_from_json(fields["tree"], next_offset),
     )
-    position = Position(reader=reader, offset=_int(delivered["offset"]), index=_int(delivered["index"]))
+    position = Position(
+        reader=reader,
+        offset=_int(delivered["offset"]),
+        index=_int(delivered["index"]),
+        faults=tuple(_fault_from_json(fault) for fault in _list(fields["faults"])),
+    )
     return Partition(fields["topic"], _int(fields["partition"])), position
+
+
+def _fault_from_json(value: object) -> tuple[int, bytes]:
+    fields = _object(value)
+    offset = _int(fields["offset"])
+    if offset > MAX_OFFSET:
+        raise ValueError(f"{offset} is no offset")
+    return offset, _bytes(fields["leaf"], 32)
 
 
 def _frontier_to_json(frontier: Frontier | None) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ from broker.participant.participant import Participant
 from broker.participant.tasks import Tasks
 from broker.subscribe.asking import Asker, Ground
 from broker.subscribe.delivery import Delivered, Delivery, NotDelivered, Opener
-from broker.subscribe.log_watch import SignedHeads, common_size, is_as_it_was
+from broker.subscribe.log_watch import SignedHeads, common_size, is_as_it_was, is_repaired
 from broker.subscribe.progress import Progress
 from broker.subscribe.reader_set import ReaderSet
 from broker.subscribe.state import Json
@@ -212,7 +212,7 @@ class Subscriber:
                     yield item
             # Only a window that was delivered whole is finished: the readers' positions behind it say that
             # nothing before them is needed any more.
-            self._progress.finish_window(window.behind)
+            self._progress.finish_window(window)
             self._progress.save_if_due()
             for violation in delivery.heads.check(readers.trees):
                 yield violation
@@ -220,12 +220,14 @@ class Subscriber:
     async def _doubted(
         self, partitions: Sequence[Partition], ends: Mapping[Partition, int], outage: Outage | None
     ) -> dict[Partition, Frontier]:
-        """Return what was read of each partition in which another message stands before the position."""
+        """Return what was read of each partition that is another one at a place that is always looked at."""
         found: dict[Partition, Frontier] = {}
         for partition, state in self._progress.readers(partitions).items():
             frontier = state.frontier or Frontier(0)
             look = partial(is_as_it_was, self._participant.log, partition, frontier, ends[partition])
-            if not await outlasting(outage, look):
+            faults = self._progress.faults(partition)
+            look_again = partial(is_repaired, self._participant.log, partition, faults)
+            if not await outlasting(outage, look) or await outlasting(outage, look_again):
                 found[partition] = frontier
         return found
 

@@ -15,6 +15,7 @@ from broker.participant.follower import DirectoryFollower
 from broker.participant.participant import Participant
 from broker.services.kas import channel_service
 from broker.services.kas.service import KeyAccessService
+from broker.subscribe import progress
 from broker.subscribe.subscriber import Delivered, Delivery, Subscriber
 from broker.verify.violations import Kind, Place, Violation
 from support.coalition import BORDER, POLICE_B
@@ -108,11 +109,52 @@ def test_a_reader_that_stops_within_the_repaired_batch(world: Simulator, tmp_pat
     assert records(first) + records(rest) == {(batch.batch_id, i): 1 for i in range(3)}
 
 
-def test_a_body_in_the_middle_is_repaired(world: Simulator, tmp_path: Path) -> None:
-    """The last message is the same, so that the refusal by the service is what tells the reader to look."""
+@pytest.mark.parametrize("harm", ["body", "manifest", "hole"])
+def test_a_message_in_the_middle_is_repaired(world: Simulator, tmp_path: Path, harm: str) -> None:
+    """Nothing new has come and the last message is the same: what was at fault is looked at again."""
+    state = tmp_path / "state.json"
+    batch, other = (world.forge(issuer=BORDER, count=2) for _ in range(2))
+    before = world.row(behind(batch.place, 0 if harm == "manifest" else 1))
+    if harm == "hole":
+        world.drop(before.place)
+    else:
+        world.flip(before.place)
+    first = records(world.read(state=state))
+    assert (other.batch_id, 0) in first
+    assert (batch.batch_id, 0) not in first
+    assert records(world.read(state=state)) == {}
+    if harm == "hole":
+        world.sql("INSERT INTO message VALUES (?, ?, ?, ?, ?, ?)", f"ftf.{before.topic}", *before[1:])
+    else:
+        repair(world, before)
+    acknowledge(world)
+    given = world.read(state=state)
+    assert forks(given) == [before.place]
+    assert records(given) == {(one.batch_id, i): 1 for one in (batch, other) for i in range(2)}
+    assert (forks(again := world.read(state=state)), records(again)) == ([], {})
+
+
+def test_faults_that_stay_are_told_once_and_change_nothing(world: Simulator, tmp_path: Path) -> None:
+    """Garbage of anybody is looked at again at each start, a bounded part of it, and nothing begins anew."""
+    state = tmp_path / "state.json"
+    for number in range(40):
+        world.append("returns", 0, (b"garbage", b"%d" % number))
+        world.forge(issuer=BORDER, count=1)
+    assert len([one for one in world.read(state=state) if isinstance(one, Violation)]) == 40
+    assert state.read_text().count('"leaf"') == 16
+    assert world.read(state=state) == []
+
+
+def test_a_refused_reader_compares_all_that_it_has_read(
+    world: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader had found no fault that it remembers, so that the service's refusal tells it to look."""
+    monkeypatch.setattr(progress, "_MAX_FAULTS", 1)
     state = tmp_path / "state.json"
     batch, other = (world.forge(issuer=BORDER, count=1) for _ in range(2))
     body = altered(world, behind(batch.place, 1))
+    world.append("returns", 0, (b"garbage", b"garbage"))
+    third = world.forge(issuer=BORDER, count=1)
     assert (other.batch_id, 0) in records(world.read(state=state))
     repair(world, body)
     acknowledge(world)
@@ -120,7 +162,7 @@ def test_a_body_in_the_middle_is_repaired(world: Simulator, tmp_path: Path) -> N
     given = world.read(state=state)
     assert forks(given) == [body.place]
     # What stands behind the repaired message comes a second time.
-    assert records(given) == {(one.batch_id, 0): 1 for one in (batch, other, newest)}
+    assert records(given) == {(one.batch_id, 0): 1 for one in (batch, other, third, newest)}
     last = world.forge(issuer=BORDER, count=1)
     assert records(world.read(state=state)) == {(last.batch_id, 0): 1}
 

@@ -32,6 +32,7 @@ STATE = SubscriberState(
             reader=ReaderState(next_offset=257, mark=20, heads=((("XAA:police", 0, STREAM), 3, OTHER, 200),)),
             offset=300,
             index=17,
+            faults=((12, OTHER), (255, GENESIS)),
         ),
         Partition("justice", 0): Position(reader=ReaderState(next_offset=0, mark=0)),
     },
@@ -94,6 +95,10 @@ DAMAGED: list[Any] = [
     pytest.param(broken(lambda v: v["partitions"][0].update(next_offset=-1)), "damaged", id="offset"),
     pytest.param(broken(lambda v: v["partitions"][1]["heads"][0].update(stream="zz")), "damaged", id="head"),
     pytest.param(broken(lambda v: v["partitions"][0].update(mark=True)), "damaged", id="bool"),
+    pytest.param(
+        broken(lambda v: v["partitions"][1]["faults"][0].update(offset=2**63 - 1)), "no offset", id="fault"
+    ),
+    pytest.param(broken(lambda v: v["partitions"][1]["faults"][1].update(leaf="")), "32 bytes", id="leaf"),
     pytest.param(broken(lambda v: v.update(channel=None)), "damaged", id="channel"),
     pytest.param(broken(lambda v: v.update(genesis=OTHER.hex())), "belongs to the coalition", id="foreign"),
     pytest.param(broken(lambda v: v.update(channel="other")), "belongs to channel", id="other channel"),
