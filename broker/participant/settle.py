@@ -87,15 +87,17 @@ async def append_settled(
     *,
     start: int | None = None,
     attempts: int = ATTEMPTS,
+    was_tried: bool = False,
 ) -> int:
     """Append these messages once, and return the offset of the first.
 
     ``start`` is an offset at or before the partition's end as it is before the append; without it the log is
-    asked for its end. Raises LogUnavailable when ``attempts`` were not enough, and OutcomeUnknown when the
-    messages may be in the log all the same. Cancelled, the log holds all of the messages or none.
+    asked for its end. ``was_tried`` says that these messages may have been appended before, behind ``start``:
+    the tail is read first. Raises LogUnavailable when ``attempts`` were not enough, and OutcomeUnknown when
+    the messages may be in the log all the same. Cancelled, the log holds all of the messages or none.
     """
     # True while an append was tried whose messages may or may not be in the log.
-    unknown = False
+    unknown = was_tried
     for attempt in range(1, attempts + 1):
         try:
             # The end is asked for before the first append, because the tail that settles it begins here.

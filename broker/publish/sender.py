@@ -35,18 +35,31 @@ from broker.publish.assembly import StreamPlace, build_record_batch
 from broker.publish.lanes import OpenBatch
 from broker.publish.permission import check_publisher, check_terms
 from broker.publish.tickets import Parcel, Sent
+from broker.wire.batch import Batch
 from broker.wire.terms import RecordTerms
 
-__all__ = ["Sender"]
+__all__ = ["Prepared", "Sender"]
 
 _log = get_logger("broker.publish")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Prepared:
+    """A batch that was built for a place of a stream. Whatever happens, these bytes are appended or none."""
+
+    built: Batch
+    place: StreamPlace
+    epoch: int
+    issued_at: int
+    """In microseconds; it is the time of the stream as well."""
+    channel: str
 
 
 @dataclass(slots=True)
 class Sender:
     """Appends the closed batches of one partition, one at a time.
 
-    The publisher fills ``queue`` and owns ``task``, which empties it; the other fields change in ``send``
+    The publisher fills ``queue`` and owns ``task``, which empties it; the other fields change in ``deliver``
     alone. Since there is one task to a sender, nothing here is locked.
     """
 
@@ -71,11 +84,18 @@ class Sender:
         """The batch that was given to the log and whose outcome is not known, if there is one."""
         return self.queue[0] if self._is_appending and self.queue else None
 
-    async def send(self, batch: OpenBatch, *, instead_of: bytes | None = None) -> Sent:
-        """Append a batch, and return when it is durable. ``instead_of`` names a stale one that it replaces.
+    async def send(self, batch: OpenBatch) -> Sent:
+        """Append a batch, and return when it is durable.
 
-        Raises what ``append_settled`` raises, and UsageError or KasUnavailable when the batch may no longer
-        be published. Cancelled while it appends, the batch is in the log as a whole or not at all.
+        Raises what ``prepare`` and ``deliver`` raise. Cancelled while it appends, the batch is in the log as
+        a whole or not at all.
+        """
+        return await self.deliver(await self.prepare(batch), start=self._end)
+
+    async def prepare(self, batch: OpenBatch, *, instead_of: bytes | None = None) -> Prepared:
+        """Build a batch for the next place of the stream. ``instead_of`` names a stale one that it replaces.
+
+        Raises UsageError or KasUnavailable when the batch may no longer be published.
         """
         participant = self.participant
         lane = batch.lane
@@ -94,16 +114,25 @@ class Sender:
             releasable_to=lane.releasable_to,
             instead_of=instead_of,
         )
-        offset = await self._append([Message(key, value) for key, value in built.messages])  # (3)
-        self._place = place.behind(built)  # (4)
-        self._epoch = epoch.number
-        self._used_at = now
+        return Prepared(built=built, place=place, epoch=epoch.number, issued_at=now, channel=lane.channel)
+
+    async def deliver(self, prepared: Prepared, *, start: int | None, was_tried: bool = False) -> Sent:
+        """Append a batch that was built here, and return when it is durable.
+
+        ``start`` and ``was_tried`` are those of ``append_settled``, and so are the errors.
+        """
+        built = prepared.built
+        messages = [Message(key, value) for key, value in built.messages]
+        offset = await self._append(messages, start, was_tried)  # (3)
+        self._place = prepared.place.behind(built)  # (4)
+        self._epoch = prepared.epoch
+        self._used_at = prepared.issued_at
         _log.debug(
             "batch published",
-            channel=lane.channel,
-            topic=lane.topic,
+            channel=prepared.channel,
+            topic=self.partition.topic,
             offset=offset,
-            records=len(batch.items),
+            records=built.manifest.count,
             batch_id=built.batch_id.hex(),
         )
         return Sent(offset, built.batch_id)
@@ -135,13 +164,15 @@ class Sender:
         # same name would look like one issuer who forks its stream.
         return StreamPlace(stream=secrets.token_bytes(16))
 
-    async def _append(self, messages: list[Message]) -> int:
+    async def _append(self, messages: list[Message], start: int | None, was_tried: bool) -> int:
         # The place is given up before the append: if the append fails, its outcome may never be known, and
         # a second batch at the same place would look like a forged stream.
         self._place = None
         self._is_appending = True
         try:
-            offset = await append_settled(self.participant.log, self.partition, messages, start=self._end)
+            offset = await append_settled(
+                self.participant.log, self.partition, messages, start=start, was_tried=was_tried
+            )
         except BrokerError:
             self._is_appending = False
             raise

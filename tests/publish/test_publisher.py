@@ -13,9 +13,10 @@ from structlog.testing import capture_logs
 from broker.clock import DAY_US
 from broker.errors import KasUnavailable, LogUnavailable, OutcomeUnknown, RecordInvalid, UsageError
 from broker.log import Log, Message, Partition
+from broker.publish.tickets import Published
 from broker.subscribe.subscriber import NotDelivered
 from broker.verify.partition import VerifiedBatch
-from broker.wire.manifest import CollectionStatus
+from broker.wire.manifest import Collected, CollectionStatus
 from broker.wire.terms import Action, HandlingCode, Purpose, Target
 from support.coalition import BORDER, CARE, JUSTICE, POLICE_A, POLICE_B
 from support.deliveries import delivered_refs
@@ -515,3 +516,80 @@ async def test_without_an_answer_the_publisher_warns(world: World) -> None:
             (found,) = await publisher.collected([await ticket], _Silent(), timeout_s=0.05)
     assert found.status is CollectionStatus.UNKNOWN
     assert lines[-1]["event"] == "batches not yet taken over"
+
+
+# Stale batches
+
+
+def _stale(record: Published) -> Collected:
+    return Collected(
+        topic=record.topic,
+        offset=record.offset,
+        batch_id=record.batch_id,
+        count=1,
+        status=CollectionStatus.STALE,
+        detail="came too late",
+    )
+
+
+def _planned(log: FaultLog, interruption: str) -> float:
+    """Plan what interrupts the next append; return the seconds after which its caller gives up."""
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def say_nothing() -> None:
+        log.reads = [Fault.REFUSED] * 20
+        raise OutcomeUnknown("not acknowledged, as planned")
+
+    hook = hang if interruption.startswith("cancelled") else say_nothing
+    hooks = log.before_append if interruption.endswith("before it") else log.after_append
+    hooks["returns"] = hook
+    return 0.3 if hook is hang else 30
+
+
+@pytest.mark.parametrize(
+    "interruption",
+    ["cancelled before it", "cancelled behind it", "unknown before it", "unknown behind it"],
+)
+async def test_one_batch_ever_replaces_a_stale_one(world: World, interruption: str) -> None:
+    """Whenever the wait for it ends, by a time-out or with OutcomeUnknown, it is not built a second time."""
+    log = FaultLog(world.log)
+    async with world.publisher(log=log) as publisher:
+        ticket = await publisher.publish(CHANNEL, world.record())
+        await publisher.flush()
+        first = await ticket
+        kept = publisher._kept
+        with pytest.raises((TimeoutError, OutcomeUnknown)):
+            async with asyncio.timeout(_planned(log, interruption)):
+                await kept.publish_anew(_stale(first))
+        log.reads = []
+        assert (await ticket).batch_id == first.batch_id
+        sent = await kept.publish_anew(_stale(first))
+        assert sent is not None
+        again = await kept.publish_anew(_stale(first))
+        assert again == sent
+        second = await ticket
+    found = await manifests(world, "returns")
+    assert [batch.batch_id for batch in found] == [first.batch_id, second.batch_id]
+    assert found[1].opened.manifest.instead_of == first.batch_id
+    assert (second.batch_id, second.offset) == (sent.batch_id, sent.offset)
+
+
+async def test_a_batch_that_is_dropped_while_it_is_published_anew(world: World) -> None:
+    """Younger batches may take its room meanwhile: it is published once, and its ticket names it."""
+    log = FaultLog(world.log)
+    async with world.publisher(log=log) as publisher:
+        ticket = await publisher.publish(CHANNEL, world.record())
+        await publisher.flush()
+        first = await ticket
+        kept = publisher._kept
+
+        async def drop() -> None:
+            kept._drop(first.batch_id)
+
+        log.after_append["returns"] = drop
+        sent = await kept.publish_anew(_stale(first))
+        assert sent is not None
+        assert (await ticket).batch_id == sent.batch_id
+    assert len(await manifests(world, "returns")) == 2
