@@ -169,8 +169,7 @@ class Index:
             opened.entries.term_of,
         )
         self._batches.append(row)
-        if manifest.instead_of is not None:
-            self.stale.succeed(manifest.instead_of, manifest.header.issuer)
+        self.stale.succeed(opened)
         self._forget_orders()
         targets = {target.batch_id for leaf in terms for target in leaf.targets}
         if targets:

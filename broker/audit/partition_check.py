@@ -145,8 +145,7 @@ class PartitionCheck:
             elif isinstance(event, Stale):
                 self.counts.stale += 1
                 self.index.stale.add(event)
-                if event.opened.manifest.instead_of is not None:
-                    self.index.stale.succeed(event.opened.manifest.instead_of, event.header.issuer)
+                self.index.stale.succeed(event.opened)
             else:
                 self.take_batch(event)
                 self.counts.manifests += 1

@@ -20,12 +20,16 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from broker.clock import DAY_US, MINUTE_US
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.events import Stale
 from broker.verify.violations import Kind, Place, Violation
+from broker.wire.encoding import encode
+from broker.wire.envelope import OpenedManifest
+from broker.wire.manifest import TermsLeaf
 from broker.wire.terms import RecordTerms
 
 __all__ = ["GRACE_US", "MAX_LISTED_STALE", "Covering", "StaleBatch", "StaleTable", "check_stale"]
@@ -38,12 +42,12 @@ MAX_LISTED_STALE = 1000
 
 _SCHEMA = """
 CREATE TABLE stale(batch_id BLOB PRIMARY KEY, topic TEXT, offset INTEGER, records INTEGER, issuer TEXT,
-    issued_at INTEGER, since INTEGER, kind TEXT, detail TEXT, has_orders INTEGER);
+    issued_at INTEGER, since INTEGER, kind TEXT, detail TEXT, has_orders INTEGER, content BLOB);
 CREATE INDEX stale_place ON stale(topic, offset);
-CREATE TABLE successor(batch_id BLOB, issuer TEXT);
+CREATE TABLE successor(batch_id BLOB, topic TEXT, issuer TEXT, content BLOB);
 CREATE INDEX successor_batch ON successor(batch_id);
 """
-_COLUMNS = "batch_id, topic, offset, records, issuer, issued_at, since, kind, detail, has_orders"
+_COLUMNS = "batch_id, topic, offset, records, issuer, issued_at, since, kind, detail, has_orders, content"
 
 
 class StaleBatch(NamedTuple):
@@ -59,6 +63,8 @@ class StaleBatch(NamedTuple):
     kind: Kind
     detail: str
     has_orders: bool
+    content: bytes
+    """What a batch that stands in for it must repeat, see ``_content``."""
 
 
 class StaleTable:
@@ -83,12 +89,16 @@ class StaleTable:
             batch.lapse.fault.kind,
             batch.lapse.fault.detail,
             any(isinstance(one, RecordTerms) and one.targets for one in terms),
+            _content(batch.opened),
         )
-        self._db.execute("INSERT OR IGNORE INTO stale VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.execute("INSERT OR IGNORE INTO stale VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    def succeed(self, batch_id: bytes, issuer: str) -> None:
-        """Remember that a batch of this issuer stands in for the named one."""
-        self._db.execute("INSERT INTO successor VALUES (?, ?)", (batch_id, issuer))
+    def succeed(self, opened: OpenedManifest) -> None:
+        """Remember that this batch stands in for the one that it names, if it names one."""
+        manifest = opened.manifest
+        if manifest.instead_of is not None:
+            row = (manifest.instead_of, manifest.header.topic, manifest.header.issuer, _content(opened))
+            self._db.execute("INSERT INTO successor VALUES (?, ?, ?, ?)", row)
 
     def get(self, batch_id: bytes) -> StaleBatch | None:
         """Return the stale batch of this name, None where there is none."""
@@ -105,9 +115,10 @@ class StaleTable:
         yield from self._select("ORDER BY topic, offset")
 
     def has_successor(self, batch: StaleBatch) -> bool:
-        """Tell whether its issuer has published it anew."""
-        sql = "SELECT 1 FROM successor WHERE batch_id = ? AND issuer = ? LIMIT 1"
-        return self._db.execute(sql, (batch.batch_id, batch.issuer)).fetchone() is not None
+        """Tell whether its issuer has published it anew: the same records under the same terms."""
+        sql = "SELECT 1 FROM successor WHERE batch_id = ? AND topic = ? AND issuer = ? AND content = ?"
+        row = (batch.batch_id, batch.topic, batch.issuer, batch.content)
+        return self._db.execute(sql, row).fetchone() is not None
 
     def _select(self, where: str, *values: object) -> Iterator[StaleBatch]:
         sql = f"SELECT {_COLUMNS} FROM stale {where}"  # noqa: S608 - constants
@@ -115,10 +126,32 @@ class StaleTable:
             yield _stale(row)
 
 
+def _content(opened: OpenedManifest) -> bytes:
+    """Return a digest of the records' ids and terms, orders included: these a batch that stands in repeats.
+
+    Without it any batch that names a stale order would excuse that the order was never given again. Bodies
+    are not compared, since an auditor cannot open them, and their locks differ.
+    """
+    entries = opened.entries
+    count = opened.manifest.count.to_bytes(4, "big")
+    terms = (encode(TermsLeaf(terms=one)) for one in entries.terms)
+    return sha256(b"".join((count, entries.record_ids, entries.term_of, *terms))).digest()
+
+
 def _stale(row: tuple[Any, ...]) -> StaleBatch:
-    batch_id, topic, offset, records, issuer, issued_at, since, kind, detail, has_orders = row
+    batch_id, topic, offset, records, issuer, issued_at, since, kind, detail, has_orders, content = row
     return StaleBatch(
-        batch_id, topic, offset, records, issuer, issued_at, since, Kind(kind), detail, bool(has_orders)
+        batch_id,
+        topic,
+        offset,
+        records,
+        issuer,
+        issued_at,
+        since,
+        Kind(kind),
+        detail,
+        bool(has_orders),
+        content,
     )
 
 

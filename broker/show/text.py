@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 
 from broker.records.words import iso_day
+
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
+)
+"""Default ignorable code points (Unicode 16, DerivedCoreProperties) that Python calls printable, such as the
+Hangul filler U+3164, and the blank pattern of Braille."""
 
 __all__ = ["counted", "day_text", "instant_json", "printable", "size_text", "time_text"]
 
@@ -14,14 +21,18 @@ def printable(text: str, *, but: str = "") -> str:
     """Return a peer's text with every character escaped that could act on a terminal.
 
     A peer could otherwise clear the screen, begin a line that looks like ours, or turn the direction of
-    writing. The characters in ``but`` are kept as they are.
+    writing. What nobody sees is escaped too, so that two texts that differ look different. The characters in
+    ``but`` are kept as they are.
     """
-    if text.isprintable():
+    if text.isprintable() and (text.isascii() or not _UNSEEN.search(text)):
         return text
     return "".join(
-        character if character.isprintable() or character in but else _escaped(character)
-        for character in text
+        character if _is_seen(character) or character in but else _escaped(character) for character in text
     )
+
+
+def _is_seen(character: str) -> bool:
+    return character.isprintable() and not _UNSEEN.match(character)
 
 
 def _escaped(character: str) -> str:

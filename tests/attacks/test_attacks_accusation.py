@@ -177,6 +177,21 @@ def test_a_late_order_is_told(world: Simulator) -> None:
     world.must_report(Kind.STALE_BATCH, placed.place, delivers=False)
 
 
+def test_a_batch_that_only_names_a_late_order_does_not_replace_it(world: Simulator) -> None:
+    """w: Whoever stands in for a stale batch repeats its records and orders, or it counts as not repeated."""
+    terms = {"action": Action.WITHDRAW, "targets": (Target(batch_id=bytes(32), index=0),)}
+
+    async def run(w: World) -> Placed:
+        before = w.directory
+        late = await raced(w, bodies=[b""], terms=terms)
+        other = Forged(issuer=REHAB, view=before, count=1, manifest={"instead_of": late.batch_id})
+        await publish(w, other)
+        return late
+
+    late = world.run(run)
+    world.must_report(Kind.STALE_BATCH, late.place, delivers=False)
+
+
 def test_what_nobody_publishes_anew_is_told_after_a_day(world: Simulator) -> None:
     """w: A stale batch without a successor is a violation once it is older than a day."""
     placed = world.run(lambda w: raced(w, header={"issued_at": system_clock() - DAY_US - HOUR_US}))

@@ -52,6 +52,12 @@ def test_escapes_are_those_of_json() -> None:
     assert printable("one\ntwo", but="\n") == "one\ntwo"
 
 
+@pytest.mark.parametrize("unseen", ["\u3164", "\u034f", "\ufe0f", "\u115f", "\U000e0100", "\u2800", "\u200b"])
+def test_what_nobody_sees_is_escaped(unseen: str) -> None:
+    """Two texts that differ in an invisible character look different."""
+    assert printable(f"police{unseen}") == "police" + json.dumps(unseen)[1:-1]
+
+
 def test_a_day_beyond_the_calendar_is_named_by_its_number() -> None:
     """A peer can sign any number as a day: it is shown whole, never as the beginning of another one."""
     assert day_text(20_000) == "2024-10-04"
