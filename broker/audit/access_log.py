@@ -73,6 +73,8 @@ class AccessLog:
         if self.seen is not None:
             self.seen(opened, offset, lost)
         header = opened.manifest.header
+        # Nobody is measured by what was signed with a key that is revoked by now.
+        is_binding = not lost and not self.history.latest.is_revoked(opened.key_id)
         positions = opened.manifest.positions
         if positions is None:
             raise TypeError("a manifest of the access log without positions is not verified")
@@ -82,9 +84,8 @@ class AccessLog:
         if fault is None:
             # What came back was signed before the LATE entry that brought it.
             place = offset - 1 if lost else offset
-            key_id = opened.signed.signatures[0].key_id
-            self.bound.take(positions, offset=place, issued_at=header.issued_at, key_id=key_id)
-            if not lost:
+            self.bound.take(positions, offset=place, issued_at=header.issued_at, key_id=opened.key_id)
+            if is_binding:
                 self._cover(positions, header.issued_at)
         elif not lost:
             self._violate(Kind.ACCESS_POSITIONS, offset, fault)
@@ -96,7 +97,7 @@ class AccessLog:
                     self._list(terms, offset, header)
                 case AccessTerms():
                     # A lost entry is read out of its order, so its stream says nothing about it.
-                    stream = None if lost else header.stream
+                    stream = header.stream if is_binding else None
                     judged = positions if fault is None else None
                     self.index.enter(StoredEntry(offset, record, header.issued_at, stream, terms, judged))
                 case DenialTerms():
@@ -107,10 +108,10 @@ class AccessLog:
                     self._shred(terms, offset)
                 case LateTerms() if lost:
                     # It is followed by the batches within it, see ``lost_batches``.
-                    self.bound.take_late(terms.lacking, offset)
+                    self.bound.take_late(terms.lacking, offset=offset, key_id=opened.key_id)
                 case LateTerms():
                     self.late += 1
-                    self._take_late(terms, offset)
+                    self._take_late(terms, offset, opened.key_id)
                 case PositionTerms():
                     pass
                 case _:
@@ -168,8 +169,8 @@ class AccessLog:
         if terms.count < 1 or terms.first_at > terms.last_at:
             self._violate(Kind.TERMS_INVALID, offset, f"{terms.count} denials of '{terms.agency[:60]}'")
 
-    def _take_late(self, terms: LateTerms, offset: int) -> None:
-        self.bound.take_late(terms.lacking, offset)
+    def _take_late(self, terms: LateTerms, offset: int, key_id: bytes) -> None:
+        self.bound.take_late(terms.lacking, offset=offset, key_id=key_id)
         lost = list(
             lost_batches(terms.messages, history=self.history, partition=self.partition, keys=self.keys)
         )

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from broker.access.bound_positions import Bound, BoundPositions, Fork
+from broker.access.bound_positions import BoundPositions, Fork
 from broker.audit.index import Index
 from broker.crypto.log_tree import LeafFile, LogTree
-from broker.directory import History, KeyState
+from broker.directory import History
 from broker.verify.entitlement import ACCESS_TOPIC
 from broker.verify.violations import Kind, Place, Violation
 from broker.wire.manifest import TopicHead
@@ -79,6 +79,10 @@ class ChannelTrees:
             return self._history.root_at(size)
         return self._trees[topic].root_at(size) if topic in self._trees else None
 
+    def is_revoked(self, key_id: bytes) -> bool:
+        """Whether the directory revokes this key."""
+        return self._history.latest.is_revoked(key_id)
+
     def newest(self, bound: BoundPositions, number: int, news_end: int) -> list[BoundAt]:
         """Return for each partition of the channel the newest position that binds it.
 
@@ -101,7 +105,6 @@ def report_forks(
     trees: ChannelTrees,
     *,
     is_cut: bool,
-    history: History,
     index: Index,
     report: Callable[[Violation], Place],
     directory_fault: Callable[[int], Place | None],
@@ -110,17 +113,8 @@ def report_forks(
 
     With ``is_cut`` those are reported that merely end too early, and otherwise those that differ before.
     """
-    service = history.latest.service(history.latest.kas_name or "")
-    revoked = {
-        key_id for key_id, key in (service.keys.items() if service else ()) if key.state is KeyState.REVOKED
-    }
-
-    def is_binding(one: Bound) -> bool:
-        # A thief of the key could otherwise sign positions that no log fits.
-        return one.key_id not in revoked
-
     bound.settle(at_end=True)
-    for fork in bound.forks(is_binding, at_end=True):
+    for fork in bound.forks(lambda _: True, at_end=True):
         number = 0 if fork.topic == _DIRECTORY else index.partition
         size = fork.first.head.size
         end = trees.size(fork.topic)

@@ -163,7 +163,7 @@ class Index:
             manifest.header.epoch,
             manifest.header.issuer,
             manifest.record_type,
-            opened.signed.signatures[0].key_id,
+            opened.key_id,
             manifest.manifest_id,
             ",".join(str(self._term_id(leaf)) for leaf in terms),
             opened.entries.term_of,

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from broker.access.answers import RecordRef, open_receipt
-from broker.access.bound_positions import BoundPositions
+from broker.access.bound_positions import KEPT, BoundPositions
 from broker.audit.channel_trees import ChannelTrees
 from broker.audit.index import Index
 from broker.directory import History, KeyState
@@ -220,8 +220,7 @@ class KeptReceipts:
         positions = receipt.positions
         if positions is None or receipt.entry is None:
             return True
-        key = b""  # a receipt under a revoked key was not taken
-        bound.take(positions, offset=claimed, issued_at=receipt.issued_at, key_id=key)
+        bound.take(positions, offset=claimed, issued_at=receipt.issued_at, key_id=KEPT)
         return all(trees.root_at(head.topic, head.size) == head.root for head in positions.heads)
 
     def _violate(

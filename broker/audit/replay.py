@@ -214,7 +214,6 @@ class _Replay:
                 report_forks,
                 entries.bound,
                 trees,
-                history=history,
                 index=index,
                 report=note,
                 directory_fault=self._views.fault,

@@ -143,6 +143,12 @@ class Directory:
             raise NotEntitled(f"'{issuer}' is suspended")
         return key.public
 
+    def is_revoked(self, key_id: bytes) -> bool:
+        """Whether a key of anybody is revoked, which is for good."""
+        party = self.parties.get(self.owners.get(key_id, ""))
+        key = party.keys.get(key_id) if party else None
+        return key is not None and key.state is KeyState.REVOKED
+
     def agency(self, name: str) -> Agency | None:
         """Return the agency of this name, suspended or not, or None."""
         return self._of_kind(name, PartyKind.AGENCY)

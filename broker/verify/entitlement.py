@@ -69,7 +69,7 @@ def judge_issuer(directory: Directory, opened: OpenedManifest) -> None:
         seen=header.directory_size,
         issuer=header.issuer,
         record_type=opened.manifest.record_type,
-        key_id=opened.signed.signatures[0].key_id,
+        key_id=opened.key_id,
     )
 
 

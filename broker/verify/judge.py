@@ -267,7 +267,7 @@ class Judge:
         """Check (7); None where a key of the issuer made the signature."""
         latest = self._history.latest
         issuer = opened.manifest.header.issuer
-        is_listed = listed_key(latest, issuer, opened.signed.signatures[0].key_id) is not None
+        is_listed = listed_key(latest, issuer, opened.key_id) is not None
         if not is_listed and not directory_read:
             raise DirectoryBehind
         try:

@@ -65,8 +65,7 @@ def terms_fault(directory: Directory, opened: OpenedManifest) -> Fault | None:
 
 def has_revoked_key(directory: Directory, opened: OpenedManifest) -> bool:
     """Tell whether the key that signed the manifest is revoked in this state; the directory lists the key."""
-    key_id = opened.signed.signatures[0].key_id
-    return directory.parties[opened.manifest.header.issuer].keys[key_id].state is KeyState.REVOKED
+    return directory.parties[opened.manifest.header.issuer].keys[opened.key_id].state is KeyState.REVOKED
 
 
 def find_lapse(history: History, opened: OpenedManifest, mark: int) -> Lapse | None:

@@ -65,6 +65,11 @@ class OpenedManifest:
     manifest: RecordManifest
     entries: Entries
 
+    @property
+    def key_id(self) -> bytes:
+        """The key that it names as the one that signed it."""
+        return self.signed.signatures[0].key_id
+
 
 def seal_manifest(manifest: RecordManifest, signed: Signed, entries: Entries, *, keys: EpochKeys) -> bytes:
     """Pad and seal a signed manifest, and return the value of its message.

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-from broker.access.bound_positions import BoundPositions
+from broker.access.bound_positions import KEPT, BoundPositions
 from broker.access.late_entries import LostBatch, lost_batches
 from broker.access.record_states import ChannelRecords
 from broker.avro.schema import default_store
@@ -127,6 +127,10 @@ class ChannelState:
         tree = self._reader(topic)[1]
         return None if tree is None else tree.root_at(size)
 
+    def is_revoked(self, key_id: bytes) -> bool:
+        """Whether the directory revokes this key."""
+        return self._participant.directory.is_revoked(key_id)
+
     def _reader(self, topic: str) -> tuple[int, LogTree | None]:
         reader = self.access if topic == ACCESS_TOPIC else self.topics.get(topic)
         return (0, None) if reader is None else (reader.next_offset, reader.tree)
@@ -139,13 +143,17 @@ class ChannelState:
         """
         if journalled is not None:
             positions, offset, issued_at = journalled
-            self.bound.take(positions, offset=offset, issued_at=issued_at, key_id=key_id)
+            self.bound.take(positions, offset=offset, issued_at=issued_at, key_id=KEPT)
         self.bound.settle()
-        return tuple(fork.lost for fork in self.bound.forks(lambda one: one.key_id == key_id, at_end=True))
+        return tuple(
+            fork.lost for fork in self.bound.forks(lambda one: one.key_id in (key_id, KEPT), at_end=True)
+        )
 
     def contradicted(self, key_id: bytes) -> tuple[LostRange, ...]:
         """Return what the logs lack of what another replica signed, which is an alarm and no more."""
-        return tuple(fork.lost for fork in self.bound.forks(lambda one: one.key_id != key_id, at_end=True))
+        return tuple(
+            fork.lost for fork in self.bound.forks(lambda one: one.key_id not in (key_id, KEPT), at_end=True)
+        )
 
     @property
     def has_news(self) -> bool:
@@ -195,7 +203,7 @@ class ChannelState:
             if any(not isinstance(terms, PositionTerms) for terms in batch.opened.entries.terms):
                 self._news_end = batch.offset + 1 + batch.opened.manifest.count
             for terms in batch.opened.entries.terms:
-                self._take_entry(terms, batch.offset, batch.header.issued_at)
+                self._take_entry(terms, batch.opened, batch.offset)
         return found
 
     def _bind(self, opened: OpenedManifest, offset: int) -> None:
@@ -205,23 +213,23 @@ class ChannelState:
                 positions,
                 offset=offset,
                 issued_at=opened.manifest.header.issued_at,
-                key_id=opened.signed.signatures[0].key_id,
+                key_id=opened.key_id,
             )
 
-    def _take_entry(self, terms: Terms, offset: int, issued_at: int) -> None:
+    def _take_entry(self, terms: Terms, opened: OpenedManifest, offset: int) -> None:
         match terms:
             case CollectionTerms():
-                self.records.list(terms.batches, issued_at)
+                self.records.list(terms.batches, opened.manifest.header.issued_at)
                 for collected in terms.batches:
                     self.pending.pop(collected.batch_id, None)
             case ErasureTerms():
                 self.records.shred(terms)
             case LateTerms():
-                self._take_late(terms, offset)
+                self._take_late(terms, offset, opened.key_id)
 
-    def _take_late(self, late: LateTerms, offset: int) -> None:
+    def _take_late(self, late: LateTerms, offset: int, key_id: bytes) -> None:
         """Apply the entries that were cut off and put back, as if they had never been cut."""
-        self.bound.take_late(late.lacking, offset)
+        self.bound.take_late(late.lacking, offset=offset, key_id=key_id)
         for lost in lost_batches(
             late.messages,
             history=self._participant.follower.history,
@@ -233,9 +241,9 @@ class ChannelState:
                 for terms in lost.opened.entries.terms:
                     # A LATE entry that was lost itself is followed by the batches within it.
                     if isinstance(terms, LateTerms):
-                        self.bound.take_late(terms.lacking, offset)
+                        self.bound.take_late(terms.lacking, offset=offset, key_id=lost.opened.key_id)
                     else:
-                        self._take_entry(terms, offset, lost.opened.manifest.header.issued_at)
+                        self._take_entry(terms, lost.opened, offset)
 
     def access_mark(self, offset: int) -> int:
         """Return the largest directory size in the access log before this offset.
