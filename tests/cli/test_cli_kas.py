@@ -24,6 +24,15 @@ def test_announce_twice_announces_once(coalition: Path) -> None:
     assert len(intake) == 14
 
 
+def test_a_service_that_the_directory_does_not_know_is_told(coalition: Path) -> None:
+    """It announces nothing before the authority has added it."""
+    told = ftf_broker("kas", "init", "other", "other", "--like", "authority/authority.toml")
+    assert told.code == 0
+    told = ftf_broker("kas", "announce", "--profile", "other/other.toml")
+    assert told.code == 1
+    assert "nobody in the directory is called 'other'" in told.err
+
+
 def test_no_alarm_is_open_at_the_beginning(coalition: Path) -> None:
     """The exit code is 0 while there is nothing to look into."""
     assert ftf_broker("kas", "alarms", *KAS) == Transcript(0, "", "no alarm is open\n")

@@ -60,6 +60,7 @@ async def test_a_day_without_an_intake_key_stops_no_service(
     (profile.keys / "service" / "intake" / f"{first}.destroyed").touch(mode=0o600)
     async with local.open_service(profile) as (session, _):
         announced = {day for _, day in session.directory.intake_days}
+        assert local.unannounced_intake(session) == [first]
     assert first not in announced
     assert {first + 1, first + 2} <= announced
 

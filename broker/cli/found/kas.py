@@ -24,6 +24,7 @@ from broker.services.kas.local import (
     keep_clock,
     missing_intake,
     open_journal,
+    unannounced_intake,
 )
 from broker.services.kas.service import KeyAccessService
 from broker.session import Profile, Role, Session
@@ -97,12 +98,13 @@ async def add(file: Path, profile: Profile, options: IssueOptions) -> None:
 @profile_option
 @json_option
 @asynchronous
-async def announce(profile: Profile, as_json: bool) -> None:
+async def announce(profile: Profile, as_json: bool) -> int:
     """Announce intake keys for the next 14 days, and confirm new channel keys.
 
     A publisher seals the service's share of a record's key to the intake key of the day. Without such a
     key it cannot publish. If anything waits for time to pass, such as a new key that is pending for 72
     hours, the service tells the directory the time as well. ftf-broker kas run does all of this by itself.
+    The exit code is 1 where a day has no intake key yet.
 
     \b
     Example:
@@ -113,14 +115,20 @@ async def announce(profile: Profile, as_json: bool) -> None:
         days = await announce_intake(session)
         epochs = await confirm_epochs(session)
         await keep_clock(session)
+        missing = unannounced_intake(session)
     if as_json:
         confirmed = [{"channel": channel, "epoch": epoch} for channel, epoch in epochs]
-        print_json({"announced": [day_text(day) for day in days], "confirmed": confirmed})
-        return
-    span = f"{day_text(days[0])} to {day_text(days[-1])}" if days else "none was missing"
-    note(f"intake keys announced: {span}")
+        announced = [day_text(day) for day in days]
+        still = [day_text(day) for day in missing]
+        print_json({"announced": announced, "missing": still, "confirmed": confirmed})
+        return 1 if missing else 0
+    span = f"{day_text(days[0])} to {day_text(days[-1])}" if days else "none"
+    note(f"intake keys announced: {span}" if days or missing else "intake keys announced: none was missing")
+    for day in missing:
+        note(f"the intake key of {day_text(day)} is not announced", style="yellow")
     for channel, epoch in epochs:
         note(f"confirmed: epoch {epoch} of {channel}")
+    return 1 if missing else 0
 
 
 @group.command("run")

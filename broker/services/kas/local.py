@@ -23,7 +23,7 @@ from broker.directory import (
     waits_for_clock,
 )
 from broker.directory.clocks import ClockMark
-from broker.errors import OpenError, PeerError, UsageError
+from broker.errors import NotEntitled, OpenError, PeerError, UsageError
 from broker.files import make_folder
 from broker.logger import get_logger
 from broker.services.kas.custody import INTAKE_DAYS_KEPT
@@ -49,6 +49,7 @@ __all__ = [
     "open_key_access",
     "open_service",
     "service_keys",
+    "unannounced_intake",
 ]
 
 INTAKE_DAYS_AHEAD = 14
@@ -108,8 +109,7 @@ async def open_service(
     """Run the service with this profile while the block runs.
 
     First it announces the intake keys and confirms the channel keys that are missing, and tells the time if
-    anything waits for that. Raises UsageError
-    when the profile is not that of a key access service.
+    anything waits for that. Raises UsageError when the profile is not that of a key access service.
     """
     if profile.role is not Role.KAS:
         raise UsageError(f"'{profile.path}' is the profile of a {profile.role}, not of a key access service")
@@ -133,34 +133,42 @@ def service_keys(session: Session) -> KeyStore:
 async def announce_intake(session: Session) -> list[int]:
     """Announce the intake keys that are missing for the next days, and return the days that got one.
 
-    A day that fails is logged, and the next call tries it again.
+    A day that fails is logged, and the next call tries it again. Raises NotEntitled when the directory does
+    not know the service.
     """
-    # A service that is still pending can announce nothing, and yet it may have to tell the time.
-    party = session.directory.parties.get(session.profile.name)
-    if party is not None and not party.active(KeyUse.SIGNING):
-        return []
+    if session.profile.name not in session.directory.parties:
+        raise NotEntitled(
+            f"nobody in the directory is called '{session.profile.name}'",
+            hint="the authority adds the service first: ftf-broker kas add",
+        )
     keys = service_keys(session)
-    today = day_of(system_clock())
     announced: list[int] = []
-    for day in range(today, today + INTAKE_DAYS_AHEAD):
+    for day in unannounced_intake(session):
         try:
-            if await _announce_day(session, keys, day):
-                announced.append(day)
+            await _announce_day(session, keys, day)
+            announced.append(day)
         except _FAILURES as error:
             _log.error("intake key not announced", day=day, reason=error.message)
     return announced
 
 
-async def _announce_day(session: Session, keys: KeyStore, day: int) -> bool:
-    """Announce the intake key of a day; False where one is announced already."""
+def unannounced_intake(session: Session) -> list[int]:
+    """Return the days, of today and the next ones, for which the service must announce an intake key."""
     name = session.profile.name
-    if (name, day) in session.directory.intake_days:
-        return False
+    party = session.directory.parties.get(name)
+    # A service that is still pending can announce nothing, and yet it may have to tell the time.
+    if party is None or not party.active(KeyUse.SIGNING):
+        return []
+    today = day_of(system_clock())
+    days = range(today, today + INTAKE_DAYS_AHEAD)
+    return [day for day in days if (name, day) not in session.directory.intake_days]
+
+
+async def _announce_day(session: Session, keys: KeyStore, day: int) -> None:
     # The days of intake keys count by the newest clock, which may be of last month.
     await _renew_clock(session)
-    statement = keys.announcement(session.directory, name, day, system_clock())
+    statement = keys.announcement(session.directory, session.profile.name, day, system_clock())
     await append(session, _signed(session, [statement]))
-    return True
 
 
 async def _renew_clock(session: Session) -> None:
