@@ -13,6 +13,7 @@ the entry of this access was cut from the log. A denial has a receipt as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from broker.subscribe.receipts import ReceiptFile
 from broker.verify.partition import Stale, VerifiedBatch
 from broker.verify.violations import Violation
 from broker.wire.access import EntryRef, Receipt
+from broker.wire.manifest import TopicHead
 
 __all__ = ["Consultation", "consult", "find_batch"]
 
@@ -54,9 +56,13 @@ async def consult(
     batch: VerifiedBatch,
     index: int,
     receipts: Path,
+    seen: Sequence[TopicHead] = (),
     kas_timeout_s: float = 60.0,
 ) -> Consultation:
     """Read record ``index`` of a batch of the ground's channel; ``receipts`` is the file for the receipt.
+
+    ``seen`` is how much the caller has read of the batch's partition, and its root. Raises OtherLogRead when
+    the key access service has read another log.
 
     Raises UsageError when the batch has no such record or the receipt cannot be kept, and KasUnavailable
     when the key access service did not answer in time, or answered wrongly; then nothing was opened.
@@ -77,7 +83,7 @@ async def consult(
     file = ReceiptFile.open(receipts)
     try:
         asker = Asker(participant, kas, ground, kas_timeout_s)
-        answer = await asker.ask([Selection(batch=batch, indexes=(index,))])
+        answer = await asker.ask([Selection(batch=batch, indexes=(index,))], seen=seen)
         if isinstance(answer, WrongAnswer):
             raise KasUnavailable(
                 f"the key access service answered wrongly: {answer.error.message}",

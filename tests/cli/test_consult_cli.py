@@ -10,6 +10,8 @@ import pytest
 
 from broker.cli.read.ground import RECORD_READING
 from broker.show.meanings import REASONS
+from broker.subscribe.receipts import read_receipts
+from broker.wire.encoding import decode_content
 from support.cli_coalition import BORDER, CARE, CHANNEL, PAIR, POLICE, READING, CliCoalition, row
 
 CONSULT = ("consult", "--channel", CHANNEL)
@@ -61,6 +63,14 @@ def test_json_holds_the_record_its_origin_and_the_entry(place: CliCoalition) -> 
     assert (told["issuer"], told["topic"], told["partition"], told["index"]) == (POLICE, "returns", 0, 0)
     assert told["entry"].keys() == {"batch_id", "partition", "offset", "index"}
     assert told["later_actions"] == []
+
+
+def test_the_request_says_what_was_read(place: CliCoalition) -> None:
+    """Each request carries how much of the record's partition was read, so that two logs are noticed."""
+    assert place.run(BORDER, *CONSULT, "--record", record(0), *FOR_CASE).code == 0
+    *_, (request, _) = read_receipts(place.profile(BORDER).parent / "state" / "consultations.receipts")
+    ((topic, size),) = [(head.topic, head.size) for head in decode_content(request).seen]
+    assert (topic, size) == ("returns", 6)
 
 
 def test_a_record_is_named_by_its_batch_as_well(place: CliCoalition) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ from broker.access.answers import open_receipt
 from broker.audit.receipt_check import KeptReceipts, read_kept
 from broker.audit.replay import ReplayReport, replay
 from broker.avro.schema import default_store
-from broker.errors import KasUnavailable, UsageError
+from broker.crypto.merkle import root_of_leaves
+from broker.errors import KasUnavailable, OtherLogRead, UsageError
 from broker.log import Message, Partition
 from broker.subscribe.consultation import Consultation, consult, find_batch
 from broker.subscribe.delivery import READER_TOO_OLD, Opener
 from broker.subscribe.receipts import read_receipts
 from broker.subscribe.subscriber import Delivered, NotDelivered, Violation
 from broker.verify.violations import Kind, Place
-from broker.wire.manifest import AccessTerms, Verdict
+from broker.wire.log_leaf import message_leaf
+from broker.wire.manifest import AccessTerms, TopicHead, Verdict
 from support.audit_log import alter
 from support.coalition import AUDITOR, CARE, POLICE_B
 from support.deliveries import numbered
@@ -35,7 +39,7 @@ async def consulted(world: World, name: str = POLICE_B, **options: Any) -> Consu
     """Find the batch that the options name and consult a record of it, by default the first."""
     participant = await world.participant(name, store=options.pop("store", default_store()))
     kas = options.pop("kas", world.kas)
-    asked = {name: options.pop(name) for name in ("index", "kas_timeout_s") if name in options}
+    asked = {name: options.pop(name) for name in ("index", "kas_timeout_s", "seen") if name in options}
     reason = options.pop("ground", ground())
     batch = await find_batch(participant, channel=reason.channel, topic="returns", **options)
     if isinstance(batch, Violation):
@@ -69,6 +73,20 @@ async def test_a_record_is_found_by_its_batch_or_its_offset(world: World) -> Non
         assert found.record_id == sent.record_id
     asked = [terms for terms in await access_terms(world) if isinstance(terms, AccessTerms)]
     assert [outcome.indexes for terms in asked for outcome in terms.outcomes] == [bytes([sent.index])] * 2
+
+
+async def test_who_was_shown_another_log_is_refused(world: World) -> None:
+    """A consultation says what was read. The service refuses whoever has read another log, and logs nothing."""
+    sent = (await world.publish(1))[0]
+    messages = await stored(world.log, Partition("returns", 0))
+    leaves = [message_leaf(one.appended_at, one.key, sha256(one.value or b"").digest()) for one in messages]
+    head = TopicHead(topic="returns", size=len(leaves), root=root_of_leaves(leaves))
+    assert numbered(await delivery_of(world, batch_id=sent.batch_id, seen=[head])) == 0
+    before = len(await access_terms(world))
+    for other in (replace(head, root=bytes(32)), replace(head, size=head.size + 1)):
+        with pytest.raises(OtherLogRead, match="you have read another returns/0, up to"):
+            await consulted(world, batch_id=sent.batch_id, seen=[other])
+    assert len(await access_terms(world)) == before
 
 
 async def test_what_is_not_there_is_a_usage_error(world: World) -> None:

@@ -72,6 +72,7 @@ async def command(
                 batch=found.batch,
                 index=found.index,
                 receipts=profile.consultations,
+                seen=() if found.seen is None else (found.seen,),
                 kas_timeout_s=_KAS_TIMEOUT_S,
             )
     match consultation.delivery:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.cli.progress_bar import progress
+from broker.crypto.log_tree import LogTree
 from broker.directory import Channel
 from broker.log.protocol import Partition
 from broker.session import Session
 from broker.verify.partition import VerifiedBatch
 from broker.verify.violations import Place
+from broker.wire.manifest import TopicHead
 from broker.wire.terms import RecordTerms
 
 __all__ = ["Found", "LaterAction", "Wish", "find"]
@@ -26,10 +28,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A record in its batch, verified."""
+    """A record in its verified batch; ``seen`` is how much was read of its partition, and the root of that."""
 
     batch: VerifiedBatch
     index: int
+    seen: TopicHead | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +97,23 @@ async def find(session: Session, channel: Channel, wish: Wish) -> list[tuple[Fou
     participant = session.participant
     ends = await participant.log.ends(partitions)
     search = _Search(wish)
+    seen: dict[str, TopicHead] = {}
     total = sum(ends.values())
     done = 0
     with progress("looking for the record", total) as moved:
         for partition in partitions:
             # The reader keeps bodies, because the batch that is found is opened from here without reading it
             # again.
-            reader = participant.reader(channel, partition.topic)
+            tree = LogTree()
+            reader = participant.reader(channel, partition.topic, tree=tree)
             async for event in participant.read(reader, end=ends[partition]):
                 if isinstance(event, VerifiedBatch):
                     search.look_at(event)
                     moved(done + reader.next_offset, total)
             done += ends[partition]
-    return [(record, search.later_actions_on(record)) for record in search.found]
+            if tree.root is not None:
+                seen[partition.topic] = TopicHead(topic=partition.topic, size=tree.size, root=tree.root)
+    return [
+        (replace(record, seen=seen.get(record.batch.topic)), search.later_actions_on(record))
+        for record in search.found
+    ]
