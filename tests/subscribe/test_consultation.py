@@ -76,7 +76,7 @@ async def test_a_record_is_found_by_its_batch_or_its_offset(world: World) -> Non
 
 
 async def test_who_was_shown_another_log_is_refused(world: World) -> None:
-    """A consultation says what was read. The service refuses whoever has read another log, and logs nothing."""
+    """The service refuses a consultation by somebody who has read another log, and logs nothing."""
     sent = (await world.publish(1))[0]
     messages = await stored(world.log, Partition("returns", 0))
     leaves = [message_leaf(one.appended_at, one.key, sha256(one.value or b"").digest()) for one in messages]

@@ -28,7 +28,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A record in its verified batch; ``seen`` is how much was read of its partition, and the root of that."""
+    """A record in its verified batch; ``seen`` is how much was read of its partition, and its root."""
 
     batch: VerifiedBatch
     index: int
